@@ -1,0 +1,59 @@
+package clerk
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strconv"
+	"time"
+)
+
+// Millis is a time in milliseconds since 1970, as Clerk writes times; 0 means none. It also reads what Clerk's own specimens and
+// older payloads hold instead: seconds, fractions, numbers in quotes and RFC 3339. Anything else reads as none: a time that
+// nobody can read must not keep a user from being written.
+type Millis int64
+
+// secondsBelow tells seconds from milliseconds: as seconds it is the year 5138, as milliseconds March 1973, so no time of a
+// user, even a back-dated one, stands on the wrong side.
+const secondsBelow = 100_000_000_000
+
+// latest is the last millisecond that a version can hold in its 13 digits, in the year 2286.
+const latest = 9_999_999_999_999
+
+// UnmarshalJSON never fails; see Millis.
+func (m *Millis) UnmarshalJSON(b []byte) error {
+	*m = 0
+	b = bytes.TrimSpace(b)
+	if len(b) > 0 && b[0] == '"' {
+		var s string
+		if json.Unmarshal(b, &s) != nil {
+			return nil
+		}
+		if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+			*m = clamp(float64(t.UnixMilli()))
+			return nil
+		}
+		b = []byte(s)
+	}
+	f, err := strconv.ParseFloat(string(b), 64)
+	if err != nil || math.IsNaN(f) {
+		return nil
+	}
+	if math.Abs(f) < secondsBelow {
+		f *= 1000
+	}
+	*m = clamp(f)
+	return nil
+}
+
+// Time returns the time in UTC, and the zero time for none.
+func (m Millis) Time() time.Time {
+	if m == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(m)).UTC()
+}
+
+func clamp(ms float64) Millis {
+	return Millis(min(max(ms, 0), latest))
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	envparse "github.com/caarlos0/env/v11"
+	"github.com/mattn/go-isatty"
+
+	"clerksync/store"
+	"clerksync/webhook"
+)
+
+// config is every setting. Nothing else reads the environment.
+type config struct {
+	Port string `env:"PORT" envDefault:"3000"`
+	Host string `env:"HOST"`
+
+	SigningSecrets         string `env:"CLERK_WEBHOOK_SIGNING_SECRET"`
+	InstanceID             string `env:"CLERK_INSTANCE_ID"`
+	ForwardEvents          string `env:"CLERK_FORWARD_EVENTS"            envDefault:"user.*"`
+	ForwardPrivateMetadata bool   `env:"CLERK_FORWARD_PRIVATE_METADATA"`
+
+	MongoURI      string `env:"MONGODB_URI"`
+	MongoDatabase string `env:"MONGODB_DATABASE"`
+
+	Inngest inngestConfig `envPrefix:"INNGEST_"`
+
+	LogLevel  slog.Level `env:"LOG_LEVEL"  envDefault:"info"`
+	LogFormat string     `env:"LOG_FORMAT"`
+
+	InboxResendAfter time.Duration `env:"INBOX_RESEND_AFTER" envDefault:"1m"`
+	ShutdownTimeout  time.Duration `env:"SHUTDOWN_TIMEOUT"   envDefault:"20s"`
+}
+
+type inngestConfig struct {
+	Dev                string `env:"DEV"`
+	BaseURL            string `env:"BASE_URL"`
+	EventKey           string `env:"EVENT_KEY"`
+	SigningKey         string `env:"SIGNING_KEY"`
+	SigningKeyFallback string `env:"SIGNING_KEY_FALLBACK"`
+	Env                string `env:"ENV"`
+	ServeOrigin        string `env:"SERVE_ORIGIN"`
+	ServePath          string `env:"SERVE_PATH"           envDefault:"/api/inngest"`
+	AppID              string `env:"APP_ID"               envDefault:"clerksync"`
+}
+
+// embeddedPrefix begins a MONGODB_URI that names the folder of the embedded database.
+const embeddedPrefix = "embedded:"
+
+// readConfig reads the settings from environ. It checks nothing that depends on the command; see check.
+func readConfig(environ []string) (config, error) {
+	var c config
+	err := envparse.ParseWithOptions(&c, envparse.Options{Environment: envparse.ToMap(environ)})
+	if err == nil {
+		return c, nil
+	}
+	var all envparse.AggregateError
+	if !errors.As(err, &all) {
+		return c, fmt.Errorf("settings: %w", err)
+	}
+	var errs []error
+	for _, e := range all.Errors {
+		var p envparse.ParseError
+		if !errors.As(e, &p) {
+			errs = append(errs, e)
+			continue
+		}
+		name, want := wanted(p.Name)
+		errs = append(errs, fmt.Errorf("%s cannot be read: set it to %s", name, want)) // without the value
+	}
+	return c, errors.Join(errs...)
+}
+
+// wanted returns the environment's name of a field that can fail to parse, and what is to be set.
+func wanted(field string) (name, want string) {
+	switch field {
+	case "LogLevel":
+		return "LOG_LEVEL", "debug, info, warn or error"
+	case "ForwardPrivateMetadata":
+		return "CLERK_FORWARD_PRIVATE_METADATA", "true or false"
+	case "InboxResendAfter":
+		return "INBOX_RESEND_AFTER", "a duration such as 1m"
+	case "ShutdownTimeout":
+		return "SHUTDOWN_TIMEOUT", "a duration such as 20s"
+	}
+	return field, "a value of another form"
+}
+
+// check returns all mistakes at once, a line each that says what to set, and none that quotes a secret.
+func (c config) check() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if _, err := strconv.ParseUint(c.Port, 10, 16); err != nil {
+		wrong("PORT is no port: set it to a number from 0 to 65535 (3000 by default)")
+	}
+	if len(c.secrets()) == 0 {
+		wrong("CLERK_WEBHOOK_SIGNING_SECRET is not set: set it to the endpoint's signing secret (whsec_…) from Clerk's dashboard, Webhooks")
+	}
+	for i, s := range c.secrets() {
+		if err := webhook.CheckSecret(s); err != nil {
+			wrong("CLERK_WEBHOOK_SIGNING_SECRET: secret %d %w: copy it again from Clerk's dashboard, Webhooks", i+1, err)
+		}
+	}
+	if len(c.forward()) == 0 {
+		wrong("CLERK_FORWARD_EVENTS names no type: set it to patterns such as user.* or leave it unset")
+	}
+	for _, p := range c.forward() {
+		if _, err := path.Match(p, ""); err != nil {
+			wrong("CLERK_FORWARD_EVENTS holds a bad pattern, %q: set it to patterns such as user.*", p)
+		}
+	}
+	errs = append(errs, c.checkDatabase(), c.Inngest.check())
+	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != "text" {
+		wrong("LOG_FORMAT is neither json nor text: set it to one of them or leave it unset")
+	}
+	if c.InboxResendAfter <= 0 {
+		wrong("INBOX_RESEND_AFTER is not positive: set it to a duration such as 1m")
+	}
+	if c.ShutdownTimeout <= 0 {
+		wrong("SHUTDOWN_TIMEOUT is not positive: set it to a duration such as 20s")
+	}
+	return errors.Join(errs...)
+}
+
+func (c config) checkDatabase() error {
+	dir, embedded := c.embedded()
+	switch {
+	case c.MongoURI == "":
+		return errors.New("MONGODB_URI is not set: set it to mongodb://HOST/DATABASE, or to embedded:DIR for the embedded database (development only)")
+	case embedded && dir == "":
+		return errors.New("MONGODB_URI names no folder: set it to embedded:DIR, such as embedded:./data")
+	case !embedded && !strings.HasPrefix(c.MongoURI, "mongodb://") && !strings.HasPrefix(c.MongoURI, "mongodb+srv://"):
+		return errors.New("MONGODB_URI is of no known kind: set it to mongodb://…, mongodb+srv://… or embedded:DIR")
+	case strings.ContainsAny(c.database(), "/\\. \"$*<>:|?\x00") || len(c.database()) > 63:
+		return errors.New("MONGODB_DATABASE is no name for a database: set it to letters, digits, - and _")
+	}
+	return nil
+}
+
+func (c inngestConfig) check() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !c.dev() {
+		if c.EventKey == "" {
+			wrong("INNGEST_EVENT_KEY is not set: set it to an event key of your Inngest environment, or INNGEST_DEV=1 for the dev server")
+		}
+		if c.SigningKey == "" {
+			wrong("INNGEST_SIGNING_KEY is not set: set it to the signing key of your Inngest environment, or INNGEST_DEV=1 for the dev server")
+		}
+	}
+	key := regexp.MustCompile(`^(signkey-\w+-)?([0-9a-fA-F]{2})+$`)
+	for name, v := range map[string]string{"INNGEST_SIGNING_KEY": c.SigningKey, "INNGEST_SIGNING_KEY_FALLBACK": c.SigningKeyFallback} {
+		if v != "" && !key.MatchString(v) {
+			wrong("%s is not hexadecimal: copy it again, signkey-… from Inngest's dashboard, or what your own server was given", name)
+		}
+	}
+	for name, v := range map[string]string{"INNGEST_BASE_URL": c.BaseURL, "INNGEST_SERVE_ORIGIN": c.ServeOrigin} {
+		if v != "" && !isHTTP(v) {
+			wrong("%s is no URL: set it to http://HOST:PORT or https://HOST", name)
+		}
+	}
+	if !strings.HasPrefix(c.ServePath, "/") {
+		wrong("INNGEST_SERVE_PATH does not begin with /: set it to the path at which Inngest reaches /api/inngest")
+	}
+	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`).MatchString(c.AppID) {
+		wrong("INNGEST_APP_ID is no id: set it to letters, digits, - and _")
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
+
+func isHTTP(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+func (c config) secrets() []string { return list(c.SigningSecrets) }
+
+func (c config) forward() []string { return list(c.ForwardEvents) }
+
+// list splits at commas and white space.
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) })
+}
+
+func (c config) address() string { return net.JoinHostPort(c.Host, c.Port) }
+
+// embedded returns the folder of the embedded database, if that is what MONGODB_URI names.
+func (c config) embedded() (dir string, ok bool) {
+	return strings.CutPrefix(c.MongoURI, embeddedPrefix)
+}
+
+// database returns the name of the database.
+func (c config) database() string {
+	if c.MongoDatabase != "" {
+		return c.MongoDatabase
+	}
+	if _, ok := c.embedded(); !ok {
+		if name := store.NameInURI(c.MongoURI); name != "" {
+			return name
+		}
+	}
+	return "clerksync"
+}
+
+// dev tells whether INNGEST_DEV asks for the dev server. The SDK takes any value for yes, "0" and "false" too.
+func (c inngestConfig) dev() bool {
+	return c.Dev != "" && c.Dev != "0" && !strings.EqualFold(c.Dev, "false")
+}
+
+// selfHosted tells whether Inngest is one that has to be told of our functions: inngestgo v0.16 answers a server's own signed
+// request in a way that only Inngest's cloud reads (https://github.com/inngest/inngest/issues/4669).
+func (c inngestConfig) selfHosted() bool { return c.dev() || c.BaseURL != "" }
+
+// apiURL and eventURL are where functions are registered and events sent, without a slash at the end.
+func (c inngestConfig) apiURL() string   { return c.baseURL("https://api.inngest.com") }
+func (c inngestConfig) eventURL() string { return c.baseURL("https://inn.gs") }
+
+func (c inngestConfig) baseURL(cloud string) string {
+	switch {
+	case c.BaseURL != "":
+		return strings.TrimRight(c.BaseURL, "/")
+	case c.dev() && isHTTP(c.Dev):
+		return strings.TrimRight(c.Dev, "/")
+	case c.dev():
+		return "http://127.0.0.1:8288"
+	}
+	return cloud
+}
+
+// logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.
+func (c config) logger(w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.LogLevel}
+	f, isFile := w.(*os.File)
+	if c.LogFormat == "text" || c.LogFormat == "" && isFile && isatty.IsTerminal(f.Fd()) {
+		return slog.New(slog.NewTextHandler(w, opts))
+	}
+	return slog.New(slog.NewJSONHandler(w, opts))
+}

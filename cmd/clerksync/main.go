@@ -1,0 +1,57 @@
+// Command clerksync keeps an application's MongoDB users collection equal to Clerk.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// cli is the command line.
+type cli struct {
+	Serve serveCmd `cmd:"" help:"Run the service. Settings come from the environment: see the README."`
+	Dev   devCmd   `cmd:"" help:"Run everything on this machine, with nothing set: an embedded database, an Inngest dev server, the service."`
+	Send  sendCmd  `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
+}
+
+// env is what a command is given besides its flags.
+type env struct {
+	environ        []string
+	stdout, stderr io.Writer
+}
+
+// run is the whole program but for the process around it.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	exited := false
+	parser, err := kong.New(&cli{}, kong.Name("clerksync"),
+		kong.Description("Keeps an application's MongoDB users collection equal to Clerk."),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		return fmt.Errorf("command line: %w", err)
+	}
+	k, err := parser.Parse(args)
+	switch {
+	case exited: // --help
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w: see clerksync --help", err)
+	}
+	k.BindTo(ctx, (*context.Context)(nil))
+	return k.Run(env{environ: environ, stdout: stdout, stderr: stderr})
+}

@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/inngest/inngestgo"
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"clerksync/functions"
+	"clerksync/inbox"
+	"clerksync/store"
+	"clerksync/store/embedded"
+	"clerksync/webhook"
+)
+
+type serveCmd struct{}
+
+// Run runs the service until ctx ends.
+func (serveCmd) Run(ctx context.Context, e env) error {
+	cfg, err := readConfig(e.environ)
+	if err := errors.Join(err, cfg.check()); err != nil {
+		return err
+	}
+	a, err := newApp(ctx, cfg, cfg.logger(e.stderr))
+	if err != nil {
+		return err
+	}
+	return a.run(ctx)
+}
+
+// databaseWait is how long a database that does not answer at start is waited for.
+const databaseWait = 30 * time.Second
+
+// app is the service, wired and listening.
+type app struct {
+	cfg      config
+	log      *slog.Logger
+	listener net.Listener
+	server   *http.Server
+	engine   *embedded.Server // nil with an external database
+	db       *store.DB
+	users    *store.Users
+	inbox    *inbox.Inbox
+	// register tells Inngest of the functions; nil where Inngest asks by itself.
+	register func(context.Context) error
+	// registered is closed when Inngest knows the functions for the first time.
+	registered chan struct{}
+}
+
+// newApp wires the service in the order of its dependencies, and listens. If it fails, nothing is left open.
+func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error) {
+	a := &app{cfg: cfg, log: log, registered: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close(ctx))
+		}
+	}()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.address()); err != nil {
+		return a, fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w", cfg.address(), err)
+	}
+	if err := a.openDatabase(ctx); err != nil {
+		return a, err
+	}
+	a.users = store.NewUsers(a.db)
+	client, err := a.inngestClient(log)
+	if err != nil {
+		return a, err
+	}
+	a.inbox = inbox.New(inbox.Options{
+		DB: a.db, Sender: client, ResendAfter: cfg.InboxResendAfter, Log: log, Registerer: reg,
+	})
+	if err := errors.Join(a.users.Setup(ctx), a.inbox.Setup(ctx)); err != nil {
+		return a, fmt.Errorf("prepare the database: %w", err)
+	}
+	if a.engine != nil {
+		if err := a.engine.IndexIDs(ctx, a.db.Name()); err != nil {
+			return a, err
+		}
+	}
+	fns := &functions.Functions{Users: a.users, Inbox: a.inbox, InstanceID: cfg.InstanceID}
+	if err := fns.Register(client); err != nil {
+		return a, err
+	}
+	if cfg.Inngest.selfHosted() {
+		// A client of its own: registering holds the lock that invocations need, and has no time-out.
+		c, err := a.inngestClient(log)
+		if err != nil {
+			return a, err
+		}
+		if err := fns.Register(c); err != nil {
+			return a, err
+		}
+		a.register = func(ctx context.Context) error { return selfRegister(ctx, c.ServeWithOpts(a.serveOpts(true))) }
+	}
+	hook, err := webhook.New(webhook.Options{
+		Secrets: cfg.secrets(), InstanceID: cfg.InstanceID, Forward: cfg.forward(),
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Inbox: a.inbox, Log: log, Registerer: reg,
+	})
+	if err != nil {
+		return a, err
+	}
+	a.server = &http.Server{
+		Handler:           a.routes(hook, client.ServeWithOpts(a.serveOpts(false)), reg),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second, // Inngest's calls are 4 MB at the most
+		WriteTimeout:      2 * time.Minute,  // a function's step has its own, shorter limits
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	return a, nil
+}
+
+func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) http.Handler {
+	e := echo.New()
+	e.IPExtractor = echo.ExtractIPDirect()
+	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "server is running") })
+	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
+	e.GET("/readyz", a.ready)
+	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
+	e.POST("/webhooks/clerk", echo.WrapHandler(hook))
+	e.Match([]string{http.MethodGet, http.MethodPost, http.MethodPut}, "/api/inngest", echo.WrapHandler(inngest))
+	return e
+}
+
+// ready answers 200 if the database answers and Inngest can be reached, else 503; and which of them.
+func (a *app) ready(c echo.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
+	defer cancel()
+	state := map[string]string{"database": "ok", "inngest": "ok"}
+	code := http.StatusOK
+	if a.db.Ping(ctx) != nil {
+		state["database"], code = "does not answer", http.StatusServiceUnavailable
+	}
+	if reach(ctx, a.cfg.Inngest.eventURL()+"/health") != nil {
+		state["inngest"], code = "cannot be reached", http.StatusServiceUnavailable
+	}
+	return c.JSON(code, state)
+}
+
+// reach returns nil if something answers at url, and not with a server's error.
+func reach(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := (&http.Client{}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close() //nolint:errcheck // nothing is read from it
+	if res.StatusCode >= http.StatusInternalServerError {
+		return errors.New(res.Status)
+	}
+	return nil
+}
+
+// openDatabase starts the embedded database if that is what is asked for, and connects.
+func (a *app) openDatabase(ctx context.Context) error {
+	uri := a.cfg.MongoURI
+	if dir, ok := a.cfg.embedded(); ok {
+		a.log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; set MONGODB_URI to a MongoDB for production")
+		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", a.log)
+		if err != nil {
+			return err
+		}
+		a.engine, uri = engine, engine.URI()
+	}
+	ctx, cancel := context.WithTimeout(ctx, databaseWait)
+	defer cancel()
+	for {
+		db, err := store.Connect(ctx, uri, a.cfg.database())
+		if err == nil {
+			a.db = db
+			return nil
+		}
+		if !errors.Is(err, store.ErrNoAnswer) || ctx.Err() != nil {
+			return fmt.Errorf("%w: check MONGODB_URI", err)
+		}
+		a.log.WarnContext(ctx, "the database does not answer yet; trying again", "error", err)
+	}
+}
+
+// inngestClient returns a client with every setting passed on: what is not set here the SDK would read from the environment by
+// itself.
+func (a *app) inngestClient(log *slog.Logger) (inngestgo.Client, error) {
+	c := a.cfg.Inngest
+	eventKey := c.EventKey
+	if eventKey == "" {
+		eventKey = "dev" // the dev server takes any
+	}
+	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
+		AppID:              c.AppID,
+		Dev:                new(c.dev()),
+		EventKey:           &eventKey,
+		SigningKey:         &c.SigningKey,
+		SigningKeyFallback: &c.SigningKeyFallback,
+		Env:                &c.Env,
+		APIBaseURL:         new(c.apiURL()),
+		EventAPIBaseURL:    new(c.eventURL()),
+		Logger:             log,
+		HTTPClient:         &http.Client{Timeout: 5 * time.Second},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("inngest client: %w", err)
+	}
+	return client, nil
+}
+
+// serveOpts says where Inngest reaches the functions. Only our own register may go unsigned.
+func (a *app) serveOpts(unsigned bool) inngestgo.ServeOpts {
+	o := inngestgo.ServeOpts{Path: &a.cfg.Inngest.ServePath, EnableUnauthedSync: &unsigned}
+	switch {
+	case a.cfg.Inngest.ServeOrigin != "":
+		o.Origin = &a.cfg.Inngest.ServeOrigin
+	case a.cfg.Inngest.selfHosted():
+		o.Origin = new(a.url())
+	}
+	return o
+}
+
+// url is where this machine reaches the service.
+func (a *app) url() string {
+	_, port, _ := net.SplitHostPort(a.listener.Addr().String())
+	host := a.cfg.Host
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// run serves until ctx ends, then stops accepting, finishes what is in flight and closes everything.
+func (a *app) run(ctx context.Context) error {
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	inboxDone := make(chan struct{})
+	go func() {
+		defer close(inboxDone)
+		a.inbox.Run(work, a.cfg.ShutdownTimeout/2)
+	}()
+	registering := make(chan struct{})
+	go func() {
+		defer close(registering)
+		a.keepRegistered(work)
+	}()
+	failed := make(chan error, 1)
+	go func() { failed <- a.server.Serve(a.listener) }()
+	a.log.InfoContext(ctx, "listening", "url", a.url())
+
+	var err error
+	select {
+	case err = <-failed:
+		err = fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+		a.log.InfoContext(ctx, "shutting down")
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
+	defer cancel()
+	if e := a.server.Shutdown(bounded); e != nil && err == nil {
+		// Nothing is lost: Clerk and Inngest come again.
+		a.log.WarnContext(ctx, "requests were cut off", "error", e)
+		err = a.server.Close()
+	}
+	stopWork() // no request is left that could write to the inbox
+	<-inboxDone
+	<-registering
+	return errors.Join(err, a.close(bounded))
+}
+
+func (a *app) close(ctx context.Context) error {
+	var errs []error
+	if a.listener != nil && a.server == nil {
+		errs = append(errs, a.listener.Close())
+	}
+	if a.db != nil {
+		errs = append(errs, a.db.Close(ctx))
+	}
+	if a.engine != nil {
+		errs = append(errs, a.engine.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// keepRegistered registers the functions with an Inngest that does not ask for them, again and again: one that has lost its
+// data, as the dev server has after every start, has no other way to learn of them.
+func (a *app) keepRegistered(ctx context.Context) {
+	if a.register == nil {
+		return
+	}
+	every := 30 * time.Second
+	if a.cfg.Inngest.dev() {
+		every = 5 * time.Second // as often as the dev server itself looks for apps
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var once sync.Once
+	var known, failing bool
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		switch err := a.registerOnce(ctx); {
+		case err == nil:
+			if !known {
+				a.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", a.cfg.Inngest.apiURL())
+			}
+			known, failing = true, false
+			once.Do(func() { close(a.registered) })
+			timer.Reset(every)
+		default:
+			if !failing {
+				a.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
+			}
+			known, failing = false, true
+			timer.Reset(time.Second)
+		}
+	}
+}
+
+// registerOnce is bounded though the SDK's own call is not: what hangs is left behind and ends with its connection.
+func (a *app) registerOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := reach(ctx, a.cfg.Inngest.apiURL()+"/health"); err != nil {
+		return errors.New("inngest cannot be reached")
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.register(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errors.New("inngest did not answer in time")
+	}
+}
+
+// selfRegister makes the SDK register its functions, by the unsigned PUT that a self-hosted Inngest would send if it could.
+func selfRegister(ctx context.Context, h http.Handler) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://localhost/", nil)
+	if err != nil {
+		return err
+	}
+	w := &recorder{header: http.Header{}, code: http.StatusOK}
+	h.ServeHTTP(w, req)
+	if w.code >= http.StatusMultipleChoices {
+		var body struct{ Message string }
+		_ = json.Unmarshal(w.body, &body) //nolint:errcheck // the status says enough
+		return fmt.Errorf("inngest answered %d %s", w.code, body.Message)
+	}
+	return nil
+}
+
+// recorder keeps the answer of a handler that is called without a socket.
+type recorder struct {
+	header http.Header
+	code   int
+	body   []byte
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+func (r *recorder) WriteHeader(c int)   { r.code = c }
+func (r *recorder) Write(b []byte) (int, error) {
+	r.body = append(r.body, b...)
+	return len(b), nil
+}

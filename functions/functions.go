@@ -1,0 +1,129 @@
+// Package functions holds the Inngest functions: when they run, their one step, and which errors are worth a retry. What they do
+// to rows is in store.
+package functions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/inngest/inngestgo"
+	"github.com/inngest/inngestgo/step"
+
+	"clerksync/clerk"
+	"clerksync/inbox"
+	"clerksync/store"
+)
+
+// The ids of the functions, which are their identity in Inngest.
+const (
+	SyncUser   = "sync-user-from-clerk"
+	UpdateUser = "update-user-from-clerk"
+	DeleteUser = "delete-user-with-clerk"
+	MarkFailed = "mark-failed-event"
+)
+
+// retries is the most that Inngest allows: with its back-off a database may be down for a day.
+const retries = 20
+
+// Users writes rows: a store.Users.
+type Users interface {
+	Apply(ctx context.Context, u clerk.User, at clerk.Millis) (store.Outcome, error)
+	Delete(ctx context.Context, id string) (store.Outcome, error)
+}
+
+// Inbox forgets events whose rows are written, and keeps those that failed: an inbox.Inbox.
+type Inbox interface {
+	Done(ctx context.Context, eventID string) error
+	Fail(ctx context.Context, eventID string, f inbox.Failure) error
+}
+
+// Functions is what the functions work with.
+type Functions struct {
+	Users Users
+	Inbox Inbox
+	// InstanceID is the Clerk instance whose events are taken; "" takes all. Only an event that holds the whole envelope names
+	// its instance; the webhook has checked the others.
+	InstanceID string
+}
+
+// Result is what a run returns, for Inngest's page.
+type Result struct {
+	UserID  string        `json:"user_id"`
+	Outcome store.Outcome `json:"outcome"`
+}
+
+// Register creates the functions in client, whose handler then serves them.
+func (f *Functions) Register(client inngestgo.Client) error {
+	for _, fn := range []struct {
+		id, name, event, step string
+		work                  func(context.Context, clerk.Payload, clerk.Millis) (Result, error)
+	}{
+		{SyncUser, "Sync a new user from Clerk", "clerk/" + clerk.UserCreated, "write-user", f.write},
+		{UpdateUser, "Update a user from Clerk", "clerk/" + clerk.UserUpdated, "write-user", f.write},
+		{DeleteUser, "Delete a user with Clerk", "clerk/" + clerk.UserDeleted, "delete-user", f.delete},
+	} {
+		_, err := inngestgo.CreateFunction(client, inngestgo.FunctionOpts{
+			ID:      fn.id,
+			Name:    fn.name,
+			Retries: new(retries),
+			// Spares lost races; rows are right without it. Not every server heeds it, and none keeps order.
+			Concurrency: &inngestgo.ConfigConcurrency{
+				Step: []inngestgo.ConfigStepConcurrency{{Limit: 1, Key: new("event.data.id")}},
+			},
+		}, inngestgo.EventTrigger(fn.event, nil), func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
+			return step.Run(ctx, fn.step, func(ctx context.Context) (Result, error) {
+				p := clerk.Unwrap(in.Event.Data.RawMessage)
+				if f.InstanceID != "" && p.InstanceID != "" && p.InstanceID != f.InstanceID {
+					return Result{}, inngestgo.NoRetryError(errors.New("the event is of another Clerk instance than CLERK_INSTANCE_ID"))
+				}
+				at := clerk.Millis(in.Event.Timestamp)
+				if p.Timestamp != 0 {
+					at = p.Timestamp // Clerk's own time rather than when Inngest got the event
+				}
+				res, err := fn.work(ctx, p, at)
+				if errors.Is(err, clerk.ErrNotUser) {
+					return Result{}, inngestgo.NoRetryError(err)
+				}
+				if err != nil {
+					return Result{}, err
+				}
+				return res, f.done(ctx, in.Event.ID)
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("create function %s: %w", fn.id, err)
+		}
+	}
+	return f.registerMarkFailed(client)
+}
+
+// raw is the data of an event as it came: it unmarshals from anything, so that the SDK never refuses an event before a function
+// can say what is wrong with it.
+type raw struct{ json.RawMessage }
+
+func (f *Functions) write(ctx context.Context, p clerk.Payload, at clerk.Millis) (Result, error) {
+	u, err := clerk.ParseUser(p.User)
+	if err != nil {
+		return Result{}, err
+	}
+	o, err := f.Users.Apply(ctx, u, at)
+	return Result{UserID: u.ID, Outcome: o}, err
+}
+
+func (f *Functions) delete(ctx context.Context, p clerk.Payload, _ clerk.Millis) (Result, error) {
+	id, err := clerk.ParseDeleted(p.User)
+	if err != nil {
+		return Result{}, err
+	}
+	o, err := f.Users.Delete(ctx, id)
+	return Result{UserID: id, Outcome: o}, err
+}
+
+func (f *Functions) done(ctx context.Context, eventID *string) error {
+	if eventID == nil {
+		return nil
+	}
+	return f.Inbox.Done(ctx, *eventID)
+}

@@ -1,0 +1,257 @@
+// Package inbox keeps the events that are not in a row yet: it makes them durable before Clerk gets its 2xx, sends them to
+// Inngest, sends them again when no function has cleared them in time, and keeps those that failed for good.
+package inbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"golang.org/x/sync/errgroup"
+
+	"clerksync/store"
+)
+
+// Event is one webhook on its way to a row.
+type Event struct {
+	ID   string          // the svix-id: the same in every delivery of one message
+	Name string          // such as "clerk/user.created"
+	Data json.RawMessage // the webhook's data
+	TS   int64           // when it happened at Clerk, in milliseconds since 1970
+}
+
+// MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
+// (https://www.inngest.com/docs/usage-limits/inngest). Users are 2 to 4 KB, 30 KB at the most.
+const MaxEventSize = 256 << 10
+
+// Size returns how many bytes Inngest will count for the event.
+func (e Event) Size() int {
+	b, err := json.Marshal(wire{ID: e.ID, Name: e.Name, Data: e.Data, TS: e.TS})
+	if err != nil { // Data is no JSON: no size is small enough
+		return MaxEventSize + 1
+	}
+	return len(b)
+}
+
+// wire is an event as Inngest reads it.
+type wire struct {
+	ID   string          `json:"id"`
+	Name string          `json:"name"`
+	Data json.RawMessage `json:"data"`
+	TS   int64           `json:"ts"`
+}
+
+// row is an event in the collection inbox. A pending one has a time at which it is due, a failed one has a failure instead.
+type row struct {
+	ID         string    `bson:"_id"`
+	Name       string    `bson:"name"`
+	Data       string    `bson:"data"` // JSON
+	TS         int64     `bson:"ts"`
+	ReceivedAt time.Time `bson:"received_at"`
+	// Sends counts how often Inngest may have accepted it, and makes the id of the next sending, see sendID.
+	Sends int `bson:"sends"`
+	// DueAt is when any process may send it; until then the one that wrote or claimed it has the lease.
+	DueAt    time.Time `bson:"due_at,omitempty"`
+	GiveUpAt time.Time `bson:"give_up_at"`
+	Failure  *Failure  `bson:"failure,omitempty"`
+}
+
+// Failure says why an event was given up.
+type Failure struct {
+	Function string    `bson:"function,omitempty"`
+	Error    string    `bson:"error"`
+	At       time.Time `bson:"at"`
+}
+
+// Sender sends events to Inngest: an inngestgo.Client.
+type Sender interface {
+	SendMany(ctx context.Context, events []any) ([]string, error)
+}
+
+// Options is what New needs.
+type Options struct {
+	DB     *store.DB
+	Sender Sender
+	// ResendAfter is the time until an event that no function has cleared is sent for the second time; each further time takes
+	// twice as long, up to maxInterval.
+	ResendAfter time.Duration
+	Log         *slog.Logger
+	Registerer  prometheus.Registerer
+}
+
+// Inbox is the collection inbox and the sending of what is in it. It is safe for concurrent use.
+type Inbox struct {
+	Options
+	rows *mongo.Collection
+	puts chan *put  // to the committers
+	out  chan Event // written and to be sent at once, from memory
+	// away is set while Inngest takes nothing: then events wait in the collection alone.
+	away    atomic.Bool
+	metrics metrics
+}
+
+type put struct {
+	event Event
+	done  chan error
+}
+
+const (
+	// committers is how many inserts are in flight; what arrives while all are busy shares the next one.
+	committers = 4
+	// maxInsert bounds one insert: FerretDB takes 1,000 rows, MongoDB 48 MB; events are 256 KiB at the most.
+	maxInsert = 100
+	// senders is how many sends from memory are in flight.
+	senders = 4
+	// maxOut is how many events may wait in memory to be sent; what is more waits in the collection.
+	maxOut = 4096
+	// maxSend and maxSendBytes bound one request to Inngest, which takes 5,000 events; its cloud 512 KB.
+	maxSend      = 100
+	maxSendBytes = 500_000
+	// sendTimeout is when a send is given up: the SDK ignores the context and tries five times, so it goes on in the background
+	// for as long as the HTTP client's time-out lets it.
+	sendTimeout = 10 * time.Second
+	// insertTimeout bounds one insert; with the wait for a committer it stays well within the 15 s that Clerk waits.
+	insertTimeout = 5 * time.Second
+	// giveUpAfter is how long an event is sent again.
+	giveUpAfter = 24 * time.Hour
+	// maxInterval is the longest time between two sends.
+	maxInterval = time.Hour
+)
+
+// New returns an inbox that does nothing until Run.
+func New(o Options) *Inbox {
+	return &Inbox{
+		Options: o,
+		rows:    o.DB.Collection("inbox"),
+		puts:    make(chan *put),
+		out:     make(chan Event, maxOut),
+		metrics: newMetrics(o.Registerer),
+	}
+}
+
+// Setup makes the index. It can be repeated.
+func (b *Inbox) Setup(ctx context.Context) error {
+	return store.EnsureIndex(ctx, b.rows, store.Index{Field: "due_at"})
+}
+
+// Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not sent again
+// unless it had failed. An error says that the event may be lost and has to be delivered again.
+func (b *Inbox) Put(ctx context.Context, e Event) error {
+	p := &put{event: e, done: make(chan error, 1)}
+	select {
+	case b.puts <- p:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the inbox: %w", ctx.Err())
+	}
+	select {
+	case err := <-p.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("write to the inbox: %w", ctx.Err())
+	}
+}
+
+// Done removes the event whose row has been written. eventID is the id under which Inngest ran it; one that never was in the
+// inbox is not an error.
+func (b *Inbox) Done(ctx context.Context, eventID string) error {
+	if _, err := b.rows.DeleteOne(ctx, byID(svixID(eventID))); err != nil {
+		return fmt.Errorf("clear the inbox: %w", store.Redact(err))
+	}
+	return nil
+}
+
+// Fail marks the event as failed for good: it is kept and not sent again. One that is not in the inbox is not an error.
+func (b *Inbox) Fail(ctx context.Context, eventID string, f Failure) error {
+	f.At = time.Now()
+	res, err := b.rows.UpdateOne(ctx, byID(svixID(eventID)), bson.D{
+		{Key: "$set", Value: bson.D{{Key: "failure", Value: f}}},
+		{Key: "$unset", Value: bson.D{{Key: "due_at", Value: ""}}},
+	})
+	if err != nil {
+		return fmt.Errorf("mark an event failed: %w", store.Redact(err))
+	}
+	if res.MatchedCount > 0 {
+		b.metrics.failed.Inc()
+		// Not the error: a function of the app's may have put anything into it.
+		b.Log.ErrorContext(ctx, "event failed for good; it is kept in the collection inbox", "svix_id", svixID(eventID), "function", f.Function)
+	}
+	return nil
+}
+
+// Run writes and sends until ctx ends, then sends what is in memory, for drain at the most, and returns. Nothing is lost if it
+// is cut off: what was not sent is in the collection.
+func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
+	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(drain, cancel)
+		context.AfterFunc(hard, func() { t.Stop() })
+	})()
+
+	var writing, sending errgroup.Group
+	for range committers {
+		writing.Go(func() error { b.commit(ctx, hard); return nil })
+	}
+	for range senders {
+		sending.Go(func() error { b.sendNew(hard); return nil })
+	}
+	sending.Go(func() error { b.sweep(ctx, hard); return nil })
+	_ = writing.Wait() // none fails
+	close(b.out)
+	_ = sending.Wait() // none fails
+}
+
+// sendID is the id of the sending after n others: Inngest swallows an id that it has seen within 24 hours, even if that run
+// failed, so each sending after an accepted one needs a new id.
+func sendID(svixID string, n int) string {
+	if n == 0 {
+		return svixID
+	}
+	return fmt.Sprintf("%s:r%d", svixID, n)
+}
+
+// svixID is the inverse of sendID.
+func svixID(eventID string) string {
+	i := strings.LastIndex(eventID, ":r")
+	if i < 0 {
+		return eventID
+	}
+	if _, err := strconv.ParseUint(eventID[i+len(":r"):], 10, 31); err != nil {
+		return eventID
+	}
+	return eventID[:i]
+}
+
+// resendInterval is the time between the nth sending (from 1) and the next.
+func (b *Inbox) resendInterval(n int) time.Duration {
+	return min(b.ResendAfter<<min(max(n-1, 0), 16), max(maxInterval, b.ResendAfter))
+}
+
+func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
+
+type metrics struct {
+	written, resent, failed prometheus.Counter
+	away                    prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) metrics {
+	m := metrics{
+		written: prometheus.NewCounter(prometheus.CounterOpts{Name: "clerksync_inbox_events_total", Help: "Events made durable."}),
+		resent:  prometheus.NewCounter(prometheus.CounterOpts{Name: "clerksync_inbox_resent_total", Help: "Events sent again because no function had cleared them."}),
+		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "clerksync_inbox_failed_total", Help: "Events failed for good and kept."}),
+		away:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "clerksync_inngest_away", Help: "1 while Inngest takes no events."}),
+	}
+	r.MustRegister(m.written, m.resent, m.failed, m.away)
+	return m
+}
+
+var errGaveUp = errors.New("no function wrote the row within 24 hours of sending the event")

@@ -1,0 +1,239 @@
+package inbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
+
+	"clerksync/store"
+)
+
+// sending is an event and how often Inngest has accepted it before.
+type sending struct {
+	Event
+	before int
+}
+
+// sendNew sends what has just been written, from memory, until out is closed and empty.
+func (b *Inbox) sendNew(ctx context.Context) {
+	for e := range b.out {
+		batch := []sending{{Event: e}}
+		for _, e := range waiting(b.out, maxSend-1) {
+			batch = append(batch, sending{Event: e})
+		}
+		switch {
+		case ctx.Err() != nil: // the rows are there
+			return
+		case b.away.Load():
+			b.release(ctx, batch)
+		default:
+			b.dispatch(ctx, batch)
+		}
+	}
+}
+
+// sweep sends what is due in the collection, again and again until ctx ends: what other processes left, what came while Inngest
+// was away, what no function has cleared in time.
+func (b *Inbox) sweep(ctx, hard context.Context) {
+	every := min(max(b.ResendAfter/4, 50*time.Millisecond), 5*time.Second)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var backoff time.Duration
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		start := time.Now()
+		n, err := b.sendDue(hard)
+		wait := every
+		switch {
+		case err != nil:
+			b.Log.WarnContext(ctx, "the inbox cannot be read; trying again", "error", err)
+		case b.away.Load():
+			backoff = min(max(2*backoff, 100*time.Millisecond), 5*time.Second)
+			wait = backoff
+		case n > 0: // there may be more
+			wait, backoff = 0, 0
+		default:
+			backoff = 0
+		}
+		if b.DB.OneProcess { // a scan of the whole collection there, so it takes a tenth of the time at the most
+			wait = max(wait, 9*time.Since(start))
+		}
+		timer.Reset(wait)
+	}
+}
+
+// sendDue claims events that are due and sends them. It returns how many there were.
+func (b *Inbox) sendDue(ctx context.Context) (int, error) {
+	limit := int64(maxSend)
+	if b.away.Load() {
+		limit = 1 // to see whether Inngest is back
+	}
+	find := options.Find().SetLimit(limit)
+	if !b.DB.OneProcess {
+		find.SetSort(bson.D{{Key: "due_at", Value: 1}})
+	}
+	cur, err := b.rows.Find(ctx, bson.D{{Key: "due_at", Value: bson.D{{Key: "$lte", Value: time.Now()}}}}, find)
+	if err != nil {
+		return 0, store.Redact(err)
+	}
+	var due []row
+	if err := cur.All(ctx, &due); err != nil {
+		return 0, store.Redact(err)
+	}
+	var mu sync.Mutex
+	var batch []sending
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(8) // round trips at once: a row at a time would drain a backlog slowly
+	for _, r := range due {
+		g.Go(func() error {
+			claimed, err := b.claim(gctx, r)
+			if claimed {
+				mu.Lock()
+				defer mu.Unlock()
+				batch = append(batch, sending{Event{ID: r.ID, Name: r.Name, Data: json.RawMessage(r.Data), TS: r.TS}, r.Sends})
+			}
+			return err
+		})
+	}
+	err = g.Wait()
+	b.dispatch(ctx, batch)
+	return len(due), err
+}
+
+// claim takes the lease of a due event, unless another process was quicker or its time is up.
+func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
+	now := time.Now()
+	// One that Inngest never took has not been tried yet: it waits for as long as Inngest is away.
+	if r.Sends > 0 && now.After(r.GiveUpAt) {
+		return false, b.Fail(ctx, r.ID, Failure{Error: errGaveUp.Error()})
+	}
+	filter := byID(r.ID)
+	if !b.DB.OneProcess {
+		filter = append(filter, bson.E{Key: "due_at", Value: r.DueAt})
+	}
+	n := r.Sends + 1
+	res, err := b.rows.UpdateOne(ctx, filter, set("due_at", now.Add(b.resendInterval(n)), "sends", n))
+	if err != nil {
+		return false, fmt.Errorf("claim an event: %w", store.Redact(err))
+	}
+	return res.MatchedCount > 0, nil
+}
+
+// release gives events back that Inngest did not take: they are due at once, under the same id.
+func (b *Inbox) release(ctx context.Context, batch []sending) {
+	for _, s := range batch {
+		if _, err := b.rows.UpdateOne(ctx, byID(s.ID), set("due_at", time.Now(), "sends", s.before)); err != nil {
+			return // the lease ends by itself
+		}
+	}
+}
+
+// dispatch sends a batch. What Inngest does not take goes back to the collection; a batch that it refuses is split until only
+// the refused event is left, which fails for good.
+func (b *Inbox) dispatch(ctx context.Context, batch []sending) {
+	for len(batch) > 0 {
+		n, size := 0, 0
+		for n < len(batch) && (n == 0 || size+len(batch[n].Data) <= maxSendBytes) {
+			size += len(batch[n].Data)
+			n++
+		}
+		b.dispatchOne(ctx, batch[:n])
+		batch = batch[n:]
+	}
+}
+
+// dispatchOne sends a batch that fits into one request.
+func (b *Inbox) dispatchOne(ctx context.Context, batch []sending) {
+	err := b.send(ctx, batch)
+	switch {
+	case err == nil:
+		b.setAway(ctx, false, nil)
+		for _, s := range batch {
+			if s.before > 0 {
+				b.metrics.resent.Inc()
+				b.Log.WarnContext(ctx, "no function cleared the event in time; sent again", "svix_id", s.ID, "sends", s.before+1)
+			}
+		}
+	case isRefusal(err) && len(batch) > 1:
+		b.setAway(ctx, false, nil)
+		b.dispatchOne(ctx, batch[:len(batch)/2])
+		b.dispatchOne(ctx, batch[len(batch)/2:])
+	case isRefusal(err):
+		b.setAway(ctx, false, nil)
+		if err := b.Fail(ctx, batch[0].ID, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
+			b.Log.WarnContext(ctx, "a refused event could not be marked failed; it will be sent again", "svix_id", batch[0].ID, "error", err)
+		}
+	default:
+		b.setAway(ctx, true, err)
+		b.release(ctx, batch)
+	}
+}
+
+func (b *Inbox) setAway(ctx context.Context, away bool, err error) {
+	if b.away.Swap(away) == away {
+		return
+	}
+	if away {
+		b.metrics.away.Set(1)
+		b.Log.WarnContext(ctx, "Inngest takes no events; they wait in the inbox", "error", err)
+		return
+	}
+	b.metrics.away.Set(0)
+	b.Log.InfoContext(ctx, "Inngest takes events again")
+}
+
+// send returns nil when Inngest says that it has accepted every event. Its error never holds the event key.
+func (b *Inbox) send(ctx context.Context, batch []sending) error {
+	events := make([]any, len(batch))
+	for i, s := range batch {
+		events[i] = wire{ID: sendID(s.ID, s.before), Name: s.Name, Data: s.Data, TS: s.TS}
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { // ends by itself, see sendTimeout
+		ids, err := b.Sender.SendMany(ctx, events)
+		if err == nil && len(ids) != len(events) {
+			err = errors.New("what answered is not Inngest: check INNGEST_BASE_URL")
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		var u *url.Error // quotes the URL, and that holds the event key
+		if errors.As(err, &u) {
+			return u.Err
+		}
+		return err
+	case <-ctx.Done():
+		return errors.New("Inngest did not answer in time")
+	}
+}
+
+// isRefusal tells whether Inngest refused what was sent (400 and 413), rather than being away, overloaded or in disagreement
+// about the key. inngestgo v0.16 has no error types: these are its texts, held by TestRefusal.
+func isRefusal(err error) bool {
+	s := err.Error()
+	return strings.HasPrefix(s, "bad request:") || s == "unknown status code sending event: 413"
+}
+
+func set(kv ...any) bson.D {
+	var d bson.D
+	for i := 0; i < len(kv); i += 2 {
+		d = append(d, bson.E{Key: kv[i].(string), Value: kv[i+1]})
+	}
+	return bson.D{{Key: "$set", Value: d}}
+}

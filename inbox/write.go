@@ -1,0 +1,134 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"clerksync/store"
+)
+
+// commit writes puts until ctx ends: the first that comes at once, and with it all that came while the committers were busy (a
+// group commit). An idle line waits for nothing.
+func (b *Inbox) commit(ctx, hard context.Context) {
+	for {
+		select {
+		case p := <-b.puts:
+			b.write(hard, append([]*put{p}, waiting(b.puts, maxInsert-1)...))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// waiting takes what stands in line in c, n at the most, without waiting for more.
+func waiting[T any](c <-chan T, n int) []T {
+	var got []T
+	for len(got) < n {
+		select {
+		case v, ok := <-c:
+			if !ok {
+				return got
+			}
+			got = append(got, v)
+		default:
+			return got
+		}
+	}
+	return got
+}
+
+// write inserts the batch, answers each of its puts, and hands what is new to the senders.
+func (b *Inbox) write(ctx context.Context, batch []*put) {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
+	// Events that will be sent at once are written as sent once, so that the sending needs no write of its own. If it fails, or
+	// this process dies first, they are sent later, under another id.
+	direct := !b.away.Load() && len(b.out)+len(batch) <= cap(b.out)
+	now := time.Now()
+	rows := make([]row, len(batch))
+	for i, p := range batch {
+		e := p.event
+		rows[i] = row{
+			ID: e.ID, Name: e.Name, Data: string(e.Data), TS: e.TS,
+			ReceivedAt: now, DueAt: now, GiveUpAt: now.Add(giveUpAfter),
+		}
+		if direct {
+			rows[i].Sends, rows[i].DueAt = 1, now.Add(b.resendInterval(1))
+		}
+	}
+	for i, err := range b.insert(ctx, rows) {
+		e := batch[i].event
+		switch {
+		case err == nil:
+			b.metrics.written.Inc()
+			if direct {
+				b.enqueue(ctx, e)
+			}
+		case store.IsDuplicate(err):
+			err = b.revive(ctx, e.ID)
+		}
+		if err != nil {
+			err = fmt.Errorf("write to the inbox: %w", store.Redact(err))
+		}
+		batch[i].done <- err
+	}
+}
+
+// insert writes all rows in one round trip and returns an error for each that was not written.
+func (b *Inbox) insert(ctx context.Context, rows []row) []error {
+	errs := make([]error, len(rows))
+	_, err := b.rows.InsertMany(ctx, rows, options.InsertMany().SetOrdered(false))
+	if err == nil {
+		return errs
+	}
+	var bulk mongo.BulkWriteException
+	refused := errors.As(err, &bulk) && bulk.WriteConcernError == nil && len(bulk.WriteErrors) > 0
+	switch {
+	case refused && b.DB.OneProcess: // FerretDB v1 stops at the first refused row and does not say which one it is
+		for i, r := range rows {
+			_, errs[i] = b.rows.InsertOne(ctx, r)
+		}
+	case refused:
+		for _, we := range bulk.WriteErrors {
+			errs[we.Index] = we
+		}
+	default:
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
+// enqueue hands an event to the senders; if they have too many already, it is left to the collection.
+func (b *Inbox) enqueue(ctx context.Context, e Event) {
+	select {
+	case b.out <- e:
+	default:
+		b.release(ctx, []sending{{Event: e}})
+	}
+}
+
+// revive makes a failed event pending again: somebody who has it delivered once more wants it tried once more.
+func (b *Inbox) revive(ctx context.Context, id string) error {
+	var r row
+	err := b.rows.FindOne(ctx, byID(id)).Decode(&r)
+	if errors.Is(err, mongo.ErrNoDocuments) { // cleared meanwhile
+		return nil
+	}
+	if err != nil || r.Failure == nil {
+		return err
+	}
+	now := time.Now()
+	_, err = b.rows.UpdateOne(ctx, byID(id), bson.D{
+		{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}}},
+		{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
+	})
+	return err
+}

@@ -1,0 +1,65 @@
+// Package testenv starts what the tests run against: databases, the service's own events, an Inngest executor and server.
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"clerksync/store"
+	"clerksync/store/embedded"
+)
+
+// MongoURI is the environment variable that names the external database of the tests.
+const MongoURI = "MONGODB_TEST_URI"
+
+// EachDatabase runs the test on an embedded database and, where MONGODB_TEST_URI names one, on an external database. Each gets
+// an empty database of its own, which goes with the test.
+func EachDatabase(t *testing.T, f func(t *testing.T, db *store.DB)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) { f(t, Embedded(t)) })
+	t.Run("external", func(t *testing.T) {
+		uri := os.Getenv(MongoURI)
+		if uri == "" {
+			t.Skipf("%s is not set", MongoURI)
+		}
+		f(t, Connect(t, uri, "test_"+strings.ToLower(rand.Text()[:12])))
+	})
+}
+
+// Embedded starts an embedded database that ends with the test.
+func Embedded(t testing.TB) *store.DB {
+	t.Helper()
+	engine, err := embedded.Start(t.Context(), t.TempDir(), "127.0.0.1:0", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return Connect(t, engine.URI(), "test")
+}
+
+// Connect connects to a database, which is dropped at the end of the test.
+func Connect(t testing.TB, uri, name string) *store.DB {
+	t.Helper()
+	db, err := store.Connect(t.Context(), uri, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = db.Drop(ctx) // it goes with its folder, or stays behind on a server that is down
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}

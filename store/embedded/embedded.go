@@ -1,0 +1,133 @@
+// Package embedded runs a database that speaks MongoDB's protocol inside this process: FerretDB v1 on SQLite files in one folder.
+// It is for development and for tests; docs/adr/0004-embedded-database.md says what it cannot do.
+package embedded
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/FerretDB/FerretDB/ferretdb"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	_ "modernc.org/sqlite" // FerretDB's own driver, for IndexIDs
+)
+
+// pragmas let writers wait for each other, and keep SQLite's temporary files, which hold documents, in memory instead of in /var/tmp.
+const pragmas = "_pragma=busy_timeout(10000)&_pragma=temp_store(memory)"
+
+// startTimeout bounds the first answer, which takes milliseconds.
+const startTimeout = 10 * time.Second
+
+// opening lets one database be opened at a time in this process, because FerretDB writes to a variable of its own meanwhile.
+var opening sync.Mutex //nolint:gochecknoglobals // guards a global of FerretDB
+
+// Server is a running database. Its methods are safe for concurrent use.
+type Server struct {
+	uri    string
+	folder *folder
+	close  func() error
+}
+
+// Start opens the data folder dir, making it if needed, and serves it on addr until Close; ctx bounds only the start. It returns
+// when the server answers. The server asks nobody for a password, so addr is a loopback address ("127.0.0.1:0" for any free port)
+// and any other is an error. The error is ErrLocked if another server, of this process or of another, has the folder. Warnings of
+// FerretDB go to log, without their details.
+func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, error) {
+	if ap, err := netip.ParseAddrPort(addr); err != nil || !ap.Addr().IsLoopback() {
+		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use 127.0.0.1:PORT", addr)
+	}
+	f, err := openFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	db, err := open(ctx, f, addr, log)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the database in the folder %s: %w", dir, err), f.close())
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := make(chan error, 1)
+	go func() {
+		_ = db.Run(serving) // is always nil
+		stopped <- f.close()
+	}()
+	s := &Server{uri: db.MongoDBURI(), folder: f, close: sync.OnceValue(func() error {
+		stop()
+		return <-stopped
+	})}
+	if err := ping(ctx, s.uri); err != nil {
+		return nil, errors.Join(fmt.Errorf("the database in the folder %s does not answer: %w", dir, err), s.Close())
+	}
+	return s, nil
+}
+
+// open opens the databases in f and listens on addr.
+func open(ctx context.Context, f *folder, addr string, log *slog.Logger) (*ferretdb.FerretDB, error) {
+	// FerretDB must not be the one to find that addr is taken: what it then leaves behind panics in a finalizer.
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("choose a free port: %w", err)
+	}
+	if err := l.Close(); err != nil {
+		return nil, err
+	}
+	opening.Lock()
+	defer opening.Unlock()
+	return ferretdb.New(&ferretdb.Config{
+		Listener:  ferretdb.ListenerConfig{TCP: addr},
+		Logger:    slog.New(warnings{log.Handler()}),
+		Handler:   "sqlite",
+		SQLiteURL: "file:" + f.url + "?" + pragmas,
+	})
+}
+
+// ping returns when the server at uri has answered, or an error if it does not within startTimeout.
+func ping(ctx context.Context, uri string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	client, err := mongo.Connect(options.Client().ApplyURI(uri))
+	if err != nil {
+		return err
+	}
+	return errors.Join(client.Ping(ctx, nil), client.Disconnect(context.WithoutCancel(ctx)))
+}
+
+// URI returns the connection string, "mongodb://127.0.0.1:PORT/".
+func (s *Server) URI() string { return s.uri }
+
+// Close stops the server and frees its folder. Disconnect the clients first: what is left of them gets 3 seconds to end, a time
+// FerretDB does not let us change. Calls after the first return what that one did.
+func (s *Server) Close() error { return s.close() }
+
+// IndexIDs gives each collection of the database an index that lookups by _id use: FerretDB's own is on
+// _ferretdb_sjson->'_id' while its queries ask for _ferretdb_sjson->'$._id', so that each of them would read the whole collection.
+// The collections must exist, later ones get none. It may be repeated. It is an error if there is no such database.
+func (s *Server) IndexIDs(ctx context.Context, database string) error {
+	db, err := sql.Open("sqlite", s.folder.file(database)) // connects at the first query
+	if err != nil {
+		return fmt.Errorf("open the SQLite file of %s: %w", database, err)
+	}
+	if err := indexIDs(ctx, db); err != nil {
+		return errors.Join(fmt.Errorf("index the _ids of %s: %w", database, err), db.Close())
+	}
+	return db.Close()
+}
+
+func indexIDs(ctx context.Context, db *sql.DB) error {
+	// One string instead of rows: nothing to close, and no reader open while the indexes are made.
+	var statements sql.NullString
+	err := db.QueryRowContext(ctx, `SELECT group_concat(format(
+		'CREATE INDEX IF NOT EXISTS "%w_id_path" ON "%w" (_ferretdb_sjson->''$._id'')', table_name, table_name), ';')
+		FROM _ferretdb_collections`).Scan(&statements)
+	if err != nil || !statements.Valid {
+		return err
+	}
+	_, err = db.ExecContext(ctx, statements.String)
+	return err
+}

@@ -1,0 +1,71 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/gofrs/flock"
+)
+
+// ErrLocked says that another server has the data folder.
+var ErrLocked = errors.New("in use by another clerksync: stop it, or give this one another folder (MONGODB_URI=embedded:DIR)")
+
+// folder is a data folder that only we have.
+type folder struct {
+	url   string   // the path as FerretDB and SQLite can take it, with a slash at its end
+	alias *os.File // what url leads through, nil if that is the plain path
+	lock  *flock.Flock
+}
+
+// openFolder makes the folder dir if needed and locks it. The lock goes with the process, however that ends. The error is ErrLocked
+// if it is locked already.
+func openFolder(dir string) (*folder, error) {
+	if dir == "" {
+		return nil, errors.New("the embedded database needs a folder: set MONGODB_URI=embedded:DIR")
+	}
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("find the data folder: %w", err)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil { //nolint:gosec // it is the operator who names the folder
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(path, "clerksync.lock"))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("the folder %s is %w", dir, ErrLocked)
+	}
+	f := &folder{url: path + "/", lock: lock}
+	// FerretDB takes the path for a glob pattern when it looks for its databases (and deletes those it overlooked when it makes them
+	// anew), and passes it on to SQLite as a URL without escaping it. Linux has another name for an open folder.
+	if !strings.ContainsAny(path, `*?[\%#`) {
+		return f, nil
+	}
+	if runtime.GOOS != "linux" {
+		return nil, errors.Join(fmt.Errorf(`choose a folder without any of *?[\%%# in its path, not %s`, path), f.close())
+	}
+	if f.alias, err = os.Open(path); err != nil { //nolint:gosec // as above
+		return nil, errors.Join(fmt.Errorf("open the data folder: %w", err), f.close())
+	}
+	f.url = fmt.Sprintf("/proc/self/fd/%d/", f.alias.Fd())
+	return f, nil
+}
+
+// file returns the name under which SQLite opens the file of the database, but does not make it.
+func (f *folder) file(database string) string {
+	return "file:" + f.url + database + ".sqlite?mode=rw&" + pragmas
+}
+
+func (f *folder) close() error {
+	if f.alias == nil {
+		return f.lock.Close()
+	}
+	return errors.Join(f.alias.Close(), f.lock.Close())
+}

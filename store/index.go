@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// Index is an index on one field.
+type Index struct {
+	Field   string
+	Options *options.IndexOptionsBuilder // nil for a plain one
+	Unique  bool                         // refuses two rows with one value; rows without the field do not clash
+}
+
+// EnsureIndex makes the index if it is not there yet; one of the app's own on the same field will do, if it is unique where ours
+// is.
+func EnsureIndex(ctx context.Context, coll *mongo.Collection, ix Index) error {
+	there, err := hasIndex(ctx, coll, ix)
+	if err != nil || there {
+		return err
+	}
+	opts := ix.Options
+	if opts == nil {
+		opts = options.Index()
+	}
+	if ix.Unique {
+		opts.SetUnique(true)
+	}
+	_, err = coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: ix.Field, Value: 1}}, Options: opts})
+	if IsDuplicate(err) {
+		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is unique", coll.Name(), ix.Field)
+	}
+	if err != nil {
+		return fmt.Errorf("index %s by %s: %w", coll.Name(), ix.Field, Redact(err))
+	}
+	return nil
+}
+
+func hasIndex(ctx context.Context, coll *mongo.Collection, ix Index) (bool, error) {
+	specs, err := coll.Indexes().ListSpecifications(ctx)
+	var se mongo.ServerError
+	switch {
+	case errors.As(err, &se) && se.HasErrorCode(59) && ix.Unique: // CommandNotFound
+		return isUnique(ctx, coll, ix.Field)
+	case errors.As(err, &se) && (se.HasErrorCode(59) || se.HasErrorCode(26)): // NamespaceNotFound: no collection yet
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("list the indexes of %s: %w", coll.Name(), Redact(err))
+	}
+	return slices.ContainsFunc(specs, func(s mongo.IndexSpecification) bool {
+		var keys bson.D
+		return bson.Unmarshal(s.KeysDocument, &keys) == nil && len(keys) == 1 && keys[0].Key == ix.Field &&
+			(!ix.Unique || s.Unique != nil && *s.Unique)
+	}), nil
+}
+
+// isUnique finds out by trying, on a server that cannot list its indexes and may not bear to be given one twice.
+func isUnique(ctx context.Context, coll *mongo.Collection, field string) (bool, error) {
+	value := "probe-" + rand.Text()
+	ids := bson.A{value + "-1", value + "-2"}
+	var err error
+	for _, id := range ids {
+		if _, err = coll.InsertOne(ctx, bson.D{{Key: "_id", Value: id}, {Key: field, Value: value}}); err != nil {
+			break
+		}
+	}
+	if _, e := coll.DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}); e != nil {
+		return false, fmt.Errorf("try the index of %s: %w", coll.Name(), Redact(e))
+	}
+	if err != nil && !IsDuplicate(err) {
+		return false, fmt.Errorf("try the index of %s: %w", coll.Name(), Redact(err))
+	}
+	return err != nil, nil
+}

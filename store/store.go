@@ -1,0 +1,131 @@
+// Package store keeps the users collection: the version rule, the tombstones and the user names live here and nowhere else.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+)
+
+// DB is a database that rows are written to.
+type DB struct {
+	*mongo.Database
+	// OneProcess says that conditional updates are not atomic there, so that only this process may write and rows are reached by
+	// _id alone: FerretDB v1, embedded or not. See docs/adr/0004-embedded-database.md.
+	OneProcess bool
+}
+
+// opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.
+const opTimeout = 10 * time.Second
+
+// maxPool keeps below the parallel writes at which FerretDB v1 deadlocks.
+const maxPool = 32
+
+// ErrNoAnswer says that the database is not there, or not yet.
+var ErrNoAnswer = errors.New("the database does not answer")
+
+// Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is. It returns
+// ErrNoAnswer if trying again may help. No error quotes the URI, which holds a password.
+func Connect(ctx context.Context, uri, name string) (*DB, error) {
+	opts := options.Client().ApplyURI(uri)
+	if opts.Validate() != nil {
+		return nil, errors.New("MONGODB_URI cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE with a HOST that has an SRV record")
+	}
+	if wc := opts.WriteConcern; wc != nil && !wc.Acknowledged() {
+		return nil, errors.New("MONGODB_URI asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
+	}
+	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.
+	opts.SetWriteConcern(writeconcern.Majority()).SetReadPreference(readpref.Primary()).
+		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(maxPool).
+		SetAppName("clerksync")
+	client, err := mongo.Connect(opts)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", Redact(err))
+	}
+	db := &DB{Database: client.Database(name)}
+	if err := db.Ping(ctx); err != nil {
+		if mongo.IsTimeout(err) || mongo.IsNetworkError(err) {
+			err = ErrNoAnswer
+		}
+		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))
+	}
+	var info struct {
+		FerretDBv1 string `bson:"ferretdbVersion"`
+	}
+	// A server that does not know buildInfo is not FerretDB.
+	err = db.RunCommand(ctx, bson.D{{Key: "buildInfo", Value: 1}}).Decode(&info)
+	if ce := (mongo.CommandError{}); err != nil && !errors.As(err, &ce) {
+		return nil, errors.Join(fmt.Errorf("ask the database what it is: %w", Redact(err)), db.Close(ctx))
+	}
+	db.OneProcess = info.FerretDBv1 != ""
+	return db, nil
+}
+
+// Ping fails if the database does not answer.
+func (db *DB) Ping(ctx context.Context) error {
+	return Redact(db.RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err())
+}
+
+// Close ends the connections.
+func (db *DB) Close(ctx context.Context) error {
+	return Redact(db.Client().Disconnect(ctx))
+}
+
+// Redact returns err without the texts of the driver and the server, which quote values of rows ("dup key: { username: … }"):
+// what it prints is safe in a log and in Inngest's history. errors.Is and errors.As still see err. Redact(nil) is nil.
+func Redact(err error) error {
+	if err == nil {
+		return nil
+	}
+	return redacted{err}
+}
+
+type redacted struct{ err error }
+
+func (r redacted) Unwrap() error { return r.err }
+
+func (r redacted) Error() string {
+	var se mongo.ServerError
+	var ce mongo.CommandError
+	switch {
+	case IsDuplicate(r.err):
+		return "duplicate key"
+	case errors.As(r.err, &ce) && ce.Code != 0:
+		return fmt.Sprintf("the database refused: code %d %s", ce.Code, ce.Name)
+	case errors.Is(r.err, context.Canceled):
+		return "cancelled"
+	case mongo.IsTimeout(r.err), errors.Is(r.err, context.DeadlineExceeded):
+		return "the database did not answer in time"
+	case mongo.IsNetworkError(r.err), errors.Is(r.err, mongo.ErrClientDisconnected):
+		return "the connection to the database broke"
+	case errors.As(r.err, &se):
+		return fmt.Sprintf("the database refused: codes %v", se.ErrorCodes())
+	}
+	return fmt.Sprintf("database error of type %T", r.err)
+}
+
+// IsDuplicate reports whether a write failed because of a unique index or an _id that is there already. FerretDB v1 reports that
+// of an update as an internal error.
+func IsDuplicate(err error) bool {
+	if mongo.IsDuplicateKeyError(err) {
+		return true
+	}
+	var se mongo.ServerError
+	return errors.As(err, &se) && se.HasErrorCodeWithMessage(1, "UNIQUE constraint failed")
+}
+
+// NameInURI returns the database that the path of a connection string names, or "".
+func NameInURI(uri string) string {
+	_, rest, _ := strings.Cut(uri, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	name, _, _ := strings.Cut(path, "?")
+	return name
+}

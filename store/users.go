@@ -1,0 +1,302 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"clerksync/clerk"
+)
+
+// Outcome is what a write did.
+type Outcome string
+
+// The outcomes.
+const (
+	Created   Outcome = "created"
+	Updated   Outcome = "updated"
+	Unchanged Outcome = "unchanged" // the row had the same values; it has the newer version now
+	Stale     Outcome = "stale"     // the row is newer; nothing was written
+	Deleted   Outcome = "deleted"   // the user is deleted, and there is no row
+)
+
+// ErrNotFound says that there is no row.
+var ErrNotFound = errors.New("no such user")
+
+// TombstoneRetention is how long a deletion is remembered. Clerk can replay a webhook for 90 days.
+const TombstoneRetention = 180 * 24 * time.Hour
+
+// Row is what this project keeps of a user in the collection users. Whatever else is in the row is the app's.
+type Row struct {
+	ID             string `bson:"_id"`
+	Email          string `bson:"email,omitempty"` // absent for a phone-only user
+	FullName       string `bson:"full_name"`
+	ProfilePicture string `bson:"profile_picture"`
+	Username       string `bson:"username"`
+	Clerk          State  `bson:"clerk"`
+}
+
+// State is what the sync itself needs, and Clerk's flags.
+type State struct {
+	Version       string    `bson:"version"` // see version
+	CreatedAt     time.Time `bson:"created_at,omitempty"`
+	SyncedAt      time.Time `bson:"synced_at"`
+	Banned        bool      `bson:"banned"`
+	Locked        bool      `bson:"locked"`
+	Deprovisioned bool      `bson:"deprovisioned"`
+	EmailVerified bool      `bson:"email_verified"`
+}
+
+// Users is the collection users with its tombstones. It is safe for concurrent use.
+type Users struct {
+	db         *DB
+	rows       *mongo.Collection
+	tombstones *mongo.Collection
+	seed       maphash.Seed
+	locks      [256]sync.Mutex // striped by user id, see lock
+}
+
+// NewUsers returns the users of db. Call Setup once before the first write.
+func NewUsers(db *DB) *Users {
+	return &Users{
+		db:         db,
+		rows:       db.Collection("users"),
+		tombstones: db.Collection("deleted_users"),
+		seed:       maphash.MakeSeed(),
+	}
+}
+
+// Setup makes the indexes. It can be repeated.
+func (s *Users) Setup(ctx context.Context) error {
+	username := Index{Field: "username", Unique: true}
+	deletedAt := Index{Field: "deleted_at"}
+	if !s.db.OneProcess { // FerretDB v1 has no TTL indexes, and its unique ones are sparse
+		username.Options = options.Index().SetSparse(true) // rows of the app which have no user name yet do not clash
+		deletedAt.Options = options.Index().SetExpireAfterSeconds(int32(TombstoneRetention / time.Second))
+	}
+	return errors.Join(EnsureIndex(ctx, s.rows, username), EnsureIndex(ctx, s.tombstones, deletedAt))
+}
+
+// Get returns the row of a user, or ErrNotFound.
+func (s *Users) Get(ctx context.Context, id string) (Row, error) {
+	var r Row
+	err := s.rows.FindOne(ctx, byID(id)).Decode(&r)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return Row{}, ErrNotFound
+	}
+	if err != nil {
+		return Row{}, fmt.Errorf("read user %q: %w", id, Redact(err))
+	}
+	return r, nil
+}
+
+// Apply writes what Clerk said of a user at the time at, unless the row is newer or the user is deleted. It may be repeated, and
+// called in any order: the rows end at the newest version.
+//
+// The rules, docs/adr/0001-version-rule.md and 0002-tombstones.md: a version is the newest time anywhere in the user and then the
+// event's time; equal is applied again, older is stale. A tombstone is looked for before the write and again after it, so
+// that a deletion in between removes the row, here or in the deleter.
+func (s *Users) Apply(ctx context.Context, u clerk.User, at clerk.Millis) (Outcome, error) {
+	unlock := s.lock(u.ID)
+	defer unlock()
+	for range 8 { // more lost races than that is no race
+		o, err := s.apply(ctx, u, at)
+		if !errors.Is(err, errRaced) {
+			return o, err
+		}
+	}
+	return "", fmt.Errorf("write user %q: %w eight times", u.ID, errRaced)
+}
+
+// errRaced says that another process changed the row between the read and the write.
+var errRaced = errors.New("another process wrote the row")
+
+func (s *Users) apply(ctx context.Context, u clerk.User, at clerk.Millis) (Outcome, error) {
+	if dead, err := s.removeIfDead(ctx, u.ID); dead || err != nil {
+		return Deleted, err
+	}
+	old, err := s.Get(ctx, u.ID)
+	exists := err == nil
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return "", err
+	}
+	row := newRow(u, at)
+	outcome := Created
+	switch {
+	case !exists:
+		err = s.insert(ctx, row, names(u))
+	case old.Clerk.Version > row.Clerk.Version:
+		return Stale, nil
+	default:
+		outcome, err = s.update(ctx, old, row, u)
+	}
+	if err != nil {
+		return "", err
+	}
+	if dead, err := s.removeIfDead(ctx, u.ID); dead || err != nil {
+		return Deleted, err
+	}
+	return outcome, nil
+}
+
+// Delete removes the user for ever. The tombstone comes first: from then on no write can end with a row.
+func (s *Users) Delete(ctx context.Context, id string) (Outcome, error) {
+	unlock := s.lock(id)
+	defer unlock()
+	_, err := s.tombstones.InsertOne(ctx, bson.D{{Key: "_id", Value: id}, {Key: "deleted_at", Value: time.Now()}})
+	if err != nil && !IsDuplicate(err) {
+		return "", fmt.Errorf("write the tombstone of user %q: %w", id, Redact(err))
+	}
+	return Deleted, s.remove(ctx, id)
+}
+
+// removeIfDead looks for the tombstone and removes the row if there is one: a writer that died between its write and this
+// look leaves such a row.
+func (s *Users) removeIfDead(ctx context.Context, id string) (bool, error) {
+	err := s.tombstones.FindOne(ctx, byID(id)).Err()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for the tombstone of user %q: %w", id, Redact(err))
+	}
+	return true, s.remove(ctx, id)
+}
+
+func (s *Users) remove(ctx context.Context, id string) error {
+	if _, err := s.rows.DeleteOne(ctx, byID(id)); err != nil {
+		return fmt.Errorf("remove user %q: %w", id, Redact(err))
+	}
+	return nil
+}
+
+// insert writes a new row under the first of the names that is free.
+func (s *Users) insert(ctx context.Context, r Row, names []string) error {
+	for _, r.Username = range names {
+		_, err := s.rows.InsertOne(ctx, r)
+		if err == nil {
+			return nil
+		}
+		if !IsDuplicate(err) {
+			return fmt.Errorf("insert user %q: %w", r.ID, Redact(err))
+		}
+		// Either the row is there by now, or the name is another user's.
+		if _, err := s.Get(ctx, r.ID); !errors.Is(err, ErrNotFound) {
+			return errors.Join(errRaced, err)
+		}
+	}
+	return fmt.Errorf("insert user %q: every user name is taken", r.ID)
+}
+
+// update brings a row to a version that is not older. It touches only our own fields.
+func (s *Users) update(ctx context.Context, old, r Row, u clerk.User) (Outcome, error) {
+	filter := byID(r.ID)
+	if !s.db.OneProcess { // the guard that protects several processes from each other
+		filter = append(filter, bson.E{Key: "clerk.version", Value: bson.D{{Key: "$lte", Value: r.Clerk.Version}}})
+		if old.Clerk.Version == "" { // a row that the app made
+			filter[1].Value = bson.D{{Key: "$exists", Value: false}}
+		}
+	}
+	candidates := []string{old.Username} // given once and kept
+	if u.Username != "" || old.Username == "" {
+		candidates = names(u)
+	}
+	for _, r.Username = range candidates {
+		res, err := s.rows.UpdateOne(ctx, filter, changes(r))
+		switch {
+		case IsDuplicate(err):
+			continue
+		case err != nil:
+			return "", fmt.Errorf("update user %q: %w", r.ID, Redact(err))
+		case res.MatchedCount == 0:
+			return "", errRaced
+		case same(old, r):
+			return Unchanged, nil
+		}
+		return Updated, nil
+	}
+	return "", fmt.Errorf("update user %q: every user name is taken", r.ID)
+}
+
+func changes(r Row) bson.D {
+	set := bson.D{
+		{Key: "full_name", Value: r.FullName},
+		{Key: "profile_picture", Value: r.ProfilePicture},
+		{Key: "username", Value: r.Username},
+		{Key: "clerk", Value: r.Clerk},
+	}
+	if r.Email == "" {
+		return bson.D{{Key: "$set", Value: set}, {Key: "$unset", Value: bson.D{{Key: "email", Value: ""}}}}
+	}
+	return bson.D{{Key: "$set", Value: append(set, bson.E{Key: "email", Value: r.Email})}}
+}
+
+// same tells whether two rows differ only in when they were written.
+func same(a, b Row) bool {
+	if !a.Clerk.CreatedAt.Equal(b.Clerk.CreatedAt) {
+		return false
+	}
+	a.Clerk.Version, a.Clerk.CreatedAt, a.Clerk.SyncedAt = b.Clerk.Version, b.Clerk.CreatedAt, b.Clerk.SyncedAt
+	return a == b
+}
+
+func newRow(u clerk.User, at clerk.Millis) Row {
+	return Row{
+		ID:             u.ID,
+		Email:          u.Email,
+		FullName:       u.FullName,
+		ProfilePicture: u.ImageURL,
+		Clerk: State{
+			Version:       version(u.ChangedAt, at),
+			CreatedAt:     u.CreatedAt.Time(),
+			SyncedAt:      time.Now().UTC().Truncate(time.Millisecond),
+			Banned:        u.Banned,
+			Locked:        u.Locked,
+			Deprovisioned: u.Deprovisioned,
+			EmailVerified: u.EmailVerified,
+		},
+	}
+}
+
+// version puts the two times of the version rule into one string that sorts as they do, so that one comparison in a filter can
+// guard a write.
+func version(changed, at clerk.Millis) string {
+	return fmt.Sprintf("%013d.%013d", changed, at)
+}
+
+// names returns the user names that a user may get, best first: Clerk's own, else the local part of the e-mail address, else one
+// made of the id; each followed by the same with suffixes that depend on the id alone, so that a retry finds the same name.
+func names(u clerk.User) []string {
+	local, _, _ := strings.Cut(u.Email, "@")
+	sum := sha256.Sum256([]byte(u.ID))
+	h := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
+	short, long := h[:6], h[:26] // 30 bits; 130 bits, which do not meet
+	base := u.Username
+	if base == "" {
+		base = local
+	}
+	if base == "" {
+		return []string{"user-" + h[:10], "user-" + long}
+	}
+	return []string{base, base + "-" + short, base + "-" + long}
+}
+
+func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
+
+// lock serialises the writes of one user within this process. Where the database is not atomic that is what keeps rows right;
+// elsewhere it saves lost races.
+func (s *Users) lock(id string) (unlock func()) {
+	m := &s.locks[maphash.String(s.seed, id)%uint64(len(s.locks))]
+	m.Lock()
+	return m.Unlock
+}

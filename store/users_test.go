@@ -1,0 +1,439 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"clerksync/clerk"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+)
+
+// ada returns a user whose newest time is ms.
+func ada(ms clerk.Millis, change ...func(*clerk.User)) clerk.User {
+	u := clerk.User{
+		ID: "user_ada", Email: "ada@example.com", EmailVerified: true, FullName: "Ada Lovelace",
+		ImageURL: "https://img.example/a", CreatedAt: 1_700_000_000_000, ChangedAt: ms,
+	}
+	for _, f := range change {
+		f(&u)
+	}
+	return u
+}
+
+func named(name string) func(*clerk.User) { return func(u *clerk.User) { u.FullName = name } }
+
+func users(t *testing.T, db *store.DB) *store.Users {
+	t.Helper()
+	s := store.NewUsers(db)
+	for range 2 { // it can be repeated
+		if err := s.Setup(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func apply(t *testing.T, s *store.Users, u clerk.User, at clerk.Millis) store.Outcome {
+	t.Helper()
+	o, err := s.Apply(t.Context(), u, at)
+	if err != nil {
+		t.Fatalf("Apply: %v", err)
+	}
+	return o
+}
+
+func get(t *testing.T, s *store.Users, id string) store.Row {
+	t.Helper()
+	r, err := s.Get(t.Context(), id)
+	if err != nil {
+		t.Fatalf("Get(%s): %v", id, err)
+	}
+	return r
+}
+
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	const t1, t2 = 1_700_000_000_100, 1_700_000_000_200
+	type write struct {
+		u      clerk.User
+		at     clerk.Millis
+		delete bool
+		want   store.Outcome
+	}
+	for name, tc := range map[string]struct {
+		writes []write
+		want   string // full name, or "" for no row
+	}{
+		"the first write creates":            {[]write{{u: ada(t1), at: 1, want: store.Created}}, "Ada Lovelace"},
+		"newer wins":                         {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2, named("Ada King")), at: 1, want: store.Updated}}, "Ada King"},
+		"older is stale":                     {[]write{{u: ada(t2, named("Ada King")), at: 1, want: store.Created}, {u: ada(t1), at: 9, want: store.Stale}}, "Ada King"},
+		"equal is applied again":             {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1), at: 1, want: store.Unchanged}}, "Ada Lovelace"},
+		"a tie is broken by the event":       {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1, named("Ada King")), at: 2, want: store.Updated}, {u: ada(t1), at: 1, want: store.Stale}}, "Ada King"},
+		"an unchanged row has a new version": {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2), at: 2, want: store.Unchanged}, {u: ada(t1, named("old")), at: 9, want: store.Stale}}, "Ada Lovelace"},
+		"deleted stays deleted":              {[]write{{u: ada(t1), want: store.Created}, {delete: true, want: store.Deleted}, {u: ada(t2), want: store.Deleted}}, ""},
+		"delete before create":               {[]write{{delete: true, want: store.Deleted}, {u: ada(t2), want: store.Deleted}, {delete: true, want: store.Deleted}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+				s := users(t, db)
+				for i, w := range tc.writes {
+					var o store.Outcome
+					var err error
+					if w.delete {
+						o, err = s.Delete(t.Context(), "user_ada")
+					} else {
+						o, err = s.Apply(t.Context(), w.u, w.at)
+					}
+					if err != nil || o != w.want {
+						t.Fatalf("write %d: got %q, %v, want %q", i, o, err, w.want)
+					}
+				}
+				r, err := s.Get(t.Context(), "user_ada")
+				if tc.want == "" && !errors.Is(err, store.ErrNotFound) || tc.want != "" && err != nil {
+					t.Fatalf("Get: %v", err)
+				}
+				if r.FullName != tc.want {
+					t.Errorf("got full_name %q, want %q", r.FullName, tc.want)
+				}
+			})
+		})
+	}
+}
+
+func TestRow(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := users(t, db)
+		u := ada(1_700_000_000_100, func(u *clerk.User) { u.Banned, u.Locked, u.Deprovisioned = true, true, true })
+		apply(t, s, u, 1_700_000_000_150)
+		want := store.Row{
+			ID: "user_ada", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a", Username: "ada",
+			Clerk: store.State{
+				Version: "1700000000100.1700000000150", CreatedAt: time.UnixMilli(1_700_000_000_000).UTC(),
+				Banned: true, Locked: true, Deprovisioned: true, EmailVerified: true,
+			},
+		}
+		got := get(t, s, "user_ada")
+		if d := cmp.Diff(want, got, cmpopts.IgnoreFields(store.State{}, "SyncedAt")); d != "" {
+			t.Errorf("row (-want +got):\n%s", d)
+		}
+		if since := time.Since(got.Clerk.SyncedAt); since < 0 || since > time.Minute {
+			t.Errorf("synced_at is %v ago", since)
+		}
+
+		// A phone-only user has no field email at all.
+		apply(t, s, ada(1_700_000_000_200, func(u *clerk.User) { u.Email = "" }), 0)
+		raw, err := db.Collection("users").FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := raw.LookupErr("email"); err == nil {
+			t.Errorf("the row has email %v, want none", v)
+		}
+		if got := get(t, s, "user_ada").Username; got != "ada" {
+			t.Errorf("got username %q after the address went, want ada", got)
+		}
+	})
+}
+
+// TestAppFields shows that what the app keeps in a row survives, and that a row which the app made is taken over.
+func TestAppFields(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		rows := db.Collection("users")
+		for i := range 2 { // two rows without a user name do not clash
+			if _, err := rows.InsertOne(t.Context(), bson.D{{Key: "_id", Value: fmt.Sprintf("user_%d", i)}, {Key: "plan", Value: "pro"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := users(t, db)
+		u := ada(100)
+		u.ID = "user_0"
+		if got := apply(t, s, u, 1); got != store.Updated {
+			t.Errorf("got %q, want updated", got)
+		}
+		apply(t, s, u, 2)
+		var got struct {
+			Plan     string `bson:"plan"`
+			Email    string `bson:"email"`
+			Username string `bson:"username"`
+		}
+		if err := rows.FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_0"}}).Decode(&got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Plan != "pro" || got.Email != "ada@example.com" || got.Username != "ada" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestUsername(t *testing.T) {
+	t.Parallel()
+	user := func(id, username, email string) clerk.User {
+		return clerk.User{ID: id, Username: username, Email: email, ChangedAt: 1}
+	}
+	for name, tc := range map[string]struct {
+		writes []clerk.User
+		want   map[string]string // by id; a * at the end stands for a suffix
+	}{
+		"Clerk's own":                         {[]clerk.User{user("user_a", "ada", "x@example.com")}, map[string]string{"user_a": "ada"}},
+		"follows Clerk's":                     {[]clerk.User{user("user_a", "ada", ""), user("user_a", "countess", "")}, map[string]string{"user_a": "countess"}},
+		"the local part":                      {[]clerk.User{user("user_a", "", "ada@example.com")}, map[string]string{"user_a": "ada"}},
+		"given once":                          {[]clerk.User{user("user_a", "", "ada@example.com"), user("user_a", "", "king@example.com")}, map[string]string{"user_a": "ada"}},
+		"kept when Clerk's goes":              {[]clerk.User{user("user_a", "ada", ""), user("user_a", "", "king@example.com")}, map[string]string{"user_a": "ada"}},
+		"Clerk's replaces the local part":     {[]clerk.User{user("user_a", "", "ada@example.com"), user("user_a", "countess", "")}, map[string]string{"user_a": "countess"}},
+		"of the id":                           {[]clerk.User{user("user_a", "", "")}, map[string]string{"user_a": "user-*"}},
+		"taken on creation":                   {[]clerk.User{user("user_a", "ada", ""), user("user_b", "", "ada@example.com")}, map[string]string{"user_a": "ada", "user_b": "ada-*"}},
+		"taken on an update":                  {[]clerk.User{user("user_a", "ada", ""), user("user_b", "bob", ""), user("user_b", "ada", "")}, map[string]string{"user_a": "ada", "user_b": "ada-*"}},
+		"free again":                          {[]clerk.User{user("user_a", "ada", ""), user("user_b", "ada", ""), user("user_a", "eve", ""), user("user_b", "ada", "")}, map[string]string{"user_a": "eve", "user_b": "ada"}},
+		"a suffixed name is kept on a change": {[]clerk.User{user("user_a", "ada", ""), user("user_b", "", "ada@example.com"), user("user_b", "", "ada@example.com")}, map[string]string{"user_b": "ada-*"}},
+		"letters keep their case":             {[]clerk.User{user("user_a", "", "Ada.L+x@example.com")}, map[string]string{"user_a": "Ada.L+x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+				var first map[string]string
+				for range 2 { // the second time in another database: the same names
+					s := users(t, db)
+					for i, u := range tc.writes {
+						apply(t, s, u, clerk.Millis(i))
+					}
+					got := map[string]string{}
+					for id, want := range tc.want {
+						got[id] = get(t, s, id).Username
+						prefix, suffixed := strings.CutSuffix(want, "*")
+						if suffixed && (!strings.HasPrefix(got[id], prefix) || len(got[id]) <= len(prefix)) || !suffixed && got[id] != want {
+							t.Errorf("%s has username %q, want %q", id, got[id], want)
+						}
+					}
+					if d := cmp.Diff(first, got); first != nil && d != "" {
+						t.Errorf("a retry gave other names (-first +second):\n%s", d)
+					}
+					first = got
+					for id := range tc.want {
+						if _, err := db.Collection("users").DeleteOne(t.Context(), bson.D{{Key: "_id", Value: id}}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestSameEmail: Clerk can give an address to a new user id; merging by address would be an account takeover.
+func TestSameEmail(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := users(t, db)
+		a, b := ada(1), ada(1)
+		b.ID = "user_other"
+		apply(t, s, a, 1)
+		apply(t, s, b, 1)
+		if a, b := get(t, s, a.ID), get(t, s, b.ID); a.Email != b.Email || a.Username == b.Username {
+			t.Errorf("got %q %q and %q %q, want one address and two names", a.Email, a.Username, b.Email, b.Username)
+		}
+	})
+}
+
+// TestConcurrentWriters: many writers of one user end at the newest, in one process on every database, in several only where the
+// database is atomic.
+func TestConcurrentWriters(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		processes := []*store.Users{users(t, db)}
+		if !db.OneProcess {
+			processes = append(processes, store.NewUsers(db), store.NewUsers(db)) // each has locks of its own
+		}
+		const versions = 40
+		var wg sync.WaitGroup
+		for i := range versions {
+			for _, s := range processes {
+				wg.Go(func() {
+					if _, err := s.Apply(t.Context(), ada(clerk.Millis(1000+i), named(fmt.Sprint("v", i))), 1); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		if got, want := get(t, processes[0], "user_ada").FullName, fmt.Sprint("v", versions-1); got != want {
+			t.Errorf("got full_name %q, want %q", got, want)
+		}
+	})
+}
+
+// TestUsernameRace: users that race for one name each get a row, and one of them the name.
+func TestUsernameRace(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := users(t, db)
+		const n = 20
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				u := ada(1)
+				u.ID = fmt.Sprint("user_", i)
+				if _, err := s.Apply(t.Context(), u, 1); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		names := map[string]int{}
+		for i := range n {
+			names[get(t, s, fmt.Sprint("user_", i)).Username]++
+		}
+		if len(names) != n || names["ada"] != 1 {
+			t.Errorf("got names %v, want %d different ones and ada among them", names, n)
+		}
+	})
+}
+
+// TestDeleteRace: whatever a deletion overlaps with, it wins.
+func TestDeleteRace(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		a, b := users(t, db), store.NewUsers(db)
+		if db.OneProcess {
+			b = a
+		}
+		for i := range 25 {
+			u := ada(1)
+			u.ID = fmt.Sprint("user_", i)
+			var wg sync.WaitGroup
+			for j := range 3 {
+				wg.Go(func() {
+					if _, err := a.Apply(t.Context(), u, clerk.Millis(j)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Go(func() {
+				if _, err := b.Delete(t.Context(), u.ID); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Wait()
+			if r, err := a.Get(t.Context(), u.ID); !errors.Is(err, store.ErrNotFound) {
+				t.Fatalf("round %d: got %+v, %v, want no row", i, r, err)
+			}
+		}
+	})
+}
+
+// TestCrashedWriter: a writer that died between its write and its second look for the tombstone leaves a row; its retry removes
+// it.
+func TestCrashedWriter(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := users(t, db)
+		if _, err := s.Delete(t.Context(), "user_ada"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := apply(t, s, ada(1), 1); got != store.Deleted {
+			t.Errorf("got %q, want deleted", got)
+		}
+		if _, err := s.Get(t.Context(), "user_ada"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("got %v, want no row", err)
+		}
+	})
+}
+
+// TestTombstone holds what is kept of a deleted user: the id and the time.
+func TestTombstone(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := users(t, db)
+		apply(t, s, ada(1), 1)
+		if _, err := s.Delete(t.Context(), "user_ada"); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := db.Collection("deleted_users").FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
+		if err != nil {
+			t.Fatal(err)
+		}
+		els, err := raw.Elements()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range els {
+			got = append(got, e.Key())
+		}
+		if d := cmp.Diff([]string{"_id", "deleted_at"}, got); d != "" {
+			t.Errorf("fields (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestErrorsQuoteNothing: what a database says of a clash names the value.
+func TestErrorsQuoteNothing(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		apply(t, users(t, db), ada(1), 1)
+		rows := db.Collection("users")
+		_, err := rows.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_b"}, {Key: "username", Value: "ada"}})
+		if err == nil || !store.IsDuplicate(err) {
+			t.Fatalf("got %v, want a duplicate", err)
+		}
+		if got, want := store.Redact(err).Error(), "duplicate key"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if _, err := rows.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_b"}, {Key: "username", Value: "bob"}}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = rows.UpdateOne(t.Context(), bson.D{{Key: "_id", Value: "user_b"}}, bson.D{{Key: "$set", Value: bson.D{{Key: "username", Value: "ada"}}}})
+		if !store.IsDuplicate(err) {
+			t.Errorf("an update's clash is %v, want a duplicate", store.Redact(err))
+		}
+	})
+}
+
+func TestConnect(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ uri, want string }{
+		"no URI":               {"mongodb://", "MONGODB_URI cannot be used"},
+		"a bad password":       {"mongodb://ada:p%zz@127.0.0.1/x", "MONGODB_URI cannot be used"},
+		"unacknowledged write": {"mongodb://127.0.0.1:1/?w=0", "remove w=0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := store.Connect(t.Context(), tc.uri, "x")
+			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "p%zz") {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+	if _, err := store.Connect(t.Context(), "mongodb://127.0.0.1:1", "x"); !errors.Is(err, store.ErrNoAnswer) {
+		t.Errorf("got %v, want ErrNoAnswer", err)
+	}
+}
+
+func TestNameInURI(t *testing.T) {
+	t.Parallel()
+	for uri, want := range map[string]string{
+		"mongodb://h":                     "",
+		"mongodb://h/":                    "",
+		"mongodb://h/app":                 "app",
+		"mongodb://u:p@h1:1,h2:2/app?w=1": "app",
+		"mongodb+srv://h/?retryWrites=1":  "",
+	} {
+		if got := store.NameInURI(uri); got != want {
+			t.Errorf("NameInURI(%q) = %q, want %q", uri, got, want)
+		}
+	}
+}

@@ -1,0 +1,220 @@
+// Package webhook is the signed ingress: it takes Clerk's webhooks, refuses what is not Clerk's, and answers 2xx only when the
+// event is durable.
+package webhook
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	svix "github.com/svix/svix-webhooks/go"
+
+	"clerksync/clerk"
+	"clerksync/inbox"
+)
+
+const (
+	// MaxBody is the largest body that is read, in bytes. Svix sends 350 KB at the most.
+	MaxBody = 512 << 10
+	// putTimeout is how long Clerk waits for a slow database; it gives up by itself after 15 s.
+	putTimeout = 8 * time.Second
+	// retryAfter is when Clerk may come again while the database is down. Svix honours it up to twice its own schedule.
+	retryAfter = 5 * time.Second
+	// minKey is the shortest key of a signing secret, in bytes. Clerk's have 24.
+	minKey = 16
+	// maxID bounds a svix-id, which becomes the key of a row.
+	maxID = 256
+)
+
+// Putter makes an event durable: an inbox.Inbox.
+type Putter interface {
+	Put(ctx context.Context, e inbox.Event) error
+}
+
+// Options is what New needs.
+type Options struct {
+	// Secrets are the signing secrets that are accepted, "whsec_…": several, because Clerk rotates by a second endpoint on the
+	// same URL.
+	Secrets []string
+	// InstanceID is the Clerk instance whose events are taken; "" takes all.
+	InstanceID string
+	// Forward are patterns (path.Match) of the types that go to Inngest.
+	Forward []string
+	// ForwardPrivateMetadata keeps private_metadata in the events.
+	ForwardPrivateMetadata bool
+	Inbox                  Putter
+	Log                    *slog.Logger
+	Registerer             prometheus.Registerer
+}
+
+// Handler serves POST /webhooks/clerk.
+type Handler struct {
+	Options
+	verifiers []*svix.Webhook
+	received  *prometheus.CounterVec
+}
+
+// CheckSecret returns an error that says what is wrong with a signing secret, without quoting it.
+func CheckSecret(s string) error {
+	rest, ok := strings.CutPrefix(s, "whsec_")
+	if !ok {
+		return errors.New(`does not begin with "whsec_"`)
+	}
+	switch key, err := base64.StdEncoding.DecodeString(rest); {
+	case err != nil:
+		return errors.New("is not base64 after whsec_")
+	case len(key) < minKey:
+		return errors.New("is too short")
+	}
+	return nil
+}
+
+// New returns the handler. It fails if there is no secret, or a secret or a pattern cannot be used.
+func New(o Options) (*Handler, error) {
+	if len(o.Secrets) == 0 {
+		return nil, errors.New("no signing secret")
+	}
+	h := &Handler{Options: o, received: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "clerksync_webhooks_total", Help: "Webhooks by answer.",
+	}, []string{"code"})}
+	for _, s := range o.Secrets {
+		if err := CheckSecret(s); err != nil {
+			return nil, fmt.Errorf("a signing secret %w", err)
+		}
+		v, err := svix.NewWebhook(s)
+		if err != nil {
+			return nil, fmt.Errorf("a signing secret cannot be used: %w", err)
+		}
+		h.verifiers = append(h.verifiers, v)
+	}
+	for _, p := range o.Forward {
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, fmt.Errorf("pattern %q: %w", p, err)
+		}
+	}
+	o.Registerer.MustRegister(h.received)
+	return h, nil
+}
+
+// ServeHTTP answers 202 when the event is durable, 204 to types that are not forwarded, 400, 403 or 413 to what is refused, and
+// 503 when the event may be lost, so that Clerk sends it again.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a := h.answer(w, r)
+	h.received.WithLabelValues(strconv.Itoa(a.code)).Inc()
+	if a.code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
+	}
+	if a.text == "" {
+		w.WriteHeader(a.code)
+		return
+	}
+	http.Error(w, a.text, a.code)
+}
+
+type answer struct {
+	code int
+	text string
+}
+
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
+	ctx := r.Context()
+	tooLarge := answer{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
+	if r.ContentLength > MaxBody {
+		return tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody)) // the raw bytes: they are what is signed
+	if tooMany := (*http.MaxBytesError)(nil); errors.As(err, &tooMany) {
+		return tooLarge
+	}
+	if err != nil {
+		return answer{http.StatusBadRequest, "the body cannot be read"}
+	}
+	if err := h.verify(body, r.Header); err != nil {
+		h.Log.WarnContext(ctx, "refused a webhook", "reason", err)
+		return answer{http.StatusBadRequest, err.Error() + ": check that CLERK_WEBHOOK_SIGNING_SECRET is this endpoint's, and the clock"}
+	}
+	id := messageID(r.Header)
+	log := h.Log.With("svix_id", id)
+	if len(id) > maxID {
+		return answer{http.StatusBadRequest, "the svix-id is too long"}
+	}
+	e, err := clerk.ParseEnvelope(body)
+	if err != nil {
+		log.WarnContext(ctx, "refused a signed webhook", "reason", err)
+		return answer{http.StatusBadRequest, err.Error()}
+	}
+	if h.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.InstanceID {
+		log.WarnContext(ctx, "refused a webhook of another Clerk instance", "instance_id", e.InstanceID)
+		return answer{http.StatusForbidden, "the event is of another Clerk instance than CLERK_INSTANCE_ID"}
+	}
+	if !h.forwards(e.Type) {
+		return answer{code: http.StatusNoContent}
+	}
+	data, err := clerk.WithoutSecrets(e.Data, h.ForwardPrivateMetadata)
+	if err != nil {
+		log.WarnContext(ctx, "refused a signed webhook", "reason", "it has no data")
+		return answer{http.StatusBadRequest, "the event has no data"}
+	}
+	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, time.Now())}
+	if n := event.Size(); n > inbox.MaxEventSize {
+		log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "bytes", n)
+		return answer{http.StatusRequestEntityTooLarge, fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	if err := h.Inbox.Put(ctx, event); err != nil {
+		log.WarnContext(ctx, "could not make a webhook durable; Clerk will send it again", "error", err)
+		return answer{http.StatusServiceUnavailable, "the database does not answer: send it again"}
+	}
+	log.DebugContext(ctx, "webhook is durable", "type", e.Type)
+	return answer{code: http.StatusAccepted}
+}
+
+// verify returns nil if one of the secrets has signed the body within five minutes of now. Its errors are svix's own, which say
+// what is wrong and quote nothing.
+func (h *Handler) verify(body []byte, header http.Header) error {
+	var err error
+	for _, v := range h.verifiers {
+		if err = v.Verify(body, header); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// messageID returns the id under which verify has checked the signature: svix's library falls back to the webhook-* headers
+// when one of the svix-* headers is missing.
+func messageID(h http.Header) string {
+	if h.Get("svix-id") != "" && h.Get("svix-timestamp") != "" && h.Get("svix-signature") != "" {
+		return h.Get("svix-id")
+	}
+	return h.Get("webhook-id")
+}
+
+func (h *Handler) forwards(typ string) bool {
+	for _, p := range h.Forward {
+		if ok, _ := path.Match(p, typ); ok { // New has checked the patterns
+			return true
+		}
+	}
+	return false
+}
+
+// mend returns a time that Inngest takes as it is, in milliseconds: it delays an event from the future until then, and refuses
+// one from before 1980. Clerk's specimens hold seconds, which clerk.Millis has mended already.
+func mend(t clerk.Millis, now time.Time) int64 {
+	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	if ms := int64(t); ms >= earliest && ms <= now.UnixMilli() {
+		return ms
+	}
+	return now.UnixMilli()
+}
