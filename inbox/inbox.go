@@ -239,18 +239,19 @@ func (b *Inbox) resendInterval(n int) time.Duration {
 func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 
 type metrics struct {
-	written, resent, failed prometheus.Counter
-	away                    prometheus.Gauge
+	written, inserts, resent, failed prometheus.Counter
+	away                             prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
 	m := metrics{
 		written: prometheus.NewCounter(prometheus.CounterOpts{Name: "clerksync_inbox_events_total", Help: "Events made durable."}),
+		inserts: prometheus.NewCounter(prometheus.CounterOpts{Name: "clerksync_inbox_inserts_total", Help: "Inserts that made them durable; concurrent events share one."}),
 		resent:  prometheus.NewCounter(prometheus.CounterOpts{Name: "clerksync_inbox_resent_total", Help: "Events sent again because no function had cleared them."}),
 		failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "clerksync_inbox_failed_total", Help: "Events failed for good and kept."}),
 		away:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "clerksync_inngest_away", Help: "1 while Inngest takes no events."}),
 	}
-	r.MustRegister(m.written, m.resent, m.failed, m.away)
+	r.MustRegister(m.written, m.inserts, m.resent, m.failed, m.away)
 	return m
 }
 

@@ -54,29 +54,27 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		start := time.Now()
-		n, err := b.sendDue(hard)
+		n, scan, err := b.sendDue(hard)
 		wait := every
 		switch {
 		case err != nil:
 			b.Log.WarnContext(ctx, "the inbox cannot be read; trying again", "error", err)
 		case b.away.Load():
-			backoff = min(max(2*backoff, 100*time.Millisecond), 5*time.Second)
+			backoff = min(max(2*backoff, 100*time.Millisecond), 2*time.Second)
 			wait = backoff
 		case n > 0: // there may be more
 			wait, backoff = 0, 0
 		default:
 			backoff = 0
 		}
-		if b.DB.OneProcess { // a scan of the whole collection there, so it takes a tenth of the time at the most
-			wait = max(wait, 9*time.Since(start))
-		}
-		timer.Reset(wait)
+		// The embedded database reads the whole collection for it: a tenth of its time at the most.
+		timer.Reset(max(wait, 9*scan))
 	}
 }
 
-// sendDue claims events that are due and sends them. It returns how many there were.
-func (b *Inbox) sendDue(ctx context.Context) (int, error) {
+// sendDue claims events that are due and sends them. It returns how many there were, and how long it took to find them where
+// that is slow.
+func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err error) {
 	limit := int64(maxSend)
 	if b.away.Load() {
 		limit = 1 // to see whether Inngest is back
@@ -85,13 +83,17 @@ func (b *Inbox) sendDue(ctx context.Context) (int, error) {
 	if !b.DB.OneProcess {
 		find.SetSort(bson.D{{Key: "due_at", Value: 1}})
 	}
+	start := time.Now()
 	cur, err := b.rows.Find(ctx, bson.D{{Key: "due_at", Value: bson.D{{Key: "$lte", Value: time.Now()}}}}, find)
 	if err != nil {
-		return 0, store.Redact(err)
+		return 0, 0, store.Redact(err)
 	}
 	var due []row
 	if err := cur.All(ctx, &due); err != nil {
-		return 0, store.Redact(err)
+		return 0, 0, store.Redact(err)
+	}
+	if b.DB.OneProcess {
+		scan = time.Since(start)
 	}
 	var mu sync.Mutex
 	var batch []sending
@@ -110,7 +112,7 @@ func (b *Inbox) sendDue(ctx context.Context) (int, error) {
 	}
 	err = g.Wait()
 	b.dispatch(ctx, batch)
-	return len(due), err
+	return len(due), scan, err
 }
 
 // claim takes the lease of a due event, unless another process was quicker or its time is up.

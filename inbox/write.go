@@ -50,39 +50,48 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 	// Events that will be sent at once are written as sent once, so that the sending needs no write of its own. If it fails, or
 	// this process dies first, they are sent later, under another id.
 	direct := !b.away.Load() && len(b.out)+len(batch) <= cap(b.out)
-	now := time.Now()
-	rows := make([]row, len(batch))
-	for i, p := range batch {
+	now := time.Now().Truncate(time.Millisecond) // as the database keeps it
+	var rows []row
+	puts := map[string][]*put{} // by id: a redelivery that came meanwhile is the same event
+	for _, p := range batch {
 		e := p.event
-		rows[i] = row{
+		puts[e.ID] = append(puts[e.ID], p)
+		if len(puts[e.ID]) > 1 {
+			continue
+		}
+		r := row{
 			ID: e.ID, Name: e.Name, Data: string(e.Data), TS: e.TS,
 			ReceivedAt: now, DueAt: now, GiveUpAt: now.Add(giveUpAfter),
 		}
 		if direct {
-			rows[i].Sends, rows[i].DueAt = 1, now.Add(b.resendInterval(1))
+			r.Sends, r.DueAt = 1, now.Add(b.resendInterval(1))
 		}
+		rows = append(rows, r)
 	}
 	for i, err := range b.insert(ctx, rows) {
-		e := batch[i].event
+		r := rows[i]
 		switch {
 		case err == nil:
 			b.metrics.written.Inc()
 			if direct {
-				b.enqueue(ctx, e)
+				b.enqueue(ctx, puts[r.ID][0].event)
 			}
 		case store.IsDuplicate(err):
-			err = b.revive(ctx, e.ID)
+			err = b.revive(ctx, r.ID)
 		}
 		if err != nil {
 			err = fmt.Errorf("write to the inbox: %w", store.Redact(err))
 		}
-		batch[i].done <- err
+		for _, p := range puts[r.ID] {
+			p.done <- err
+		}
 	}
 }
 
 // insert writes all rows in one round trip and returns an error for each that was not written.
 func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	errs := make([]error, len(rows))
+	b.metrics.inserts.Inc()
 	_, err := b.rows.InsertMany(ctx, rows, options.InsertMany().SetOrdered(false))
 	if err == nil {
 		return errs
@@ -93,6 +102,10 @@ func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	case refused && b.DB.OneProcess: // FerretDB v1 stops at the first refused row and does not say which one it is
 		for i, r := range rows {
 			_, errs[i] = b.rows.InsertOne(ctx, r)
+			var there row
+			if store.IsDuplicate(errs[i]) && b.rows.FindOne(ctx, byID(r.ID)).Decode(&there) == nil && there.ReceivedAt.Equal(r.ReceivedAt) {
+				errs[i] = nil // written by the insert that stopped
+			}
 		}
 	case refused:
 		for _, we := range bulk.WriteErrors {

@@ -107,7 +107,8 @@ func (s *Server) Close() error { return s.close() }
 
 // IndexIDs gives each collection of the database an index that lookups by _id use: FerretDB's own is on
 // _ferretdb_sjson->'_id' while its queries ask for _ferretdb_sjson->'$._id', so that each of them would read the whole collection.
-// The collections must exist, later ones get none. It may be repeated. It is an error if there is no such database.
+// The collections must exist, later ones get none. It may be repeated. It is an error if there is no such database. The
+// index is unique: a process that is killed while FerretDB makes a collection leaves it without FerretDB's own.
 func (s *Server) IndexIDs(ctx context.Context, database string) error {
 	db, err := sql.Open("sqlite", s.folder.file(database)) // connects at the first query
 	if err != nil {
@@ -123,7 +124,7 @@ func indexIDs(ctx context.Context, db *sql.DB) error {
 	// One string instead of rows: nothing to close, and no reader open while the indexes are made.
 	var statements sql.NullString
 	err := db.QueryRowContext(ctx, `SELECT group_concat(format(
-		'CREATE INDEX IF NOT EXISTS "%w_id_path" ON "%w" (_ferretdb_sjson->''$._id'')', table_name, table_name), ';')
+		'CREATE UNIQUE INDEX IF NOT EXISTS "%w_id_path" ON "%w" (_ferretdb_sjson->''$._id'')', table_name, table_name), ';')
 		FROM _ferretdb_collections`).Scan(&statements)
 	if err != nil || !statements.Valid {
 		return err

@@ -1,3 +1,11 @@
+// This module pins the Inngest server that the end-to-end tests use, and that 'clerksync dev' builds where npm cannot give it one. It
+// has no code, and is a module of its own so that the server's 200 dependencies are not those of clerksync.
+//
+// v1.12.1 is the newest version that builds from a Go module proxy alone. go.sum began as a copy of the server's own: the checksum
+// database does not know the version of inngestgo that the server requires, and checksums that are in go.sum are not looked up.
+//
+// To change the version: change it below, copy the replace directive and go.sum from that version's module (go list -m -f '{{.Dir}}'
+// github.com/inngest/inngest tells where it is), run 'go mod tidy' here, and the end-to-end tests.
 module clerksync/tools/inngest
 
 go 1.26

@@ -1,0 +1,14 @@
+# syntax=docker/dockerfile:1
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /clerksync ./cmd/clerksync
+
+# Static, with CA certificates, without a shell; runs as user 65532.
+FROM gcr.io/distroless/static-debian13:nonroot
+COPY --from=build /clerksync /clerksync
+EXPOSE 3000
+ENTRYPOINT ["/clerksync"]
+CMD ["serve"]

@@ -1,0 +1,364 @@
+package inbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"clerksync/inbox"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+)
+
+// sender is an Inngest that keeps the ids of what it accepts.
+type sender struct {
+	mu      sync.Mutex
+	away    bool
+	bad     string   // an event that it refuses
+	ids     []string // in the order of acceptance
+	batches int
+}
+
+func (s *sender) SendMany(_ context.Context, events []any) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.batches++
+	if s.away {
+		return nil, errors.New("connection refused")
+	}
+	var ids []string
+	for _, e := range events {
+		b, err := json.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		var v struct{ ID string }
+		if err := json.Unmarshal(b, &v); err != nil {
+			return nil, err
+		}
+		if v.ID == s.bad {
+			return nil, errors.New("bad request: cannot be read")
+		}
+		ids = append(ids, v.ID)
+	}
+	s.ids = append(s.ids, ids...)
+	return ids, nil
+}
+
+func (s *sender) set(f func(*sender)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s)
+}
+
+func (s *sender) accepted() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.ids)
+}
+
+// start runs an inbox until the test ends or stop is called.
+func start(t *testing.T, db *store.DB, s *sender, resendAfter time.Duration) (b *inbox.Inbox, reg *prometheus.Registry, stop func()) {
+	t.Helper()
+	reg = prometheus.NewRegistry()
+	b = inbox.New(inbox.Options{DB: db, Sender: s, ResendAfter: resendAfter, Log: slog.New(slog.DiscardHandler), Registerer: reg})
+	if err := b.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.Run(ctx, 5*time.Second)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	return b, reg, stop
+}
+
+func event(id string) inbox.Event {
+	return inbox.Event{ID: id, Name: "clerk/user.created", Data: json.RawMessage(`{"id":"user_a"}`), TS: 1767603600018}
+}
+
+func put(t *testing.T, b *inbox.Inbox, ids ...string) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, id := range ids {
+		wg.Go(func() {
+			if err := b.Put(t.Context(), event(id)); err != nil {
+				t.Errorf("Put(%s): %v", id, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// until waits for cond, for 20 seconds at the most.
+func until(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out: %s", what)
+		}
+	}
+}
+
+// row reads what the collection holds of an event.
+func row(t *testing.T, db *store.DB, id string) bson.M {
+	t.Helper()
+	var m bson.M
+	if err := db.Collection("inbox").FindOne(t.Context(), bson.D{{Key: "_id", Value: id}}).Decode(&m); err != nil {
+		return nil
+	}
+	return m
+}
+
+func count(t *testing.T, db *store.DB) int64 {
+	t.Helper()
+	n, err := db.Collection("inbox").CountDocuments(t.Context(), bson.D{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestPut(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{}
+		b, _, _ := start(t, db, s, time.Hour)
+		put(t, b, "msg_1")
+		if row(t, db, "msg_1") == nil {
+			t.Fatal("the event is not in the collection")
+		}
+		until(t, "it is sent", func() bool { return len(s.accepted()) == 1 })
+		put(t, b, "msg_1", "msg_2", "msg_1") // a redelivery is the same event
+		until(t, "the second is sent", func() bool { return len(s.accepted()) == 2 })
+		if d := cmp.Diff([]string{"msg_1", "msg_2"}, s.accepted()); d != "" {
+			t.Errorf("sent (-want +got):\n%s", d)
+		}
+		for _, id := range []string{"msg_1:r12", "msg_2", "never_there"} {
+			if err := b.Done(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := count(t, db); n != 0 {
+			t.Errorf("got %d rows after Done, want none", n)
+		}
+	})
+}
+
+// TestGroupCommit: concurrent events share inserts and sends, and each is durable when its Put returns.
+func TestGroupCommit(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{}
+		b, reg, _ := start(t, db, s, time.Hour)
+		const n = 600
+		var ids []string
+		for i := range n {
+			ids = append(ids, fmt.Sprint("msg_", i))
+		}
+		put(t, b, append(ids, ids[:n/5]...)...) // a fifth of them twice
+		if got := count(t, db); got != n {
+			t.Errorf("got %d rows, want %d", got, n)
+		}
+		until(t, "all are sent", func() bool { return len(s.accepted()) == n })
+		metrics, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range metrics {
+			if inserts := m.GetMetric()[0].GetCounter().GetValue(); m.GetName() == "clerksync_inbox_inserts_total" && inserts > n/2 {
+				t.Errorf("got %v inserts for %d events, want them to share", inserts, n)
+			}
+		}
+		if s.batches > n/2 {
+			t.Errorf("got %d sends for %d events, want them to share", s.batches, n)
+		}
+	})
+}
+
+// TestSentAgain: what no function clears is sent again, each time under a new id.
+func TestSentAgain(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{}
+		b, _, _ := start(t, db, s, 200*time.Millisecond)
+		put(t, b, "msg_1")
+		until(t, "it is sent again", func() bool { return len(s.accepted()) >= 4 })
+		if d := cmp.Diff([]string{"msg_1", "msg_1:r1", "msg_1:r2", "msg_1:r3"}, s.accepted()[:4]); d != "" {
+			t.Errorf("sent (-want +got):\n%s", d)
+		}
+		if err := b.Done(t.Context(), "msg_1:r3"); err != nil || count(t, db) != 0 {
+			t.Errorf("after Done: %v, %d rows", err, count(t, db))
+		}
+	})
+}
+
+// TestInngestAway: while Inngest takes nothing events are accepted all the same, and sent when it is back, under their first id.
+func TestInngestAway(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{away: true}
+		b, _, stop := start(t, db, s, time.Hour)
+		var want []string
+		for i := range 250 {
+			want = append(want, fmt.Sprintf("msg_%03d", i))
+		}
+		put(t, b, want...)
+		stop() // a restart in between loses nothing
+		b, _, _ = start(t, db, s, time.Hour)
+		put(t, b, "msg_last")
+		want = append(want, "msg_last")
+		s.set(func(s *sender) { s.away = false })
+		until(t, "all are sent", func() bool { return len(s.accepted()) >= len(want) })
+		got := s.accepted()
+		for i := range got { // one that was in flight when the process ended counts as accepted
+			got[i], _ = strings.CutSuffix(got[i], ":r1")
+		}
+		slices.Sort(got)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("sent (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestPoison: an event that Inngest refuses fails alone; those in its batch are sent.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{away: true, bad: "msg_07"}
+		b, _, _ := start(t, db, s, time.Hour)
+		put(t, b, "msg_00") // from now on they wait in the collection, and go in one batch
+		until(t, "Inngest is found away", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.batches > 0 })
+		var want []string
+		for i := range 20 {
+			put(t, b, fmt.Sprintf("msg_%02d", i))
+			want = append(want, fmt.Sprintf("msg_%02d", i))
+		}
+		want = slices.DeleteFunc(want, func(id string) bool { return id == s.bad })
+		s.set(func(s *sender) { s.away = false })
+		until(t, "the others are sent", func() bool { return len(s.accepted()) >= len(want) })
+		got := s.accepted()
+		slices.Sort(got)
+		if d := cmp.Diff(want, slices.Compact(got)); d != "" {
+			t.Errorf("sent (-want +got):\n%s", d)
+		}
+		until(t, "it is marked failed", func() bool { return row(t, db, "msg_07")["failure"] != nil })
+
+		// Delivered once more, it is tried once more.
+		s.set(func(s *sender) { s.bad = "" })
+		put(t, b, "msg_07")
+		until(t, "it is sent", func() bool {
+			return slices.ContainsFunc(s.accepted(), func(id string) bool { return strings.HasPrefix(id, "msg_07") })
+		})
+	})
+}
+
+// TestFail: a failed event is kept with the reason, and not sent again.
+func TestFail(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{}
+		b, _, _ := start(t, db, s, 100*time.Millisecond)
+		put(t, b, "msg_1")
+		until(t, "it is sent", func() bool { return len(s.accepted()) > 0 })
+		if err := b.Fail(t.Context(), "msg_1:r1", inbox.Failure{Function: "f", Error: "why"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Fail(t.Context(), "of_the_integration", inbox.Failure{}); err != nil {
+			t.Errorf("an event that is not in the inbox: %v", err)
+		}
+		put(t, b, "msg_2") // as a clock: it is sent again twice while the first is not
+		n := len(s.accepted())
+		until(t, "the clock", func() bool { return slices.Contains(s.accepted(), "msg_2:r2") })
+		if got := s.accepted()[n:]; slices.ContainsFunc(got, func(id string) bool { return strings.HasPrefix(id, "msg_1") }) {
+			t.Errorf("the failed event was sent again: %v", got)
+		}
+		f, _ := row(t, db, "msg_1")["failure"].(bson.D)
+		if got := fmt.Sprint(f); !strings.Contains(got, `"error":"why"`) || !strings.Contains(got, `"function":"f"`) {
+			t.Errorf("got failure %v", got)
+		}
+	})
+}
+
+// TestGiveUp: what no function has cleared within 24 hours is marked failed; what Inngest never took waits on.
+func TestGiveUp(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{}
+		past := time.Now().Add(-time.Minute)
+		for id, sends := range map[string]int{"msg_tried": 3, "msg_never": 0} {
+			if _, err := db.Collection("inbox").InsertOne(t.Context(), bson.D{
+				{Key: "_id", Value: id}, {Key: "name", Value: "clerk/user.created"}, {Key: "data", Value: "{}"}, {Key: "ts", Value: int64(1)},
+				{Key: "sends", Value: sends}, {Key: "due_at", Value: past}, {Key: "give_up_at", Value: past},
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		start(t, db, s, time.Hour)
+		until(t, "it is marked failed", func() bool { return row(t, db, "msg_tried")["failure"] != nil })
+		until(t, "the other is sent", func() bool { return slices.Contains(s.accepted(), "msg_never") })
+		if got := s.accepted(); len(got) != 1 {
+			t.Errorf("sent %v, want msg_never alone", got)
+		}
+	})
+}
+
+// TestSeveralProcesses: they share what is left over without sending it twice. Only where the database is atomic.
+func TestSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		if db.OneProcess {
+			t.Skip("one process only")
+		}
+		dead := &sender{away: true}
+		b, _, stop := start(t, db, dead, time.Hour)
+		const n = 300
+		for i := range n {
+			put(t, b, fmt.Sprint("msg_", i))
+		}
+		stop()
+		s := &sender{}
+		for range 3 {
+			start(t, db, s, time.Hour)
+		}
+		until(t, "all are sent", func() bool { return len(s.accepted()) >= n })
+		got := s.accepted()
+		slices.Sort(got)
+		if len(slices.Compact(slices.Clone(got))) != len(got) {
+			t.Errorf("%d events were sent %d times", n, len(got))
+		}
+	})
+}
+
+// TestDatabaseDown: Put says so well within the 15 seconds that Clerk waits.
+func TestDatabaseDown(t *testing.T) {
+	t.Parallel()
+	db := testenv.Embedded(t)
+	s := &sender{}
+	b, _, stop := start(t, db, s, time.Hour)
+	stop() // nobody writes any more
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := b.Put(ctx, event("msg_1")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want that the time is up", err)
+	}
+}

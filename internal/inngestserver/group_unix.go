@@ -1,0 +1,27 @@
+//go:build unix
+
+package inngestserver
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// ownGroup puts the process and its children in a group of their own: a Ctrl-C in the terminal is for us, who then end the group.
+func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// terminateGroup asks the process and its children to end. The error is os.ErrProcessDone if there are none.
+func terminateGroup(pid int) error { return signalGroup(pid, syscall.SIGTERM) }
+
+// killGroup ends the process and its children. The error is os.ErrProcessDone if there are none.
+func killGroup(pid int) error { return signalGroup(pid, syscall.SIGKILL) }
+
+func signalGroup(pid int, s syscall.Signal) error {
+	err := syscall.Kill(-pid, s)
+	if errors.Is(err, syscall.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return err
+}

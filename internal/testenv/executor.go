@@ -1,0 +1,128 @@
+package testenv
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+
+	"github.com/inngest/inngestgo"
+)
+
+// Executor runs functions as Inngest's own executor does: it calls the SDK's handler once for each step, with what the steps
+// before returned, and tries a failed step again.
+type Executor struct {
+	Handler http.Handler
+	AppID   string
+	// Attempts is how often a step is tried, one more than its retries; 0 is 21, as for the functions that use all retries.
+	Attempts int
+}
+
+// NewExecutor returns a client for development and the executor of the functions that will be created in it.
+func NewExecutor(t testing.TB) (inngestgo.Client, *Executor) {
+	t.Helper()
+	client, err := inngestgo.NewClient(inngestgo.ClientOpts{AppID: "app", Dev: new(true), EventKey: new("dev"), SigningKey: new("")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, &Executor{Handler: client.Serve(), AppID: client.AppID()}
+}
+
+// Run is what became of a function run.
+type Run struct {
+	Failed   bool            // out of retries, or not to be retried
+	Output   json.RawMessage // of a run that completed
+	Error    string          // the last error of any attempt
+	Attempts int             // of the steps and the function together
+}
+
+// Event is what a function is called with.
+type Event struct {
+	ID   string          `json:"id,omitempty"`
+	Name string          `json:"name"`
+	Data json.RawMessage `json:"data"`
+	TS   int64           `json:"ts"`
+}
+
+type opcode struct {
+	Op    string          `json:"op"`
+	ID    string          `json:"id"`
+	Data  json.RawMessage `json:"data"`
+	Error json.RawMessage `json:"error"`
+}
+
+// Run runs the function with the given id from the start to its end.
+func (e *Executor) Run(t testing.TB, fnID string, event Event) Run {
+	t.Helper()
+	limit := e.Attempts
+	if limit == 0 {
+		limit = 21
+	}
+	steps := map[string]json.RawMessage{}
+	var r Run
+	for attempt := 0; ; {
+		code, header, body := e.Call(t, fnID, event, steps, attempt, limit)
+		r.Attempts++
+		noRetry := header.Get("X-Inngest-No-Retry") == "true"
+		var ops []opcode
+		switch {
+		case code == http.StatusOK:
+			r.Output = body
+			return r
+		case code == http.StatusPartialContent:
+			if err := json.Unmarshal(body, &ops); err != nil || len(ops) != 1 {
+				t.Fatalf("answer %s: %v", body, err)
+			}
+		default:
+			r.Error = string(body)
+			if attempt++; noRetry || attempt == limit {
+				r.Failed = true
+				return r
+			}
+			continue
+		}
+		switch op := ops[0]; op.Op {
+		case "StepRun":
+			steps[op.ID], attempt = wrap(t, "data", op.Data), 0
+		case "StepError":
+			r.Error = string(op.Error)
+			attempt++
+		case "StepFailed":
+			r.Error = string(op.Error)
+			steps[op.ID], attempt = wrap(t, "error", op.Error), 0
+		default:
+			t.Fatalf("unknown opcode %q", op.Op)
+		}
+	}
+}
+
+// Call makes one request of a run and returns the answer.
+func (e *Executor) Call(t testing.TB, fnID string, event Event, steps map[string]json.RawMessage, attempt, limit int) (int, http.Header, []byte) {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"event": event, "events": []Event{event}, "steps": steps,
+		"ctx": map[string]any{
+			"run_id": "01JTESTRUN", "fn_id": "00000000-0000-0000-0000-000000000001", "env": "test", "step_id": "step",
+			"attempt": attempt, "max_attempts": limit, "stack": map[string]any{"stack": []string{}, "current": 0},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := url.Values{"fnId": {e.AppID + "-" + fnID}, "stepId": {"step"}}
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/inngest?"+q.Encode(), bytes.NewReader(body))
+	w := httptest.NewRecorder()
+	e.Handler.ServeHTTP(w, req)
+	return w.Code, w.Header(), bytes.TrimSpace(w.Body.Bytes())
+}
+
+func wrap(t testing.TB, key string, v json.RawMessage) json.RawMessage {
+	t.Helper()
+	b, err := json.Marshal(map[string]json.RawMessage{key: v})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

@@ -1,0 +1,321 @@
+package webhook_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"clerksync/inbox"
+	"clerksync/internal/testenv"
+	"clerksync/webhook"
+)
+
+const otherSecret = "whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDI="
+
+// box is an inbox that keeps events in memory, or fails.
+type box struct {
+	events []inbox.Event
+	err    error
+}
+
+func (b *box) Put(_ context.Context, e inbox.Event) error {
+	if b.err != nil {
+		return b.err
+	}
+	b.events = append(b.events, e)
+	return nil
+}
+
+type bench struct {
+	handler *webhook.Handler
+	box     *box
+	log     *bytes.Buffer
+	reg     *prometheus.Registry
+}
+
+func setup(t testing.TB, change ...func(*webhook.Options)) bench {
+	t.Helper()
+	b := bench{box: &box{}, log: &bytes.Buffer{}, reg: prometheus.NewRegistry()}
+	o := webhook.Options{
+		Secrets: []string{otherSecret, testenv.Secret}, Forward: []string{"user.*"}, Inbox: b.box,
+		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: b.reg,
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	var err error
+	if b.handler, err = webhook.New(o); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b bench) do(req *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	b.handler.ServeHTTP(w, req)
+	return w
+}
+
+func event(typ string) string {
+	return fmt.Sprintf(`{"type":%q,"object":"event","timestamp":1767603600018,"instance_id":"ins_1","data":{"id":"user_a","object":"user"}}`, typ)
+}
+
+// TestAnswers holds the table of answers in the README.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	big := `{"type":"user.created","data":{"id":"user_a","public_metadata":{"x":"` + strings.Repeat("x", inbox.MaxEventSize) + `"}}}`
+	sign := func(body string) *http.Request {
+		return testenv.Signed(t, "/webhooks/clerk", testenv.Secret, "msg_1", now, []byte(body))
+	}
+	with := func(req *http.Request, key, value string) *http.Request {
+		if req.Header.Set(key, value); value == "" {
+			req.Header.Del(key)
+		}
+		return req
+	}
+	for name, tc := range map[string]struct {
+		req    *http.Request
+		change func(*webhook.Options)
+		code   int
+		text   string
+		events int
+	}{
+		"a user":                    {req: sign(event("user.created")), code: 202, events: 1},
+		"signed by another secret":  {req: testenv.Signed(t, "/", otherSecret, "msg_1", now, []byte(event("user.created"))), code: 202, events: 1},
+		"signed by nobody's secret": {req: testenv.Signed(t, "/", "whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDM=", "msg_1", now, []byte(event("user.created"))), code: 400, text: "no matching signature found"},
+		"not signed":                {req: with(sign(event("user.created")), "svix-signature", ""), code: 400, text: "missing required headers"},
+		"without an id":             {req: with(sign(event("user.created")), "svix-id", ""), code: 400, text: "missing required headers"},
+		"another id":                {req: with(sign(event("user.created")), "svix-id", "msg_2"), code: 400, text: "no matching signature found"},
+		"a broken time":             {req: with(sign(event("user.created")), "svix-timestamp", "soon"), code: 400, text: "invalid signature headers"},
+		"too old":                   {req: testenv.Signed(t, "/", testenv.Secret, "msg_1", now.Add(-6*time.Minute), []byte(event("user.created"))), code: 400, text: "message timestamp too old"},
+		"four minutes old":          {req: testenv.Signed(t, "/", testenv.Secret, "msg_1", now.Add(-4*time.Minute), []byte(event("user.created"))), code: 202, events: 1},
+		"too new":                   {req: testenv.Signed(t, "/", testenv.Secret, "msg_1", now.Add(6*time.Minute), []byte(event("user.created"))), code: 400, text: "message timestamp too new"},
+		"empty":                     {req: sign(""), code: 400, text: "not a JSON object"},
+		"not JSON":                  {req: sign("hello"), code: 400, text: "not a JSON object"},
+		"a list":                    {req: sign("[]"), code: 400, text: "not a JSON object"},
+		"two objects":               {req: sign(event("user.created") + event("user.created")), code: 400, text: "not a JSON object"},
+		"no type":                   {req: sign(`{"data":{}}`), code: 400, text: "no type"},
+		"a type that is a number":   {req: sign(`{"type":1,"data":{}}`), code: 400, text: "no type"},
+		"no data":                   {req: sign(`{"type":"user.created"}`), code: 400, text: "no data"},
+		"a type we do not forward":  {req: sign(event("session.created")), code: 204},
+		"a type nobody knows":       {req: sign(event("tea.brewed")), code: 204},
+		"forwarded by a pattern":    {req: sign(event("session.created")), change: func(o *webhook.Options) { o.Forward = []string{"user.*", "session.c*"} }, code: 202, events: 1},
+		"our instance":              {req: sign(event("user.created")), change: func(o *webhook.Options) { o.InstanceID = "ins_1" }, code: 202, events: 1},
+		"another instance":          {req: sign(event("user.created")), change: func(o *webhook.Options) { o.InstanceID = "ins_2" }, code: 403, text: "CLERK_INSTANCE_ID"},
+		"a body of 512 KiB":         {req: sign(strings.Repeat(" ", webhook.MaxBody-len(event("user.created"))) + event("user.created")), code: 202, events: 1},
+		"a body over 512 KiB":       {req: sign(strings.Repeat(" ", webhook.MaxBody) + event("user.created")), code: 413, text: "524288 bytes"},
+		"an event over 256 KiB":     {req: sign(big), code: 413, text: "262144 bytes that Inngest takes"},
+		"the database is down":      {req: sign(event("user.created")), change: func(o *webhook.Options) { o.Inbox = &box{err: errors.New("down")} }, code: 503, text: "send it again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			change := tc.change
+			if change == nil {
+				change = func(*webhook.Options) {}
+			}
+			b := setup(t, change)
+			w := b.do(tc.req)
+			if w.Code != tc.code || !strings.Contains(w.Body.String(), tc.text) {
+				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tc.code, tc.text)
+			}
+			if got := len(b.box.events); got != tc.events {
+				t.Errorf("got %d events, want %d", got, tc.events)
+			}
+			if got, want := w.Header().Get("Retry-After"), map[bool]string{true: "5"}[tc.code == 503]; got != want {
+				t.Errorf("got Retry-After %q, want %q", got, want)
+			}
+			want := fmt.Sprintf("# HELP clerksync_webhooks_total Webhooks by answer.\n# TYPE clerksync_webhooks_total counter\nclerksync_webhooks_total{code=\"%d\"} 1\n", tc.code)
+			if err := testutil.GatherAndCompare(b.reg, strings.NewReader(want), "clerksync_webhooks_total"); err != nil {
+				t.Error(err)
+			}
+			if strings.Contains(b.log.String(), "user_a") {
+				t.Errorf("the log holds the payload: %s", b.log)
+			}
+		})
+	}
+}
+
+// TestBodyWithoutLength: a body that does not say how long it is is cut off all the same.
+func TestBodyWithoutLength(t *testing.T) {
+	t.Parallel()
+	req := testenv.Signed(t, "/", testenv.Secret, "msg_1", time.Now(), []byte(event("user.created")))
+	req.ContentLength = -1
+	req.Body = io.NopCloser(io.LimitReader(endless{}, 100<<20))
+	if got := setup(t).do(req).Code; got != 413 {
+		t.Errorf("got %d, want 413", got)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestEvent: what is forwarded has the name and the data that Inngest's own integration produces, less the secrets.
+func TestEvent(t *testing.T) {
+	t.Parallel()
+	before := time.Now().UnixMilli()
+	const data = `"data":{"private_metadata":{"k":1},"big":12345678901234567890,"public_metadata":{"private_metadata":"the app's","backup_codes":[1],"h":"<&>"},
+		"phone_numbers":[{"backup_codes":["secret"],"id":"idn_1"}],"user":{"private_metadata":{}}}`
+	const pruned = `"big":12345678901234567890,"phone_numbers":[{"id":"idn_1"}],"public_metadata":{"backup_codes":[1],"h":"<&>","private_metadata":"the app's"},"user":{`
+	for name, tc := range map[string]struct {
+		timestamp string
+		private   bool
+		data      string
+		ts        int64 // 0 is now
+	}{
+		"milliseconds":      {`1767603600018`, false, `{` + pruned + `}}`, 1767603600018},
+		"seconds":           {`1767603600`, false, `{` + pruned + `}}`, 1767603600000},
+		"RFC 3339":          {`"2026-01-05T09:00:00Z"`, false, `{` + pruned + `}}`, 1767603600000},
+		"none":              {`null`, false, `{` + pruned + `}}`, 0},
+		"nonsense":          {`"soon"`, false, `{` + pruned + `}}`, 0},
+		"in the future":     {`4102444800000`, false, `{` + pruned + `}}`, 0},
+		"before 1980":       {`-5`, false, `{` + pruned + `}}`, 0},
+		"private on demand": {`1767603600018`, true, `{"big":12345678901234567890,"phone_numbers":[{"id":"idn_1"}],"private_metadata":{"k":1},"public_metadata":{"backup_codes":[1],"h":"<&>","private_metadata":"the app's"},"user":{"private_metadata":{}}}`, 1767603600018},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, func(o *webhook.Options) { o.ForwardPrivateMetadata = tc.private })
+			body := fmt.Sprintf(`{"type":"user.updated","timestamp":%s,%s}`, tc.timestamp, data)
+			if w := b.do(testenv.Signed(t, "/", testenv.Secret, "msg_1", time.Now(), []byte(body))); w.Code != 202 {
+				t.Fatalf("got %d %s", w.Code, w.Body)
+			}
+			got := b.box.events[0]
+			if tc.ts == 0 && got.TS >= before && got.TS <= time.Now().UnixMilli() {
+				got.TS = 0
+			}
+			want := inbox.Event{ID: "msg_1", Name: "clerk/user.updated", Data: json.RawMessage(tc.data), TS: tc.ts}
+			if d := cmp.Diff(want, got, cmp.Transformer("string", func(r json.RawMessage) string { return string(r) })); d != "" {
+				t.Errorf("event (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestPublishedVector is the example in Svix's documentation (https://docs.svix.com/receiving/verifying-payloads/how-manual) and
+// that of Standard Webhooks. They are old, so the answer tells that the signature was right and the time was not.
+func TestPublishedVector(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ prefix, secret, id, timestamp, signature, body string }{
+		"svix": {"svix-", "whsec_plJ3nmyCDGBKInavdOK15jsl", "msg_loFOjxBNrRLzqYUf", "1731705121", "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=", `{"event_type":"ping","data":{"success":true}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, func(o *webhook.Options) { o.Secrets = []string{tc.secret} })
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(tc.body))
+			req.Header.Set(tc.prefix+"id", tc.id)
+			req.Header.Set(tc.prefix+"timestamp", tc.timestamp)
+			req.Header.Set(tc.prefix+"signature", tc.signature)
+			if w := b.do(req); w.Code != 400 || !strings.Contains(w.Body.String(), "too old") {
+				t.Errorf("got %d %q, want 400 and too old", w.Code, w.Body)
+			}
+			// Our own signing, which the other tests rest on, gives the published signature.
+			var at int64
+			if _, err := fmt.Sscan(tc.timestamp, &at); err != nil {
+				t.Fatal(err)
+			}
+			if got := testenv.Signed(t, "/", tc.secret, tc.id, time.Unix(at, 0), []byte(tc.body)).Header.Get("svix-signature"); got != tc.signature {
+				t.Errorf("got signature %s, want %s", got, tc.signature)
+			}
+		})
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		change func(http.Header)
+		id     string // "" for refused
+	}{
+		"svix": {func(http.Header) {}, "msg_1"},
+		"webhook": {func(h http.Header) {
+			for _, k := range []string{"id", "timestamp", "signature"} {
+				h.Set("webhook-"+k, h.Get("svix-"+k))
+				h.Del("svix-" + k)
+			}
+		}, "msg_1"},
+		"webhook with a stray svix-id": {func(h http.Header) {
+			for _, k := range []string{"id", "timestamp", "signature"} {
+				h.Set("webhook-"+k, h.Get("svix-"+k))
+			}
+			h.Del("svix-signature")
+			h.Set("svix-id", "msg_forged")
+		}, "msg_1"},
+		"several signatures": {func(h http.Header) { h.Set("svix-signature", "v1a,AAAA v1,BBBB "+h.Get("svix-signature")) }, "msg_1"},
+		"another scheme only": {func(h http.Header) {
+			h.Set("svix-signature", strings.Replace(h.Get("svix-signature"), "v1,", "v2,", 1))
+		}, ""},
+		"a signature without its scheme": {func(h http.Header) { h.Set("svix-signature", strings.TrimPrefix(h.Get("svix-signature"), "v1,")) }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			req := testenv.Signed(t, "/", testenv.Secret, "msg_1", time.Now(), []byte(event("user.created")))
+			tc.change(req.Header)
+			w := b.do(req)
+			got := ""
+			if len(b.box.events) > 0 {
+				got = b.box.events[0].ID
+			}
+			if got != tc.id || w.Code != map[bool]int{true: 202, false: 400}[tc.id != ""] {
+				t.Errorf("got %d and event %q, want event %q", w.Code, got, tc.id)
+			}
+		})
+	}
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		secrets, forward []string
+		want             string
+	}{
+		"no secret":       {nil, nil, "no signing secret"},
+		"an empty secret": {[]string{""}, nil, "whsec_"},
+		"an empty key":    {[]string{"whsec_"}, nil, "too short"},
+		"a short key":     {[]string{"whsec_c2hvcnQ="}, nil, "too short"},
+		"not base64":      {[]string{"whsec_!!!!"}, nil, "base64"},
+		"a bad pattern":   {[]string{testenv.Secret}, []string{"user.["}, "pattern"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := webhook.New(webhook.Options{Secrets: tc.secrets, Forward: tc.forward, Registerer: prometheus.NewRegistry()})
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func FuzzHandler(f *testing.F) {
+	f.Add([]byte(event("user.created")), "msg_1", true)
+	f.Add([]byte(`{"type":"user.updated","data":{"a":[[[[{"private_metadata":1}]]]]},"timestamp":1e300}`), "msg:r1", true)
+	f.Add([]byte("{\"type\":\"user.deleted\",\"data\":\"\\u0000\xff\"}"), "x", false)
+	f.Fuzz(func(t *testing.T, body []byte, id string, signed bool) {
+		b := setup(t)
+		req := testenv.Signed(t, "/", testenv.Secret, id, time.Now(), body)
+		if !signed {
+			req.Header.Set("svix-signature", "v1,AAAA")
+		}
+		w := b.do(req)
+		switch {
+		case w.Code == 202 && len(b.box.events) == 1 && signed && json.Valid(b.box.events[0].Data) && b.box.events[0].Size() <= inbox.MaxEventSize:
+		case (w.Code == 204 || w.Code == 400 || w.Code == 413) && len(b.box.events) == 0:
+		default:
+			t.Errorf("got %d with %d events", w.Code, len(b.box.events))
+		}
+	})
+}
