@@ -76,6 +76,9 @@ func (o FindOptions) pinned(ctx context.Context) (Command, error) {
 	if c, err := o.try(ctx, binary, source); err == nil {
 		return c, nil
 	}
+	if ctx.Err() != nil {
+		return Command{}, ctx.Err()
+	}
 	goTool := lookPath("go", value(o.Environ, "PATH"))
 	if goTool == "" {
 		return Command{}, errors.New("there is no Go on PATH to build one with")

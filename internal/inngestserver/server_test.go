@@ -306,16 +306,8 @@ func TestStop(t *testing.T) {
 func TestRealServer(t *testing.T) {
 	o := FindOptions{Environ: os.Environ(), PinnedOnly: true}
 	if os.Getenv("INNGEST_CLI") == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Skip(err)
-		}
-		m, err := findModule(".")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := os.Stat(m.binary(cache)); err != nil {
-			t.Skipf("INNGEST_CLI is not set and none is built: %v", err)
+		if _, err := os.Stat(pinnedBinary(t)); err != nil {
+			t.Skipf("INNGEST_CLI is not set and no server is built: %v", err)
 		}
 	}
 	c, err := Find(t.Context(), o)
@@ -335,4 +327,22 @@ func TestRealServer(t *testing.T) {
 	if got, want := again.URL(), s.URL(); got != want {
 		t.Errorf("on a given port: got %s, want %s", got, want)
 	}
+}
+
+// pinnedBinary returns where the server that tools/inngest pins is once built.
+func pinnedBinary(t *testing.T) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := findModule(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Skip(err)
+	}
+	return m.binary(cache)
 }

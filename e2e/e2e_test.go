@@ -1,0 +1,400 @@
+// Package e2e_test runs the built binary, a real Inngest server and a database, each in a process of its own.
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sync/errgroup"
+
+	"clerksync/internal/testenv"
+	"clerksync/store"
+)
+
+// TestHistories: 200 users with histories of one to six webhooks end equal to Clerk, however the webhooks arrive.
+func TestHistories(t *testing.T) {
+	for name, tc := range map[string]struct {
+		shuffled    bool // and a fifth of them doubled
+		killInngest bool
+	}{
+		"once and in order":    {},
+		"shuffled and doubled": {shuffled: true},
+		"Inngest killed":       {shuffled: true, killInngest: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, false)
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			rng := rand.New(rand.NewPCG(seed, 0))
+			histories := testenv.Histories(t, rng, 200)
+			if tc.shuffled {
+				w.deliverAll(shuffled(rng, histories), tc.killInngest)
+			} else {
+				var g errgroup.Group
+				g.SetLimit(16)
+				for _, h := range histories {
+					g.Go(func() error {
+						for _, hook := range h.Webhooks {
+							w.deliver(hook)
+						}
+						return nil
+					})
+				}
+				_ = g.Wait() // deliver fails the test
+			}
+			w.drained()
+			w.compare(histories)
+		})
+	}
+}
+
+// shuffled returns all webhooks in a random order, a fifth of them twice.
+func shuffled(rng *rand.Rand, histories []testenv.History) []testenv.Webhook {
+	var hooks []testenv.Webhook
+	for _, h := range histories {
+		for _, hook := range h.Webhooks {
+			hooks = append(hooks, hook)
+			if rng.IntN(5) == 0 {
+				hooks = append(hooks, hook)
+			}
+		}
+	}
+	rng.Shuffle(len(hooks), func(i, j int) { hooks[i], hooks[j] = hooks[j], hooks[i] })
+	return hooks
+}
+
+// deliverAll delivers the webhooks, 16 at a time; halfway it may kill Inngest, which comes back a second later.
+func (w *world) deliverAll(hooks []testenv.Webhook, killInngest bool) {
+	w.t.Helper()
+	var g errgroup.Group
+	g.SetLimit(16)
+	for i, hook := range hooks {
+		if killInngest && i == len(hooks)/2 {
+			if err := w.inngest.Kill(); err != nil {
+				w.t.Fatal(err)
+			}
+			g.Go(func() error {
+				<-time.After(time.Second)
+				w.startInngest()
+				return nil
+			})
+		}
+		g.Go(func() error { w.deliver(hook); return nil })
+	}
+	_ = g.Wait() // deliver fails the test
+}
+
+// compare checks the rows against the truth, and that user names are there and unique.
+func (w *world) compare(histories []testenv.History) {
+	w.t.Helper()
+	names := map[string]string{}
+	divergent := 0
+	for _, h := range histories {
+		got := w.row(h.UserID)
+		if got != nil {
+			if other, taken := names[got.Username]; taken || got.Username == "" {
+				w.t.Errorf("%s has the user name %q, as %s has", h.UserID, got.Username, other)
+			}
+			names[got.Username] = h.UserID
+		}
+		ignore := cmp.Options{
+			cmpopts.IgnoreFields(store.Row{}, "Username"), cmpopts.IgnoreFields(store.State{}, "Version", "CreatedAt", "SyncedAt"),
+		}
+		if d := cmp.Diff(h.Want, got, ignore); d != "" {
+			if divergent++; divergent <= 3 {
+				w.t.Errorf("%s after %d webhooks (-want +got):\n%s", h.UserID, len(h.Webhooks), d)
+			}
+		}
+	}
+	if divergent > 0 {
+		w.t.Errorf("%d of %d rows diverge", divergent, len(histories))
+	}
+}
+
+// life returns a user with two webhooks and a deletion.
+func life(t *testing.T, id string) (created, updated, deleted testenv.Webhook) {
+	t.Helper()
+	hook := func(typ string, at int64, data map[string]any) testenv.Webhook {
+		data["id"], data["object"] = id, "user"
+		raw, err := json.Marshal(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := json.Marshal(map[string]any{"type": typ, "object": "event", "timestamp": at + 20, "data": json.RawMessage(raw)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return testenv.Webhook{ID: "msg_" + id + typ, Type: typ, Body: body, Data: raw}
+	}
+	user := func(last string, at int64) map[string]any {
+		return map[string]any{"first_name": "Ada", "last_name": last, "image_url": "", "created_at": 1767603600000, "updated_at": at}
+	}
+	return hook("user.created", 1767603600000, user("Byron", 1767603600000)),
+		hook("user.updated", 1767603700000, user("King", 1767603700000)),
+		hook("user.deleted", 1767603800000, map[string]any{"deleted": true})
+}
+
+// TestOrder: whatever arrives first, and twice, the row ends as the newest says.
+func TestOrder(t *testing.T) {
+	w := newWorld(t, false)
+	var created, updated, deleted testenv.Webhook
+	for name, tc := range map[string]struct {
+		hooks func() []testenv.Webhook
+		want  string // full name, or "" for no row
+	}{
+		"created":              {func() []testenv.Webhook { return []testenv.Webhook{created} }, "Ada Byron"},
+		"updated":              {func() []testenv.Webhook { return []testenv.Webhook{created, updated} }, "Ada King"},
+		"deleted":              {func() []testenv.Webhook { return []testenv.Webhook{created, updated, deleted} }, ""},
+		"the duplicate":        {func() []testenv.Webhook { return []testenv.Webhook{created, created, updated, created, updated} }, "Ada King"},
+		"update before create": {func() []testenv.Webhook { return []testenv.Webhook{updated, created} }, "Ada King"},
+		"delete before create": {func() []testenv.Webhook { return []testenv.Webhook{deleted, created, updated} }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := "user_" + strings.ReplaceAll(name, " ", "")
+			created, updated, deleted = life(t, id)
+			for _, hook := range tc.hooks() {
+				w.deliver(hook)
+				w.drained() // so that they are written in this order
+			}
+			got := ""
+			if r := w.row(id); r != nil {
+				got = r.FullName
+			}
+			if got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+	t.Run("what the functions returned", func(t *testing.T) {
+		var outcomes []string
+		for _, o := range []string{"created", "updated", "stale", "deleted"} {
+			if strings.Contains(w.runs(), `\"outcome\":\"`+o+`\"`) {
+				outcomes = append(outcomes, o)
+			}
+		}
+		if d := cmp.Diff([]string{"created", "updated", "stale", "deleted"}, outcomes); d != "" {
+			t.Errorf("outcomes on Inngest's page (-want +got):\n%s", d)
+		}
+	})
+}
+
+// runs returns what Inngest's page shows of the runs.
+func (w *world) runs() string {
+	w.t.Helper()
+	const query = `{"query":"{runs(first:100,orderBy:[{field:QUEUED_AT,direction:DESC}],filter:{from:\"2020-01-01T00:00:00Z\"}){edges{node{status function{slug} output}}}}"}`
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.inngest.URL()+"/v0/gql", strings.NewReader(query))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// integrate sends an event as Inngest's own Clerk integration does: no id, and the time of arrival.
+func (w *world) integrate(name string, data any) {
+	w.t.Helper()
+	b, err := json.Marshal(map[string]any{"name": name, "data": data})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.inngest.URL()+"/e/dev", bytes.NewReader(b))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil || res.StatusCode != http.StatusOK {
+		w.t.Fatalf("send to Inngest: %v %v", res, err)
+	}
+	_ = res.Body.Close()
+}
+
+// TestBothSources: the same changes through Inngest's integration, through the webhook, and through both, flat, nested and
+// enveloped, write the same rows.
+func TestBothSources(t *testing.T) {
+	w := newWorld(t, false)
+	rng := rand.New(rand.NewPCG(1, 2))
+	histories := testenv.Histories(t, rng, 40)
+	for i, h := range histories {
+		for _, hook := range h.Webhooks {
+			if i%4 < 3 {
+				data := []any{
+					hook.Data, map[string]any{"data": hook.Data, "headers": map[string]string{}}, json.RawMessage(hook.Body),
+				}[i%4]
+				w.integrate("clerk/"+hook.Type, data)
+			}
+			if i%2 == 1 {
+				w.deliver(hook)
+			}
+		}
+	}
+	w.drained()
+	w.until("the rows are there", func() bool { // nothing but the rows tells when those without an inbox row are written
+		return !slices.ContainsFunc(histories, func(h testenv.History) bool {
+			r := w.row(h.UserID)
+			return (r == nil) != (h.Want == nil) || r != nil && r.FullName != h.Want.FullName
+		})
+	})
+	w.compare(histories)
+}
+
+// TestInngestDown: webhooks are accepted while Inngest is down, and written when it is back.
+func TestInngestDown(t *testing.T) {
+	w := newWorld(t, false)
+	if err := w.inngest.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	created, _, _ := life(t, "user_down")
+	if code, _ := w.post(created); code != http.StatusAccepted {
+		t.Errorf("got %d, want 202", code)
+	}
+	if code, body := w.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, `"inngest":"cannot be reached"`) {
+		t.Errorf("readyz: %d %s, want 503", code, body)
+	}
+	if code, body := w.get("/healthz"); code != http.StatusOK {
+		t.Errorf("healthz: %d %s, want 200", code, body)
+	}
+	w.startInngest()
+	w.drained()
+	if r := w.row("user_down"); r == nil || r.FullName != "Ada Byron" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func (w *world) get(path string) (int, string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// TestDatabaseKilled: while the database is down webhooks get 503 within Clerk's patience, so that Clerk comes again; when it is back
+// nothing is missing.
+func TestDatabaseKilled(t *testing.T) {
+	w := newWorld(t, true)
+	rng := rand.New(rand.NewPCG(3, 4))
+	histories := testenv.Histories(t, rng, 30)
+	hooks := shuffled(rng, histories)
+	var wg sync.WaitGroup
+	wg.Go(func() { w.deliverAll(hooks, false) })
+	w.until("some rows are there", func() bool {
+		return slices.ContainsFunc(histories, func(h testenv.History) bool { return w.row(h.UserID) != nil })
+	})
+	kill(w.db)
+	created, _, _ := life(t, "user_refused")
+	start := time.Now()
+	code, header := w.post(created)
+	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
+		t.Errorf("got %d, Retry-After %q, want 503 with Retry-After", code, header.Get("Retry-After"))
+	}
+	if took := time.Since(start); took > 12*time.Second {
+		t.Errorf("the answer took %v", took)
+	}
+	w.startDatabase()
+	wg.Wait()
+	w.drained()
+	w.compare(histories)
+}
+
+// TestServiceKilled: what was accepted before a SIGKILL is written after the restart.
+func TestServiceKilled(t *testing.T) {
+	w := newWorld(t, false)
+	rng := rand.New(rand.NewPCG(5, 6))
+	histories := testenv.Histories(t, rng, 40)
+	hooks := shuffled(rng, histories)
+	w.deliverAll(hooks, false)
+	kill(w.service)
+	w.startService()
+	w.drained()
+	w.compare(histories)
+}
+
+// TestPoison: an event that can never be written is kept as failed after one try, and holds up nobody.
+func TestPoison(t *testing.T) {
+	w := newWorld(t, false)
+	w.deliver(testenv.Webhook{ID: "msg_poison", Body: []byte(`{"type":"user.created","data":{"object":"user","first_name":"Ada"}}`)})
+	created, _, _ := life(t, "user_good")
+	w.deliver(created)
+	w.until("the good one is written", func() bool { return w.row("user_good") != nil })
+	w.until("the bad one is marked failed", func() bool {
+		return w.log.count(`"svix_id":"msg_poison","function":"clerksync-sync-user-from-clerk"`) == 1
+	})
+	if code, body := w.get("/metrics"); code != 200 || !strings.Contains(body, "clerksync_inbox_failed_total 1") {
+		t.Errorf("metrics: %d, want one failed event", code)
+	}
+}
+
+// TestShutdown: SIGTERM ends the service with status 0, and what it had accepted is written by the next.
+func TestShutdown(t *testing.T) {
+	w := newWorld(t, false)
+	rng := rand.New(rand.NewPCG(7, 8))
+	histories := testenv.Histories(t, rng, 20)
+	w.deliverAll(shuffled(rng, histories), false)
+	if err := w.service.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.service.Wait(); err != nil {
+		t.Errorf("got %v, want status 0", err)
+	}
+	w.startService()
+	w.drained()
+	w.compare(histories)
+}
+
+// TestDemo is the first command of the README.
+func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("e2e is left out by -short")
+	}
+	cmd := exec.CommandContext(t.Context(), programs.clerksync, "dev", "--demo")
+	cmd.Dir = t.TempDir()
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "INNGEST_CLI=" + programs.inngest.Path}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{`"full_name": "Ada Lovelace"`, `"full_name": "Ada King"`, "(no row)", "Inngest     http://127.0.0.1:", "mongodb://127.0.0.1:"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the output has no %s:\n%s", want, out)
+		}
+	}
+	second := exec.CommandContext(t.Context(), programs.clerksync, "dev", "--demo")
+	second.Dir, second.Env = cmd.Dir, cmd.Env
+	if out, err := second.CombinedOutput(); err != nil {
+		t.Errorf("the second time: %v\n%s", err, out)
+	}
+}

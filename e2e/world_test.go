@@ -1,0 +1,303 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"clerksync/internal/inngestserver"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+	"clerksync/store/embedded"
+)
+
+// programs are what the tests run.
+var programs struct {
+	clerksync string
+	inngest   inngestserver.Command
+}
+
+// databaseEnv makes the test binary serve the embedded database of a folder at an address, "ADDR DIR", so that it can be killed.
+const databaseEnv = "CLERKSYNC_E2E_DATABASE"
+
+func TestMain(m *testing.M) {
+	if s := os.Getenv(databaseEnv); s != "" {
+		if err := serveDatabase(s); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "clerksync-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// build builds the program, and the Inngest server that tools/inngest pins if no test run or 'clerksync dev' has yet.
+func build(dir string) error {
+	for _, arg := range os.Args {
+		if arg == "-test.short=true" || arg == "-test.short" {
+			return nil
+		}
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	programs.clerksync = filepath.Join(dir, "clerksync")
+	if out, err := exec.Command("go", "build", "-o", programs.clerksync, "../cmd/clerksync").CombinedOutput(); err != nil {
+		return fmt.Errorf("build clerksync: %w\n%s", err, out)
+	}
+	programs.inngest, err = inngestserver.Find(context.Background(), inngestserver.FindOptions{
+		Environ: os.Environ(), Dir: wd, PinnedOnly: true, Progress: func(l string) { fmt.Fprintln(os.Stderr, l) },
+	})
+	return err
+}
+
+func serveDatabase(s string) error {
+	addr, dir, _ := strings.Cut(s, " ")
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	srv, err := embedded.Start(ctx, dir, addr, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return srv.Close()
+}
+
+// world is a database, an Inngest server and the service, each a process of its own.
+type world struct {
+	t       *testing.T
+	uri     string // of the database
+	dbAddr  string // of the database if it is ours, else ""
+	dbDir   string
+	db      *exec.Cmd
+	port    int // of Inngest
+	inngest *inngestserver.Server
+	service *exec.Cmd
+	env     []string
+	url     string // of the service
+	log     *logFile
+	store   *store.DB
+	users   *store.Users
+}
+
+// logFile is what the service wrote.
+type logFile struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logFile) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logFile) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), s)
+}
+
+func (l *logFile) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set or the test has to
+// kill it.
+func newWorld(t *testing.T, ownDatabase bool, env ...string) *world {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("e2e is left out by -short")
+	}
+	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
+	name := fmt.Sprintf("e2e_%d", time.Now().UnixNano())
+	if uri := os.Getenv(testenv.MongoURI); uri != "" && !ownDatabase {
+		w.uri = uri
+	} else {
+		w.dbAddr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		w.uri = "mongodb://" + w.dbAddr
+		w.startDatabase()
+		t.Cleanup(func() { kill(w.db) })
+	}
+	w.startInngest()
+	t.Cleanup(func() {
+		if err := w.inngest.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	port := freePort(t)
+	w.url = fmt.Sprintf("http://127.0.0.1:%d", port)
+	w.env = append([]string{
+		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
+		"MONGODB_URI=" + w.uri, "MONGODB_DATABASE=" + name, fmt.Sprintf("INNGEST_DEV=http://127.0.0.1:%d", w.port),
+		"INBOX_RESEND_AFTER=3s", "LOG_LEVEL=debug",
+	}, env...)
+	w.startService()
+	t.Cleanup(func() {
+		kill(w.service)
+		w.checkLog()
+	})
+	w.store = testenv.Connect(t, w.uri, name)
+	w.users = store.NewUsers(w.store)
+	return w
+}
+
+func (w *world) startDatabase() {
+	w.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.db = exec.Command(self)
+	w.db.Env = append(os.Environ(), databaseEnv+"="+w.dbAddr+" "+w.dbDir)
+	w.db.Stderr = os.Stderr
+	if err := w.db.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.until("the database listens", func() bool {
+		c, err := net.Dial("tcp", w.dbAddr)
+		return err == nil && c.Close() == nil
+	})
+}
+
+func (w *world) startInngest() {
+	w.t.Helper()
+	var err error
+	w.inngest, err = inngestserver.Start(w.t.Context(), programs.inngest, inngestserver.Config{
+		Port: w.port, Tick: 20 * time.Millisecond, RetryInterval: time.Second,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// startService starts the service and waits until Inngest knows its functions.
+func (w *world) startService() {
+	w.t.Helper()
+	const known = "registered the functions"
+	before := w.log.count(known)
+	w.service = exec.Command(programs.clerksync, "serve")
+	w.service.Env, w.service.Stdout, w.service.Stderr = w.env, w.log, w.log
+	if err := w.service.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.until("the functions are registered", func() bool { return w.log.count(known) > before })
+}
+
+func kill(c *exec.Cmd) {
+	if c != nil && c.ProcessState == nil {
+		_ = c.Process.Kill() // it may have ended
+		_ = c.Wait()         // killed
+	}
+}
+
+// checkLog looks for what no log may hold.
+func (w *world) checkLog() {
+	log := w.log.String()
+	for _, s := range []string{strings.TrimPrefix(testenv.Secret, "whsec_"), ".example", "Lovelace", "panic"} {
+		if i := strings.Index(log, s); i >= 0 {
+			w.t.Errorf("the log holds %q: …%s…", s, log[max(0, i-300):min(len(log), i+100)])
+		}
+	}
+	if w.t.Failed() {
+		w.t.Logf("the service's log ends with:\n%s", log[max(0, len(log)-6000):])
+	}
+}
+
+// until waits for cond, for a minute at the most.
+func (w *world) until(what string, cond func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); !cond(); <-tick.C {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("timed out: %s", what)
+		}
+	}
+}
+
+// post delivers a webhook once, signed now, and returns the status; 0 if nobody answers.
+func (w *world) post(hook testenv.Webhook) (int, http.Header) {
+	req := testenv.Signed(w.t, w.url+"/webhooks/clerk", testenv.Secret, hook.ID, time.Now(), hook.Body)
+	res, err := (&http.Client{Timeout: 15 * time.Second}).Do(req) // Clerk's patience
+	if err != nil {
+		return 0, nil
+	}
+	_, _ = io.Copy(io.Discard, res.Body)
+	_ = res.Body.Close()
+	return res.StatusCode, res.Header
+}
+
+// deliver posts a webhook until it is accepted, as Svix does.
+func (w *world) deliver(hook testenv.Webhook) {
+	w.t.Helper()
+	w.until("webhook "+hook.ID+" is accepted", func() bool {
+		code, _ := w.post(hook)
+		return code == http.StatusAccepted
+	})
+}
+
+// drained waits until the inbox is empty: every event has been written.
+func (w *world) drained() {
+	w.t.Helper()
+	w.until("the inbox is empty", func() bool {
+		n, err := w.store.Collection("inbox").CountDocuments(w.t.Context(), bson.D{})
+		return err == nil && n == 0
+	})
+}
+
+// row returns the row, or nil.
+func (w *world) row(id string) *store.Row {
+	w.t.Helper()
+	r, err := w.users.Get(w.t.Context(), id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &r
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
