@@ -50,10 +50,10 @@ type newest Millis
 func (n *newest) UnmarshalJSON(b []byte) error {
 	*n = 0
 	var list []json.RawMessage
-	_ = json.Unmarshal(b, &list) //nolint:errcheck // what is no list has no times
+	_ = json.Unmarshal(b, &list) // what is no list has no times
 	for _, e := range list {
 		var t times
-		_ = json.Unmarshal(e, &t) //nolint:errcheck // what is no object has no times
+		_ = json.Unmarshal(e, &t) // what is no object has no times
 		*n = max(*n, newest(t.CreatedAt), newest(t.UpdatedAt))
 	}
 	return nil
@@ -162,8 +162,7 @@ func parse(data json.RawMessage) (userJSON, error) {
 		return j, fmt.Errorf("%w: the event's data is no object", ErrNotUser)
 	}
 	if err := json.Unmarshal(data, &j); err != nil {
-		var t *json.UnmarshalTypeError
-		if errors.As(err, &t) {
+		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return j, fmt.Errorf("%w: %q is a %s", ErrNotUser, t.Field, strings.Fields(t.Value)[0])
 		}
 		return j, fmt.Errorf("%w: the event's data is not JSON", ErrNotUser)

@@ -16,12 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/internal/testenv"
+	"clerksync/store"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sync/errgroup"
-
-	"clerksync/internal/testenv"
-	"clerksync/store"
 )
 
 // TestHistories: 200 users with histories of one to six webhooks end equal to Clerk, however the webhooks arrive.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,12 +20,12 @@ import (
 	"testing"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/embedded"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // programs are what the tests run.
@@ -63,10 +64,8 @@ func runTests(m *testing.M) int {
 
 // build builds the program, and the Inngest server that tools/inngest pins if no test run or 'clerksync dev' has yet.
 func build(dir string) error {
-	for _, arg := range os.Args {
-		if arg == "-test.short=true" || arg == "-test.short" {
-			return nil
-		}
+	if flag.Parse(); testing.Short() {
+		return nil
 	}
 	wd, err := os.Getwd()
 	if err != nil {
@@ -137,7 +136,7 @@ func (l *logFile) String() string {
 
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set or the test has to
 // kill it.
-func newWorld(t *testing.T, ownDatabase bool, env ...string) *world {
+func newWorld(t *testing.T, ownDatabase bool) *world {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("e2e is left out by -short")
@@ -160,11 +159,11 @@ func newWorld(t *testing.T, ownDatabase bool, env ...string) *world {
 	})
 	port := freePort(t)
 	w.url = fmt.Sprintf("http://127.0.0.1:%d", port)
-	w.env = append([]string{
+	w.env = []string{
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
 		"MONGODB_URI=" + w.uri, "MONGODB_DATABASE=" + name, fmt.Sprintf("INNGEST_DEV=http://127.0.0.1:%d", w.port),
 		"INBOX_RESEND_AFTER=3s", "LOG_LEVEL=debug",
-	}, env...)
+	}
 	w.startService()
 	t.Cleanup(func() {
 		kill(w.service)

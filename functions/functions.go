@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/inngest/inngestgo"
-	"github.com/inngest/inngestgo/step"
-
 	"clerksync/clerk"
 	"clerksync/inbox"
 	"clerksync/store"
+
+	"github.com/inngest/inngestgo"
+	"github.com/inngest/inngestgo/step"
 )
 
 // The ids of the functions, which are their identity in Inngest.

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // box is an inbox that remembers what it was told.

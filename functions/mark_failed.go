@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"strings"
 
+	"clerksync/inbox"
+
 	"github.com/inngest/inngestgo"
 	"github.com/inngest/inngestgo/step"
-
-	"clerksync/inbox"
 )
 
 // failed is the data of Inngest's event inngest/function.failed

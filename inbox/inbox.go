@@ -13,20 +13,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"clerksync/store"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
-
-	"clerksync/store"
 )
 
-// Event is one webhook on its way to a row.
+// Event is one webhook on its way to a row, and in JSON what Inngest takes.
 type Event struct {
-	ID   string          // the svix-id: the same in every delivery of one message
-	Name string          // such as "clerk/user.created"
-	Data json.RawMessage // the webhook's data
-	TS   int64           // when it happened at Clerk, in milliseconds since 1970
+	ID   string          `json:"id"`   // the svix-id: the same in every delivery of one message
+	Name string          `json:"name"` // such as "clerk/user.created"
+	Data json.RawMessage `json:"data"` // the webhook's data
+	TS   int64           `json:"ts"`   // when it happened at Clerk, in milliseconds since 1970
 }
 
 // MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
@@ -35,19 +35,11 @@ const MaxEventSize = 256 << 10
 
 // Size returns how many bytes Inngest will count for the event.
 func (e Event) Size() int {
-	b, err := json.Marshal(wire{ID: e.ID, Name: e.Name, Data: e.Data, TS: e.TS})
+	b, err := json.Marshal(e)
 	if err != nil { // Data is no JSON: no size is small enough
 		return MaxEventSize + 1
 	}
 	return len(b)
-}
-
-// wire is an event as Inngest reads it.
-type wire struct {
-	ID   string          `json:"id"`
-	Name string          `json:"name"`
-	Data json.RawMessage `json:"data"`
-	TS   int64           `json:"ts"`
 }
 
 // row is an event in the collection inbox. A pending one has a time at which it is due, a failed one has a failure instead.

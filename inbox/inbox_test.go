@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // sender is an Inngest that keeps the ids of what it accepts.
@@ -307,8 +307,13 @@ func TestGiveUp(t *testing.T) {
 		past := time.Now().Add(-time.Minute)
 		for id, sends := range map[string]int{"msg_tried": 3, "msg_never": 0} {
 			if _, err := db.Collection("inbox").InsertOne(t.Context(), bson.D{
-				{Key: "_id", Value: id}, {Key: "name", Value: "clerk/user.created"}, {Key: "data", Value: "{}"}, {Key: "ts", Value: int64(1)},
-				{Key: "sends", Value: sends}, {Key: "due_at", Value: past}, {Key: "give_up_at", Value: past},
+				{Key: "_id", Value: id},
+				{Key: "name", Value: "clerk/user.created"},
+				{Key: "data", Value: "{}"},
+				{Key: "ts", Value: int64(1)},
+				{Key: "sends", Value: sends},
+				{Key: "due_at", Value: past},
+				{Key: "give_up_at", Value: past},
 			}); err != nil {
 				t.Fatal(err)
 			}

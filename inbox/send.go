@@ -10,11 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/store"
+
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"golang.org/x/sync/errgroup"
-
-	"clerksync/store"
 )
 
 // sending is an event and how often Inngest has accepted it before.
@@ -88,8 +88,8 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	if err != nil {
 		return 0, 0, store.Redact(err)
 	}
-	var due []row
-	if err := cur.All(ctx, &due); err != nil {
+	var found []row
+	if err := cur.All(ctx, &found); err != nil {
 		return 0, 0, store.Redact(err)
 	}
 	if b.DB.OneProcess {
@@ -99,7 +99,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	var batch []sending
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8) // round trips at once: a row at a time would drain a backlog slowly
-	for _, r := range due {
+	for _, r := range found {
 		g.Go(func() error {
 			claimed, err := b.claim(gctx, r)
 			if claimed {
@@ -112,7 +112,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	}
 	err = g.Wait()
 	b.dispatch(ctx, batch)
-	return len(due), scan, err
+	return len(found), scan, err
 }
 
 // claim takes the lease of a due event, unless another process was quicker or its time is up.
@@ -127,7 +127,7 @@ func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 		filter = append(filter, bson.E{Key: "due_at", Value: r.DueAt})
 	}
 	n := r.Sends + 1
-	res, err := b.rows.UpdateOne(ctx, filter, set("due_at", now.Add(b.resendInterval(n)), "sends", n))
+	res, err := b.rows.UpdateOne(ctx, filter, due(now.Add(b.resendInterval(n)), n))
 	if err != nil {
 		return false, fmt.Errorf("claim an event: %w", store.Redact(err))
 	}
@@ -137,7 +137,7 @@ func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 // release gives events back that Inngest did not take: they are due at once, under the same id.
 func (b *Inbox) release(ctx context.Context, batch []sending) {
 	for _, s := range batch {
-		if _, err := b.rows.UpdateOne(ctx, byID(s.ID), set("due_at", time.Now(), "sends", s.before)); err != nil {
+		if _, err := b.rows.UpdateOne(ctx, byID(s.ID), due(time.Now(), s.before)); err != nil {
 			return // the lease ends by itself
 		}
 	}
@@ -201,7 +201,9 @@ func (b *Inbox) setAway(ctx context.Context, away bool, err error) {
 func (b *Inbox) send(ctx context.Context, batch []sending) error {
 	events := make([]any, len(batch))
 	for i, s := range batch {
-		events[i] = wire{ID: sendID(s.ID, s.before), Name: s.Name, Data: s.Data, TS: s.TS}
+		e := s.Event
+		e.ID = sendID(s.ID, s.before)
+		events[i] = e
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
@@ -215,13 +217,12 @@ func (b *Inbox) send(ctx context.Context, batch []sending) error {
 	}()
 	select {
 	case err := <-done:
-		var u *url.Error // quotes the URL, and that holds the event key
-		if errors.As(err, &u) {
+		if u, ok := errors.AsType[*url.Error](err); ok { // quotes the URL, and that holds the event key
 			return u.Err
 		}
 		return err
 	case <-ctx.Done():
-		return errors.New("Inngest did not answer in time")
+		return errors.New("no answer of Inngest in time")
 	}
 }
 
@@ -232,10 +233,7 @@ func isRefusal(err error) bool {
 	return strings.HasPrefix(s, "bad request:") || s == "unknown status code sending event: 413"
 }
 
-func set(kv ...any) bson.D {
-	var d bson.D
-	for i := 0; i < len(kv); i += 2 {
-		d = append(d, bson.E{Key: kv[i].(string), Value: kv[i+1]})
-	}
-	return bson.D{{Key: "$set", Value: d}}
+// due sets when an event may be sent, and after how many sendings.
+func due(at time.Time, sends int) bson.D {
+	return bson.D{{Key: "$set", Value: bson.D{{Key: "due_at", Value: at}, {Key: "sends", Value: sends}}}}
 }

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/inngest/inngestgo"
-
 	"clerksync/clerk"
+
+	"github.com/inngest/inngestgo"
 )
 
 // TestRefusal holds the texts of inngestgo's errors that tell a refused event from an Inngest that is away, and that no error

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"clerksync/store"
+
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-
-	"clerksync/store"
 )
 
 // commit writes puts until ctx ends: the first that comes at once, and with it all that came while the committers were busy (a

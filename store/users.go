@@ -11,11 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/clerk"
+
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-
-	"clerksync/clerk"
 )
 
 // Outcome is what a write did.

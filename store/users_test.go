@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // ada returns a user whose newest time is ms.

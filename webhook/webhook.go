@@ -15,11 +15,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	svix "github.com/svix/svix-webhooks/go"
-
 	"clerksync/clerk"
 	"clerksync/inbox"
+
+	"github.com/prometheus/client_golang/prometheus"
+	svix "github.com/svix/svix-webhooks/go"
 )
 
 const (

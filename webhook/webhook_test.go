@@ -14,13 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/webhook"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 const otherSecret = "whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDI="

@@ -15,11 +15,11 @@ import (
 	"strings"
 	"time"
 
-	envparse "github.com/caarlos0/env/v11"
-	"github.com/mattn/go-isatty"
-
 	"clerksync/store"
 	"clerksync/webhook"
+
+	envparse "github.com/caarlos0/env/v11"
+	"github.com/mattn/go-isatty"
 )
 
 // config is every setting. Nothing else reads the environment.
@@ -70,32 +70,33 @@ func readConfig(environ []string) (config, error) {
 	if !errors.As(err, &all) {
 		return c, fmt.Errorf("settings: %w", err)
 	}
-	var errs []error
+	defaults, errs := config{LogLevel: slog.LevelInfo, InboxResendAfter: time.Minute, ShutdownTimeout: 20 * time.Second}, []error(nil)
 	for _, e := range all.Errors {
 		var p envparse.ParseError
 		if !errors.As(e, &p) {
 			errs = append(errs, e)
 			continue
 		}
-		name, want := wanted(p.Name)
-		errs = append(errs, fmt.Errorf("%s cannot be read: set it to %s", name, want)) // without the value
+		wrong := func(name, want string) {
+			errs = append(errs, fmt.Errorf("%s cannot be read: set it to %s", name, want))
+		} // without the value
+		switch p.Name { // with the default, it is not wrong for a second reason
+		case "LogLevel":
+			c.LogLevel = defaults.LogLevel
+			wrong("LOG_LEVEL", "debug, info, warn or error")
+		case "ForwardPrivateMetadata":
+			wrong("CLERK_FORWARD_PRIVATE_METADATA", "true or false")
+		case "InboxResendAfter":
+			c.InboxResendAfter = defaults.InboxResendAfter
+			wrong("INBOX_RESEND_AFTER", "a duration such as 1m")
+		case "ShutdownTimeout":
+			c.ShutdownTimeout = defaults.ShutdownTimeout
+			wrong("SHUTDOWN_TIMEOUT", "a duration such as 20s")
+		default:
+			wrong(p.Name, "a value of another form")
+		}
 	}
 	return c, errors.Join(errs...)
-}
-
-// wanted returns the environment's name of a field that can fail to parse, and what is to be set.
-func wanted(field string) (name, want string) {
-	switch field {
-	case "LogLevel":
-		return "LOG_LEVEL", "debug, info, warn or error"
-	case "ForwardPrivateMetadata":
-		return "CLERK_FORWARD_PRIVATE_METADATA", "true or false"
-	case "InboxResendAfter":
-		return "INBOX_RESEND_AFTER", "a duration such as 1m"
-	case "ShutdownTimeout":
-		return "SHUTDOWN_TIMEOUT", "a duration such as 20s"
-	}
-	return field, "a value of another form"
 }
 
 // check returns all mistakes at once, a line each that says what to set, and none that quotes a secret.

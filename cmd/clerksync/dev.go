@@ -17,11 +17,11 @@ import (
 	"strings"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"clerksync/clerk"
 	"clerksync/internal/inngestserver"
 	"clerksync/store"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // devFolder holds the embedded database of 'clerksync dev' and, in secretFile, its signing secret.
@@ -158,7 +158,7 @@ func (c devCmd) serve(ctx context.Context, cfg config, e env, say func(string, .
 	say("")
 	say("clerksync   %s", a.url())
 	say("webhooks    %s", hook)
-	say("Inngest     %s (runs, events, functions)", cfg.Inngest.apiURL())
+	say("Inngest     %s", cfg.Inngest.apiURL())
 	if a.engine != nil {
 		say("database    %s%s (any MongoDB client)", a.engine.URI(), a.db.Name())
 	}

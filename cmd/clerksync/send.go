@@ -18,13 +18,14 @@ import (
 	"strings"
 	"time"
 
-	svix "github.com/svix/svix-webhooks/go"
-
 	"clerksync/clerk"
+	"clerksync/webhook"
+
+	svix "github.com/svix/svix-webhooks/go"
 )
 
 //go:embed samples
-var samples embed.FS //nolint:gochecknoglobals // go:embed needs it
+var samples embed.FS
 
 type sendCmd struct {
 	Type   string        `arg:"" help:"Type of the event, such as user.created, user.updated or user.deleted."`
@@ -41,6 +42,9 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	secret, err := c.secret(e.environ)
 	if err != nil {
 		return err
+	}
+	if err := webhook.CheckSecret(secret); err != nil {
+		return fmt.Errorf("the signing secret %w", err)
 	}
 	body, err := c.body()
 	if err != nil {
@@ -73,7 +77,7 @@ func (c sendCmd) secret(environ []string) (string, error) {
 	if s := cfg.secrets(); len(s) > 0 {
 		return s[0], nil
 	}
-	b, err := os.ReadFile(filepath.Join(devFolder, secretFile)) //nolint:gosec // a fixed path
+	b, err := os.ReadFile(filepath.Join(devFolder, secretFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New("no signing secret: start 'clerksync dev' in this folder, or set CLERK_WEBHOOK_SIGNING_SECRET or --secret")
 	}

@@ -11,17 +11,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/inngest/inngestgo"
-	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/embedded"
 	"clerksync/webhook"
+
+	"github.com/inngest/inngestgo"
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 type serveCmd struct{}
@@ -162,7 +162,7 @@ func reach(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // nothing is read from it
+	defer res.Body.Close()
 	if res.StatusCode >= http.StatusInternalServerError {
 		return errors.New(res.Status)
 	}
@@ -315,21 +315,20 @@ func (a *app) keepRegistered(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		switch err := a.registerOnce(ctx); {
-		case err == nil:
-			if !known {
-				a.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", a.cfg.Inngest.apiURL())
-			}
-			known, failing = true, false
-			once.Do(func() { close(a.registered) })
-			timer.Reset(every)
-		default:
+		if err := a.registerOnce(ctx); err != nil {
 			if !failing {
 				a.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
 			}
 			known, failing = false, true
 			timer.Reset(time.Second)
+			continue
 		}
+		if !known {
+			a.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", a.cfg.Inngest.apiURL())
+		}
+		known, failing = true, false
+		once.Do(func() { close(a.registered) })
+		timer.Reset(every)
 	}
 }
 
@@ -360,7 +359,7 @@ func selfRegister(ctx context.Context, h http.Handler) error {
 	h.ServeHTTP(w, req)
 	if w.code >= http.StatusMultipleChoices {
 		var body struct{ Message string }
-		_ = json.Unmarshal(w.body, &body) //nolint:errcheck // the status says enough
+		_ = json.Unmarshal(w.body, &body) // the status says enough
 		return fmt.Errorf("inngest answered %d %s", w.code, body.Message)
 	}
 	return nil

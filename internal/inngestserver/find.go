@@ -31,9 +31,9 @@ type Command struct {
 // FindOptions are where Find looks.
 type FindOptions struct {
 	Environ    []string          // the process's environment, "NAME=value"
-	Dir        string            // the working directory: tools/inngest is in it or above
+	Dir        string            // the working directory, in the repository that has tools/inngest; "" is the current one
 	Cache      string            // keeps the server built from source; "" is the user's cache directory
-	PinnedOnly bool              // neither PATH nor npx
+	PinnedOnly bool              // INNGEST_CLI's or the pinned one, nothing from PATH or npx
 	Progress   func(line string) // is told what takes long, never by two goroutines at once; may be nil
 }
 

@@ -20,7 +20,7 @@ func killGroup(pid int) error { return signalGroup(pid, syscall.SIGKILL) }
 
 func signalGroup(pid int, s syscall.Signal) error {
 	err := syscall.Kill(-pid, s)
-	if errors.Is(err, syscall.ESRCH) {
+	if errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EPERM) { // macOS: if those there are have ended
 		return os.ErrProcessDone
 	}
 	return err

@@ -183,7 +183,7 @@ func (s *Server) stop(limit time.Duration) error {
 	select {
 	case <-s.done:
 		return nil
-	case <-time.After(time.Hour):
+	case <-time.After(limit):
 		return s.Kill()
 	}
 }

@@ -55,7 +55,7 @@ func fakeServer() error {
 	defer conn.Close() // at the latest
 	switch filepath.Base(os.Args[0]) {
 	case "dies":
-		return fmt.Errorf("%s\nlisten tcp: no luck", strings.Repeat("x", tailSize))
+		return fmt.Errorf("%s\nlisten tcp: no luck", strings.Repeat("x", 2*tailSize))
 	case "ends":
 		return nil
 	case "mute":

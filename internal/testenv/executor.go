@@ -67,11 +67,11 @@ func (e *Executor) Run(t testing.TB, fnID string, event Event) Run {
 		r.Attempts++
 		noRetry := header.Get("X-Inngest-No-Retry") == "true"
 		var ops []opcode
-		switch {
-		case code == http.StatusOK:
+		switch code {
+		case http.StatusOK:
 			r.Output = body
 			return r
-		case code == http.StatusPartialContent:
+		case http.StatusPartialContent:
 			if err := json.Unmarshal(body, &ops); err != nil || len(ops) != 1 {
 				t.Fatalf("answer %s: %v", body, err)
 			}

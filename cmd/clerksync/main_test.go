@@ -1,0 +1,475 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"clerksync/internal/testenv"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/inngest/inngestgo"
+)
+
+// good are settings with which 'serve' starts.
+func good(t *testing.T) map[string]string {
+	t.Helper()
+	return map[string]string{
+		"HOST": "127.0.0.1", "PORT": "0", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret,
+		"MONGODB_URI": embeddedPrefix + t.TempDir(), "INNGEST_DEV": "1",
+	}
+}
+
+func environ(settings map[string]string) []string {
+	var e []string
+	for k, v := range settings {
+		e = append(e, k+"="+v)
+	}
+	return e
+}
+
+// TestSettings: every mistake is reported at start, all at once, a line each that says what to set and quotes no secret.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		set  map[string]string
+		want []string // how the lines begin
+	}{
+		"nothing set": {
+			map[string]string{"HOST": "", "PORT": "", "CLERK_WEBHOOK_SIGNING_SECRET": "", "MONGODB_URI": "", "INNGEST_DEV": ""},
+			[]string{
+				"CLERK_WEBHOOK_SIGNING_SECRET is not set: set it to", "MONGODB_URI is not set: set it to mongodb://HOST/DATABASE, or to embedded:DIR",
+				"INNGEST_EVENT_KEY is not set: set it to", "INNGEST_SIGNING_KEY is not set: set it to",
+			},
+		},
+		"everything wrong": {
+			map[string]string{
+				"PORT": "http", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret + " hunter2", "CLERK_FORWARD_EVENTS": "user.[", "CLERK_FORWARD_PRIVATE_METADATA": "hunter2",
+				"MONGODB_URI": "postgres://u:hunter2@h/x", "INNGEST_SIGNING_KEY": "hunter2", "INNGEST_BASE_URL": "inngest:8288", "INNGEST_SERVE_ORIGIN": "x",
+				"INNGEST_SERVE_PATH": "x", "INNGEST_APP_ID": "it's", "LOG_LEVEL": "loud", "LOG_FORMAT": "xml", "INBOX_RESEND_AFTER": "-1m", "SHUTDOWN_TIMEOUT": "soon",
+			},
+			[]string{
+				"CLERK_FORWARD_PRIVATE_METADATA cannot be read", "LOG_LEVEL cannot be read", "SHUTDOWN_TIMEOUT cannot be read", "PORT is no port",
+				`CLERK_WEBHOOK_SIGNING_SECRET: secret 2 does not begin with "whsec_"`, "CLERK_FORWARD_EVENTS holds a bad pattern", "MONGODB_URI is of no known kind",
+				"INNGEST_APP_ID is no id", "INNGEST_BASE_URL is no URL", "INNGEST_SERVE_ORIGIN is no URL", "INNGEST_SERVE_PATH does not begin with /",
+				"INNGEST_SIGNING_KEY is not hexadecimal", "LOG_FORMAT is neither", "INBOX_RESEND_AFTER is not positive",
+			},
+		},
+		"off means off":         {map[string]string{"INNGEST_DEV": "0"}, []string{"INNGEST_EVENT_KEY is not set", "INNGEST_SIGNING_KEY is not set"}},
+		"false means off":       {map[string]string{"INNGEST_DEV": "False", "INNGEST_EVENT_KEY": "k"}, []string{"INNGEST_SIGNING_KEY is not set"}},
+		"no folder":             {map[string]string{"MONGODB_URI": "embedded:"}, []string{"MONGODB_URI names no folder"}},
+		"a database with a dot": {map[string]string{"MONGODB_DATABASE": "a.b"}, []string{"MONGODB_DATABASE is no name"}},
+		"an empty key":          {map[string]string{"CLERK_WEBHOOK_SIGNING_SECRET": "whsec_"}, []string{"CLERK_WEBHOOK_SIGNING_SECRET: secret 1 is too short"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings := good(t)
+			maps.Copy(settings, tc.set)
+			var out bytes.Buffer
+			err := run(t.Context(), []string{"serve"}, environ(settings), &out, &out)
+			if err == nil {
+				t.Fatal("it started")
+			}
+			got := strings.Split(err.Error(), "\n")
+			for i, line := range got {
+				if i < len(tc.want) && strings.HasPrefix(line, tc.want[i]) {
+					got[i] = tc.want[i]
+				}
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("errors (-want +got):\n%s", d)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a secret is quoted: %v", err)
+			}
+		})
+	}
+}
+
+func TestDatabaseName(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ uri, set, want string }{
+		"set":         {"mongodb://h/app", "other", "other"},
+		"in the path": {"mongodb://h/app?x=1", "", "app"},
+		"neither":     {"mongodb://h", "", "clerksync"},
+		"embedded":    {"embedded:./data/x", "", "clerksync"},
+	} {
+		if got := (config{MongoURI: tc.uri, MongoDatabase: tc.set}).database(); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+func TestInngestURLs(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		c          inngestConfig
+		dev        bool
+		api, event string
+	}{
+		"cloud":           {inngestConfig{}, false, "https://api.inngest.com", "https://inn.gs"},
+		"dev":             {inngestConfig{Dev: "1"}, true, "http://127.0.0.1:8288", "http://127.0.0.1:8288"},
+		"dev elsewhere":   {inngestConfig{Dev: "http://inngest:8288/"}, true, "http://inngest:8288", "http://inngest:8288"},
+		"not dev":         {inngestConfig{Dev: "false"}, false, "https://api.inngest.com", "https://inn.gs"},
+		"self-hosted":     {inngestConfig{BaseURL: "https://i.example"}, false, "https://i.example", "https://i.example"},
+		"both, base wins": {inngestConfig{Dev: "1", BaseURL: "http://i:1"}, true, "http://i:1", "http://i:1"},
+	} {
+		if tc.c.dev() != tc.dev || tc.c.apiURL() != tc.api || tc.c.eventURL() != tc.event {
+			t.Errorf("%s: got %v %s %s", name, tc.c.dev(), tc.c.apiURL(), tc.c.eventURL())
+		}
+	}
+}
+
+// fakeInngest is the edge of an Inngest that keeps what it is sent and runs nothing.
+type fakeInngest struct {
+	*httptest.Server
+	mu       sync.Mutex
+	events   []json.RawMessage
+	register json.RawMessage
+	auth     string
+}
+
+func newFakeInngest(t *testing.T) *fakeInngest {
+	t.Helper()
+	f := &fakeInngest{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("POST /fn/register", func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.register, f.auth = b, r.Header.Get("Authorization")
+		_, _ = io.WriteString(w, `{"ok":true}`)
+	})
+	mux.HandleFunc("POST /e/{key}", func(w http.ResponseWriter, r *http.Request) {
+		var events []json.RawMessage
+		_ = json.NewDecoder(r.Body).Decode(&events)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.events = append(f.events, events...)
+		_ = json.NewEncoder(w).Encode(map[string]any{"status": 200, "ids": make([]string, len(events))})
+	})
+	f.Server = httptest.NewServer(mux)
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakeInngest) sent() []json.RawMessage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.events)
+}
+
+// service is 'clerksync serve' in this process.
+type service struct {
+	url  string
+	log  *syncBuffer
+	stop func() error
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func serve(t *testing.T, settings map[string]string) service {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	s := service{log: &syncBuffer{}}
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, []string{"serve"}, environ(settings), io.Discard, s.log) }()
+	s.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+		if log := s.log.String(); strings.Contains(log, "ada@example.com") || strings.Contains(log, strings.TrimPrefix(testenv.Secret, "whsec_")) {
+			t.Errorf("the log holds an address or a secret:\n%s", log)
+		}
+	})
+	until(t, "it listens", func() bool {
+		_, rest, ok := strings.Cut(s.log.String(), `"msg":"listening","url":"`)
+		s.url, _, _ = strings.Cut(rest, `"`)
+		return ok
+	})
+	return s
+}
+
+func until(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("timed out: %s", what)
+		}
+	}
+}
+
+func do(t *testing.T, req *http.Request) (int, string) {
+	t.Helper()
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+func request(t *testing.T, method, url, body string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	inngest := newFakeInngest(t)
+	settings := good(t)
+	settings["INNGEST_DEV"] = inngest.URL
+	s := serve(t, settings)
+	for name, tc := range map[string]struct {
+		method, path string
+		code         int
+		body         string
+	}{
+		"root":               {http.MethodGet, "/", 200, "server is running"},
+		"healthz":            {http.MethodGet, "/healthz", 200, "ok"},
+		"readyz":             {http.MethodGet, "/readyz", 200, `{"database":"ok","inngest":"ok"}`},
+		"metrics":            {http.MethodGet, "/metrics", 200, "clerksync_inbox_events_total"},
+		"webhook by GET":     {http.MethodGet, "/webhooks/clerk", 405, ""},
+		"webhook unsigned":   {http.MethodPost, "/webhooks/clerk", 400, "missing required headers"},
+		"inngest inspection": {http.MethodGet, "/api/inngest", 200, `"function_count":4`},
+		"inngest by DELETE":  {http.MethodDelete, "/api/inngest", 405, ""},
+		"elsewhere":          {http.MethodGet, "/nowhere", 404, ""},
+	} {
+		if code, body := do(t, request(t, tc.method, s.url+tc.path, "")); code != tc.code || !strings.Contains(body, tc.body) {
+			t.Errorf("%s: got %d %s, want %d %s", name, code, body, tc.code, tc.body)
+		}
+	}
+
+	until(t, "the functions are registered", func() bool { inngest.mu.Lock(); defer inngest.mu.Unlock(); return inngest.register != nil })
+	var reg struct {
+		AppName   string
+		URL       string
+		Functions []struct {
+			ID          string
+			Triggers    []struct{ Event string }
+			Concurrency struct {
+				Step []struct {
+					Limit int
+					Key   string
+				}
+			}
+			Steps map[string]struct{ Retries struct{ Attempts int } }
+		}
+	}
+	if err := json.Unmarshal(inngest.register, &reg); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, f := range reg.Functions {
+		got[f.ID] = fmt.Sprint(f.Triggers[0].Event, f.Concurrency.Step, f.Steps["step"].Retries.Attempts)
+	}
+	want := map[string]string{
+		"clerksync-sync-user-from-clerk":   "clerk/user.created[{1 event.data.id}] 20",
+		"clerksync-update-user-from-clerk": "clerk/user.updated[{1 event.data.id}] 20",
+		"clerksync-delete-user-with-clerk": "clerk/user.deleted[{1 event.data.id}] 20",
+		"clerksync-mark-failed-event":      "inngest/function.failed[] 20",
+	}
+	if d := cmp.Diff(want, got); d != "" || reg.AppName != "clerksync" || reg.URL != s.url+"/api/inngest" {
+		t.Errorf("registered %s at %s (-want +got):\n%s", reg.AppName, reg.URL, d)
+	}
+
+	const body = `{"type":"user.created","timestamp":1767603600018,"data":{"id":"user_a","object":"user","email_addresses":[{"email_address":"ada@example.com"}]}}`
+	if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(body))); code != http.StatusAccepted {
+		t.Fatalf("got %d %s, want 202", code, text)
+	}
+	until(t, "the event is sent", func() bool { return len(inngest.sent()) > 0 })
+	if got, want := string(inngest.sent()[0]), `{"id":"msg_1","name":"clerk/user.created","data":{"email_addresses":[{"email_address":"ada@example.com"}],"id":"user_a","object":"user"},"ts":1767603600018}`; got != want {
+		t.Errorf("got event\n%s, want\n%s", got, want)
+	}
+
+	// A second process on the same folder refuses to start, and says what to do.
+	settings["PORT"] = "0"
+	err := run(t.Context(), []string{"serve"}, environ(settings), io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "MONGODB_URI=embedded:DIR") {
+		t.Errorf("a second process: got %v", err)
+	}
+	// So does one on the same port.
+	_, settings["PORT"], _ = net.SplitHostPort(strings.TrimPrefix(s.url, "http://"))
+	err = run(t.Context(), []string{"serve"}, environ(settings), io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "set PORT and HOST") {
+		t.Errorf("a second process on the port: got %v", err)
+	}
+	if err := s.stop(); err != nil {
+		t.Errorf("it ended with %v, want nil", err)
+	}
+}
+
+// TestProduction: without INNGEST_DEV, nobody but Inngest reaches the functions, and ours are registered with a self-hosted server by
+// this process alone.
+func TestProduction(t *testing.T) {
+	t.Parallel()
+	inngest := newFakeInngest(t)
+	settings := good(t)
+	const key = "signkey-test-0123456789abcdef"
+	maps.Copy(settings, map[string]string{
+		"INNGEST_DEV": "0", "INNGEST_BASE_URL": inngest.URL, "INNGEST_EVENT_KEY": "thekey", "INNGEST_SIGNING_KEY": key,
+		"INNGEST_SERVE_ORIGIN": "https://app.example", "INNGEST_APP_ID": "myapp",
+	})
+	s := serve(t, settings)
+	until(t, "the functions are registered", func() bool { inngest.mu.Lock(); defer inngest.mu.Unlock(); return inngest.register != nil })
+	if got := string(inngest.register); !strings.Contains(got, `"url":"https://app.example/api/inngest"`) || !strings.Contains(inngest.auth, "Bearer signkey-test-") {
+		t.Errorf("registered with %q: %s", inngest.auth, got)
+	}
+	body := `{"event":{"name":"clerk/user.deleted","data":{"id":"user_a"},"ts":1},"events":[{"name":"clerk/user.deleted","data":{"id":"user_a"},"ts":1}],"steps":{},"ctx":{"run_id":"01J","fn_id":"00000000-0000-0000-0000-000000000001","attempt":0,"max_attempts":3,"step_id":"step","stack":{"stack":[],"current":0}}}`
+	url := s.url + "/api/inngest?fnId=myapp-delete-user-with-clerk&stepId=step"
+	signed := func(key string) *http.Request {
+		sig, err := inngestgo.Sign(t.Context(), time.Now(), []byte(key), []byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := request(t, http.MethodPost, url, body)
+		req.Header.Set("X-Inngest-Signature", sig)
+		return req
+	}
+	for name, tc := range map[string]struct {
+		req  *http.Request
+		code int
+	}{
+		"a call that is not signed":      {request(t, http.MethodPost, url, body), 401},
+		"a call that is signed wrongly":  {signed("signkey-test-ffff"), 401},
+		"a signed call":                  {signed(key), 206},
+		"an inspection":                  {request(t, http.MethodGet, s.url+"/api/inngest", ""), 401},
+		"a registration from outside":    {request(t, http.MethodPut, s.url+"/api/inngest", ""), 401},
+		"a trust probe that is unsigned": {request(t, http.MethodPost, s.url+"/api/inngest?probe=trust", ""), 401},
+	} {
+		if code, text := do(t, tc.req); code != tc.code {
+			t.Errorf("%s: got %d %s, want %d", name, code, text, tc.code)
+		}
+	}
+	if log := s.log.String(); strings.Contains(log, "0123456789abcdef") || strings.Contains(log, "thekey") {
+		t.Errorf("the log holds a key:\n%s", log)
+	}
+}
+
+// TestSend: what 'send' posts is accepted, and its exit status tells whether it was.
+func TestSend(t *testing.T) {
+	t.Parallel()
+	inngest := newFakeInngest(t)
+	settings := good(t)
+	settings["INNGEST_DEV"] = inngest.URL
+	s := serve(t, settings)
+	dir := t.TempDir()
+	files := map[string]string{
+		"user.json":     `{"id":"user_file","object":"user"}`,
+		"envelope.json": `{"type":"user.updated","timestamp":1,"data":{"id":"user_whole","object":"user"}}`,
+		"broken.json":   `{`,
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		args []string
+		out  string // of a success
+		err  string // of a failure
+		sent string // in the event
+	}{
+		"created":           {args: []string{"user.created"}, out: "202 Accepted", sent: `"name":"clerk/user.created"`},
+		"updated":           {args: []string{"user.updated", "--user", "user_sent"}, out: "202 Accepted", sent: `"id":"user_sent"`},
+		"deleted":           {args: []string{"user.deleted"}, out: "stays deleted", sent: `"deleted":true`},
+		"phone-only":        {args: []string{"user.created", "--sample", "phone-only"}, out: "202", sent: "+15555550100"},
+		"several addresses": {args: []string{"user.created", "--sample", "several-addresses"}, out: "202", sent: "idn_2samplePrimary"},
+		"a user in a file":  {args: []string{"user.created", "--data", filepath.Join(dir, "user.json")}, out: "202", sent: `"id":"user_file"`},
+		"an event in one":   {args: []string{"user.created", "--data", filepath.Join(dir, "envelope.json")}, out: "202", sent: `"name":"clerk/user.updated","data":{"id":"user_whole"`},
+		"a broken file":     {args: []string{"user.created", "--data", filepath.Join(dir, "broken.json")}, err: "is not JSON"},
+		"no such file":      {args: []string{"user.created", "--data", filepath.Join(dir, "none.json")}, err: "none.json"},
+		"no such sample":    {args: []string{"user.created", "--sample", "bob"}, err: "the samples are ada for user.created"},
+		"another secret":    {args: []string{"user.created", "--secret", "whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDI="}, out: "400 Bad Request no matching signature", err: "not accepted"},
+		"a broken secret":   {args: []string{"user.created", "--secret", "hunter2!"}, err: "signing secret"},
+		"nobody there":      {args: []string{"user.created", "--to", "http://127.0.0.1:1/"}, err: "nothing answers"},
+		"no type":           {err: "--help"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"send"}, tc.args...)
+			if !slices.Contains(args, "--to") {
+				args = append(args, "--to", s.url+"/webhooks/clerk")
+			}
+			var out bytes.Buffer
+			err := run(t.Context(), args, environ(settings), &out, &out)
+			if !strings.Contains(out.String(), tc.out) {
+				t.Errorf("got %q, want %q", &out, tc.out)
+			}
+			if (err != nil) != (tc.err != "") || err != nil && (!strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2")) {
+				t.Errorf("got error %v, want %q", err, tc.err)
+			}
+			if tc.sent != "" {
+				until(t, "the event is sent", func() bool {
+					return slices.ContainsFunc(inngest.sent(), func(e json.RawMessage) bool { return strings.Contains(string(e), tc.sent) })
+				})
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args []string
+		out  string
+		err  string
+	}{
+		"help":            {[]string{"--help"}, "serve", ""},
+		"help of send":    {[]string{"send", "--help"}, "--secret", ""},
+		"nothing":         {nil, "", "expected one of"},
+		"unknown command": {[]string{"brew"}, "", "see clerksync --help"},
+		"unknown flag":    {[]string{"serve", "--tea"}, "", "unknown flag --tea: see clerksync --help"},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), tc.args, []string{"CLERK_WEBHOOK_SIGNING_SECRET=hunter2"}, &out, &out)
+		if (err != nil) != (tc.err != "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.err)
+		}
+		if !strings.Contains(out.String(), tc.out) || strings.Contains(out.String(), "hunter2") {
+			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
+		}
+	}
+}
