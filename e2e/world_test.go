@@ -24,8 +24,6 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/embedded"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // programs are what the tests run.
@@ -273,7 +271,7 @@ func (w *world) deliver(hook testenv.Webhook) {
 func (w *world) drained() {
 	w.t.Helper()
 	w.until("the inbox is empty", func() bool {
-		n, err := w.store.Collection("inbox").CountDocuments(w.t.Context(), bson.D{})
+		n, err := w.store.Collection("inbox").CountDocuments(w.t.Context(), struct{}{})
 		return err == nil && n == 0
 	})
 }

@@ -84,8 +84,8 @@ func New(o Options) (*Handler, error) {
 		return nil, errors.New("no signing secret")
 	}
 	h := &Handler{Options: o, received: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "clerksync_webhooks_total", Help: "Webhooks by answer.",
-	}, []string{"code"})}
+		Name: "clerksync_webhooks_total", Help: "Webhooks by answer and its reason.",
+	}, []string{"code", "reason"})}
 	for _, s := range o.Secrets {
 		if err := CheckSecret(s); err != nil {
 			return nil, fmt.Errorf("a signing secret %w", err)
@@ -109,7 +109,7 @@ func New(o Options) (*Handler, error) {
 // 503 when the event may be lost, so that Clerk sends it again.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := h.answer(w, r)
-	h.received.WithLabelValues(strconv.Itoa(a.code)).Inc()
+	h.received.WithLabelValues(strconv.Itoa(a.code), a.reason).Inc()
 	if a.code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
 	}
@@ -120,14 +120,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, a.text, a.code)
 }
 
+// answer is what a webhook gets; the reason is for the metrics.
 type answer struct {
-	code int
-	text string
+	code         int
+	reason, text string
 }
 
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	ctx := r.Context()
-	tooLarge := answer{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
+	tooLarge := answer{http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
 	if r.ContentLength > MaxBody {
 		return tooLarge
 	}
@@ -136,47 +137,47 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		return tooLarge
 	}
 	if err != nil {
-		return answer{http.StatusBadRequest, "the body cannot be read"}
+		return answer{http.StatusBadRequest, "unreadable", "the body cannot be read"}
 	}
 	if err := h.verify(body, r.Header); err != nil {
 		h.Log.WarnContext(ctx, "refused a webhook", "reason", err)
-		return answer{http.StatusBadRequest, err.Error() + ": check that CLERK_WEBHOOK_SIGNING_SECRET is this endpoint's, and the clock"}
+		return answer{http.StatusBadRequest, "not_verified", err.Error() + ": check that CLERK_WEBHOOK_SIGNING_SECRET is this endpoint's, and the clock"}
 	}
 	id := messageID(r.Header)
 	log := h.Log.With("svix_id", id)
 	if len(id) > maxID {
-		return answer{http.StatusBadRequest, "the svix-id is too long"}
+		return answer{http.StatusBadRequest, "not_an_event", "the svix-id is too long"}
 	}
 	e, err := clerk.ParseEnvelope(body)
 	if err != nil {
 		log.WarnContext(ctx, "refused a signed webhook", "reason", err)
-		return answer{http.StatusBadRequest, err.Error()}
+		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
 	if h.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.InstanceID {
 		log.WarnContext(ctx, "refused a webhook of another Clerk instance", "instance_id", e.InstanceID)
-		return answer{http.StatusForbidden, "the event is of another Clerk instance than CLERK_INSTANCE_ID"}
+		return answer{http.StatusForbidden, "other_instance", "the event is of another Clerk instance than CLERK_INSTANCE_ID"}
 	}
 	if !h.forwards(e.Type) {
-		return answer{code: http.StatusNoContent}
+		return answer{http.StatusNoContent, "not_forwarded", ""}
 	}
 	data, err := clerk.WithoutSecrets(e.Data, h.ForwardPrivateMetadata)
 	if err != nil {
 		log.WarnContext(ctx, "refused a signed webhook", "reason", "it has no data")
-		return answer{http.StatusBadRequest, "the event has no data"}
+		return answer{http.StatusBadRequest, "not_an_event", "the event has no data"}
 	}
 	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, time.Now())}
 	if n := event.Size(); n > inbox.MaxEventSize {
 		log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "bytes", n)
-		return answer{http.StatusRequestEntityTooLarge, fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}
+		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	if err := h.Inbox.Put(ctx, event); err != nil {
 		log.WarnContext(ctx, "could not make a webhook durable; Clerk will send it again", "error", err)
-		return answer{http.StatusServiceUnavailable, "the database does not answer: send it again"}
+		return answer{http.StatusServiceUnavailable, "not_durable", "the database does not answer: send it again"}
 	}
 	log.DebugContext(ctx, "webhook is durable", "type", e.Type)
-	return answer{code: http.StatusAccepted}
+	return answer{http.StatusAccepted, "durable", ""}
 }
 
 // verify returns nil if one of the secrets has signed the body within five minutes of now. Its errors are svix's own, which say

@@ -260,6 +260,9 @@ func (a *app) run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()
 	a.log.InfoContext(ctx, "listening", "url", a.url())
+	if a.cfg.Inngest.dev() {
+		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; set it to 0 in production")
+	}
 
 	var err error
 	select {
@@ -268,7 +271,7 @@ func (a *app) run(ctx context.Context) error {
 	case <-ctx.Done():
 		a.log.InfoContext(ctx, "shutting down")
 	}
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout/2) // the inbox has the other half
 	defer cancel()
 	if e := a.server.Shutdown(bounded); e != nil && err == nil {
 		// Nothing is lost: Clerk and Inngest come again.
@@ -278,10 +281,12 @@ func (a *app) run(ctx context.Context) error {
 	stopWork() // no request is left that could write to the inbox
 	<-inboxDone
 	<-registering
-	return errors.Join(err, a.close(bounded))
+	return errors.Join(err, a.close(ctx))
 }
 
 func (a *app) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
 	var errs []error
 	if a.listener != nil && a.server == nil {
 		errs = append(errs, a.listener.Close())
