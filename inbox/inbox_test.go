@@ -170,7 +170,7 @@ func TestGroupCommit(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := &sender{}
 		b, reg, _ := start(t, db, s, time.Hour)
-		const n = 600
+		const n = 400
 		var ids []string
 		for i := range n {
 			ids = append(ids, fmt.Sprint("msg_", i))

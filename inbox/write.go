@@ -76,7 +76,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 			if direct {
 				b.enqueue(ctx, puts[r.ID][0].event)
 			}
-		case store.IsDuplicate(err):
+		case errors.Is(err, errThere):
 			err = b.revive(ctx, r.ID)
 		}
 		if err != nil {
@@ -87,6 +87,9 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		}
 	}
 }
+
+// errThere says that a row was in the collection before.
+var errThere = errors.New("the event is in the inbox already")
 
 // insert writes all rows in one round trip and returns an error for each that was not written.
 func (b *Inbox) insert(ctx context.Context, rows []row) []error {
@@ -99,21 +102,42 @@ func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	var bulk mongo.BulkWriteException
 	refused := errors.As(err, &bulk) && bulk.WriteConcernError == nil && len(bulk.WriteErrors) > 0
 	switch {
-	case refused && b.DB.OneProcess: // FerretDB v1 stops at the first refused row and does not say which one it is
-		for i, r := range rows {
-			_, errs[i] = b.rows.InsertOne(ctx, r)
-			var there row
-			if store.IsDuplicate(errs[i]) && b.rows.FindOne(ctx, byID(r.ID)).Decode(&there) == nil && there.ReceivedAt.Equal(r.ReceivedAt) {
-				errs[i] = nil // written by the insert that stopped
-			}
-		}
+	case refused && b.DB.OneProcess:
+		return b.insertRest(ctx, rows)
 	case refused:
 		for _, we := range bulk.WriteErrors {
-			errs[we.Index] = we
+			if errs[we.Index] = we; store.IsDuplicate(we) {
+				errs[we.Index] = errThere
+			}
 		}
 	default:
 		for i := range errs {
 			errs[i] = err
+		}
+	}
+	return errs
+}
+
+// insertRest goes on where FerretDB v1 stopped, at the first row that was there already; it does not say which one that is.
+func (b *Inbox) insertRest(ctx context.Context, rows []row) []error {
+	errs := make([]error, len(rows))
+	var rest []row
+	var at []int // the places of rest in rows
+	for i, r := range rows {
+		var there row
+		err := b.rows.FindOne(ctx, byID(r.ID)).Decode(&there)
+		switch {
+		case errors.Is(err, mongo.ErrNoDocuments):
+			rest, at = append(rest, r), append(at, i)
+		case err != nil:
+			errs[i] = err
+		case !there.ReceivedAt.Equal(r.ReceivedAt): // else it was written before the stop
+			errs[i] = errThere
+		}
+	}
+	if len(rest) > 0 {
+		for i, err := range b.insert(ctx, rest) { // ends with ctx at the latest
+			errs[at[i]] = err
 		}
 	}
 	return errs

@@ -31,7 +31,7 @@ func EachDatabase(t *testing.T, f func(t *testing.T, db *store.DB)) {
 	})
 }
 
-// Embedded starts an embedded database that ends with the test.
+// Embedded starts an embedded database that ends with the test, with the indexes that the service gives it.
 func Embedded(t testing.TB) *store.DB {
 	t.Helper()
 	engine, err := embedded.Start(t.Context(), t.TempDir(), "127.0.0.1:0", slog.New(slog.DiscardHandler))
@@ -43,7 +43,16 @@ func Embedded(t testing.TB) *store.DB {
 			t.Error(err)
 		}
 	})
-	return Connect(t, engine.URI(), "test")
+	db := Connect(t, engine.URI(), "test")
+	for _, name := range []string{"users", "deleted_users", "inbox"} {
+		if err := db.CreateCollection(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := engine.IndexIDs(t.Context(), db.Name()); err != nil {
+		t.Fatal(err)
+	}
+	return db
 }
 
 // Connect connects to a database, which is dropped at the end of the test.
