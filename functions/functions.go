@@ -54,6 +54,15 @@ type Result struct {
 	Outcome store.Outcome `json:"outcome"`
 }
 
+// Handles tells whether one of the functions runs on events of this name, and so clears them from the inbox.
+func Handles(eventName string) bool {
+	switch eventName {
+	case "clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated, "clerk/" + clerk.UserDeleted:
+		return true
+	}
+	return false
+}
+
 // Register creates the functions in client, whose handler then serves them.
 func (f *Functions) Register(client inngestgo.Client) error {
 	for _, fn := range []struct {

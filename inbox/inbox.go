@@ -76,8 +76,11 @@ type Options struct {
 	// ResendAfter is the time until an event that no function has cleared is sent for the second time; each further time takes
 	// twice as long, up to maxInterval.
 	ResendAfter time.Duration
-	Log         *slog.Logger
-	Registerer  prometheus.Registerer
+	// Handled tells whether one of our functions clears the events of this name. Others leave the inbox when Inngest has accepted
+	// them: nobody would ever say that they are done.
+	Handled    func(name string) bool
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
 }
 
 // Inbox is the collection inbox and the sending of what is in it. It is safe for concurrent use.

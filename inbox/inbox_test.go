@@ -72,7 +72,10 @@ func (s *sender) accepted() []string {
 func start(t *testing.T, db *store.DB, s *sender, resendAfter time.Duration) (b *inbox.Inbox, reg *prometheus.Registry, stop func()) {
 	t.Helper()
 	reg = prometheus.NewRegistry()
-	b = inbox.New(inbox.Options{DB: db, Sender: s, ResendAfter: resendAfter, Log: slog.New(slog.DiscardHandler), Registerer: reg})
+	b = inbox.New(inbox.Options{
+		DB: db, Sender: s, ResendAfter: resendAfter, Handled: func(name string) bool { return name == "clerk/user.created" },
+		Log: slog.New(slog.DiscardHandler), Registerer: reg,
+	})
 	if err := b.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -295,6 +298,29 @@ func TestFail(t *testing.T) {
 		f, _ := row(t, db, "msg_1")["failure"].(bson.D)
 		if got := fmt.Sprint(f); !strings.Contains(got, `"error":"why"`) || !strings.Contains(got, `"function":"f"`) {
 			t.Errorf("got failure %v", got)
+		}
+	})
+}
+
+// TestNotHandled: an event that none of our functions clears is done when Inngest has accepted it, and not before.
+func TestNotHandled(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{away: true}
+		b, _, _ := start(t, db, s, time.Hour)
+		e := event("msg_1")
+		e.Name = "clerk/session.created"
+		if err := b.Put(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "Inngest is found away", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.batches > 0 })
+		if row(t, db, "msg_1") == nil {
+			t.Error("it left the inbox before Inngest had it")
+		}
+		s.set(func(s *sender) { s.away = false })
+		until(t, "it is cleared", func() bool { return count(t, db) == 0 })
+		if d := cmp.Diff([]string{"msg_1"}, s.accepted()); d != "" {
+			t.Errorf("sent (-want +got):\n%s", d)
 		}
 	})
 }

@@ -163,12 +163,7 @@ func (b *Inbox) dispatchOne(ctx context.Context, batch []sending) {
 	switch {
 	case err == nil:
 		b.setAway(ctx, false, nil)
-		for _, s := range batch {
-			if s.before > 0 {
-				b.metrics.resent.Inc()
-				b.Log.WarnContext(ctx, "no function cleared the event in time; sent again", "svix_id", s.ID, "sends", s.before+1)
-			}
-		}
+		b.accepted(ctx, batch)
 	case isRefusal(err) && len(batch) > 1:
 		b.setAway(ctx, false, nil)
 		b.dispatchOne(ctx, batch[:len(batch)/2])
@@ -181,6 +176,22 @@ func (b *Inbox) dispatchOne(ctx context.Context, batch []sending) {
 	default:
 		b.setAway(ctx, true, err)
 		b.release(ctx, batch)
+	}
+}
+
+// accepted follows up what Inngest has taken.
+func (b *Inbox) accepted(ctx context.Context, batch []sending) {
+	for _, s := range batch {
+		if s.before > 0 {
+			b.metrics.resent.Inc()
+			b.Log.WarnContext(ctx, "no function cleared the event in time; sent again", "svix_id", s.ID, "sends", s.before+1)
+		}
+		if b.Handled(s.Name) {
+			continue
+		}
+		if err := b.Done(ctx, s.ID); err != nil {
+			b.Log.WarnContext(ctx, "an accepted event stays in the inbox and will be sent again", "svix_id", s.ID, "error", err)
+		}
 	}
 }
 

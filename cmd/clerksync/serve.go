@@ -81,7 +81,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		return a, err
 	}
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Sender: client, ResendAfter: cfg.InboxResendAfter, Log: log, Registerer: reg,
+		DB: a.db, Sender: client, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
 	if err := errors.Join(a.users.Setup(ctx), a.inbox.Setup(ctx)); err != nil {
 		return a, fmt.Errorf("prepare the database: %w", err)
