@@ -91,6 +91,7 @@ type Inbox struct {
 	out  chan Event // written and to be sent at once, from memory
 	// away is set while Inngest takes nothing: then events wait in the collection alone.
 	away    atomic.Bool
+	left    chan struct{} // tells the sweep that something has been left to it
 	metrics metrics
 }
 
@@ -129,6 +130,7 @@ func New(o Options) *Inbox {
 		rows:    o.DB.Collection("inbox"),
 		puts:    make(chan *put),
 		out:     make(chan Event, maxOut),
+		left:    make(chan struct{}, 1),
 		metrics: newMetrics(o.Registerer),
 	}
 }

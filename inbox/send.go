@@ -51,6 +51,7 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 	for {
 		select {
 		case <-timer.C:
+		case <-b.left:
 		case <-ctx.Done():
 			return
 		}
@@ -201,6 +202,10 @@ func (b *Inbox) setAway(ctx context.Context, away bool, err error) {
 	}
 	if away {
 		b.metrics.away.Set(1)
+		select {
+		case b.left <- struct{}{}:
+		default: // it knows
+		}
 		b.Log.WarnContext(ctx, "Inngest takes no events; they wait in the inbox", "error", err)
 		return
 	}
