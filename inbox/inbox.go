@@ -91,6 +91,7 @@ type Inbox struct {
 	out  chan Event // written and to be sent at once, from memory
 	// away is set while Inngest takes nothing: then events wait in the collection alone.
 	away    atomic.Bool
+	stamped atomic.Int64  // see stamp
 	left    chan struct{} // tells the sweep that something has been left to it
 	metrics metrics
 }

@@ -50,7 +50,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 	// Events that will be sent at once are written as sent once, so that the sending needs no write of its own. If it fails, or
 	// this process dies first, they are sent later, under another id.
 	direct := !b.away.Load() && len(b.out)+len(batch) <= cap(b.out)
-	now := time.Now().Truncate(time.Millisecond) // as the database keeps it
+	now := b.stamp()
 	var rows []row
 	puts := map[string][]*put{} // by id: a redelivery that came meanwhile is the same event
 	for _, p := range batch {
@@ -84,6 +84,17 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		}
 		for _, p := range puts[r.ID] {
 			p.done <- err
+		}
+	}
+}
+
+// stamp returns the time, in milliseconds as the database keeps it, and never the same twice: insertRest knows an insert's rows
+// by it.
+func (b *Inbox) stamp() time.Time {
+	for {
+		last := b.stamped.Load()
+		if ms := max(time.Now().UnixMilli(), last+1); b.stamped.CompareAndSwap(last, ms) {
+			return time.UnixMilli(ms)
 		}
 	}
 }
