@@ -12,6 +12,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/store"
 
+	"github.com/inngest/inngest/pkg/enums"
 	"github.com/inngest/inngestgo"
 	"github.com/inngest/inngestgo/step"
 )
@@ -77,9 +78,10 @@ func (f *Functions) Register(client inngestgo.Client) error {
 			ID:      fn.id,
 			Name:    fn.name,
 			Retries: new(retries),
-			// Spares lost races; rows are right without it. Not every server heeds it, and none keeps order.
+			// One run per user, of the three functions together. It spares lost races; rows are right without it. Not every
+			// server heeds it, and none keeps order.
 			Concurrency: &inngestgo.ConfigConcurrency{
-				Step: []inngestgo.ConfigStepConcurrency{{Limit: 1, Key: new("event.data.id")}},
+				Step: []inngestgo.ConfigStepConcurrency{{Limit: 1, Key: new("event.data.id"), Scope: enums.ConcurrencyScopeEnv}},
 			},
 		}, inngestgo.EventTrigger(fn.event, nil), func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
 			return step.Run(ctx, fn.step, func(ctx context.Context) (Result, error) {
@@ -89,7 +91,7 @@ func (f *Functions) Register(client inngestgo.Client) error {
 				}
 				at := clerk.Millis(in.Event.Timestamp)
 				if p.Timestamp != 0 {
-					at = p.Timestamp // Clerk's own time rather than when Inngest got the event
+					at = min(at, p.Timestamp) // Clerk's own time rather than when Inngest got the event
 				}
 				res, err := fn.work(ctx, p, at)
 				if errors.Is(err, clerk.ErrNotUser) {

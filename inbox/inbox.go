@@ -92,6 +92,7 @@ type Inbox struct {
 	// away is set while Inngest takes nothing: then events wait in the collection alone.
 	away    atomic.Bool
 	stamped atomic.Int64  // see stamp
+	locks   *store.Locks  // by svix-id
 	left    chan struct{} // tells the sweep that something has been left to it
 	metrics metrics
 }
@@ -131,6 +132,7 @@ func New(o Options) *Inbox {
 		rows:    o.DB.Collection("inbox"),
 		puts:    make(chan *put),
 		out:     make(chan Event, maxOut),
+		locks:   store.NewLocks(),
 		left:    make(chan struct{}, 1),
 		metrics: newMetrics(o.Registerer),
 	}
@@ -170,6 +172,7 @@ func (b *Inbox) Done(ctx context.Context, eventID string) error {
 // Fail marks the event as failed for good: it is kept and not sent again. One that is not in the inbox is not an error.
 func (b *Inbox) Fail(ctx context.Context, eventID string, f Failure) error {
 	f.At = time.Now()
+	defer b.locks.Lock(svixID(eventID))()
 	res, err := b.rows.UpdateOne(ctx, byID(svixID(eventID)), bson.D{
 		{Key: "$set", Value: bson.D{{Key: "failure", Value: f}}},
 		{Key: "$unset", Value: bson.D{{Key: "due_at", Value: ""}}},
@@ -183,6 +186,37 @@ func (b *Inbox) Fail(ctx context.Context, eventID string, f Failure) error {
 		b.Log.ErrorContext(ctx, "event failed for good; it is kept in the collection inbox", "svix_id", svixID(eventID), "function", f.Function)
 	}
 	return nil
+}
+
+// change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was changed
+// meanwhile. It tells whether it did.
+func (b *Inbox) change(ctx context.Context, id string, f func(row) bson.D) (bool, error) {
+	defer b.locks.Lock(id)()
+	var r row
+	err := b.rows.FindOne(ctx, byID(id)).Decode(&r)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read an event: %w", store.Redact(err))
+	}
+	update := f(r)
+	if update == nil {
+		return false, nil
+	}
+	filter := byID(id)
+	if !b.DB.OneProcess { // there the lock does it
+		was := any(r.DueAt)
+		if r.DueAt.IsZero() {
+			was = bson.D{{Key: "$exists", Value: false}}
+		}
+		filter = append(filter, bson.E{Key: "due_at", Value: was})
+	}
+	res, err := b.rows.UpdateOne(ctx, filter, update)
+	if err != nil {
+		return false, fmt.Errorf("change an event: %w", store.Redact(err))
+	}
+	return res.MatchedCount > 0, nil
 }
 
 // Run writes and sends until ctx ends, then sends what is in memory, for drain at the most, and returns. Nothing is lost if it

@@ -302,6 +302,37 @@ func TestFail(t *testing.T) {
 	})
 }
 
+// TestFailWhileSending: an event that fails while it is being sent again stays failed. FerretDB lost the mark to a claim that had
+// read the row before.
+func TestFailWhileSending(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{}
+		b, _, stop := start(t, db, s, 10*time.Millisecond)
+		var ids []string
+		for i := range 60 {
+			ids = append(ids, fmt.Sprint("msg_", i))
+		}
+		put(t, b, ids...)
+		until(t, "they are being sent again", func() bool { return len(s.accepted()) > len(ids) })
+		var wg sync.WaitGroup
+		for _, id := range ids {
+			wg.Go(func() {
+				if err := b.Fail(t.Context(), id, inbox.Failure{Error: "why"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		stop()
+		for _, id := range ids {
+			if r := row(t, db, id); r["failure"] == nil || r["due_at"] != nil {
+				t.Errorf("%s: got failure %v and due_at %v, want a failed row", id, r["failure"], r["due_at"])
+			}
+		}
+	})
+}
+
 // TestNotHandled: an event that none of our functions clears is done when Inngest has accepted it, and not before.
 func TestNotHandled(t *testing.T) {
 	t.Parallel()
@@ -347,6 +378,9 @@ func TestGiveUp(t *testing.T) {
 		start(t, db, s, time.Hour)
 		until(t, "it is marked failed", func() bool { return row(t, db, "msg_tried")["failure"] != nil })
 		until(t, "the other is sent", func() bool { return slices.Contains(s.accepted(), "msg_never") })
+		if got, _ := row(t, db, "msg_never")["give_up_at"].(bson.DateTime); got.Time().Before(time.Now().Add(23 * time.Hour)) {
+			t.Errorf("its 24 hours end at %v, want them to begin with its first sending", got.Time())
+		}
 		if got := s.accepted(); len(got) != 1 {
 			t.Errorf("sent %v, want msg_never alone", got)
 		}

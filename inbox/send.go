@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 	"sync"
@@ -123,22 +122,29 @@ func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 	if r.Sends > 0 && now.After(r.GiveUpAt) {
 		return false, b.Fail(ctx, r.ID, Failure{Error: errGaveUp.Error()})
 	}
-	filter := byID(r.ID)
-	if !b.DB.OneProcess {
-		filter = append(filter, bson.E{Key: "due_at", Value: r.DueAt})
-	}
-	n := r.Sends + 1
-	res, err := b.rows.UpdateOne(ctx, filter, due(now.Add(b.resendInterval(n)), n))
-	if err != nil {
-		return false, fmt.Errorf("claim an event: %w", store.Redact(err))
-	}
-	return res.MatchedCount > 0, nil
+	return b.change(ctx, r.ID, func(current row) bson.D {
+		if !current.DueAt.Equal(r.DueAt) { // another process has it, or it has failed
+			return nil
+		}
+		n := r.Sends + 1
+		set := due(now.Add(b.resendInterval(n)), n)
+		if r.Sends == 0 { // the 24 hours begin when Inngest can have it
+			set = append(set, bson.E{Key: "give_up_at", Value: now.Add(giveUpAfter)})
+		}
+		return bson.D{{Key: "$set", Value: set}}
+	})
 }
 
 // release gives events back that Inngest did not take: they are due at once, under the same id.
 func (b *Inbox) release(ctx context.Context, batch []sending) {
 	for _, s := range batch {
-		if _, err := b.rows.UpdateOne(ctx, byID(s.ID), due(time.Now(), s.before)); err != nil {
+		_, err := b.change(ctx, s.ID, func(r row) bson.D {
+			if r.Failure != nil {
+				return nil
+			}
+			return bson.D{{Key: "$set", Value: due(time.Now(), s.before)}}
+		})
+		if err != nil {
 			return // the lease ends by itself
 		}
 	}
@@ -249,7 +255,7 @@ func isRefusal(err error) bool {
 	return strings.HasPrefix(s, "bad request:") || s == "unknown status code sending event: 413"
 }
 
-// due sets when an event may be sent, and after how many sendings.
+// due is when an event may be sent, and after how many sendings.
 func due(at time.Time, sends int) bson.D {
-	return bson.D{{Key: "$set", Value: bson.D{{Key: "due_at", Value: at}, {Key: "sends", Value: sends}}}}
+	return bson.D{{Key: "due_at", Value: at}, {Key: "sends", Value: sends}}
 }

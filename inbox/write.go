@@ -165,18 +165,15 @@ func (b *Inbox) enqueue(ctx context.Context, e Event) {
 
 // revive makes a failed event pending again: somebody who has it delivered once more wants it tried once more.
 func (b *Inbox) revive(ctx context.Context, id string) error {
-	var r row
-	err := b.rows.FindOne(ctx, byID(id)).Decode(&r)
-	if errors.Is(err, mongo.ErrNoDocuments) { // cleared meanwhile
-		return nil
-	}
-	if err != nil || r.Failure == nil {
-		return err
-	}
 	now := time.Now()
-	_, err = b.rows.UpdateOne(ctx, byID(id), bson.D{
-		{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}}},
-		{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
+	_, err := b.change(ctx, id, func(r row) bson.D {
+		if r.Failure == nil {
+			return nil
+		}
+		return bson.D{
+			{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}}},
+			{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
+		}
 	})
 	return err
 }

@@ -37,6 +37,9 @@ func EnsureIndex(ctx context.Context, coll *mongo.Collection, ix Index) error {
 	if IsDuplicate(err) {
 		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is unique", coll.Name(), ix.Field)
 	}
+	if se := mongo.ServerError(nil); errors.As(err, &se) && (se.HasErrorCode(85) || se.HasErrorCode(86)) { // IndexOptionsConflict, IndexKeySpecsConflict
+		return fmt.Errorf("the collection %s has another kind of index on %s: drop it, ours takes its place", coll.Name(), ix.Field)
+	}
 	if err != nil {
 		return fmt.Errorf("index %s by %s: %w", coll.Name(), ix.Field, Redact(err))
 	}

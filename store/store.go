@@ -32,16 +32,28 @@ const maxPool = 32
 // ErrNoAnswer says that the database is not there, or not yet.
 var ErrNoAnswer = errors.New("the database does not answer")
 
+// CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host of a
+// mongodb+srv one.
+func CheckURI(uri string) error {
+	opts := options.Client().ApplyURI(uri)
+	switch wc := opts.WriteConcern; {
+	case strings.Contains(uri, "%00"): // CVE-2026-129934 of the driver up to v2.10.0: a NUL in credentials
+		return errors.New("MONGODB_URI holds %00: remove it")
+	case opts.Validate() != nil:
+		return errors.New("MONGODB_URI cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE with a HOST that has an SRV record")
+	case wc != nil && !wc.Acknowledged():
+		return errors.New("MONGODB_URI asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
+	}
+	return nil
+}
+
 // Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is. It returns
 // ErrNoAnswer if trying again may help. No error quotes the URI, which holds a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
+	if err := CheckURI(uri); err != nil {
+		return nil, err
+	}
 	opts := options.Client().ApplyURI(uri)
-	if opts.Validate() != nil {
-		return nil, errors.New("MONGODB_URI cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE with a HOST that has an SRV record")
-	}
-	if wc := opts.WriteConcern; wc != nil && !wc.Acknowledged() {
-		return nil, errors.New("MONGODB_URI asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
-	}
 	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.
 	opts.SetWriteConcern(writeconcern.Majority()).SetReadPreference(readpref.Primary()).
 		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(maxPool).

@@ -6,9 +6,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"strings"
-	"sync"
 	"time"
 
 	"clerksync/clerk"
@@ -62,8 +60,7 @@ type Users struct {
 	db         *DB
 	rows       *mongo.Collection
 	tombstones *mongo.Collection
-	seed       maphash.Seed
-	locks      [256]sync.Mutex // striped by user id, see lock
+	locks      *Locks // by user id
 }
 
 // NewUsers returns the users of db. Call Setup once before the first write.
@@ -72,7 +69,7 @@ func NewUsers(db *DB) *Users {
 		db:         db,
 		rows:       db.Collection("users"),
 		tombstones: db.Collection("deleted_users"),
-		seed:       maphash.MakeSeed(),
+		locks:      NewLocks(),
 	}
 }
 
@@ -107,8 +104,7 @@ func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 // event's time; equal is applied again, older is stale. A tombstone is looked for before the write and again after it, so
 // that a deletion in between removes the row, here or in the deleter.
 func (s *Users) Apply(ctx context.Context, u clerk.User, at clerk.Millis) (Outcome, error) {
-	unlock := s.lock(u.ID)
-	defer unlock()
+	defer s.locks.Lock(u.ID)()
 	for range 8 { // more lost races than that is no race
 		o, err := s.apply(ctx, u, at)
 		if !errors.Is(err, errRaced) {
@@ -117,6 +113,9 @@ func (s *Users) Apply(ctx context.Context, u clerk.User, at clerk.Millis) (Outco
 	}
 	return "", fmt.Errorf("write user %q: %w eight times", u.ID, errRaced)
 }
+
+// errRefused says that no user name helps. The last of them is nobody else's, so it is hardly the name.
+var errRefused = errors.New("a unique index refuses the row whatever its user name: drop a unique index of the app's on another field, such as email")
 
 // errRaced says that another process changed the row between the read and the write.
 var errRaced = errors.New("another process wrote the row")
@@ -151,8 +150,7 @@ func (s *Users) apply(ctx context.Context, u clerk.User, at clerk.Millis) (Outco
 
 // Delete removes the user for ever. The tombstone comes first: from then on no write can end with a row.
 func (s *Users) Delete(ctx context.Context, id string) (Outcome, error) {
-	unlock := s.lock(id)
-	defer unlock()
+	defer s.locks.Lock(id)()
 	_, err := s.tombstones.InsertOne(ctx, bson.D{{Key: "_id", Value: id}, {Key: "deleted_at", Value: time.Now()}})
 	if err != nil && !IsDuplicate(err) {
 		return "", fmt.Errorf("write the tombstone of user %q: %w", id, Redact(err))
@@ -195,7 +193,7 @@ func (s *Users) insert(ctx context.Context, r Row, names []string) error {
 			return errors.Join(errRaced, err)
 		}
 	}
-	return fmt.Errorf("insert user %q: every user name is taken", r.ID)
+	return fmt.Errorf("insert user %q: %w", r.ID, errRefused)
 }
 
 // update brings a row to a version that is not older. It touches only our own fields.
@@ -225,7 +223,7 @@ func (s *Users) update(ctx context.Context, old, r Row, u clerk.User) (Outcome, 
 		}
 		return Updated, nil
 	}
-	return "", fmt.Errorf("update user %q: every user name is taken", r.ID)
+	return "", fmt.Errorf("update user %q: %w", r.ID, errRefused)
 }
 
 func changes(r Row) bson.D {
@@ -292,11 +290,3 @@ func names(u clerk.User) []string {
 }
 
 func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
-
-// lock serialises the writes of one user within this process. Where the database is not atomic that is what keeps rows right;
-// elsewhere it saves lost races.
-func (s *Users) lock(id string) (unlock func()) {
-	m := &s.locks[maphash.String(s.seed, id)%uint64(len(s.locks))]
-	m.Lock()
-	return m.Unlock
-}

@@ -137,18 +137,22 @@ func (c config) check() error {
 }
 
 func (c config) checkDatabase() error {
+	var errs []error
 	dir, embedded := c.embedded()
 	switch {
 	case c.MongoURI == "":
-		return errors.New("MONGODB_URI is not set: set it to mongodb://HOST/DATABASE, or to embedded:DIR for the embedded database (development only)")
+		errs = append(errs, errors.New("MONGODB_URI is not set: set it to mongodb://HOST/DATABASE, or to embedded:DIR for the embedded database (development only)"))
 	case embedded && dir == "":
-		return errors.New("MONGODB_URI names no folder: set it to embedded:DIR, such as embedded:./data")
+		errs = append(errs, errors.New("MONGODB_URI names no folder: set it to embedded:DIR, such as embedded:./data"))
 	case !embedded && !strings.HasPrefix(c.MongoURI, "mongodb://") && !strings.HasPrefix(c.MongoURI, "mongodb+srv://"):
-		return errors.New("MONGODB_URI is of no known kind: set it to mongodb://…, mongodb+srv://… or embedded:DIR")
-	case strings.ContainsAny(c.database(), "/\\. \"$*<>:|?\x00") || len(c.database()) > 63:
-		return errors.New("MONGODB_DATABASE is no name for a database: set it to letters, digits, - and _")
+		errs = append(errs, errors.New("MONGODB_URI is of no known kind: set it to mongodb://…, mongodb+srv://… or embedded:DIR"))
+	case !embedded:
+		errs = append(errs, store.CheckURI(c.MongoURI))
 	}
-	return nil
+	if strings.ContainsAny(c.database(), "/\\. \"$*<>:|?\x00") || len(c.database()) > 63 {
+		errs = append(errs, errors.New("MONGODB_DATABASE is no name for a database: set it to letters, digits, - and _"))
+	}
+	return errors.Join(errs...)
 }
 
 func (c inngestConfig) check() error {

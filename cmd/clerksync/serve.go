@@ -188,8 +188,11 @@ func (a *app) openDatabase(ctx context.Context) error {
 			a.db = db
 			return nil
 		}
-		if !errors.Is(err, store.ErrNoAnswer) || ctx.Err() != nil {
-			return fmt.Errorf("%w: check MONGODB_URI", err)
+		if !errors.Is(err, store.ErrNoAnswer) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: check MONGODB_URI, and that the database runs: %w", err, ctx.Err())
 		}
 		a.log.WarnContext(ctx, "the database does not answer yet; trying again", "error", err)
 	}
