@@ -26,6 +26,7 @@ import (
 
 // TestHistories: 200 users with histories of one to six webhooks end equal to Clerk, however the webhooks arrive.
 func TestHistories(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		shuffled    bool // and a fifth of them doubled
 		killInngest bool
@@ -35,6 +36,7 @@ func TestHistories(t *testing.T) {
 		"Inngest killed":       {shuffled: true, killInngest: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, false)
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
@@ -149,6 +151,7 @@ func life(t *testing.T, id string) (created, updated, deleted testenv.Webhook) {
 
 // TestOrder: whatever arrives first, and twice, the row ends as the newest says.
 func TestOrder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	var created, updated, deleted testenv.Webhook
 	for name, tc := range map[string]struct {
@@ -233,6 +236,7 @@ func (w *world) integrate(name string, data any) {
 // TestBothSources: the same changes through Inngest's integration, through the webhook, and through both, flat, nested and
 // enveloped, write the same rows.
 func TestBothSources(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	rng := rand.New(rand.NewPCG(1, 2))
 	histories := testenv.Histories(t, rng, 40)
@@ -261,6 +265,7 @@ func TestBothSources(t *testing.T) {
 
 // TestInngestDown: webhooks are accepted while Inngest is down, and written when it is back.
 func TestInngestDown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	if err := w.inngest.Kill(); err != nil {
 		t.Fatal(err)
@@ -305,6 +310,7 @@ func (w *world) get(path string) (int, string) {
 // TestDatabaseKilled: while the database is down webhooks get 503 within Clerk's patience, so that Clerk comes again; when it is back
 // nothing is missing.
 func TestDatabaseKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, true)
 	rng := rand.New(rand.NewPCG(3, 4))
 	histories := testenv.Histories(t, rng, 30)
@@ -332,6 +338,7 @@ func TestDatabaseKilled(t *testing.T) {
 
 // TestServiceKilled: what was accepted before a SIGKILL is written after the restart.
 func TestServiceKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	rng := rand.New(rand.NewPCG(5, 6))
 	histories := testenv.Histories(t, rng, 40)
@@ -345,6 +352,7 @@ func TestServiceKilled(t *testing.T) {
 
 // TestPoison: an event that can never be written is kept as failed after one try, and holds up nobody.
 func TestPoison(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.deliver(testenv.Webhook{ID: "msg_poison", Body: []byte(`{"type":"user.created","data":{"object":"user","first_name":"Ada"}}`)})
 	created, _, _ := life(t, "user_good")
@@ -360,6 +368,7 @@ func TestPoison(t *testing.T) {
 
 // TestShutdown: SIGTERM ends the service with status 0, and what it had accepted is written by the next.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	rng := rand.New(rand.NewPCG(7, 8))
 	histories := testenv.Histories(t, rng, 20)
@@ -377,6 +386,7 @@ func TestShutdown(t *testing.T) {
 
 // TestDemo is the first command of the README.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("e2e is left out by -short")
 	}
