@@ -90,7 +90,7 @@ func growth(b *testing.B, db *store.DB, sizes []int) {
 				version++
 				u := user(int(version)*7919%size, version) // all over the collection
 				u.FullName = fmt.Sprint("Ada ", version)
-				o, err := s.Apply(b.Context(), u, 0)
+				o, err := s.Apply(b.Context(), u, store.When{})
 				want(b, o, err, store.Updated)
 			}
 		})
@@ -98,7 +98,7 @@ func growth(b *testing.B, db *store.DB, sizes []int) {
 			for b.Loop() {
 				next++
 				u := user(next, 1)
-				o, err := s.Apply(b.Context(), u, 0)
+				o, err := s.Apply(b.Context(), u, store.When{})
 				want(b, o, err, store.Created)
 				o, err = s.Delete(b.Context(), u.ID)
 				want(b, o, err, store.Deleted)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"clerksync/clerk"
 	"clerksync/inbox"
@@ -30,7 +31,7 @@ const retries = 20
 
 // Users writes rows: a store.Users.
 type Users interface {
-	Apply(ctx context.Context, u clerk.User, at clerk.Millis) (store.Outcome, error)
+	Apply(ctx context.Context, u clerk.User, at store.When) (store.Outcome, error)
 	Delete(ctx context.Context, id string) (store.Outcome, error)
 }
 
@@ -68,7 +69,7 @@ func Handles(eventName string) bool {
 func (f *Functions) Register(client inngestgo.Client) error {
 	for _, fn := range []struct {
 		id, name, event, step string
-		work                  func(context.Context, clerk.Payload, clerk.Millis) (Result, error)
+		work                  func(context.Context, clerk.Payload, store.When) (Result, error)
 	}{
 		{SyncUser, "Sync a new user from Clerk", "clerk/" + clerk.UserCreated, "write-user", f.write},
 		{UpdateUser, "Update a user from Clerk", "clerk/" + clerk.UserUpdated, "write-user", f.write},
@@ -89,11 +90,7 @@ func (f *Functions) Register(client inngestgo.Client) error {
 				if f.InstanceID != "" && p.InstanceID != "" && p.InstanceID != f.InstanceID {
 					return Result{}, inngestgo.NoRetryError(errors.New("the event is of another Clerk instance than CLERK_INSTANCE_ID"))
 				}
-				at := clerk.Millis(in.Event.Timestamp)
-				if p.Timestamp != 0 {
-					at = min(at, p.Timestamp) // Clerk's own time rather than when Inngest got the event
-				}
-				res, err := fn.work(ctx, p, at)
+				res, err := fn.work(ctx, p, when(in.Event.ID, clerk.Millis(in.Event.Timestamp), p.Timestamp))
 				if errors.Is(err, clerk.ErrNotUser) {
 					return Result{}, inngestgo.NoRetryError(err)
 				}
@@ -110,11 +107,24 @@ func (f *Functions) Register(client inngestgo.Client) error {
 	return f.registerMarkFailed(client)
 }
 
+// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it
+// is the ts of an event whose id is a Svix id ("msg_…"): our ingress sends both, and so does the README's transform. The default
+// transform of Inngest's integration sends neither: its ts is when Inngest got the event.
+func when(id *string, ts, envelope clerk.Millis) store.When {
+	switch {
+	case envelope != 0:
+		return store.When{Clerk: min(ts, envelope)} // Clerk's specimens are from the future
+	case id != nil && strings.HasPrefix(*id, "msg_"):
+		return store.When{Clerk: ts}
+	}
+	return store.When{Arrived: ts}
+}
+
 // raw is the data of an event as it came: it unmarshals from anything, so that the SDK never refuses an event before a function
 // can say what is wrong with it.
 type raw struct{ json.RawMessage }
 
-func (f *Functions) write(ctx context.Context, p clerk.Payload, at clerk.Millis) (Result, error) {
+func (f *Functions) write(ctx context.Context, p clerk.Payload, at store.When) (Result, error) {
 	u, err := clerk.ParseUser(p.User)
 	if err != nil {
 		return Result{}, err
@@ -123,7 +133,7 @@ func (f *Functions) write(ctx context.Context, p clerk.Payload, at clerk.Millis)
 	return Result{UserID: u.ID, Outcome: o}, err
 }
 
-func (f *Functions) delete(ctx context.Context, p clerk.Payload, _ clerk.Millis) (Result, error) {
+func (f *Functions) delete(ctx context.Context, p clerk.Payload, _ store.When) (Result, error) {
 	id, err := clerk.ParseDeleted(p.User)
 	if err != nil {
 		return Result{}, err

@@ -44,7 +44,7 @@ type failing struct {
 	errors, panics int
 }
 
-func (f *failing) Apply(ctx context.Context, u clerk.User, at clerk.Millis) (store.Outcome, error) {
+func (f *failing) Apply(ctx context.Context, u clerk.User, at store.When) (store.Outcome, error) {
 	o, err := f.Users.Apply(ctx, u, at)
 	switch {
 	case f.errors > 0:
@@ -112,6 +112,42 @@ func TestShapes(t *testing.T) {
 			got.Clerk = store.State{}
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("row (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestTie: two changes to which Clerk gives one time end as Clerk's own time of the events says, whichever source brings them in
+// whatever order. The time of arrival that Inngest's integration gives a copy does not count against it.
+func TestTie(t *testing.T) {
+	t.Parallel()
+	king := strings.Replace(user, "Lovelace", "King", 1) // later, though no time in it has moved
+	old := testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1767603600100}
+	newer := testenv.Event{ID: "msg_2:r1", Data: json.RawMessage(king), TS: 1767603600200}
+	copied := func(e testenv.Event, arrival int64) testenv.Event {
+		return testenv.Event{ID: "01JD5V9P3K0000000000000000", Data: e.Data, TS: arrival}
+	}
+	enveloped := testenv.Event{Data: json.RawMessage(`{"data":` + user + `,"object":"event","type":"user.created","timestamp":1767603600100}`), TS: 1767603699999}
+	for name, events := range map[string][]testenv.Event{
+		"the older one comes late by the integration": {old, newer, copied(old, 1767603609999)},
+		"the newer one comes late by the webhook":     {copied(newer, 1767603609000), copied(old, 1767603609999), newer},
+		"an envelope comes late by the integration":   {newer, enveloped},
+		"the integration alone, run out of order":     {copied(newer, 1767603609999), copied(old, 1767603609000)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ex, users := setup(t, functions.Functions{Inbox: &box{}})
+			for _, e := range events {
+				if r := ex.Run(t, functions.UpdateUser, e); r.Failed {
+					t.Fatal(r.Error)
+				}
+			}
+			got, err := users.Get(t.Context(), "user_a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.FullName != "Ada King" {
+				t.Errorf("got %q, want Ada King", got.FullName)
 			}
 		})
 	}

@@ -55,6 +55,12 @@ type State struct {
 	EmailVerified bool      `bson:"email_verified"`
 }
 
+// When is when an event happened, as far as it tells.
+type When struct {
+	Clerk   clerk.Millis // by Clerk's clock; 0 where the event has lost that
+	Arrived clerk.Millis // when Inngest got it: tells events apart that have no time of Clerk's, and is older than any that has one
+}
+
 // Users is the collection users with its tombstones. It is safe for concurrent use.
 type Users struct {
 	db         *DB
@@ -97,13 +103,13 @@ func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 	return r, nil
 }
 
-// Apply writes what Clerk said of a user at the time at, unless the row is newer or the user is deleted. It may be repeated, and
+// Apply writes what Clerk said of a user, unless the row is newer or the user is deleted. It may be repeated, and
 // called in any order: the rows end at the newest version.
 //
 // The rules, docs/adr/0001-version-rule.md and 0002-tombstones.md: a version is the newest time anywhere in the user and then the
 // event's time; equal is applied again, older is stale. A tombstone is looked for before the write and again after it, so
 // that a deletion in between removes the row, here or in the deleter.
-func (s *Users) Apply(ctx context.Context, u clerk.User, at clerk.Millis) (Outcome, error) {
+func (s *Users) Apply(ctx context.Context, u clerk.User, at When) (Outcome, error) {
 	defer s.locks.Lock(u.ID)()
 	for range 8 { // more lost races than that is no race
 		o, err := s.apply(ctx, u, at)
@@ -120,7 +126,7 @@ var errRefused = errors.New("a unique index refuses the row whatever its user na
 // errRaced says that another process changed the row between the read and the write.
 var errRaced = errors.New("another process wrote the row")
 
-func (s *Users) apply(ctx context.Context, u clerk.User, at clerk.Millis) (Outcome, error) {
+func (s *Users) apply(ctx context.Context, u clerk.User, at When) (Outcome, error) {
 	if dead, err := s.removeIfDead(ctx, u.ID); dead || err != nil {
 		return Deleted, err
 	}
@@ -248,7 +254,7 @@ func same(a, b Row) bool {
 	return a == b
 }
 
-func newRow(u clerk.User, at clerk.Millis) Row {
+func newRow(u clerk.User, at When) Row {
 	return Row{
 		ID:             u.ID,
 		Email:          u.Email,
@@ -266,10 +272,14 @@ func newRow(u clerk.User, at clerk.Millis) Row {
 	}
 }
 
-// version puts the two times of the version rule into one string that sorts as they do, so that one comparison in a filter can
-// guard a write.
-func version(changed, at clerk.Millis) string {
-	return fmt.Sprintf("%013d.%013d", changed, at)
+// version puts the times of the version rule into one string that sorts as they do, so that one comparison in a filter can guard
+// a write.
+func version(changed clerk.Millis, at When) string {
+	v := fmt.Sprintf("%013d.%013d", changed, at.Clerk)
+	if at.Clerk == 0 {
+		v += fmt.Sprintf(".%013d", at.Arrived)
+	}
+	return v
 }
 
 // names returns the user names that a user may get, best first: Clerk's own, else the local part of the e-mail address, else one

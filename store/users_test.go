@@ -44,7 +44,7 @@ func users(t *testing.T, db *store.DB) *store.Users {
 
 func apply(t *testing.T, s *store.Users, u clerk.User, at clerk.Millis) store.Outcome {
 	t.Helper()
-	o, err := s.Apply(t.Context(), u, at)
+	o, err := s.Apply(t.Context(), u, store.When{Clerk: at})
 	if err != nil {
 		t.Fatalf("Apply: %v", err)
 	}
@@ -64,23 +64,27 @@ func TestUsers(t *testing.T) {
 	t.Parallel()
 	const t1, t2 = 1_700_000_000_100, 1_700_000_000_200
 	type write struct {
-		u      clerk.User
-		at     clerk.Millis
-		delete bool
-		want   store.Outcome
+		u       clerk.User
+		at      clerk.Millis
+		arrived clerk.Millis
+		delete  bool
+		want    store.Outcome
 	}
 	for name, tc := range map[string]struct {
 		writes []write
 		want   string // full name, or "" for no row
 	}{
-		"the first write creates":            {[]write{{u: ada(t1), at: 1, want: store.Created}}, "Ada Lovelace"},
-		"newer wins":                         {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2, named("Ada King")), at: 1, want: store.Updated}}, "Ada King"},
-		"older is stale":                     {[]write{{u: ada(t2, named("Ada King")), at: 1, want: store.Created}, {u: ada(t1), at: 9, want: store.Stale}}, "Ada King"},
-		"equal is applied again":             {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1), at: 1, want: store.Unchanged}}, "Ada Lovelace"},
-		"a tie is broken by the event":       {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1, named("Ada King")), at: 2, want: store.Updated}, {u: ada(t1), at: 1, want: store.Stale}}, "Ada King"},
-		"an unchanged row has a new version": {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2), at: 2, want: store.Unchanged}, {u: ada(t1, named("old")), at: 9, want: store.Stale}}, "Ada Lovelace"},
-		"deleted stays deleted":              {[]write{{u: ada(t1), want: store.Created}, {delete: true, want: store.Deleted}, {u: ada(t2), want: store.Deleted}}, ""},
-		"delete before create":               {[]write{{delete: true, want: store.Deleted}, {u: ada(t2), want: store.Deleted}, {delete: true, want: store.Deleted}}, ""},
+		"the first write creates":               {[]write{{u: ada(t1), at: 1, want: store.Created}}, "Ada Lovelace"},
+		"newer wins":                            {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2, named("Ada King")), at: 1, want: store.Updated}}, "Ada King"},
+		"older is stale":                        {[]write{{u: ada(t2, named("Ada King")), at: 1, want: store.Created}, {u: ada(t1), at: 9, want: store.Stale}}, "Ada King"},
+		"equal is applied again":                {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1), at: 1, want: store.Unchanged}}, "Ada Lovelace"},
+		"a tie is broken by the event":          {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1, named("Ada King")), at: 2, want: store.Updated}, {u: ada(t1), at: 1, want: store.Stale}}, "Ada King"},
+		"arrivals break a tie among themselves": {[]write{{u: ada(t1), arrived: 1, want: store.Created}, {u: ada(t1, named("Ada King")), arrived: 3, want: store.Updated}, {u: ada(t1), arrived: 2, want: store.Stale}}, "Ada King"},
+		"Clerk's time is newer than an arrival": {[]write{{u: ada(t1, named("Ada King")), at: 1, want: store.Created}, {u: ada(t1), arrived: 9, want: store.Stale}}, "Ada King"},
+		"an arrival is older than Clerk's time": {[]write{{u: ada(t1), arrived: 9, want: store.Created}, {u: ada(t1, named("Ada King")), at: 1, want: store.Updated}}, "Ada King"},
+		"an unchanged row has a new version":    {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2), at: 2, want: store.Unchanged}, {u: ada(t1, named("old")), at: 9, want: store.Stale}}, "Ada Lovelace"},
+		"deleted stays deleted":                 {[]write{{u: ada(t1), want: store.Created}, {delete: true, want: store.Deleted}, {u: ada(t2), want: store.Deleted}}, ""},
+		"delete before create":                  {[]write{{delete: true, want: store.Deleted}, {u: ada(t2), want: store.Deleted}, {delete: true, want: store.Deleted}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -92,7 +96,7 @@ func TestUsers(t *testing.T) {
 					if w.delete {
 						o, err = s.Delete(t.Context(), "user_ada")
 					} else {
-						o, err = s.Apply(t.Context(), w.u, w.at)
+						o, err = s.Apply(t.Context(), w.u, store.When{Clerk: w.at, Arrived: w.arrived})
 					}
 					if err != nil || o != w.want {
 						t.Fatalf("write %d: got %q, %v, want %q", i, o, err, w.want)
@@ -260,7 +264,7 @@ func TestConcurrentWriters(t *testing.T) {
 		for i := range versions {
 			for _, s := range processes {
 				wg.Go(func() {
-					if _, err := s.Apply(t.Context(), ada(clerk.Millis(1000+i), named(fmt.Sprint("v", i))), 1); err != nil {
+					if _, err := s.Apply(t.Context(), ada(clerk.Millis(1000+i), named(fmt.Sprint("v", i))), store.When{Clerk: 1}); err != nil {
 						t.Error(err)
 					}
 				})
@@ -284,7 +288,7 @@ func TestUsernameRace(t *testing.T) {
 			wg.Go(func() {
 				u := ada(1)
 				u.ID = fmt.Sprint("user_", i)
-				if _, err := s.Apply(t.Context(), u, 1); err != nil {
+				if _, err := s.Apply(t.Context(), u, store.When{Clerk: 1}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -314,7 +318,7 @@ func TestDeleteRace(t *testing.T) {
 			var wg sync.WaitGroup
 			for j := range 3 {
 				wg.Go(func() {
-					if _, err := a.Apply(t.Context(), u, clerk.Millis(j)); err != nil {
+					if _, err := a.Apply(t.Context(), u, store.When{Clerk: clerk.Millis(j)}); err != nil {
 						t.Error(err)
 					}
 				})
