@@ -350,20 +350,76 @@ func TestServiceKilled(t *testing.T) {
 	w.compare(histories)
 }
 
-// TestPoison: an event that can never be written is kept as failed after one try, and holds up nobody.
+// TestPoison: an event that can never be written becomes a dead letter after one try, and holds up nobody in its burst.
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
-	w.deliver(testenv.Webhook{ID: "msg_poison", Body: []byte(`{"type":"user.created","data":{"object":"user","first_name":"Ada"}}`)})
-	created, _, _ := life(t, "user_good")
-	w.deliver(created)
-	w.until("the good one is written", func() bool { return w.row("user_good") != nil })
-	w.until("the bad one is marked failed", func() bool {
+	histories := testenv.Histories(t, rand.New(rand.NewPCG(9, 10)), 20)
+	hooks := shuffled(rand.New(rand.NewPCG(9, 10)), histories)
+	poison := testenv.Webhook{ID: "msg_poison", Body: []byte(`{"type":"user.created","data":{"object":"user","first_name":"Ada"}}`)}
+	w.deliverAll(slices.Insert(hooks, len(hooks)/2, poison), false)
+	w.until("only the bad one is left", func() bool {
+		n, err := w.store.Collection("inbox").CountDocuments(t.Context(), struct{}{})
+		return err == nil && n == 1
+	})
+	w.compare(histories)
+	w.until("it is marked failed", func() bool {
 		return w.log.count(`"svix_id":"msg_poison","function":"clerksync-sync-user-from-clerk"`) == 1
 	})
 	if code, body := w.get("/metrics"); code != 200 || !strings.Contains(body, "clerksync_inbox_failed_total 1") {
 		t.Errorf("metrics: %d, want one failed event", code)
 	}
+	show := w.command("deadletters", "show", "msg_poison")
+	for _, want := range []string{"clerk/user.created", "sent      once", "function  clerksync-sync-user-from-clerk", "attempts  once", "it has no id"} {
+		if !strings.Contains(show, want) {
+			t.Errorf("show has no %q:\n%s", want, show)
+		}
+	}
+	w.command("deadletters", "replay", "msg_poison")
+	w.until("it has failed again", func() bool { return strings.Contains(w.command("deadletters", "list"), "msg_poison") })
+	if show := w.command("deadletters", "show", "msg_poison"); strings.Contains(show, "sent      once") {
+		t.Errorf("want it sent again:\n%s", show)
+	}
+}
+
+// TestDeadLetterOfIntegration: an event of Inngest's own integration that failed for good is kept too, and replayed when its cause is
+// mended.
+func TestDeadLetterOfIntegration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false)
+	restart := func(instance string) {
+		kill(w.service)
+		w.env = append(w.env, "CLERK_INSTANCE_ID="+instance)
+		w.startService()
+	}
+	restart("ins_other")
+	h := testenv.Histories(t, rand.New(rand.NewPCG(11, 12)), 1)[0]
+	w.integrate("clerk/user.created", json.RawMessage(h.Webhooks[0].Body)) // an envelope, which names its instance
+	w.until("it is a dead letter", func() bool { return strings.Contains(w.command("deadletters", "list"), "another Clerk instance") })
+	if w.row(h.UserID) != nil {
+		t.Error("it was written")
+	}
+	restart("ins_2e2e")
+	if got, want := w.command("deadletters", "replay", "--all"), "1 will be sent again\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	w.until("it is written", func() bool { return w.row(h.UserID) != nil })
+	w.drained()
+	if got, want := w.command("deadletters", "list"), "no dead letters\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// command runs clerksync beside the service and returns what it prints.
+func (w *world) command(args ...string) string {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), programs.clerksync, args...)
+	cmd.Env = w.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("clerksync %v: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 // TestShutdown: SIGTERM ends the service with status 0, and what it had accepted is written by the next.

@@ -38,7 +38,7 @@ type Users interface {
 // Inbox forgets events whose rows are written, and keeps those that failed: an inbox.Inbox.
 type Inbox interface {
 	Done(ctx context.Context, eventID string) error
-	Fail(ctx context.Context, eventID string, f inbox.Failure) error
+	Fail(ctx context.Context, e inbox.Event, f inbox.Failure) error
 }
 
 // Functions is what the functions work with.
@@ -86,18 +86,11 @@ func (f *Functions) Register(client inngestgo.Client) error {
 			},
 		}, inngestgo.EventTrigger(fn.event, nil), func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
 			return step.Run(ctx, fn.step, func(ctx context.Context) (Result, error) {
-				p := clerk.Unwrap(in.Event.Data.RawMessage)
-				if f.InstanceID != "" && p.InstanceID != "" && p.InstanceID != f.InstanceID {
-					return Result{}, inngestgo.NoRetryError(errors.New("the event is of another Clerk instance than CLERK_INSTANCE_ID"))
-				}
-				res, err := fn.work(ctx, p, when(in.Event.ID, clerk.Millis(in.Event.Timestamp), p.Timestamp))
-				if errors.Is(err, clerk.ErrNotUser) {
-					return Result{}, inngestgo.NoRetryError(err)
-				}
+				res, err := f.run(ctx, in.Event, fn.work)
 				if err != nil {
-					return Result{}, err
+					err = fmt.Errorf(inAttempt+"%w", in.InputCtx.Attempt+1, err)
 				}
-				return res, f.done(ctx, in.Event.ID)
+				return res, err
 			})
 		})
 		if err != nil {
@@ -105,6 +98,26 @@ func (f *Functions) Register(client inngestgo.Client) error {
 		}
 	}
 	return f.registerMarkFailed(client)
+}
+
+// run is the one step of the functions: it does the work on the event's user and clears the event from the inbox.
+func (f *Functions) run(ctx context.Context, e inngestgo.GenericEvent[raw],
+	work func(context.Context, clerk.Payload, store.When) (Result, error),
+) (Result, error) {
+	p := clerk.Unwrap(e.Data.RawMessage)
+	if f.InstanceID != "" && p.InstanceID != "" && p.InstanceID != f.InstanceID {
+		return Result{}, inngestgo.NoRetryError(errors.New("the event is of another Clerk instance than CLERK_INSTANCE_ID"))
+	}
+	res, err := work(ctx, p, when(e.ID, clerk.Millis(e.Timestamp), p.Timestamp))
+	switch {
+	case errors.Is(err, clerk.ErrNotUser):
+		return Result{}, inngestgo.NoRetryError(err)
+	case err != nil:
+		return Result{}, err
+	case e.ID == nil:
+		return res, nil
+	}
+	return res, f.Inbox.Done(ctx, *e.ID)
 }
 
 // when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it
@@ -140,11 +153,4 @@ func (f *Functions) delete(ctx context.Context, p clerk.Payload, _ store.When) (
 	}
 	o, err := f.Users.Delete(ctx, id)
 	return Result{UserID: id, Outcome: o}, err
-}
-
-func (f *Functions) done(ctx context.Context, eventID *string) error {
-	if eventID == nil {
-		return nil
-	}
-	return f.Inbox.Done(ctx, *eventID)
 }

@@ -17,10 +17,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+type deadLetter struct {
+	Event   inbox.Event
+	Failure inbox.Failure
+}
+
 // box is an inbox that remembers what it was told.
 type box struct {
 	done   []string
-	failed map[string]inbox.Failure
+	failed []deadLetter
 	err    error // of the next call
 }
 
@@ -33,8 +38,8 @@ func (b *box) Done(_ context.Context, id string) error {
 	return nil
 }
 
-func (b *box) Fail(_ context.Context, id string, f inbox.Failure) error {
-	b.failed = map[string]inbox.Failure{id: f}
+func (b *box) Fail(_ context.Context, e inbox.Event, f inbox.Failure) error {
+	b.failed = append(b.failed, deadLetter{e, f})
 	return nil
 }
 
@@ -242,15 +247,42 @@ func TestCrash(t *testing.T) {
 
 func TestMarkFailed(t *testing.T) {
 	t.Parallel()
-	b := &box{}
-	ex, _ := setup(t, functions.Functions{Inbox: b})
-	r := ex.Run(t, functions.MarkFailed, testenv.Event{Name: "inngest/function.failed", Data: json.RawMessage(
-		`{"function_id":"app-sync-user-from-clerk","run_id":"01J","error":{"name":"Error","message":"not a Clerk user"},"event":{"id":"msg_1:r3","name":"clerk/user.created","data":{}}}`)})
-	if r.Failed {
-		t.Fatal(r.Error)
-	}
-	want := map[string]inbox.Failure{"msg_1:r3": {Function: "app-sync-user-from-clerk", Error: "not a Clerk user"}}
-	if d := cmp.Diff(want, b.failed); d != "" {
-		t.Errorf("failed (-want +got):\n%s", d)
+	for name, tc := range map[string]struct {
+		message string
+		want    inbox.Failure
+	}{
+		"by one of ours": {
+			"unhandled step error: in attempt 21: write user: the database did not answer",
+			inbox.Failure{Error: "write user: the database did not answer", Attempts: 21},
+		},
+		"not retried":      {"in attempt 1: not a Clerk user: it has no id", inbox.Failure{Error: "not a Clerk user: it has no id", Attempts: 1}},
+		"never reached us": {"Unable to reach SDK URL", inbox.Failure{Error: "Unable to reach SDK URL", Attempts: 21}},
+		"without a word":   {"", inbox.Failure{Attempts: 21}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := &box{}
+			ex, _ := setup(t, functions.Functions{Inbox: b})
+			data, err := json.Marshal(map[string]any{
+				"function_id": "app-sync-user-from-clerk", "run_id": "01J", "error": map[string]string{"name": "Error", "message": tc.message},
+				"event": map[string]any{"id": "msg_1:r3", "name": "clerk/user.created", "ts": 1767603600018, "data": map[string]any{
+					"object": "user", "private_metadata": map[string]string{"k": "v"}, "phone_numbers": []any{map[string]any{"backup_codes": []string{"s"}}},
+				}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := ex.Run(t, functions.MarkFailed, testenv.Event{Name: "inngest/function.failed", Data: data}); r.Failed {
+				t.Fatal(r.Error)
+			}
+			tc.want.Function, tc.want.RunID = "app-sync-user-from-clerk", "01J"
+			want := []deadLetter{{
+				inbox.Event{ID: "msg_1:r3", Name: "clerk/user.created", Data: json.RawMessage(`{"object":"user","phone_numbers":[{}]}`), TS: 1767603600018},
+				tc.want,
+			}}
+			if d := cmp.Diff(want, b.failed); d != "" {
+				t.Errorf("failed (-want +got):\n%s", d)
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"clerksync/clerk"
 	"clerksync/inbox"
 
 	"github.com/inngest/inngestgo"
@@ -15,11 +16,15 @@ import (
 // (https://www.inngest.com/docs/reference/system-events/inngest-function-failed).
 type failed struct {
 	FunctionID string `json:"function_id"`
+	RunID      string `json:"run_id"`
 	Error      struct {
 		Message string `json:"message"`
 	} `json:"error"`
 	Event struct {
-		ID string `json:"id"`
+		ID   string `json:"id"`
+		Name string `json:"name"`
+		Data raw    `json:"data"`
+		TS   int64  `json:"ts"`
 	} `json:"event"`
 }
 
@@ -37,11 +42,31 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client) error {
 		func(ctx context.Context, in inngestgo.Input[failed]) (any, error) {
 			return step.Run(ctx, "mark-failed", func(ctx context.Context) (string, error) {
 				d := in.Event.Data
-				return d.Event.ID, f.Inbox.Fail(ctx, d.Event.ID, inbox.Failure{Function: d.FunctionID, Error: d.Error.Message})
+				data, err := clerk.WithoutSecrets(d.Event.Data.RawMessage, false) // our ingress has cut it already, the integration has not
+				if err != nil {
+					data = d.Event.Data.RawMessage
+				}
+				e := inbox.Event{ID: d.Event.ID, Name: d.Event.Name, Data: data, TS: d.Event.TS}
+				attempts, message := readAttempts(d.Error.Message)
+				return e.ID, f.Inbox.Fail(ctx, e, inbox.Failure{Function: d.FunctionID, RunID: d.RunID, Error: message, Attempts: attempts})
 			})
 		})
 	if err != nil {
 		return fmt.Errorf("create function %s: %w", MarkFailed, err)
 	}
 	return nil
+}
+
+// inAttempt begins the errors of our functions, because Inngest does not tell how often a failed run was tried.
+const inAttempt = "in attempt %d: "
+
+// readAttempts takes an error of a failed run apart. One that does not begin so never reached our code, or ended it: such a run has
+// used up all its attempts.
+func readAttempts(message string) (attempts int, rest string) {
+	rest = strings.TrimPrefix(message, "unhandled step error: ") // the SDK's
+	if _, err := fmt.Sscanf(rest, inAttempt, &attempts); err != nil {
+		return retries + 1, rest
+	}
+	_, rest, _ = strings.Cut(rest, ": ")
+	return attempts, rest
 }

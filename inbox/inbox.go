@@ -57,11 +57,20 @@ type row struct {
 	Failure  *Failure  `bson:"failure,omitempty"`
 }
 
+func (r row) event() Event {
+	return Event{ID: r.ID, Name: r.Name, Data: json.RawMessage(r.Data), TS: r.TS}
+}
+
 // Failure says why an event was given up.
 type Failure struct {
-	Function string    `bson:"function,omitempty"`
-	Error    string    `bson:"error"`
+	Function string `bson:"function,omitempty"` // the id that Inngest has for it; "" if no run has failed
+	RunID    string `bson:"run_id,omitempty"`
+	Error    string `bson:"error"`
+	// Attempts is how often the last run tried; 0 if no run has failed.
+	Attempts int       `bson:"attempts,omitempty"`
 	At       time.Time `bson:"at"`
+	// DroppedAt is when somebody decided not to replay it.
+	DroppedAt time.Time `bson:"dropped_at,omitempty"`
 }
 
 // Sender sends events to Inngest: an inngestgo.Client.
@@ -86,13 +95,12 @@ type Options struct {
 // Inbox is the collection inbox and the sending of what is in it. It is safe for concurrent use.
 type Inbox struct {
 	Options
-	rows *mongo.Collection
+	table
 	puts chan *put  // to the committers
 	out  chan Event // written and to be sent at once, from memory
 	// away is set while Inngest takes nothing: then events wait in the collection alone.
 	away    atomic.Bool
 	stamped atomic.Int64  // see stamp
-	locks   *store.Locks  // by svix-id
 	left    chan struct{} // tells the sweep that something has been left to it
 	metrics metrics
 }
@@ -129,10 +137,9 @@ const (
 func New(o Options) *Inbox {
 	return &Inbox{
 		Options: o,
-		rows:    o.DB.Collection("inbox"),
+		table:   newTable(o.DB),
 		puts:    make(chan *put),
 		out:     make(chan Event, maxOut),
-		locks:   store.NewLocks(),
 		left:    make(chan struct{}, 1),
 		metrics: newMetrics(o.Registerer),
 	}
@@ -169,54 +176,51 @@ func (b *Inbox) Done(ctx context.Context, eventID string) error {
 	return nil
 }
 
-// Fail marks the event as failed for good: it is kept and not sent again. One that is not in the inbox is not an error.
-func (b *Inbox) Fail(ctx context.Context, eventID string, f Failure) error {
+// Fail keeps the event as a dead letter: it is not sent again. It may be repeated. e.ID is the id under which Inngest ran it. An
+// event that is not in the inbox, as those of Inngest's own integration, gets a row; not so one that had been sent again, because
+// then another run has cleared it.
+func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
+	id := svixID(e.ID)
 	f.At = time.Now()
-	defer b.locks.Lock(svixID(eventID))()
-	res, err := b.rows.UpdateOne(ctx, byID(svixID(eventID)), bson.D{
-		{Key: "$set", Value: bson.D{{Key: "failure", Value: f}}},
-		{Key: "$unset", Value: bson.D{{Key: "due_at", Value: ""}}},
-	})
-	if err != nil {
-		return fmt.Errorf("mark an event failed: %w", store.Redact(err))
+	defer b.locks.Lock(id)()
+	known, err := b.markFailed(ctx, id, f)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		if id != e.ID {
+			return nil
+		}
+		_, err = b.rows.InsertOne(ctx, row{
+			ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
+		})
+		if store.IsDuplicate(err) { // another process was quicker
+			known, err = b.markFailed(ctx, id, f)
+		}
 	}
-	if res.MatchedCount > 0 {
+	if err != nil {
+		return fmt.Errorf("keep a dead letter: %w", store.Redact(err))
+	}
+	if !known {
 		b.metrics.failed.Inc()
 		// Not the error: a function of the app's may have put anything into it.
-		b.Log.ErrorContext(ctx, "event failed for good; it is kept in the collection inbox", "svix_id", svixID(eventID), "function", f.Function)
+		b.Log.ErrorContext(ctx, "event failed for good; see clerksync deadletters", "svix_id", id, "function", f.Function)
 	}
 	return nil
 }
 
-// change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was changed
-// meanwhile. It tells whether it did.
-func (b *Inbox) change(ctx context.Context, id string, f func(row) bson.D) (bool, error) {
-	defer b.locks.Lock(id)()
+// markFailed marks a row as failed. It tells whether it was already, by the same run, and returns mongo.ErrNoDocuments if there is
+// no row.
+func (b *Inbox) markFailed(ctx context.Context, id string, f Failure) (known bool, _ error) {
 	var r row
-	err := b.rows.FindOne(ctx, byID(id)).Decode(&r)
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return false, nil
+	if err := b.rows.FindOne(ctx, byID(id)).Decode(&r); err != nil {
+		return false, err
 	}
-	if err != nil {
-		return false, fmt.Errorf("read an event: %w", store.Redact(err))
+	res, err := b.rows.UpdateOne(ctx, byID(id), bson.D{
+		{Key: "$set", Value: bson.D{{Key: "failure", Value: f}}},
+		{Key: "$unset", Value: bson.D{{Key: "due_at", Value: ""}}},
+	})
+	if err == nil && res.MatchedCount == 0 { // cleared meanwhile
+		return true, nil
 	}
-	update := f(r)
-	if update == nil {
-		return false, nil
-	}
-	filter := byID(id)
-	if !b.DB.OneProcess { // there the lock does it
-		was := any(r.DueAt)
-		if r.DueAt.IsZero() {
-			was = bson.D{{Key: "$exists", Value: false}}
-		}
-		filter = append(filter, bson.E{Key: "due_at", Value: was})
-	}
-	res, err := b.rows.UpdateOne(ctx, filter, update)
-	if err != nil {
-		return false, fmt.Errorf("change an event: %w", store.Redact(err))
-	}
-	return res.MatchedCount > 0, nil
+	return r.Failure != nil && r.Failure.RunID == f.RunID, err
 }
 
 // Run writes and sends until ctx ends, then sends what is in memory, for drain at the most, and returns. Nothing is lost if it

@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/url"
 	"strings"
@@ -80,7 +79,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 		limit = 1 // to see whether Inngest is back
 	}
 	find := options.Find().SetLimit(limit)
-	if !b.DB.OneProcess {
+	if !b.oneProcess {
 		find.SetSort(bson.D{{Key: "due_at", Value: 1}})
 	}
 	start := time.Now()
@@ -92,7 +91,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	if err := cur.All(ctx, &found); err != nil {
 		return 0, 0, store.Redact(err)
 	}
-	if b.DB.OneProcess {
+	if b.oneProcess {
 		scan = time.Since(start)
 	}
 	var mu sync.Mutex
@@ -105,7 +104,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 			if claimed {
 				mu.Lock()
 				defer mu.Unlock()
-				batch = append(batch, sending{Event{ID: r.ID, Name: r.Name, Data: json.RawMessage(r.Data), TS: r.TS}, r.Sends})
+				batch = append(batch, sending{r.event(), r.Sends})
 			}
 			return err
 		})
@@ -120,7 +119,7 @@ func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 	now := time.Now()
 	// One that Inngest never took has not been tried yet: it waits for as long as Inngest is away.
 	if r.Sends > 0 && now.After(r.GiveUpAt) {
-		return false, b.Fail(ctx, r.ID, Failure{Error: errGaveUp.Error()})
+		return false, b.Fail(ctx, r.event(), Failure{Error: errGaveUp.Error()})
 	}
 	return b.change(ctx, r.ID, func(current row) bson.D {
 		if !current.DueAt.Equal(r.DueAt) { // another process has it, or it has failed
@@ -177,7 +176,7 @@ func (b *Inbox) dispatchOne(ctx context.Context, batch []sending) {
 		b.dispatchOne(ctx, batch[len(batch)/2:])
 	case isRefusal(err):
 		b.setAway(ctx, false, nil)
-		if err := b.Fail(ctx, batch[0].ID, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
+		if err := b.Fail(ctx, batch[0].Event, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
 			b.Log.WarnContext(ctx, "a refused event could not be marked failed; it will be sent again", "svix_id", batch[0].ID, "error", err)
 		}
 	default:

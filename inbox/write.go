@@ -8,7 +8,6 @@ import (
 
 	"clerksync/store"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
@@ -77,7 +76,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 				b.enqueue(ctx, puts[r.ID][0].event)
 			}
 		case errors.Is(err, errThere):
-			err = b.revive(ctx, r.ID)
+			_, err = b.revive(ctx, r.ID) // somebody who delivers it once more wants it tried once more
 		}
 		if err != nil {
 			err = fmt.Errorf("write to the inbox: %w", store.Redact(err))
@@ -113,7 +112,7 @@ func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	var bulk mongo.BulkWriteException
 	refused := errors.As(err, &bulk) && bulk.WriteConcernError == nil && len(bulk.WriteErrors) > 0
 	switch {
-	case refused && b.DB.OneProcess:
+	case refused && b.oneProcess:
 		return b.insertRest(ctx, rows)
 	case refused:
 		for _, we := range bulk.WriteErrors {
@@ -161,19 +160,4 @@ func (b *Inbox) enqueue(ctx context.Context, e Event) {
 	default:
 		b.release(ctx, []sending{{Event: e}})
 	}
-}
-
-// revive makes a failed event pending again: somebody who has it delivered once more wants it tried once more.
-func (b *Inbox) revive(ctx context.Context, id string) error {
-	now := time.Now()
-	_, err := b.change(ctx, id, func(r row) bson.D {
-		if r.Failure == nil {
-			return nil
-		}
-		return bson.D{
-			{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}}},
-			{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
-		}
-	})
-	return err
 }

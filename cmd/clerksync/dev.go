@@ -159,8 +159,8 @@ func (c devCmd) serve(ctx context.Context, cfg config, e env, say func(string, .
 	say("clerksync   %s", a.url())
 	say("webhooks    %s", hook)
 	say("Inngest     %s", cfg.Inngest.apiURL())
-	if a.engine != nil {
-		say("database    %s%s (any MongoDB client)", a.engine.URI(), a.db.Name())
+	if a.db.engine != nil {
+		say("database    %s%s (any MongoDB client)", a.db.engine.URI(), a.db.Name())
 	}
 	if c.Demo {
 		err := demo(ctx, e.stdout, a.users, hook, cfg.secrets()[0])

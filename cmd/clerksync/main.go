@@ -28,9 +28,10 @@ func main() {
 
 // cli is the command line.
 type cli struct {
-	Serve serveCmd `cmd:"" help:"Run the service. Settings come from the environment: see the README."`
-	Dev   devCmd   `cmd:"" help:"Run everything on this machine, with nothing set: an embedded database, an Inngest dev server, the service."`
-	Send  sendCmd  `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
+	Serve       serveCmd       `cmd:"" help:"Run the service. Settings come from the environment: see the README."`
+	Dev         devCmd         `cmd:"" help:"Run everything on this machine, with nothing set: an embedded database, an Inngest dev server, the service."`
+	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" help:"See, replay and drop the events that failed for good."`
+	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
 }
 
 // env is what a command is given besides its flags.

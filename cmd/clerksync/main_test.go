@@ -6,22 +6,28 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"clerksync/inbox"
 	"clerksync/internal/testenv"
+	"clerksync/store"
+	"clerksync/store/embedded"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inngest/inngestgo"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // good are settings with which 'serve' starts.
@@ -452,6 +458,90 @@ func TestSend(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestDeadLetters: the commands work beside a running service, on a folder too, and without it; they say what is wrong.
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	inngest := newFakeInngest(t)
+	settings := good(t)
+	settings["INNGEST_DEV"] = inngest.URL
+	s := serve(t, settings)
+	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], embeddedPrefix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Connect(t.Context(), uri, "clerksync")
+	if err != nil {
+		t.Fatal(err)
+	}
+	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	for i, id := range []string{"msg_1", "msg_2", "msg_3"} {
+		e := inbox.Event{ID: id, Name: "clerk/user.created", Data: json.RawMessage(`{"id":"user_secret"}`), TS: 1767603600018}
+		f := inbox.Failure{Function: "clerksync-sync-user-from-clerk", RunID: "01J", Error: "in\x1b[2J vain", Attempts: i + 1}
+		if err := box.Fail(t.Context(), e, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clerksync := func(settings map[string]string, args string) (string, error) {
+		var out bytes.Buffer
+		err := run(t.Context(), append([]string{"deadletters"}, strings.Fields(args)...), environ(settings), &out, io.Discard)
+		return out.String(), err
+	}
+	const lines = `(?s)^ID +EVENT +FAILED +ATTEMPTS +ERROR\n`
+	line := func(id string, attempts int) string {
+		return fmt.Sprintf(`%s +clerk/user\.created +20\d\d-\S+Z +%d +in \[2J vain\n`, id, attempts)
+	}
+	for _, step := range []struct{ args, out, err string }{
+		{"list", lines + line("msg_1", 1) + line("msg_2", 2) + line("msg_3", 3) + "$", ""},
+		{
+			"show msg_2",
+			`(?s)^id +msg_2\n.*happened +2026-01-05T09:00:00Z\n.*sent +once\n.*function +clerksync-sync-user-from-clerk\n` +
+				`run +01J\nattempts +2 times\nerror +in \[2J vain\nbytes +20\n$`,
+			"",
+		},
+		{"show msg_2 --data", `bytes +20\n\n\{"id":"user_secret"\}\n$`, ""},
+		{"show msg_4", "^$", "no such dead letter: msg_4 is not among those"},
+		{"replay", "^$", "say what to replay: the id of a dead letter, or --all"},
+		{"replay msg_1 --all", "^$", "say what to replay"},
+		{"replay msg_4", "^$", "no such dead letter"},
+		{"drop msg_4", "^$", "no such dead letter"},
+		{"drop msg_1", "^msg_1 is dropped: 'clerksync deadletters replay msg_1' brings it back\n$", ""},
+		{"list", lines + line("msg_2", 2) + line("msg_3", 3) + "$", ""},
+		{"list --dropped", lines + line("msg_1", 1) + line("msg_2", 2) + line("msg_3", 3) + "$", ""},
+		{"replay msg_1", "^msg_1 will be sent again\n$", ""},
+		{"replay --all", "^2 will be sent again\n$", ""},
+		{"list --dropped", "^no dead letters\n$", ""},
+	} {
+		out, err := clerksync(settings, step.args)
+		if !regexp.MustCompile(step.out).MatchString(out) {
+			t.Errorf("%s: printed\n%s, want %s", step.args, out, step.out)
+		}
+		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) {
+			t.Errorf("%s: got %v, want %q", step.args, err, step.err)
+		}
+	}
+	until(t, "they are sent", func() bool { return len(inngest.sent()) == 3 })
+	if got := fmt.Sprintf("%s", inngest.sent()); strings.Count(got, `:r1"`) != 3 {
+		t.Errorf("sent %s, want ids that end with :r1", got)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	if out, err := clerksync(settings, "list"); err != nil || out != "no dead letters\n" {
+		t.Errorf("without the service: got %q, %v", out, err)
+	}
+
+	for want, uri := range map[string]string{
+		"there is no folder": embeddedPrefix + t.TempDir() + "/none", "MONGODB_URI is not set": "", "MONGODB_URI is of no known kind": "postgres://h",
+	} {
+		if _, err := clerksync(map[string]string{"MONGODB_URI": uri}, "list"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }
 

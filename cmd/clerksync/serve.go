@@ -14,7 +14,6 @@ import (
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/store"
-	"clerksync/store/embedded"
 	"clerksync/webhook"
 
 	"github.com/inngest/inngestgo"
@@ -39,17 +38,13 @@ func (serveCmd) Run(ctx context.Context, e env) error {
 	return a.run(ctx)
 }
 
-// databaseWait is how long a database that does not answer at start is waited for.
-const databaseWait = 30 * time.Second
-
 // app is the service, wired and listening.
 type app struct {
 	cfg      config
 	log      *slog.Logger
 	listener net.Listener
 	server   *http.Server
-	engine   *embedded.Server // nil with an external database
-	db       *store.DB
+	db       *database
 	users    *store.Users
 	inbox    *inbox.Inbox
 	// register tells Inngest of the functions; nil where Inngest asks by itself.
@@ -72,22 +67,25 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.address()); err != nil {
 		return a, fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w", cfg.address(), err)
 	}
-	if err := a.openDatabase(ctx); err != nil {
+	if _, ok := cfg.embedded(); ok {
+		log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; set MONGODB_URI to a MongoDB for production")
+	}
+	if a.db, err = openDatabase(ctx, cfg, log); err != nil {
 		return a, err
 	}
-	a.users = store.NewUsers(a.db)
+	a.users = store.NewUsers(a.db.DB)
 	client, err := a.inngestClient(log)
 	if err != nil {
 		return a, err
 	}
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Sender: client, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
+		DB: a.db.DB, Sender: client, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
 	if err := errors.Join(a.users.Setup(ctx), a.inbox.Setup(ctx)); err != nil {
 		return a, fmt.Errorf("prepare the database: %w", err)
 	}
-	if a.engine != nil {
-		if err := a.engine.IndexIDs(ctx, a.db.Name()); err != nil {
+	if a.db.engine != nil {
+		if err := a.db.engine.IndexIDs(ctx, a.db.Name()); err != nil {
 			return a, err
 		}
 	}
@@ -167,35 +165,6 @@ func reach(ctx context.Context, url string) error {
 		return errors.New(res.Status)
 	}
 	return nil
-}
-
-// openDatabase starts the embedded database if that is what is asked for, and connects.
-func (a *app) openDatabase(ctx context.Context) error {
-	uri := a.cfg.MongoURI
-	if dir, ok := a.cfg.embedded(); ok {
-		a.log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; set MONGODB_URI to a MongoDB for production")
-		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", a.log)
-		if err != nil {
-			return err
-		}
-		a.engine, uri = engine, engine.URI()
-	}
-	ctx, cancel := context.WithTimeout(ctx, databaseWait)
-	defer cancel()
-	for {
-		db, err := store.Connect(ctx, uri, a.cfg.database())
-		if err == nil {
-			a.db = db
-			return nil
-		}
-		if !errors.Is(err, store.ErrNoAnswer) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("%w: check MONGODB_URI, and that the database runs: %w", err, ctx.Err())
-		}
-		a.log.WarnContext(ctx, "the database does not answer yet; trying again", "error", err)
-	}
 }
 
 // inngestClient returns a client with every setting passed on: what is not set here the SDK would read from the environment by
@@ -288,17 +257,12 @@ func (a *app) run(ctx context.Context) error {
 }
 
 func (a *app) close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
 	var errs []error
 	if a.listener != nil && a.server == nil {
 		errs = append(errs, a.listener.Close())
 	}
 	if a.db != nil {
-		errs = append(errs, a.db.Close(ctx))
-	}
-	if a.engine != nil {
-		errs = append(errs, a.engine.Close())
+		errs = append(errs, a.db.close(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -64,6 +64,9 @@ func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, er
 	if err := ping(ctx, s.uri); err != nil {
 		return nil, errors.Join(fmt.Errorf("the database in the folder %s does not answer: %w", dir, err), s.Close())
 	}
+	if err := f.announce(s.uri); err != nil {
+		return nil, errors.Join(fmt.Errorf("say in the folder %s where the database is: %w", dir, err), s.Close())
+	}
 	return s, nil
 }
 

@@ -155,7 +155,7 @@ func TestAnyFolderName(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if got, want := entries(t, dir), []string{"clerksync.lock", "db.sqlite"}; !cmp.Equal(got, want) {
+			if got, want := entries(t, dir), []string{"clerksync.lock", "clerksync.uri", "db.sqlite"}; !cmp.Equal(got, want) {
 				t.Errorf("got files %v, want %v", got, want)
 			}
 			top, _, _ := strings.Cut(dir, "/")

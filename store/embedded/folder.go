@@ -14,8 +14,22 @@ import (
 // ErrLocked says that another server has the data folder.
 var ErrLocked = errors.New("in use by another clerksync: stop it, or give this one another folder (MONGODB_URI=embedded:DIR)")
 
+// uriFile holds the URI of the server that has the folder.
+const uriFile = "clerksync.uri"
+
+// Running returns the URI of the server that has the folder dir, for other processes of this user that look into it or change rows
+// which the server's own process does not change.
+func Running(dir string) (uri string, _ error) {
+	b, err := os.ReadFile(filepath.Join(dir, uriFile)) //nolint:gosec // it is the operator who names the folder
+	if err != nil {
+		return "", fmt.Errorf("find the database of the folder %s: %w", dir, err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
 // folder is a data folder that only we have.
 type folder struct {
+	path  string
 	url   string   // the path as FerretDB and SQLite can take it, with a slash at its end
 	alias *os.File // what url leads through, nil if that is the plain path
 	lock  *flock.Flock
@@ -42,7 +56,7 @@ func openFolder(dir string) (*folder, error) {
 	if !locked {
 		return nil, fmt.Errorf("the folder %s is %w", dir, ErrLocked)
 	}
-	f := &folder{url: path + "/", lock: lock}
+	f := &folder{path: path, url: path + "/", lock: lock}
 	// FerretDB takes the path for a glob pattern when it looks for its databases (and deletes those it overlooked when it makes them
 	// anew), and passes it on to SQLite as a URL without escaping it. Linux has another name for an open folder.
 	if !strings.ContainsAny(path, `*?[\%#`) {
@@ -61,6 +75,11 @@ func openFolder(dir string) (*folder, error) {
 // file returns the name under which SQLite opens the file of the database, but does not make it.
 func (f *folder) file(database string) string {
 	return "file:" + f.url + database + ".sqlite?mode=rw&" + pragmas
+}
+
+// announce writes down where the server is.
+func (f *folder) announce(uri string) error {
+	return os.WriteFile(filepath.Join(f.path, uriFile), []byte(uri+"\n"), 0o600) //nolint:gosec // as above
 }
 
 func (f *folder) close() error {

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"clerksync/store"
+	"clerksync/store/embedded"
+)
+
+// database is an open database, with the embedded engine under it if that is what it is.
+type database struct {
+	*store.DB
+	engine *embedded.Server // nil with an external database, and with one embedded in another process
+}
+
+// databaseWait is how long a database that does not answer at start is waited for.
+const databaseWait = 30 * time.Second
+
+// openDatabase connects, and starts the embedded database first if that is what the settings name.
+func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
+	db, uri := &database{}, cfg.MongoURI
+	if dir, ok := cfg.embedded(); ok {
+		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
+		if err != nil {
+			return nil, err
+		}
+		db.engine, uri = engine, engine.URI()
+	}
+	var err error
+	if db.DB, err = waitForDatabase(ctx, uri, cfg.database(), log); err != nil {
+		return nil, errors.Join(err, db.close(ctx))
+	}
+	return db, nil
+}
+
+func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (*store.DB, error) {
+	ctx, cancel := context.WithTimeout(ctx, databaseWait)
+	defer cancel()
+	for {
+		db, err := store.Connect(ctx, uri, name)
+		if err == nil || !errors.Is(err, store.ErrNoAnswer) {
+			return db, err
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: check MONGODB_URI, and that the database runs: %w", err, ctx.Err())
+		}
+		log.WarnContext(ctx, "the database does not answer yet; trying again", "error", err)
+	}
+}
+
+// openForCommand opens the database that the settings name for a command that runs beside the service or without it; without
+// MONGODB_URI it is that of 'clerksync dev' in this folder. It never makes a new one.
+func openForCommand(ctx context.Context, e env) (*database, error) {
+	cfg, err := readConfig(e.environ)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(devFolder); cfg.MongoURI == "" && err == nil {
+		cfg.MongoURI = embeddedPrefix + "./" + devFolder
+	}
+	if err := cfg.checkDatabase(); err != nil {
+		return nil, err
+	}
+	log := cfg.logger(e.stderr)
+	dir, ok := cfg.embedded()
+	if !ok {
+		return openDatabase(ctx, cfg, log)
+	}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no folder %s: set MONGODB_URI to embedded:DIR with the service's folder", dir)
+	}
+	db, err := openDatabase(ctx, cfg, log)
+	if !errors.Is(err, embedded.ErrLocked) {
+		return db, err
+	}
+	if cfg.MongoURI, err = embedded.Running(dir); err != nil { // by the service
+		return nil, err
+	}
+	return openDatabase(ctx, cfg, log)
+}
+
+func (db *database) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	var errs []error
+	if db.DB != nil {
+		errs = append(errs, db.Close(ctx))
+	}
+	if db.engine != nil {
+		errs = append(errs, db.engine.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"clerksync/inbox"
+)
+
+type deadLettersCmd struct {
+	List   deadLettersList   `cmd:"" help:"List them, the oldest failure first."`
+	Show   deadLettersShow   `cmd:"" help:"Show all that is known of one."`
+	Replay deadLettersReplay `cmd:"" help:"Send one again, or all: a running service does it within seconds, under an id that Inngest has not seen."`
+	Drop   deadLettersDrop   `cmd:"" help:"Hide one from the list; it can still be replayed."`
+}
+
+type deadLettersList struct {
+	Dropped bool `help:"Also those that were dropped."`
+}
+
+// Run prints a line each.
+func (c deadLettersList) Run(ctx context.Context, e env) error {
+	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
+		all, err := d.List(ctx, c.Dropped)
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 {
+			_, err := fmt.Fprintln(e.stdout, "no dead letters")
+			return err
+		}
+		w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+		_, _ = fmt.Fprintln(w, "ID\tEVENT\tFAILED\tATTEMPTS\tERROR") // Flush returns the error
+		for _, l := range all {
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", l.ID, l.Name, stamp(l.At), l.Attempts, oneLine(l.Error))
+		}
+		return w.Flush()
+	})
+}
+
+type deadLettersShow struct {
+	ID   string `arg:"" help:"Id of the event: the svix-id, if it came by the webhook."`
+	Data bool   `help:"Also the event's data, which holds what Clerk knows of the user."`
+}
+
+// Run prints a line for each thing that is known.
+func (c deadLettersShow) Run(ctx context.Context, e env) error {
+	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
+		l, err := d.Get(ctx, c.ID)
+		if err != nil {
+			return explain(err, c.ID)
+		}
+		w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+		for _, line := range [][2]string{
+			{"id", l.ID},
+			{"event", l.Name},
+			{"happened", stamp(time.UnixMilli(l.TS))},
+			{"received", stamp(l.ReceivedAt)},
+			{"sent", times(l.Sends)},
+			{"failed", stamp(l.At)},
+			{"function", l.Function},
+			{"run", l.RunID},
+			{"attempts", times(l.Attempts)},
+			{"error", oneLine(l.Error)},
+			{"dropped", stamp(l.DroppedAt)},
+			{"bytes", fmt.Sprint(len(l.Data))},
+		} {
+			if line[1] != "" {
+				_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], line[1]) // Flush returns the error
+			}
+		}
+		if c.Data {
+			_, _ = fmt.Fprintf(w, "\n%s\n", l.Data)
+		}
+		return w.Flush()
+	})
+}
+
+type deadLettersReplay struct {
+	ID  string `arg:"" optional:"" help:"Id of the event."`
+	All bool   `help:"All that are listed."`
+}
+
+// Run marks them to be sent.
+func (c deadLettersReplay) Run(ctx context.Context, e env) error {
+	if (c.ID == "") != c.All {
+		return errors.New("say what to replay: the id of a dead letter, or --all")
+	}
+	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
+		if c.ID != "" {
+			if err := d.Replay(ctx, c.ID); err != nil {
+				return explain(err, c.ID)
+			}
+			_, err := fmt.Fprintf(e.stdout, "%s will be sent again\n", c.ID)
+			return err
+		}
+		all, err := d.List(ctx, false)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, l := range all {
+			switch err := d.Replay(ctx, l.ID); {
+			case err == nil:
+				n++
+			case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
+				return err
+			}
+		}
+		_, err = fmt.Fprintf(e.stdout, "%d will be sent again\n", n)
+		return err
+	})
+}
+
+type deadLettersDrop struct {
+	ID string `arg:"" help:"Id of the event."`
+}
+
+// Run hides it.
+func (c deadLettersDrop) Run(ctx context.Context, e env) error {
+	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
+		if err := d.Drop(ctx, c.ID); err != nil {
+			return explain(err, c.ID)
+		}
+		_, err := fmt.Fprintf(e.stdout, "%s is dropped: 'clerksync deadletters replay %s' brings it back\n", c.ID, c.ID)
+		return err
+	})
+}
+
+// withDeadLetters calls f with the dead letters of the database that the settings name.
+func withDeadLetters(ctx context.Context, e env, f func(inbox.DeadLetters) error) error {
+	db, err := openForCommand(ctx, e)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(inbox.NewDeadLetters(db.DB)), db.close(ctx))
+}
+
+func explain(err error, id string) error {
+	if errors.Is(err, inbox.ErrNoDeadLetter) {
+		return fmt.Errorf("%w: %s is not among those that 'clerksync deadletters list' lists", err, id)
+	}
+	return err
+}
+
+// stamp prints a time, and nothing for none.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func times(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// oneLine keeps a terminal from what somebody else has put into a text.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}

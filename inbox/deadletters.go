@@ -1,0 +1,98 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"clerksync/store"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// ErrNoDeadLetter says that no event with this id has failed for good.
+var ErrNoDeadLetter = errors.New("no such dead letter")
+
+// DeadLetter is an event that failed for good.
+type DeadLetter struct {
+	Event
+	Failure
+	ReceivedAt time.Time // when it came, or, if it came by Inngest's own integration, when it failed
+	Sends      int       // how often Inngest may have accepted it
+}
+
+// DeadLetters are the failed events in the collection inbox. It may be used while a service runs.
+type DeadLetters struct{ table }
+
+// NewDeadLetters returns the dead letters of db.
+func NewDeadLetters(db *store.DB) DeadLetters { return DeadLetters{newTable(db)} }
+
+// List returns the dead letters, the oldest failure first, without their data; those that were dropped only if told to.
+func (d DeadLetters) List(ctx context.Context, dropped bool) ([]DeadLetter, error) {
+	filter := bson.D{{Key: "failure", Value: bson.D{{Key: "$exists", Value: true}}}}
+	if !d.oneProcess {
+		filter = append(filter, bson.E{Key: "due_at", Value: bson.D{{Key: "$exists", Value: false}}}) // by the index
+	}
+	cur, err := d.rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
+	if err != nil {
+		return nil, fmt.Errorf("list the dead letters: %w", store.Redact(err))
+	}
+	var rows []row
+	if err := cur.All(ctx, &rows); err != nil {
+		return nil, fmt.Errorf("list the dead letters: %w", store.Redact(err))
+	}
+	var all []DeadLetter
+	for _, r := range rows {
+		if dropped || r.Failure.DroppedAt.IsZero() {
+			all = append(all, r.deadLetter())
+		}
+	}
+	slices.SortFunc(all, func(a, b DeadLetter) int { return a.At.Compare(b.At) })
+	return all, nil
+}
+
+// Get returns a dead letter with its data, or ErrNoDeadLetter.
+func (d DeadLetters) Get(ctx context.Context, id string) (DeadLetter, error) {
+	var r row
+	err := d.rows.FindOne(ctx, byID(id)).Decode(&r)
+	if errors.Is(err, mongo.ErrNoDocuments) || err == nil && r.Failure == nil {
+		return DeadLetter{}, ErrNoDeadLetter
+	}
+	if err != nil {
+		return DeadLetter{}, fmt.Errorf("read a dead letter: %w", store.Redact(err))
+	}
+	return r.deadLetter(), nil
+}
+
+// Replay hands the event to the running services, which send it under an id that Inngest does not know yet; for 24 hours again,
+// until a function has written its row. The error may be ErrNoDeadLetter.
+func (d DeadLetters) Replay(ctx context.Context, id string) error {
+	done, err := d.revive(ctx, id)
+	if err == nil && !done {
+		err = ErrNoDeadLetter
+	}
+	return err
+}
+
+// Drop hides the event from List; it can still be replayed. The error may be ErrNoDeadLetter.
+func (d DeadLetters) Drop(ctx context.Context, id string) error {
+	done, err := d.change(ctx, id, func(r row) bson.D {
+		if r.Failure == nil {
+			return nil
+		}
+		r.Failure.DroppedAt = time.Now()
+		return bson.D{{Key: "$set", Value: bson.D{{Key: "failure", Value: r.Failure}}}}
+	})
+	if err == nil && !done {
+		err = ErrNoDeadLetter
+	}
+	return err
+}
+
+func (r row) deadLetter() DeadLetter {
+	return DeadLetter{Event: r.event(), Failure: *r.Failure, ReceivedAt: r.ReceivedAt, Sends: r.Sends}
+}

@@ -1,0 +1,110 @@
+package inbox_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"clerksync/inbox"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// TestDeadLetters is the life of one: it is listed with all that is known of it, dropped, and replayed under an id that Inngest has
+// not seen; the function's write ends it.
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{}
+		b, reg, _ := start(t, db, s, time.Hour)
+		put(t, b, "msg_ok", "msg_bad")
+		until(t, "they are sent", func() bool { return len(s.accepted()) == 2 })
+		why := inbox.Failure{Function: "app-sync-user-from-clerk", RunID: "01J", Error: "why", Attempts: 21}
+		alien := event("01JD5V9P3K0000000000000000") // of Inngest's own integration: it never was in the inbox
+		for range 2 {                                // reported twice
+			for _, e := range []inbox.Event{event("msg_bad"), alien} {
+				if err := b.Fail(t.Context(), e, why); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := b.Fail(t.Context(), event("msg_cleared:r2"), why); err != nil { // another sending of it has been written
+			t.Fatal(err)
+		}
+		if got := metric(t, reg, "clerksync_inbox_failed_total"); got != 2 {
+			t.Errorf("counted %v failed events, want 2", got)
+		}
+
+		d := inbox.NewDeadLetters(db)
+		ids := func(dropped bool) []string {
+			t.Helper()
+			list, err := d.List(t.Context(), dropped)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var ids []string
+			for _, l := range list {
+				ids = append(ids, l.ID)
+			}
+			return ids
+		}
+		if d := cmp.Diff([]string{"msg_bad", alien.ID}, ids(false)); d != "" {
+			t.Errorf("list (-want +got):\n%s", d)
+		}
+		got, err := d.Get(t.Context(), alien.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := inbox.DeadLetter{Event: alien, Failure: why, Sends: 1}
+		if d := cmp.Diff(want, got, cmpopts.EquateApproxTime(time.Minute), cmpopts.IgnoreFields(inbox.DeadLetter{}, "ReceivedAt", "Failure.At")); d != "" {
+			t.Errorf("Get (-want +got):\n%s", d)
+		}
+		if time.Since(got.ReceivedAt) > time.Minute || time.Since(got.At) > time.Minute {
+			t.Errorf("got times %v and %v, want now", got.ReceivedAt, got.At)
+		}
+
+		for name, f := range map[string]func(id string) error{
+			"Get":    func(id string) error { _, err := d.Get(t.Context(), id); return err },
+			"Replay": func(id string) error { return d.Replay(t.Context(), id) },
+			"Drop":   func(id string) error { return d.Drop(t.Context(), id) },
+		} {
+			for _, id := range []string{"msg_ok", "msg_never"} {
+				if err := f(id); !errors.Is(err, inbox.ErrNoDeadLetter) {
+					t.Errorf("%s(%s): got %v, want %v", name, id, err, inbox.ErrNoDeadLetter)
+				}
+			}
+		}
+
+		if err := d.Drop(t.Context(), "msg_bad"); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{alien.ID}, ids(false)); d != "" {
+			t.Errorf("list after Drop (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff([]string{"msg_bad", alien.ID}, ids(true)); d != "" {
+			t.Errorf("list with the dropped (-want +got):\n%s", d)
+		}
+
+		for i, id := range ids(true) {
+			if err := d.Replay(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "it is sent again", func() bool { return len(s.accepted()) == 3+i })
+			if got, want := s.accepted()[2+i], id+":r1"; got != want {
+				t.Errorf("sent again as %s, want %s", got, want)
+			}
+			if err := b.Done(t.Context(), id+":r1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := ids(true); len(got) > 0 {
+			t.Errorf("got %v after the replays, want none", got)
+		}
+		if n := count(t, db); n != 1 {
+			t.Errorf("got %d rows, want msg_ok alone", n)
+		}
+	})
+}

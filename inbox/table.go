@@ -1,0 +1,69 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"clerksync/store"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+)
+
+// table is the collection inbox.
+type table struct {
+	oneProcess bool // see store.DB
+	rows       *mongo.Collection
+	locks      *store.Locks // by svix-id
+}
+
+func newTable(db *store.DB) table {
+	return table{oneProcess: db.OneProcess, rows: db.Collection("inbox"), locks: store.NewLocks()}
+}
+
+// change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was changed
+// meanwhile. It tells whether it did.
+func (t table) change(ctx context.Context, id string, f func(row) bson.D) (bool, error) {
+	defer t.locks.Lock(id)()
+	var r row
+	err := t.rows.FindOne(ctx, byID(id)).Decode(&r)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read an event: %w", store.Redact(err))
+	}
+	update := f(r)
+	if update == nil {
+		return false, nil
+	}
+	filter := byID(id)
+	if !t.oneProcess { // there the lock does it
+		was := any(r.DueAt)
+		if r.DueAt.IsZero() {
+			was = bson.D{{Key: "$exists", Value: false}}
+		}
+		filter = append(filter, bson.E{Key: "due_at", Value: was})
+	}
+	res, err := t.rows.UpdateOne(ctx, filter, update)
+	if err != nil {
+		return false, fmt.Errorf("change an event: %w", store.Redact(err))
+	}
+	return res.MatchedCount > 0, nil
+}
+
+// revive makes a failed event pending again. It tells whether it did.
+func (t table) revive(ctx context.Context, id string) (bool, error) {
+	now := time.Now()
+	return t.change(ctx, id, func(r row) bson.D {
+		if r.Failure == nil {
+			return nil
+		}
+		return bson.D{
+			{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}}},
+			{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
+		}
+	})
+}
