@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -37,7 +39,7 @@ func TestHistories(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, false)
+			w := newWorld(t, options{})
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
 			rng := rand.New(rand.NewPCG(seed, 0))
@@ -152,7 +154,7 @@ func life(t *testing.T, id string) (created, updated, deleted testenv.Webhook) {
 // TestOrder: whatever arrives first, and twice, the row ends as the newest says.
 func TestOrder(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false)
+	w := newWorld(t, options{})
 	var created, updated, deleted testenv.Webhook
 	for name, tc := range map[string]struct {
 		hooks func() []testenv.Webhook
@@ -218,26 +220,37 @@ func (w *world) runs() string {
 // integrate sends an event as Inngest's own Clerk integration does: no id, and the time of arrival.
 func (w *world) integrate(name string, data any) {
 	w.t.Helper()
+	if err := w.send(name, data); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) send(name string, data any) error {
 	b, err := json.Marshal(map[string]any{"name": name, "data": data})
 	if err != nil {
-		w.t.Fatal(err)
+		return err
 	}
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.inngest.URL()+"/e/dev", bytes.NewReader(b))
+	url := fmt.Sprintf("http://127.0.0.1:%d/e/dev", w.port)
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, url, bytes.NewReader(b))
 	if err != nil {
-		w.t.Fatal(err)
+		return err
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil || res.StatusCode != http.StatusOK {
-		w.t.Fatalf("send to Inngest: %v %v", res, err)
+	res, err := (&http.Client{Timeout: 15 * time.Second}).Do(req)
+	if err != nil {
+		return err
 	}
 	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return errors.New(res.Status)
+	}
+	return nil
 }
 
 // TestBothSources: the same changes through Inngest's integration, through the webhook, and through both, flat, nested and
 // enveloped, write the same rows.
 func TestBothSources(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false)
+	w := newWorld(t, options{})
 	rng := rand.New(rand.NewPCG(1, 2))
 	histories := testenv.Histories(t, rng, 40)
 	for i, h := range histories {
@@ -266,7 +279,7 @@ func TestBothSources(t *testing.T) {
 // TestInngestDown: webhooks are accepted while Inngest is down, and written when it is back.
 func TestInngestDown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false)
+	w := newWorld(t, options{})
 	if err := w.inngest.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +324,7 @@ func (w *world) get(path string) (int, string) {
 // nothing is missing.
 func TestDatabaseKilled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, true)
+	w := newWorld(t, options{ownDatabase: true})
 	rng := rand.New(rand.NewPCG(3, 4))
 	histories := testenv.Histories(t, rng, 30)
 	hooks := shuffled(rng, histories)
@@ -339,7 +352,7 @@ func TestDatabaseKilled(t *testing.T) {
 // TestServiceKilled: what was accepted before a SIGKILL is written after the restart.
 func TestServiceKilled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false)
+	w := newWorld(t, options{})
 	rng := rand.New(rand.NewPCG(5, 6))
 	histories := testenv.Histories(t, rng, 40)
 	hooks := shuffled(rng, histories)
@@ -353,7 +366,7 @@ func TestServiceKilled(t *testing.T) {
 // TestPoison: an event that can never be written becomes a dead letter after one try, and holds up nobody in its burst.
 func TestPoison(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false)
+	w := newWorld(t, options{})
 	histories := testenv.Histories(t, rand.New(rand.NewPCG(9, 10)), 20)
 	hooks := shuffled(rand.New(rand.NewPCG(9, 10)), histories)
 	poison := testenv.Webhook{ID: "msg_poison", Body: []byte(`{"type":"user.created","data":{"object":"user","first_name":"Ada"}}`)}
@@ -386,7 +399,7 @@ func TestPoison(t *testing.T) {
 // mended.
 func TestDeadLetterOfIntegration(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false)
+	w := newWorld(t, options{})
 	restart := func(instance string) {
 		kill(w.service)
 		w.env = append(w.env, "CLERK_INSTANCE_ID="+instance)
@@ -425,7 +438,7 @@ func (w *world) command(args ...string) string {
 // TestShutdown: SIGTERM ends the service with status 0, and what it had accepted is written by the next.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false)
+	w := newWorld(t, options{})
 	rng := rand.New(rand.NewPCG(7, 8))
 	histories := testenv.Histories(t, rng, 20)
 	w.deliverAll(shuffled(rng, histories), false)

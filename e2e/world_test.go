@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -106,6 +107,10 @@ type world struct {
 	log     *logFile
 	store   *store.DB
 	users   *store.Users
+	// patience is how long until waits.
+	patience time.Duration
+
+	dbProxy, inngestProxy *testenv.Proxy // see options
 }
 
 // logFile is what the service wrote.
@@ -132,16 +137,21 @@ func (l *logFile) String() string {
 	return l.b.String()
 }
 
-// newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set or the test has to
-// kill it.
-func newWorld(t *testing.T, ownDatabase bool) *world {
+// options is what a test needs of its world.
+type options struct {
+	ownDatabase bool // the database is a process of ours, to be killed, whatever MONGODB_TEST_URI names
+	proxies     bool // the service reaches the database and Inngest through proxies
+}
+
+// newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
+func newWorld(t *testing.T, o options) *world {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("e2e is left out by -short")
 	}
-	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
+	w := &world{t: t, patience: time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
 	name := fmt.Sprintf("e2e_%d", time.Now().UnixNano())
-	if uri := os.Getenv(testenv.MongoURI); uri != "" && !ownDatabase {
+	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
 	} else {
 		w.dbAddr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -155,11 +165,16 @@ func newWorld(t *testing.T, ownDatabase bool) *world {
 			t.Error(err)
 		}
 	})
+	serviceURI, inngestAddr := w.uri, fmt.Sprintf("127.0.0.1:%d", w.port)
+	if o.proxies {
+		w.dbProxy, w.inngestProxy = testenv.NewProxy(t, hostPort(t, w.uri)), testenv.NewProxy(t, inngestAddr)
+		serviceURI, inngestAddr = "mongodb://"+w.dbProxy.Addr+"/?directConnection=true", w.inngestProxy.Addr
+	}
 	port := freePort(t)
 	w.url = fmt.Sprintf("http://127.0.0.1:%d", port)
 	w.env = []string{
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
-		"MONGODB_URI=" + w.uri, "MONGODB_DATABASE=" + name, fmt.Sprintf("INNGEST_DEV=http://127.0.0.1:%d", w.port),
+		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + name, "INNGEST_DEV=http://" + inngestAddr,
 		"INBOX_RESEND_AFTER=3s", "LOG_LEVEL=debug",
 	}
 	w.startService()
@@ -206,12 +221,18 @@ func (w *world) startService() {
 	w.t.Helper()
 	const known = "registered the functions"
 	before := w.log.count(known)
-	w.service = exec.Command(programs.clerksync, "serve")
-	w.service.Env, w.service.Stdout, w.service.Stderr = w.env, w.log, w.log
+	w.service = w.newService()
 	if err := w.service.Start(); err != nil {
 		w.t.Fatal(err)
 	}
 	w.until("the functions are registered", func() bool { return w.log.count(known) > before })
+}
+
+// newService returns a service that is not started yet.
+func (w *world) newService() *exec.Cmd {
+	cmd := exec.Command(programs.clerksync, "serve")
+	cmd.Env, cmd.Stdout, cmd.Stderr = w.env, w.log, w.log
+	return cmd
 }
 
 func kill(c *exec.Cmd) {
@@ -234,12 +255,12 @@ func (w *world) checkLog() {
 	}
 }
 
-// until waits for cond, for a minute at the most.
+// until waits for cond, for as long as the world has patience.
 func (w *world) until(what string, cond func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); !cond(); <-tick.C {
+	for deadline := time.Now().Add(w.patience); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("timed out: %s", what)
 		}
@@ -287,6 +308,16 @@ func (w *world) row(id string) *store.Row {
 		w.t.Fatal(err)
 	}
 	return &r
+}
+
+// hostPort returns the address in the URI of a database.
+func hostPort(t *testing.T, uri string) string {
+	t.Helper()
+	u, err := url.Parse(uri)
+	if err != nil || u.Port() == "" {
+		t.Fatalf("%s: want mongodb://HOST:PORT", testenv.MongoURI)
+	}
+	return u.Host
 }
 
 func freePort(t *testing.T) int {

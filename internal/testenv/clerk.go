@@ -87,7 +87,7 @@ func history(t testing.TB, rng *rand.Rand, id string) History {
 		h.Webhooks = append(h.Webhooks, Webhook{ID: fmt.Sprintf("msg_%s_%d", id, len(h.Webhooks)), Type: typ, Body: body, Data: raw})
 	}
 	typ := "user.created"
-	for range 1 + rng.IntN(5) {
+	for range 1 + rng.IntN(6) { // created, 0 to 5 updates
 		first, last := pick("", "Ada", "Zoë", "<b>Bob</b>", " 李 "), pick("", "Lovelace", "O'Neil", "null")
 		data["first_name"], data["last_name"] = first, last
 		want.FullName = strings.TrimSpace(strings.TrimSpace(first) + " " + strings.TrimSpace(last))

@@ -1,0 +1,247 @@
+package e2e_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"clerksync/internal/testenv"
+
+	"golang.org/x/sync/errgroup"
+)
+
+var (
+	seedFlag = flag.Uint64("seed", 0, "seed of TestChaos; 0 takes a new one, which it prints")
+	longFlag = flag.Int("long", 1, "how many times as long TestChaos is")
+)
+
+// TestChaos: webhooks come late, twice and by both sources, while the service, the database and Inngest are killed, cut off and hang.
+// All rows end equal to Clerk, every webhook is accepted, none is left over and none has failed for good.
+func TestChaos(t *testing.T) {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("reproduce with: go test ./e2e -run Chaos -seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	w := newWorld(t, options{proxies: true})
+	histories := testenv.Histories(t, rng, 300**longFlag)
+	start := time.Now()
+	s := w.supervise()
+	c := &clerkSide{world: w, codes: map[int]int{}}
+	span := 25 * time.Second * time.Duration(*longFlag)
+	within := func(limit time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(limit))) }
+	var hooks []testenv.Webhook
+	for _, h := range histories {
+		for _, hook := range h.Webhooks {
+			hooks = append(hooks, hook)
+			at := within(span)
+			c.deliver(hook, at)
+			if rng.IntN(5) == 0 {
+				c.deliver(hook, at+within(5*time.Second))
+			}
+			if rng.IntN(5) == 0 {
+				c.integrate(hook, within(span))
+			}
+		}
+	}
+	if len(hooks) < 1000 {
+		t.Fatalf("got %d webhooks, want more than 1,000", len(hooks))
+	}
+
+	faults := w.faults(s)
+	for range *longFlag {
+		rng.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
+		for _, f := range faults {
+			<-time.After(200*time.Millisecond + within(time.Second))
+			heal := f.begin()
+			<-time.After(200*time.Millisecond + within(f.last))
+			heal()
+			t.Logf("%5.1f s: %s", time.Since(start).Seconds(), f.name)
+		}
+	}
+	c.wait()
+	w.patience = 3 * time.Minute // what failed in the faults waits for its next attempt
+	w.drained()
+	w.compare(histories)
+
+	for range len(hooks) / 10 { // replays of old messages, much later
+		c.deliver(hooks[rng.IntN(len(hooks))], 0)
+	}
+	c.wait()
+	w.drained()
+	w.compare(histories)
+
+	if got, want := w.command("deadletters", "list"), "no dead letters\n"; got != want {
+		t.Errorf("dead letters: %s", got)
+	}
+	if n := w.log.count("event failed for good"); n > 0 {
+		t.Errorf("%d events failed for good on the way", n)
+	}
+	t.Logf("%d users, %d webhooks; %d attempts: %v; %d copies by the integration; %d sent again by the inbox; %d starts of the service; %.0f s",
+		len(histories), len(hooks), c.attempts.Load(), c.answers(), c.copies.Load(), w.log.count("sent again"), s.starts.Load(), time.Since(start).Seconds())
+}
+
+// fault is something that goes wrong until it is healed, within last.
+type fault struct {
+	name  string
+	last  time.Duration
+	begin func() (heal func())
+}
+
+// faults returns what goes wrong in the course of a chaos.
+func (w *world) faults(s *supervisor) []fault {
+	database := []fault{
+		{"database reset", 2 * time.Second, func() func() { return w.dbProxy.Poison(w.t, "reset_peer", nil) }},
+		{"database hung", 3 * time.Second, func() func() { return w.dbProxy.Poison(w.t, "timeout", nil) }},
+		{"database slow", 3 * time.Second, func() func() {
+			return w.dbProxy.Poison(w.t, "latency", map[string]any{"latency": 150, "jitter": 150})
+		}},
+		{"database refused", 2 * time.Second, func() func() { return w.dbProxy.Refuse(w.t) }},
+	}
+	if w.db != nil {
+		database = append(database, fault{"database killed", time.Second, func() func() { kill(w.db); return w.startDatabase }})
+	} else {
+		database = append(database, database[0])
+	}
+	all := append(database,
+		fault{"Inngest hung", 4 * time.Second, func() func() { return w.inngestProxy.Poison(w.t, "timeout", nil) }},
+		fault{"Inngest refused", 3 * time.Second, func() func() { return w.inngestProxy.Refuse(w.t) }},
+	)
+	for range 3 {
+		all = append(all, fault{"Inngest killed", time.Second, func() func() {
+			if err := w.inngest.Kill(); err != nil {
+				w.t.Error(err)
+			}
+			return w.startInngest
+		}})
+	}
+	for range 5 {
+		all = append(all, fault{"service killed", time.Millisecond, func() func() { s.kill(); return func() {} }})
+	}
+	return all
+}
+
+// clerkSide is Svix, and Inngest's integration.
+type clerkSide struct {
+	*world
+	g                errgroup.Group
+	attempts, copies atomic.Int64
+	mu               sync.Mutex
+	codes            map[int]int
+}
+
+// deliver posts a webhook at a time from now on, and again with growing pauses until it is accepted, each time signed anew.
+func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
+	due := time.After(at)
+	c.g.Go(func() error {
+		<-due
+		for pause, deadline := 50*time.Millisecond, time.Now().Add(3*time.Minute); ; pause = min(2*pause, time.Second) {
+			code, _ := c.post(hook)
+			c.attempts.Add(1)
+			c.mu.Lock()
+			c.codes[code]++
+			c.mu.Unlock()
+			if code == http.StatusAccepted {
+				return nil
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("webhook %s was never accepted; the last answer is %d", hook.ID, code)
+			}
+			<-time.After(pause)
+		}
+	})
+}
+
+// integrate sends the event as Inngest's own integration does, at a time from now on, until Inngest takes it.
+func (c *clerkSide) integrate(hook testenv.Webhook, at time.Duration) {
+	due := time.After(at)
+	c.g.Go(func() error {
+		<-due
+		for deadline := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) {
+			if err := c.send("clerk/"+hook.Type, hook.Data); err == nil {
+				c.copies.Add(1)
+				return nil
+			} else if time.Now().After(deadline) {
+				return fmt.Errorf("the integration: %w", err)
+			}
+		}
+	})
+}
+
+// wait returns when everything has been accepted.
+func (c *clerkSide) wait() {
+	c.t.Helper()
+	if err := c.g.Wait(); err != nil {
+		c.t.Error(err)
+	}
+	c.g = errgroup.Group{}
+}
+
+// answers says how often the service answered what.
+func (c *clerkSide) answers() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Replace(fmt.Sprint(c.codes), "map[0:", "[no answer:", 1)
+}
+
+// supervisor starts the service again whenever it ends, as systemd does.
+type supervisor struct {
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	stopped bool
+	starts  atomic.Int64
+}
+
+// supervise takes the service over until the test ends.
+func (w *world) supervise() *supervisor {
+	kill(w.service)
+	w.service = nil
+	s := &supervisor{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for cmd := s.start(w); cmd != nil; cmd = s.start(w) {
+			_ = cmd.Wait() // killed
+			<-time.After(100 * time.Millisecond)
+		}
+	}()
+	w.t.Cleanup(func() {
+		s.mu.Lock()
+		s.stopped = true
+		s.mu.Unlock()
+		s.kill()
+		<-done
+	})
+	return s
+}
+
+func (s *supervisor) start(w *world) *exec.Cmd {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return nil
+	}
+	s.cmd = w.newService()
+	if err := s.cmd.Start(); err != nil {
+		w.t.Error(err)
+		return nil
+	}
+	s.starts.Add(1)
+	return s.cmd
+}
+
+func (s *supervisor) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill() // it may have ended
+	}
+}
