@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"mime"
 	"net/http"
 	"path"
 	"strconv"
@@ -132,6 +133,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if r.ContentLength > MaxBody {
 		return tooLarge
 	}
+	if typ := r.Header.Get("Content-Type"); typ != "" {
+		if media, _, _ := mime.ParseMediaType(typ); media != "application/json" {
+			return answer{http.StatusUnsupportedMediaType, "not_json", "the content type is not application/json"}
+		}
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody)) // the raw bytes: they are what is signed
 	if tooMany := (*http.MaxBytesError)(nil); errors.As(err, &tooMany) {
 		return tooLarge
@@ -162,8 +168,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	}
 	data, err := clerk.WithoutSecrets(e.Data, h.ForwardPrivateMetadata)
 	if err != nil {
-		log.WarnContext(ctx, "refused a signed webhook", "reason", "it has no data")
-		return answer{http.StatusBadRequest, "not_an_event", "the event has no data"}
+		if errors.Is(err, clerk.ErrNotObject) {
+			err = errors.New("the event has no data")
+		}
+		log.WarnContext(ctx, "refused a signed webhook", "reason", err)
+		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
 	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, time.Now())}
 	if n := event.Size(); n > inbox.MaxEventSize {

@@ -371,23 +371,31 @@ func TestProduction(t *testing.T) {
 	}
 	body := `{"event":{"name":"clerk/user.deleted","data":{"id":"user_a"},"ts":1},"events":[{"name":"clerk/user.deleted","data":{"id":"user_a"},"ts":1}],"steps":{},"ctx":{"run_id":"01J","fn_id":"00000000-0000-0000-0000-000000000001","attempt":0,"max_attempts":3,"step_id":"step","stack":{"stack":[],"current":0}}}`
 	url := s.url + "/api/inngest?fnId=myapp-delete-user-with-clerk&stepId=step"
-	signed := func(key string) *http.Request {
-		sig, err := inngestgo.Sign(t.Context(), time.Now(), []byte(key), []byte(body))
+	sign := func(req *http.Request, key string, at time.Time, body string) *http.Request {
+		sig, err := inngestgo.Sign(t.Context(), at, []byte(key), []byte(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		req := request(t, http.MethodPost, url, body)
 		req.Header.Set("X-Inngest-Signature", sig)
 		return req
 	}
+	signed := func(key string, age time.Duration, text string) *http.Request {
+		return sign(request(t, http.MethodPost, url, text), key, time.Now().Add(-age), body)
+	}
+	get := func() *http.Request { return request(t, http.MethodGet, s.url+"/api/inngest", "") }
 	for name, tc := range map[string]struct {
 		req  *http.Request
 		code int
 	}{
 		"a call that is not signed":      {request(t, http.MethodPost, url, body), 401},
-		"a call that is signed wrongly":  {signed("signkey-test-ffff"), 401},
-		"a signed call":                  {signed(key), 206},
-		"an inspection":                  {request(t, http.MethodGet, s.url+"/api/inngest", ""), 401},
+		"a call that is signed wrongly":  {signed("signkey-test-ffff", 0, body), 401},
+		"a call that was signed before":  {signed(key, 10*time.Minute, body), 401},
+		"a call that was changed":        {signed(key, 0, strings.Replace(body, "user_a", "user_b", 1)), 401},
+		"a call of 6 MiB":                {signed(key, 0, body+strings.Repeat(" ", 6<<20)), 400},
+		"a signed call":                  {signed(key, 0, body), 206},
+		"an inspection":                  {get(), 401},
+		"one that is signed wrongly":     {sign(get(), "signkey-test-ffff", time.Now(), ""), 401},
+		"a signed inspection":            {sign(get(), key, time.Now(), ""), 200},
 		"a registration from outside":    {request(t, http.MethodPut, s.url+"/api/inngest", ""), 401},
 		"a trust probe that is unsigned": {request(t, http.MethodPost, s.url+"/api/inngest?probe=trust", ""), 401},
 	} {

@@ -114,9 +114,9 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	a.server = &http.Server{
 		Handler:           a.routes(hook, client.ServeWithOpts(a.serveOpts(false)), reg),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second, // Inngest's calls are 4 MB at the most
+		ReadTimeout:       15 * time.Second, // Clerk's own patience; Inngest's calls are 4 MB at the most
 		WriteTimeout:      2 * time.Minute,  // a function's step has its own, shorter limits
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -130,8 +130,8 @@ func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) http.
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
 	e.GET("/readyz", a.ready)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
-	e.POST("/webhooks/clerk", echo.WrapHandler(hook))
-	e.Match([]string{http.MethodGet, http.MethodPost, http.MethodPut}, "/api/inngest", echo.WrapHandler(inngest))
+	e.POST("/webhooks/clerk", echo.WrapHandler(boundMemory(hook, largeWebhooks)))
+	e.Match([]string{http.MethodGet, http.MethodPost, http.MethodPut}, "/api/inngest", echo.WrapHandler(boundMemory(inngest, largeCalls)))
 	return e
 }
 
@@ -186,6 +186,7 @@ func (a *app) inngestClient(log *slog.Logger) (inngestgo.Client, error) {
 		EventAPIBaseURL:    new(c.eventURL()),
 		Logger:             log,
 		HTTPClient:         &http.Client{Timeout: 5 * time.Second},
+		MaxBodySize:        maxCall,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("inngest client: %w", err)
