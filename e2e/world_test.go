@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,8 +105,9 @@ type world struct {
 	inngest *inngestserver.Server
 	service *exec.Cmd
 	env     []string
-	url     string // of the service
-	log     *logFile
+	url     string   // of the service
+	log     *logFile // what the service and the commands beside it wrote, and what they answered
+	private sync.Map // addresses and numbers of users, which nothing may write
 	store   *store.DB
 	users   *store.Users
 	// patience is how long until waits.
@@ -136,6 +139,12 @@ func (l *logFile) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// The keys that the service has. The dev server takes any.
+const (
+	eventKey   = "e2e-event-key"
+	signingKey = "signkey-test-0e2e0e2e0e2e"
+)
 
 // options is what a test needs of its world.
 type options struct {
@@ -175,12 +184,12 @@ func newWorld(t *testing.T, o options) *world {
 	w.env = []string{
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
 		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + name, "INNGEST_DEV=http://" + inngestAddr,
-		"INBOX_RESEND_AFTER=3s", "LOG_LEVEL=debug",
+		"INBOX_RESEND_AFTER=3s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey, "INNGEST_SIGNING_KEY=" + signingKey,
 	}
 	w.startService()
 	t.Cleanup(func() {
 		kill(w.service)
-		w.checkLog()
+		w.checkPrivate()
 	})
 	w.store = testenv.Connect(t, w.uri, name)
 	w.users = store.NewUsers(w.store)
@@ -242,16 +251,36 @@ func kill(c *exec.Cmd) {
 	}
 }
 
-// checkLog looks for what no log may hold.
-func (w *world) checkLog() {
-	log := w.log.String()
-	for _, s := range []string{strings.TrimPrefix(testenv.Secret, "whsec_"), ".example", "Lovelace", "panic"} {
-		if i := strings.Index(log, s); i >= 0 {
-			w.t.Errorf("the log holds %q: …%s…", s, log[max(0, i-300):min(len(log), i+100)])
+// checkPrivate looks for what nothing may write: secrets, and every address and number of a user that went through.
+func (w *world) checkPrivate() {
+	wrote := w.log.String()
+	check := func(what, s string) {
+		if i := strings.Index(wrote, s); i >= 0 {
+			w.t.Errorf("something wrote the %s %q: …%s…", what, s, wrote[max(0, i-300):min(len(wrote), i+100)])
 		}
 	}
+	for _, s := range []string{testenv.Secret, eventKey, signingKey} {
+		check("secret", strings.TrimPrefix(strings.TrimPrefix(s, "whsec_"), "signkey-test-"))
+	}
+	w.private.Range(func(s, what any) bool { check(what.(string), s.(string)); return true })
+	for _, s := range []string{"Lovelace", "panic"} {
+		check("word", s)
+	}
 	if w.t.Failed() {
-		w.t.Logf("the service's log ends with:\n%s", log[max(0, len(log)-6000):])
+		w.t.Logf("what was written ends with:\n%s", wrote[max(0, len(wrote)-6000):])
+	}
+}
+
+// privateData finds the addresses and numbers in the JSON of a user, and the codes that a phone number may have.
+var privateData = regexp.MustCompile(`"(email_address|phone_number|backup_codes)": ?\[?("[^"]{5,}")`)
+
+// keepPrivate remembers what is private in what is sent.
+func (w *world) keepPrivate(body []byte) {
+	for _, m := range privateData.FindAllSubmatch(body, -1) {
+		var s string
+		if err := json.Unmarshal(m[2], &s); err == nil {
+			w.private.Store(s, string(m[1]))
+		}
 	}
 }
 
@@ -269,12 +298,13 @@ func (w *world) until(what string, cond func() bool) {
 
 // post delivers a webhook once, signed now, and returns the status; 0 if nobody answers.
 func (w *world) post(hook testenv.Webhook) (int, http.Header) {
+	w.keepPrivate(hook.Body)
 	req := testenv.Signed(w.t, w.url+"/webhooks/clerk", testenv.Secret, hook.ID, time.Now(), hook.Body)
 	res, err := (&http.Client{Timeout: 15 * time.Second}).Do(req) // Clerk's patience
 	if err != nil {
 		return 0, nil
 	}
-	_, _ = io.Copy(io.Discard, res.Body)
+	_, _ = io.Copy(w.log, res.Body)
 	_ = res.Body.Close()
 	return res.StatusCode, res.Header
 }

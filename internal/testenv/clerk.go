@@ -59,7 +59,7 @@ func history(t testing.TB, rng *rand.Rand, id string) History {
 	mail := pick("ada", "grace", "alan") + "@" + strings.ToLower(letters(rng, 8)) + ".example"
 	switch rng.IntN(4) {
 	case 0: // phone-only
-		data["phone_numbers"] = []any{map[string]any{"id": "idn_p", "phone_number": "+15555550100", "backup_codes": []any{"secret"}, "created_at": now, "updated_at": now}}
+		data["phone_numbers"] = []any{map[string]any{"id": "idn_p", "phone_number": "+15555550100", "backup_codes": []any{"backup-" + letters(rng, 8)}, "created_at": now, "updated_at": now}}
 	case 1: // a new address, not verified, stands first
 		data["email_addresses"] = []any{address("idn_new", "new@unverified.example", false, now), address("idn_1", mail, true, now)}
 		data["primary_email_address_id"] = "idn_1"
