@@ -177,6 +177,9 @@ func FuzzUser(f *testing.F) {
 			t.Errorf("a version needs 13 digits, got %s", v)
 		}
 		pruned, err := clerk.WithoutSecrets(p.User, false)
+		if errors.Is(err, clerk.ErrNumber) {
+			return
+		}
 		if err != nil {
 			t.Fatalf("WithoutSecrets: %v", err)
 		}
