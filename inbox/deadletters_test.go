@@ -2,6 +2,7 @@ package inbox_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -88,13 +89,16 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("list with the dropped (-want +got):\n%s", d)
 		}
 
-		for i, id := range ids(true) {
+		replayed := []string{"msg_bad", alien.ID}
+		for _, id := range replayed {
 			if err := d.Replay(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "it is sent again", func() bool { return len(s.accepted()) == 3+i })
-			if got, want := s.accepted()[2+i], id+":r1"; got != want {
-				t.Errorf("sent again as %s, want %s", got, want)
+		}
+		until(t, "they are sent again", func() bool { return len(s.accepted()) == 4 })
+		for _, id := range replayed {
+			if !slices.Contains(s.accepted()[2:], id+":r1") {
+				t.Errorf("sent again %v, want %s:r1 among them", s.accepted()[2:], id)
 			}
 			if err := b.Done(t.Context(), id+":r1"); err != nil {
 				t.Fatal(err)

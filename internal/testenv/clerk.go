@@ -4,10 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"clerksync/store"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // Webhook is one message of Clerk.
@@ -16,6 +21,7 @@ type Webhook struct {
 	Type string
 	Body []byte
 	Data json.RawMessage // what Inngest's own integration sends of it
+	TS   int64           // the envelope's time in milliseconds
 }
 
 // History is the life of one user at Clerk, in the order in which it happened.
@@ -23,17 +29,304 @@ type History struct {
 	UserID   string
 	Webhooks []Webhook
 	Want     *store.Row // how the row has to end, but for its user name and its times; nil if the user is deleted
+	// Tie says that two changes differ in nothing but the envelope's time, which Inngest's integration loses.
+	Tie bool
+
+	names    []string // what a name given by us may be made of
+	username string   // Clerk's own, at the end
+	renamed  bool     // Clerk's own has changed, and ours with it
 }
 
-// Histories returns the lives of n users, of one to six webhooks each: some phone-only, some with the primary address last, some
-// without a name or with an awkward one, many that want the same user name, some deleted.
+// Histories returns the lives of n users at Clerk: created, 0 to 5 changes, some deleted. They are as awkward as real ones: phone-only,
+// the primary address last, missing or dangling; names null, in any script and with HTML in them; changes that move no time of the
+// user; times in seconds; users that are banned, locked or deprovisioned; and many that want the same user name.
 func Histories(t testing.TB, rng *rand.Rand, n int) []History {
 	t.Helper()
 	all := make([]History, n)
 	for i := range all {
-		all[i] = history(t, rng, fmt.Sprintf("user_2e2e%05d%s", i, letters(rng, 12)))
+		u := newUser(rng, fmt.Sprintf("user_2e2e%05d%s", i, letters(rng, 12)))
+		u.post(t, "user.created")
+		for range rng.IntN(6) {
+			u.change()
+			u.post(t, "user.updated")
+		}
+		u.h.Want, u.h.username = u.row(), u.username
+		if rng.IntN(4) == 0 {
+			u.pass()
+			u.delete(t)
+		}
+		all[i] = u.h
 	}
 	return all
+}
+
+// Check returns how the row of a history's user differs from the truth, "" if it does not. A nil row is none.
+func (h History) Check(row *store.Row) string {
+	ignore := cmp.Options{
+		cmpopts.IgnoreFields(store.Row{}, "Username"), cmpopts.IgnoreFields(store.State{}, "Version", "SyncedAt"),
+	}
+	if d := cmp.Diff(h.Want, row, ignore); d != "" {
+		return fmt.Sprintf("%s after %d webhooks (-want +got):\n%s", h.UserID, len(h.Webhooks), d)
+	}
+	if row == nil {
+		return ""
+	}
+	bases := h.names
+	if h.username != "" {
+		bases = []string{h.username}
+	}
+	// A name that is taken gets a suffix made of the id.
+	if !slices.ContainsFunc(bases, func(b string) bool { return row.Username == b || strings.HasPrefix(row.Username, b+"-") }) {
+		return fmt.Sprintf("%s has the user name %q, want one made of %q", h.UserID, row.Username, bases)
+	}
+	return ""
+}
+
+// CheckAll returns how the rows differ from the truth, and which share a user name. row returns nil for no row.
+func CheckAll(histories []History, row func(id string) *store.Row) []string {
+	var wrong []string
+	owner := map[string]string{}
+	for _, h := range histories {
+		r := row(h.UserID)
+		if d := h.Check(r); d != "" {
+			wrong = append(wrong, d)
+		}
+		if r == nil {
+			continue
+		}
+		if other := owner[r.Username]; other != "" || r.Username == "" {
+			wrong = append(wrong, fmt.Sprintf("%s has the user name %q, as %s has", h.UserID, r.Username, other))
+		}
+		owner[r.Username] = h.UserID
+	}
+	return wrong
+}
+
+// KeepsName tells whether a row that has a user name has to keep it whatever comes: Clerk has none of its own for this user.
+func (h History) KeepsName() bool { return h.username == "" && !h.renamed }
+
+// user is a user at Clerk.
+type user struct {
+	rng *rand.Rand
+	h   History
+
+	seconds                       bool  // Clerk's specimens hold seconds
+	now, created, updated         int64 // in milliseconds
+	username, first, last, image  string
+	emails                        []email
+	primary                       string // the id of an address, or of one that has gone
+	phone                         bool
+	banned, locked, deprovisioned bool
+}
+
+type email struct {
+	id, address string
+	verified    bool
+	at          int64
+}
+
+func newUser(rng *rand.Rand, id string) *user {
+	u := &user{rng: rng, seconds: rng.IntN(8) == 0, now: (1767603600 + rng.Int64N(1e6)) * 1000, image: "https://img.example/" + id}
+	u.h.UserID = id
+	u.created, u.updated = u.now, u.now
+	u.name()
+	switch rng.IntN(6) {
+	case 0:
+		u.phone = true
+	case 1: // none is primary
+		u.add(false)
+		u.add(true)
+	case 2: // the primary one is another's or has gone
+		u.add(rng.IntN(2) == 0)
+		u.primary = "idn_gone"
+	case 3: // a new one stands first
+		u.add(true)
+		u.primary = u.emails[0].id
+		u.add(false)
+	default:
+		u.add(rng.IntN(8) > 0)
+		u.primary = u.emails[0].id
+	}
+	if rng.IntN(4) == 0 {
+		u.rename()
+		u.h.renamed = false // it has always been so
+	}
+	return u
+}
+
+func (u *user) pick(of ...string) string { return of[u.rng.IntN(len(of))] }
+
+// pass lets time go by, as much as Clerk's times can tell.
+func (u *user) pass() {
+	u.now += 1000 + u.rng.Int64N(100_000)
+	if !u.seconds && u.rng.IntN(2) == 0 {
+		u.now += u.rng.Int64N(900) - 999
+	}
+}
+
+// change is something that a user, an administrator or a directory does.
+func (u *user) change() {
+	u.pass()
+	moved := true
+	switch u.rng.IntN(12) {
+	case 0, 1:
+		u.name()
+	case 2: // which moves no time but its own
+		u.add(u.rng.IntN(2) == 0)
+		moved = false
+	case 3: // removes one
+		if len(u.emails) > 0 {
+			i := u.rng.IntN(len(u.emails))
+			u.emails = slices.Delete(slices.Clone(u.emails), i, i+1)
+		}
+	case 4:
+		if len(u.emails) > 0 {
+			u.primary = u.emails[u.rng.IntN(len(u.emails))].id
+		}
+	case 5:
+		u.image = "https://img.example/" + letters(u.rng, 6)
+	case 6:
+		u.banned = !u.banned
+	case 7:
+		u.locked = !u.locked
+	case 8:
+		u.deprovisioned = !u.deprovisioned
+	case 9:
+		u.rename()
+	case 10: // which moves no time at all
+		u.banned, moved = !u.banned, false
+		u.h.Tie = true
+	case 11: // signs in
+	}
+	if moved {
+		u.updated = u.now
+	}
+}
+
+func (u *user) name() {
+	u.first = u.pick("", "Ada", "Zoë", "<b>Bob</b>", " 李 ", "Robert'); DROP TABLE users;--", "🦊", "$set", "null")
+	u.last = u.pick("", "Lovelace", "O'Neil", "null", "&amp;", "ﷺ", "a.b")
+}
+
+// rename gives the user a name of Clerk's own, or takes it away. They are unique at Clerk, but not among the names that we give.
+func (u *user) rename() {
+	u.h.renamed = true
+	if u.username != "" && u.rng.IntN(3) == 0 {
+		u.h.names = append(u.h.names, u.username) // it stays when Clerk's goes
+		u.username = ""
+		return
+	}
+	u.username = "u" + strings.ToLower(letters(u.rng, 8))
+}
+
+func (u *user) add(verified bool) {
+	e := email{id: "idn_" + letters(u.rng, 8), verified: verified, at: u.now}
+	e.address = u.pick("ada", "grace", "alan") + "@" + strings.ToLower(letters(u.rng, 8)) + ".example"
+	u.emails = append([]email{e}, u.emails...) // Clerk lists a new one first
+}
+
+// address returns the address that counts.
+func (u *user) address() (email, bool) {
+	for _, which := range []func(email) bool{
+		func(e email) bool { return e.id == u.primary },
+		func(e email) bool { return e.verified },
+		func(email) bool { return true },
+	} {
+		if i := slices.IndexFunc(u.emails, which); i >= 0 {
+			return u.emails[i], true
+		}
+	}
+	return email{}, false
+}
+
+// row is what the user's row has to be.
+func (u *user) row() *store.Row {
+	e, _ := u.address()
+	return &store.Row{
+		ID: u.h.UserID, Email: e.address, ProfilePicture: u.image,
+		FullName: strings.TrimSpace(strings.TrimSpace(u.first) + " " + strings.TrimSpace(u.last)),
+		Clerk: store.State{
+			CreatedAt: time.UnixMilli(u.created).UTC(), EmailVerified: e.verified,
+			Banned: u.banned, Locked: u.locked, Deprovisioned: u.deprovisioned,
+		},
+	}
+}
+
+// time returns a time as this user's instance writes it.
+func (u *user) time(ms int64) int64 {
+	if u.seconds {
+		return ms / 1000
+	}
+	return ms
+}
+
+// orNull is how Clerk writes a text that is not there.
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// post adds the webhook of the user as it is now.
+func (u *user) post(t testing.TB, typ string) {
+	t.Helper()
+	if e, ok := u.address(); ok {
+		local, _, _ := strings.Cut(e.address, "@")
+		u.h.names = append(u.h.names, local)
+	} else {
+		u.h.names = append(u.h.names, "user")
+	}
+	if u.username != "" {
+		u.h.names = append(u.h.names, u.username)
+	}
+	var emails, phones []any
+	for _, e := range u.emails {
+		a := map[string]any{"id": e.id, "object": "email_address", "email_address": e.address, "verification": nil, "created_at": u.time(e.at), "updated_at": u.time(e.at)}
+		if e.verified {
+			a["verification"] = map[string]any{"status": "verified", "strategy": "email_code"}
+		}
+		emails = append(emails, a)
+	}
+	if u.phone {
+		phones = []any{map[string]any{
+			"id": "idn_p", "phone_number": fmt.Sprintf("+1555555%04d", u.rng.IntN(10_000)), "backup_codes": []any{"backup-" + letters(u.rng, 8)},
+			"created_at": u.time(u.created), "updated_at": u.time(u.created),
+		}}
+	}
+	u.message(t, typ, map[string]any{
+		"id": u.h.UserID, "object": "user", "created_at": u.time(u.created), "updated_at": u.time(u.updated), "image_url": u.image,
+		"username": orNull(u.username), "first_name": orNull(u.first), "last_name": orNull(u.last), "external_id": nil,
+		"primary_email_address_id": orNull(u.primary), "email_addresses": emails, "phone_numbers": phones, "external_accounts": []any{},
+		"public_metadata": map[string]any{}, "private_metadata": map[string]any{"plan": "secret"}, "unsafe_metadata": map[string]any{},
+		"banned": u.banned, "locked": u.locked, "deprovisioned": u.deprovisioned,
+	})
+}
+
+func (u *user) delete(t testing.TB) {
+	t.Helper()
+	u.message(t, "user.deleted", map[string]any{"id": u.h.UserID, "object": "user", "deleted": true})
+	u.h.Want = nil
+}
+
+func (u *user) message(t testing.TB, typ string, data any) {
+	t.Helper()
+	raw, err := json.Marshal(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(map[string]any{
+		"type": typ, "object": "event", "timestamp": u.time(u.now), "instance_id": "ins_2e2e", "data": json.RawMessage(raw),
+		"event_attributes": map[string]any{"http_request": map[string]any{"client_ip": "", "user_agent": ""}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := u.time(u.now)
+	if u.seconds {
+		ts *= 1000
+	}
+	u.h.Webhooks = append(u.h.Webhooks, Webhook{ID: fmt.Sprintf("msg_%s_%d", u.h.UserID, len(u.h.Webhooks)), Type: typ, Body: body, Data: raw, TS: ts})
 }
 
 func letters(rng *rand.Rand, n int) string {
@@ -42,73 +335,4 @@ func letters(rng *rand.Rand, n int) string {
 		b.WriteByte("ABCDEFGHJKLMNPQRSTUVWXYZ"[rng.IntN(24)])
 	}
 	return b.String()
-}
-
-func history(t testing.TB, rng *rand.Rand, id string) History {
-	t.Helper()
-	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
-	now := int64(1767603600000 + rng.IntN(1e9))
-	want := store.Row{ID: id, ProfilePicture: "https://img.example/" + id}
-	data := map[string]any{
-		"id": id, "object": "user", "created_at": now, "image_url": want.ProfilePicture, "username": nil,
-		"first_name": nil, "last_name": nil, "primary_email_address_id": nil, "external_id": nil,
-		"phone_numbers": []any{}, "email_addresses": []any{}, "external_accounts": []any{},
-		"public_metadata": map[string]any{}, "private_metadata": map[string]any{}, "unsafe_metadata": map[string]any{},
-		"banned": false, "locked": false,
-	}
-	mail := pick("ada", "grace", "alan") + "@" + strings.ToLower(letters(rng, 8)) + ".example"
-	switch rng.IntN(4) {
-	case 0: // phone-only
-		data["phone_numbers"] = []any{map[string]any{"id": "idn_p", "phone_number": "+15555550100", "backup_codes": []any{"backup-" + letters(rng, 8)}, "created_at": now, "updated_at": now}}
-	case 1: // a new address, not verified, stands first
-		data["email_addresses"] = []any{address("idn_new", "new@unverified.example", false, now), address("idn_1", mail, true, now)}
-		data["primary_email_address_id"] = "idn_1"
-		want.Email = mail
-	default:
-		data["email_addresses"] = []any{address("idn_1", mail, true, now)}
-		data["primary_email_address_id"] = "idn_1"
-		want.Email = mail
-	}
-	want.Clerk.EmailVerified = want.Email != ""
-
-	h := History{UserID: id}
-	add := func(typ string, data any) {
-		raw, err := json.Marshal(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := json.Marshal(map[string]any{
-			"type": typ, "object": "event", "timestamp": now + 20, "instance_id": "ins_2e2e", "data": json.RawMessage(raw),
-			"event_attributes": map[string]any{"http_request": map[string]any{"client_ip": "", "user_agent": ""}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.Webhooks = append(h.Webhooks, Webhook{ID: fmt.Sprintf("msg_%s_%d", id, len(h.Webhooks)), Type: typ, Body: body, Data: raw})
-	}
-	typ := "user.created"
-	for range 1 + rng.IntN(6) { // created, 0 to 5 updates
-		first, last := pick("", "Ada", "Zoë", "<b>Bob</b>", " 李 "), pick("", "Lovelace", "O'Neil", "null")
-		data["first_name"], data["last_name"] = first, last
-		want.FullName = strings.TrimSpace(strings.TrimSpace(first) + " " + strings.TrimSpace(last))
-		want.Clerk.Banned = rng.IntN(10) == 0
-		data["banned"], data["updated_at"] = want.Clerk.Banned, now
-		add(typ, data)
-		typ = "user.updated"
-		now += 1 + int64(rng.IntN(100_000))
-	}
-	h.Want = &want
-	if rng.IntN(4) == 0 {
-		add("user.deleted", map[string]any{"id": id, "object": "user", "deleted": true})
-		h.Want = nil
-	}
-	return h
-}
-
-func address(id, mail string, verified bool, at int64) map[string]any {
-	a := map[string]any{"id": id, "object": "email_address", "email_address": mail, "verification": nil, "created_at": at, "updated_at": at}
-	if verified {
-		a["verification"] = map[string]any{"status": "verified", "strategy": "email_code"}
-	}
-	return a
 }

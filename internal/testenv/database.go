@@ -17,11 +17,12 @@ import (
 // MongoURI is the environment variable that names the external database of the tests.
 const MongoURI = "MONGODB_TEST_URI"
 
-// EachDatabase runs the test on an embedded database and, where MONGODB_TEST_URI names one, on an external database. Each gets
-// an empty database of its own, which goes with the test.
+// EachDatabase runs the test on an embedded database, on one in memory that is as atomic as MongoDB and, where MONGODB_TEST_URI names
+// one, on an external database. Each gets an empty database of its own, which goes with the test.
 func EachDatabase(t *testing.T, f func(t *testing.T, db *store.DB)) {
 	t.Helper()
 	t.Run("embedded", func(t *testing.T) { f(t, Embedded(t)) })
+	t.Run("memory", func(t *testing.T) { f(t, NewMemory().Connect(t, "test", nil, nil)) })
 	t.Run("external", func(t *testing.T) {
 		uri := os.Getenv(MongoURI)
 		if uri == "" {

@@ -2,7 +2,10 @@ package testenv
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -23,7 +26,7 @@ type Executor struct {
 // NewExecutor returns a client for development and the executor of the functions that will be created in it.
 func NewExecutor(t testing.TB) (inngestgo.Client, *Executor) {
 	t.Helper()
-	client, err := inngestgo.NewClient(inngestgo.ClientOpts{AppID: "app", Dev: new(true), EventKey: new("dev"), SigningKey: new("")})
+	client, err := inngestgo.NewClient(inngestgo.ClientOpts{AppID: "app", Dev: new(true), EventKey: new("dev"), SigningKey: new(""), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +66,7 @@ func (e *Executor) Run(t testing.TB, fnID string, event Event) Run {
 	steps := map[string]json.RawMessage{}
 	var r Run
 	for attempt := 0; ; {
-		code, header, body := e.Call(t, fnID, event, steps, attempt, limit)
+		code, header, body := e.Call(t.Context(), t, fnID, event, steps, attempt, limit)
 		r.Attempts++
 		noRetry := header.Get("X-Inngest-No-Retry") == "true"
 		var ops []opcode
@@ -98,8 +101,19 @@ func (e *Executor) Run(t testing.TB, fnID string, event Event) Run {
 	}
 }
 
+// Attempt tries the one step of a function once, and returns an error if it has not succeeded.
+func (e *Executor) Attempt(ctx context.Context, t testing.TB, fnID string, event Event) error {
+	t.Helper()
+	code, _, body := e.Call(ctx, t, fnID, event, nil, 0, 21)
+	var ops []opcode
+	if code == http.StatusPartialContent && json.Unmarshal(body, &ops) == nil && len(ops) == 1 && ops[0].Op == "StepRun" {
+		return nil
+	}
+	return fmt.Errorf("%d %s", code, body)
+}
+
 // Call makes one request of a run and returns the answer.
-func (e *Executor) Call(t testing.TB, fnID string, event Event, steps map[string]json.RawMessage, attempt, limit int) (int, http.Header, []byte) {
+func (e *Executor) Call(ctx context.Context, t testing.TB, fnID string, event Event, steps map[string]json.RawMessage, attempt, limit int) (int, http.Header, []byte) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
 		"event": event, "events": []Event{event}, "steps": steps,
@@ -112,7 +126,7 @@ func (e *Executor) Call(t testing.TB, fnID string, event Event, steps map[string
 		t.Fatal(err)
 	}
 	q := url.Values{"fnId": {e.AppID + "-" + fnID}, "stepId": {"step"}}
-	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/inngest?"+q.Encode(), bytes.NewReader(body))
+	req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/api/inngest?"+q.Encode(), bytes.NewReader(body))
 	w := httptest.NewRecorder()
 	e.Handler.ServeHTTP(w, req)
 	return w.Code, w.Header(), bytes.TrimSpace(w.Body.Bytes())

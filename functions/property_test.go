@@ -1,0 +1,85 @@
+package functions_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"clerksync/functions"
+	"clerksync/inbox"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var seedFlag = flag.Uint64("seed", 0, "seed of the one simulation that TestProperty runs; 0 runs many with new seeds")
+
+// TestProperty: as that of store, through the SDK's handler, with the inbox: the rows end equal to Clerk, and nothing is left in the
+// inbox.
+func TestProperty(t *testing.T) {
+	t.Parallel()
+	const histories, simulations = 6, 1_000
+	n, first := simulations, uint64(time.Now().UnixNano())
+	switch {
+	case *seedFlag != 0:
+		n, first = 1, *seedFlag
+	case testing.Short():
+		n /= 20
+	}
+	lab := testenv.NewLab(t, 3)
+	var executors []*testenv.Executor
+	for _, p := range lab.Processes {
+		client, ex := testenv.NewExecutor(t)
+		users := store.NewUsers(p.DB)
+		if err := users.Setup(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		box := inbox.New(inbox.Options{DB: p.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		if err := (&functions.Functions{Users: users, Inbox: box}).Register(client); err != nil {
+			t.Fatal(err)
+		}
+		executors = append(executors, ex)
+	}
+	for i := range n {
+		seed := first + uint64(i)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		lab.Memory.Clear()
+		histories := testenv.Histories(t, rng, histories)
+		deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook, copied bool) error {
+			e := testenv.Event{ID: fmt.Sprintf("%s:r%d", hook.ID, 1+rng.IntN(3)), Name: "clerk/" + hook.Type, Data: hook.Data, TS: hook.TS}
+			if !copied {
+				lab.Memory.Ensure("lab", "inbox", hook.ID)
+			} else {
+				e.ID, e.TS = "01JD5V9P3K0000000000000000", 1e12+rng.Int64N(1e12)
+				switch rng.IntN(3) {
+				case 0:
+					e.Data = fmt.Appendf(nil, `{"data":%s,"headers":{}}`, hook.Data)
+				case 1: // what its time says counts
+					e.Data = hook.Body
+				}
+			}
+			fn := map[string]string{
+				"user.created": functions.SyncUser, "user.updated": functions.UpdateUser, "user.deleted": functions.DeleteUser,
+			}[hook.Type]
+			return executors[process].Attempt(ctx, t, fn, e)
+		})
+		if err := lab.Simulate(t.Context(), rng, deliveries, 12, func(string) error { return nil }); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for _, d := range testenv.CheckAll(histories, func(id string) *store.Row { return lab.Row(t, id) }) {
+			t.Errorf("seed %d: %s", seed, d)
+		}
+		if left := lab.Memory.Docs("lab", "inbox"); len(left) > 0 {
+			t.Errorf("seed %d: left in the inbox: %v", seed, left)
+		}
+		if t.Failed() {
+			t.Fatalf("reproduce with: go test ./functions -run 'TestProperty$' -seed %d", seed)
+		}
+	}
+	t.Logf("%d histories", n*histories)
+}

@@ -1,0 +1,240 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"testing"
+
+	"clerksync/store"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+)
+
+// Lab runs operations of several processes on one database, a database call at a time, in the order and with the faults that the
+// test chooses. It is deterministic: one process runs at a time, and between its calls all stand still.
+type Lab struct {
+	Memory    *Memory
+	Processes []*Process
+	events    chan labEvent
+	seed      maphash.Seed
+}
+
+type labEvent struct {
+	ended bool // else it waits before a call
+	err   error
+}
+
+// NewLab returns a lab with n processes, each with its own client of the database called "lab".
+func NewLab(t testing.TB, n int) *Lab {
+	t.Helper()
+	l := &Lab{Memory: NewMemory(), events: make(chan labEvent), seed: maphash.MakeSeed()}
+	for range n {
+		p := &Process{lab: l, verdicts: make(chan Verdict), ops: make(chan func() error)}
+		t.Cleanup(func() { close(p.ops) })
+		go p.run()
+		answered := func() { p.afterCall() }
+		p.DB = l.Memory.Connect(t, "lab", p, &event.CommandMonitor{
+			Succeeded: func(context.Context, *event.CommandSucceededEvent) { answered() },
+			Failed:    func(context.Context, *event.CommandFailedEvent) { answered() },
+		})
+		l.Processes = append(l.Processes, p)
+	}
+	return l
+}
+
+// Process is one of the processes of a lab.
+type Process struct {
+	DB       *store.DB
+	lab      *Lab
+	verdicts chan Verdict
+	ops      chan func() error
+	running  bool // in a step of the lab, or waiting before a call
+	dead     bool
+	call     string // that it is about to make
+	fault    Fault
+	cancel   context.CancelFunc
+	history  uint64
+}
+
+// Fault is what goes wrong with a call.
+type Fault int
+
+// The faults. A process that is killed makes no call any more until it is started again.
+const (
+	None         Fault = iota
+	Refused            // the call fails and has not been applied
+	Lost               // the call fails but has been applied
+	KilledBefore       // the call is never made
+	KilledAfter        // the call is the last one
+	Panicked           // after the call, in the goroutine that made it
+	Cancelled          // the context, after the call
+	Faults             // how many there are
+)
+
+func (f Fault) String() string {
+	return [...]string{"", "refused", "lost", "killed before", "killed after", "panicked after", "cancelled after"}[f]
+}
+
+// Start runs op in the process until it is about to make its first call or has ended; err is then what op returned.
+func (p *Process) Start(ctx context.Context, op func(ctx context.Context) error) (ended bool, err error) {
+	p.dead, p.running, p.history = false, true, 0
+	ctx, p.cancel = context.WithCancel(ctx)
+	p.ops <- func() error { return op(ctx) }
+	return p.wait()
+}
+
+// run does one operation after the other, in one goroutine because a new one has to grow its stack each time.
+func (p *Process) run() {
+	for op := range p.ops {
+		e := labEvent{ended: true, err: try(op)}
+		p.cancel()
+		p.lab.events <- e
+	}
+}
+
+// try returns what op returns, or an error that says that it panicked.
+func try(op func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panicked: %v", r)
+		}
+	}()
+	return op()
+}
+
+// Step lets the call go on, with a fault, and returns when the process is about to make its next one or op has ended.
+func (p *Process) Step(f Fault) (ended bool, err error) {
+	p.fault = f
+	switch f {
+	case KilledBefore:
+		p.dead = true
+		p.verdicts <- Refuse
+	case Refused:
+		p.verdicts <- Refuse
+	case KilledAfter:
+		p.dead = true
+		p.verdicts <- Lose
+	case Lost:
+		p.verdicts <- Lose
+	default:
+		p.verdicts <- Apply
+	}
+	return p.wait()
+}
+
+func (p *Process) wait() (ended bool, err error) {
+	e := <-p.lab.events
+	if p.running = !e.ended; e.ended {
+		p.history, p.dead = 0, false
+	}
+	return e.ended, e.err
+}
+
+// Waiting tells whether the process is about to make a call.
+func (p *Process) Waiting() bool { return p.running }
+
+// Kill ends the process if it is running.
+func (p *Process) Kill() {
+	for ended := !p.running; !ended; {
+		ended, _ = p.Step(KilledBefore)
+	}
+}
+
+// Command holds a call of the process until Step.
+func (p *Process) Command(name string) Verdict {
+	switch {
+	case !p.running: // outside of an operation
+		return Apply
+	case p.dead:
+		return Refuse
+	}
+	p.call = name
+	p.lab.events <- labEvent{}
+	return <-p.verdicts
+}
+
+// Answered keeps what the process has seen.
+func (p *Process) Answered(reply bson.D) {
+	p.history = p.lab.hash(p.history, reply)
+}
+
+// afterCall is called in the goroutine that made the call.
+func (p *Process) afterCall() {
+	f := p.fault
+	p.fault = None
+	switch f {
+	case Panicked:
+		panic("of the lab")
+	case Cancelled:
+		p.cancel()
+	}
+}
+
+// State is a hash of all that decides how it goes on, but for times of day: the rows, and what each process has seen in its operation.
+func (l *Lab) State() uint64 {
+	var h uint64
+	for _, name := range []string{"users", "deleted_users", "inbox"} {
+		for _, d := range l.Memory.Docs("lab", name) {
+			h = l.hash(h, d)
+		}
+		h = l.hash(h, nil)
+	}
+	for _, p := range l.Processes {
+		h = h*31 + p.history
+		if p.running {
+			h++
+		}
+	}
+	return h
+}
+
+func (l *Lab) hash(h uint64, d bson.D) uint64 {
+	b, err := bson.Marshal(bson.D{{Key: "before", Value: int64(h)}, {Key: "d", Value: timeless(d)}})
+	if err != nil {
+		panic(err)
+	}
+	return maphash.Bytes(l.seed, b)
+}
+
+// timeless returns v without its times of day.
+func timeless(v any) any {
+	switch v := v.(type) {
+	case bson.D:
+		d := make(bson.D, len(v))
+		for i, e := range v {
+			d[i] = bson.E{Key: e.Key, Value: timeless(e.Value)}
+		}
+		return d
+	case bson.A:
+		a := make(bson.A, len(v))
+		for i, e := range v {
+			a[i] = timeless(e)
+		}
+		return a
+	case bson.DateTime:
+		return nil
+	}
+	return v
+}
+
+// Row returns the row of a user, or nil.
+func (l *Lab) Row(t testing.TB, id string) *store.Row {
+	t.Helper()
+	for _, d := range l.Memory.Docs("lab", "users") {
+		if get(d, "_id") != id {
+			continue
+		}
+		b, err := bson.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r store.Row
+		if err := bson.Unmarshal(b, &r); err != nil {
+			t.Fatal(err)
+		}
+		return &r
+	}
+	return nil
+}

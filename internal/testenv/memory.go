@@ -1,0 +1,579 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"clerksync/store"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// Memory is a database in memory that speaks as much of MongoDB's protocol as this project uses, and is as atomic as MongoDB: each
+// command is one step. So laws for several processes can be proven on every machine, and each step of each process can be held,
+// refused or made to look lost. What it does not know is an error.
+type Memory struct {
+	mu          sync.Mutex
+	collections map[string]*collection // by "database.collection"
+}
+
+type collection struct {
+	docs    []bson.D
+	indexes []bson.D
+}
+
+// NewMemory returns an empty database.
+func NewMemory() *Memory { return &Memory{collections: map[string]*collection{}} }
+
+// Verdict is what becomes of a command.
+type Verdict int
+
+// The verdicts.
+const (
+	Apply  Verdict = iota
+	Refuse         // it is not applied, and fails
+	Lose           // it is applied, and fails all the same, as when the connection breaks before the answer
+)
+
+// Gate is called for each command of a client, and decides when it goes on and how. answered is called with the answer that is about
+// to be sent, nil if it is an error.
+type Gate interface {
+	Command(name string) Verdict
+	Answered(reply bson.D)
+}
+
+// Connect returns a client of its own, which ends with the test, as each process has one. gate and monitor may be nil.
+func (m *Memory) Connect(t testing.TB, name string, gate Gate, monitor *event.CommandMonitor) *store.DB {
+	t.Helper()
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://memory").SetDialer(dialer{m, gate}).SetMonitor(monitor).
+		SetTimeout(time.Minute).SetRetryWrites(false).SetRetryReads(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := client.Disconnect(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &store.DB{Database: client.Database(name)}
+}
+
+// Clear removes every row, but no index.
+func (m *Memory) Clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.collections {
+		c.docs = nil
+	}
+}
+
+// Ensure puts a row with this id, and nothing else in it, into a collection if there is none.
+func (m *Memory) Ensure(database, collection, id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_ = m.collection(database + "." + collection).insert(bson.D{{Key: "_id", Value: id}}) // it is there
+}
+
+// Docs returns the rows of a collection, in the order in which they were inserted. They are not to be changed.
+func (m *Memory) Docs(database, collection string) []bson.D {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.collection(database + "." + collection).docs)
+}
+
+func (m *Memory) collection(name string) *collection {
+	c := m.collections[name]
+	if c == nil {
+		c = &collection{indexes: []bson.D{{{Key: "v", Value: int32(2)}, {Key: "key", Value: bson.D{{Key: "_id", Value: int32(1)}}}, {Key: "name", Value: "_id_"}, {Key: "unique", Value: true}}}}
+		m.collections[name] = c
+	}
+	return c
+}
+
+// dialer makes the connections of one client.
+type dialer struct {
+	m    *Memory
+	gate Gate
+}
+
+func (d dialer) DialContext(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	go func() {
+		defer server.Close()
+		for { // until the client closes it
+			if err := d.m.serveOne(server, d.gate); err != nil {
+				return
+			}
+		}
+	}()
+	return client, nil
+}
+
+// The messages of the protocol that are used (https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/). OP_QUERY is the
+// first hello of a connection.
+const (
+	opReply = 1
+	opQuery = 2004
+	opMsg   = 2013
+)
+
+func (m *Memory) serveOne(conn net.Conn, gate Gate) error {
+	var head [16]byte
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
+		return err
+	}
+	id, op := binary.LittleEndian.Uint32(head[4:]), binary.LittleEndian.Uint32(head[12:])
+	body := make([]byte, binary.LittleEndian.Uint32(head[:])-16)
+	if _, err := io.ReadFull(conn, body); err != nil {
+		return err
+	}
+	cmd, err := readCommand(op, body)
+	if err != nil {
+		return err
+	}
+	reply, err := bson.Marshal(m.answer(cmd, gate))
+	if err != nil {
+		return err
+	}
+	prefix := make([]byte, 5) // flags and the kind of the section
+	op2 := uint32(opMsg)
+	if op == opQuery {
+		prefix, op2 = make([]byte, 20), opReply
+		prefix[16] = 1 // one document
+	}
+	out := make([]byte, 16, 16+len(prefix)+len(reply))
+	binary.LittleEndian.PutUint32(out, uint32(cap(out)))
+	binary.LittleEndian.PutUint32(out[8:], id)
+	binary.LittleEndian.PutUint32(out[12:], op2)
+	_, err = conn.Write(append(append(out, prefix...), reply...))
+	return err
+}
+
+// readCommand returns the command with its document sequences in it.
+func readCommand(op uint32, b []byte) (bson.D, error) {
+	var cmd bson.D
+	if op == opQuery {
+		_, b, _ = bytes.Cut(b[4:], []byte{0}) // the name of the collection
+		return cmd, bson.Unmarshal(b[8:], &cmd)
+	}
+	if op != opMsg {
+		return nil, fmt.Errorf("unknown message %d", op)
+	}
+	for b = b[4:]; len(b) > 0; {
+		kind, size := b[0], binary.LittleEndian.Uint32(b[1:])
+		section := b[1 : 1+size]
+		b = b[1+size:]
+		if kind == 0 {
+			var body bson.D
+			if err := bson.Unmarshal(section, &body); err != nil {
+				return nil, err
+			}
+			cmd = append(body, cmd...)
+			continue
+		}
+		name, docs, _ := bytes.Cut(section[4:], []byte{0})
+		var list bson.A
+		for len(docs) > 0 {
+			n := binary.LittleEndian.Uint32(docs)
+			var d bson.D
+			if err := bson.Unmarshal(docs[:n], &d); err != nil {
+				return nil, err
+			}
+			list, docs = append(list, d), docs[n:]
+		}
+		cmd = append(cmd, bson.E{Key: string(name), Value: list})
+	}
+	return cmd, nil
+}
+
+// failure is an error with MongoDB's code for it.
+type failure struct {
+	code int32
+	text string
+}
+
+func (f failure) Error() string { return f.text }
+
+const (
+	codeRefused   = 96 // OperationFailed
+	codeDuplicate = 11000
+	codeUnknown   = 59 // CommandNotFound
+	codeBadValue  = 2
+)
+
+func (m *Memory) answer(cmd bson.D, gate Gate) bson.D {
+	name := cmd[0].Key
+	verdict := Apply
+	gated := gate != nil && !slices.Contains([]string{"hello", "isMaster", "ismaster", "ping", "buildInfo", "endSessions"}, name)
+	if gated {
+		verdict = gate.Command(name)
+	}
+	var reply bson.D
+	err := error(failure{codeRefused, "refused"})
+	if verdict != Refuse {
+		m.mu.Lock()
+		reply, err = m.run(name, cmd)
+		m.mu.Unlock()
+	}
+	if verdict == Lose && err == nil {
+		err = failure{codeRefused, "lost"}
+	}
+	if err != nil {
+		reply = nil
+	}
+	if gated {
+		gate.Answered(reply)
+	}
+	if f := (failure{}); errors.As(err, &f) {
+		return bson.D{{Key: "ok", Value: 0.0}, {Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text}}
+	}
+	return append(reply, bson.E{Key: "ok", Value: 1.0})
+}
+
+func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
+	database, _ := get(cmd, "$db").(string)
+	target, _ := cmd[0].Value.(string)
+	c := func() *collection { return m.collection(database + "." + target) }
+	switch name {
+	case "hello", "isMaster", "ismaster":
+		return bson.D{
+			{Key: "helloOk", Value: true},
+			{Key: "isWritablePrimary", Value: true},
+			{Key: "ismaster", Value: true},
+			{Key: "maxBsonObjectSize", Value: int32(16 << 20)},
+			{Key: "maxMessageSizeBytes", Value: int32(48_000_000)},
+			{Key: "maxWriteBatchSize", Value: int32(100_000)},
+			{Key: "minWireVersion", Value: int32(0)},
+			{Key: "maxWireVersion", Value: int32(21)}, // MongoDB 7
+		}, nil
+	case "ping", "endSessions", "killCursors", "create", "buildInfo":
+		return bson.D{}, nil
+	case "drop":
+		delete(m.collections, database+"."+target)
+		return bson.D{}, nil
+	case "dropDatabase":
+		for name := range m.collections {
+			if strings.HasPrefix(name, database+".") {
+				delete(m.collections, name)
+			}
+		}
+		return bson.D{}, nil
+	case "find":
+		return c().find(cmd, database+"."+target)
+	case "aggregate":
+		return c().count(cmd, database+"."+target)
+	case "insert":
+		return c().writes(cmd, "documents", func(d bson.D) (n, modified int, err error) { return 1, 0, c().insert(d) })
+	case "update":
+		return c().writes(cmd, "updates", c().update)
+	case "delete":
+		return c().writes(cmd, "deletes", c().delete)
+	case "createIndexes":
+		return bson.D{}, c().createIndexes(get(cmd, "indexes"))
+	case "listIndexes":
+		return cursor(c().indexes, database+"."+target), nil
+	}
+	return nil, failure{codeUnknown, "not implemented: " + name}
+}
+
+// get returns what is at a dotted path, or nil.
+func get(d bson.D, path string) any {
+	key, rest, nested := strings.Cut(path, ".")
+	for _, e := range d {
+		if e.Key != key {
+			continue
+		}
+		if !nested {
+			return e.Value
+		}
+		sub, _ := e.Value.(bson.D)
+		return get(sub, rest)
+	}
+	return nil
+}
+
+// set returns the document with v at a dotted path; without what is there if v is nil.
+func set(d bson.D, path string, v any) bson.D {
+	key, rest, nested := strings.Cut(path, ".")
+	i := slices.IndexFunc(d, func(e bson.E) bool { return e.Key == key })
+	if nested {
+		sub, _ := get(d, key).(bson.D)
+		v = set(sub, rest, v)
+	}
+	switch {
+	case v == nil && i < 0:
+		return d
+	case v == nil:
+		return slices.Delete(slices.Clone(d), i, i+1)
+	case i < 0:
+		return append(slices.Clone(d), bson.E{Key: key, Value: v})
+	}
+	d = slices.Clone(d)
+	d[i].Value = v
+	return d
+}
+
+// compare orders two values of one type; ok is false if there is no order.
+func compare(a, b any) (order int, ok bool) {
+	number := func(v any) (float64, bool) {
+		switch v := v.(type) {
+		case int32:
+			return float64(v), true
+		case int64:
+			return float64(v), true
+		case float64:
+			return v, true
+		case bson.DateTime:
+			return float64(v), true
+		}
+		return 0, false
+	}
+	if x, ok := number(a); ok {
+		y, ok := number(b)
+		return int(min(max(x-y, -1), 1)), ok // times are whole milliseconds
+	}
+	if x, ok := a.(string); ok {
+		y, ok := b.(string)
+		return strings.Compare(x, y), ok
+	}
+	x, ok := a.(bool)
+	y, ok2 := b.(bool)
+	return map[bool]int{true: 0, false: 1}[x == y], ok && ok2
+}
+
+func matches(d, filter bson.D) (bool, error) {
+	for _, f := range filter {
+		v := get(d, f.Key)
+		ops, isOps := f.Value.(bson.D)
+		if !isOps {
+			ops = bson.D{{Key: "$eq", Value: f.Value}}
+		}
+		for _, op := range ops {
+			order, ok := compare(v, op.Value)
+			switch op.Key {
+			case "$eq":
+				ok = ok && order == 0 || v == nil && op.Value == nil
+			case "$ne":
+				ok = !ok || order != 0
+			case "$lt":
+				ok = ok && order < 0
+			case "$lte":
+				ok = ok && order <= 0
+			case "$gt":
+				ok = ok && order > 0
+			case "$gte":
+				ok = ok && order >= 0
+			case "$exists":
+				ok = (v != nil) == op.Value
+			case "$in":
+				list, _ := op.Value.(bson.A)
+				ok = slices.ContainsFunc(list, func(e any) bool { o, ok := compare(v, e); return ok && o == 0 })
+			default:
+				return false, failure{codeBadValue, "not implemented: " + op.Key}
+			}
+			if !ok {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+func (c *collection) matching(filter any) ([]bson.D, error) {
+	f, _ := filter.(bson.D)
+	var found []bson.D
+	for _, d := range c.docs {
+		ok, err := matches(d, f)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found = append(found, d)
+		}
+	}
+	return found, nil
+}
+
+func cursor(docs []bson.D, namespace string) bson.D {
+	batch := make(bson.A, len(docs))
+	for i, d := range docs {
+		batch[i] = d
+	}
+	return bson.D{{Key: "cursor", Value: bson.D{{Key: "id", Value: int64(0)}, {Key: "ns", Value: namespace}, {Key: "firstBatch", Value: batch}}}}
+}
+
+func (c *collection) find(cmd bson.D, namespace string) (bson.D, error) {
+	docs, err := c.matching(get(cmd, "filter"))
+	if err != nil {
+		return nil, err
+	}
+	if by, _ := get(cmd, "sort").(bson.D); len(by) > 0 {
+		slices.SortStableFunc(docs, func(a, b bson.D) int {
+			order, _ := compare(get(a, by[0].Key), get(b, by[0].Key))
+			if down, _ := compare(by[0].Value, int32(0)); down < 0 {
+				return -order
+			}
+			return order
+		})
+	}
+	if limit, _ := compare(get(cmd, "limit"), int32(0)); limit > 0 {
+		var n int
+		_, _ = fmt.Sscan(fmt.Sprint(get(cmd, "limit")), &n) // whatever type the driver chose
+		docs = docs[:min(n, len(docs))]
+	}
+	projection, _ := get(cmd, "projection").(bson.D)
+	for _, p := range projection {
+		if keep, _ := compare(p.Value, int32(0)); keep != 0 {
+			return nil, failure{codeBadValue, "not implemented: inclusion"}
+		}
+		for i := range docs {
+			docs[i] = set(docs[i], p.Key, nil)
+		}
+	}
+	return cursor(docs, namespace), nil
+}
+
+// count answers what CountDocuments asks.
+func (c *collection) count(cmd bson.D, namespace string) (bson.D, error) {
+	stages, _ := get(cmd, "pipeline").(bson.A)
+	if len(stages) != 2 {
+		return nil, failure{codeBadValue, "not implemented: a pipeline"}
+	}
+	docs, err := c.matching(get(stages[0].(bson.D), "$match"))
+	if err != nil || len(docs) == 0 {
+		return cursor(nil, namespace), err
+	}
+	return cursor([]bson.D{{{Key: "_id", Value: int32(1)}, {Key: "n", Value: int32(len(docs))}}}, namespace), nil
+}
+
+// writes does each of the writes of a command, up to the first error if it is ordered.
+func (c *collection) writes(cmd bson.D, list string, write func(bson.D) (n, modified int, err error)) (bson.D, error) {
+	all, _ := get(cmd, list).(bson.A)
+	var n, modified int
+	var errs bson.A
+	for i, w := range all {
+		matched, changed, err := write(w.(bson.D))
+		n, modified = n+matched, modified+changed
+		if f := (failure{}); errors.As(err, &f) {
+			errs = append(errs, bson.D{{Key: "index", Value: int32(i)}, {Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text}})
+			if get(cmd, "ordered") != false {
+				break
+			}
+		}
+	}
+	reply := bson.D{{Key: "n", Value: int32(n)}}
+	if list == "updates" {
+		reply = append(reply, bson.E{Key: "nModified", Value: int32(modified)})
+	}
+	if len(errs) > 0 {
+		reply = append(reply, bson.E{Key: "writeErrors", Value: errs})
+	}
+	return reply, nil
+}
+
+// unique returns an error if d cannot stand beside the rows but old.
+func (c *collection) unique(d, old bson.D) error {
+	for _, index := range c.indexes {
+		if get(index, "unique") != true {
+			continue
+		}
+		for _, field := range get(index, "key").(bson.D) {
+			v := get(d, field.Key)
+			if v == nil && get(index, "sparse") == true {
+				continue
+			}
+			for _, other := range c.docs {
+				if old != nil && get(other, "_id") == get(old, "_id") {
+					continue
+				}
+				if order, ok := compare(v, get(other, field.Key)); ok && order == 0 || v == nil && get(other, field.Key) == nil {
+					return failure{codeDuplicate, fmt.Sprintf("E11000 duplicate key error: %s", get(index, "name"))}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (c *collection) insert(d bson.D) error {
+	if err := c.unique(d, nil); err != nil {
+		return err
+	}
+	c.docs = append(c.docs, d)
+	return nil
+}
+
+func (c *collection) update(w bson.D) (n, modified int, err error) {
+	if get(w, "upsert") == true || get(w, "multi") == true {
+		return 0, 0, failure{codeBadValue, "not implemented: upsert and multi"}
+	}
+	found, err := c.matching(get(w, "q"))
+	if err != nil || len(found) == 0 {
+		return 0, 0, err
+	}
+	d := found[0]
+	for _, op := range get(w, "u").(bson.D) {
+		for _, f := range op.Value.(bson.D) {
+			switch op.Key {
+			case "$set":
+				d = set(d, f.Key, f.Value)
+			case "$unset":
+				d = set(d, f.Key, nil)
+			default:
+				return 0, 0, failure{codeBadValue, "not implemented: " + op.Key}
+			}
+		}
+	}
+	if err := c.unique(d, found[0]); err != nil {
+		return 0, 0, err
+	}
+	c.docs[c.place(found[0])] = d
+	return 1, 1, nil
+}
+
+func (c *collection) delete(w bson.D) (n, modified int, err error) {
+	found, err := c.matching(get(w, "q"))
+	if limit, _ := compare(get(w, "limit"), int32(0)); limit > 0 {
+		found = found[:min(1, len(found))]
+	}
+	for _, d := range found {
+		i := c.place(d)
+		c.docs = slices.Delete(slices.Clone(c.docs), i, i+1)
+	}
+	return len(found), 0, err
+}
+
+func (c *collection) place(d bson.D) int {
+	return slices.IndexFunc(c.docs, func(o bson.D) bool { return get(o, "_id") == get(d, "_id") })
+}
+
+func (c *collection) createIndexes(list any) error {
+	indexes, _ := list.(bson.A)
+	for _, i := range indexes {
+		index := i.(bson.D)
+		if slices.ContainsFunc(c.indexes, func(o bson.D) bool { return get(o, "name") == get(index, "name") }) {
+			continue
+		}
+		c.indexes = append(c.indexes, index)
+		for i, d := range c.docs {
+			if err := (&collection{docs: c.docs[:i], indexes: c.indexes}).unique(d, nil); err != nil {
+				c.indexes = c.indexes[:len(c.indexes)-1]
+				return err
+			}
+		}
+	}
+	return nil
+}

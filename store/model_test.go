@@ -1,0 +1,211 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"clerksync/clerk"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+)
+
+// TestEveryInterleaving runs small cases of the tombstone protocol and of the race for a user name in every order in which the calls
+// of three processes can come, and with every process killed at every call and started again.
+func TestEveryInterleaving(t *testing.T) {
+	t.Parallel()
+	newer := func() clerk.User { return ada(1_700_000_000_200, named("Ada King")) }
+	bob := func(u *clerk.User) { u.ID = "user_bob" }
+	apply := func(u clerk.User) operation {
+		return func(ctx context.Context, s *store.Users) error {
+			_, err := s.Apply(ctx, u, store.When{Clerk: 1})
+			return err
+		}
+	}
+	remove := func(ctx context.Context, s *store.Users) error {
+		_, err := s.Delete(ctx, "user_ada")
+		return err
+	}
+	for name, tc := range map[string]struct {
+		before  []operation // have ended before
+		ops     []operation
+		crashes int    // of all processes together
+		want    string // the rows
+	}{
+		"two writers and a deleter, no row yet": {
+			ops: []operation{apply(ada(1_700_000_000_100)), apply(newer()), remove}, want: "",
+		},
+		"two writers and a deleter, a row": {
+			before: []operation{apply(ada(1))}, ops: []operation{apply(ada(1_700_000_000_100)), apply(newer()), remove}, want: "",
+		},
+		"two writers": {
+			ops: []operation{apply(ada(1_700_000_000_100)), apply(newer())}, crashes: 3, want: "user_ada: Ada King, ada",
+		},
+		"a writer and a deleter that are killed": {
+			ops: []operation{apply(newer()), remove}, crashes: 4, want: "",
+		},
+		"a writer and a deleter that are killed, a row": {
+			before: []operation{apply(ada(1))}, ops: []operation{apply(newer()), remove}, crashes: 4, want: "",
+		},
+		"two writers and a deleter that are killed": {
+			ops: []operation{apply(ada(1_700_000_000_100)), apply(newer()), remove}, crashes: 2, want: "",
+		},
+		"two deleters and a writer": {
+			before: []operation{apply(ada(1))}, ops: []operation{remove, remove, apply(newer())}, crashes: 2, want: "",
+		},
+		"two users race for a name": {
+			ops: []operation{apply(ada(1)), apply(ada(1, bob))}, crashes: 2,
+			want: "user_ada: Ada Lovelace, ada; user_bob: Ada Lovelace, ada-vnsrdg | user_ada: Ada Lovelace, ada-mpxyko; user_bob: Ada Lovelace, ada",
+		},
+		"two users race for a name, and one of them changes": {
+			ops:  []operation{apply(ada(1)), apply(ada(1, bob)), apply(ada(2, bob, named("Bob")))},
+			want: "user_ada: Ada Lovelace, ada; user_bob: Bob, ada-vnsrdg | user_ada: Ada Lovelace, ada-mpxyko; user_bob: Bob, ada",
+		},
+		"two users race for a name, and the one that has it is deleted": {
+			before: []operation{apply(ada(1))}, ops: []operation{remove, apply(ada(1, bob)), apply(ada(2, bob, named("Bob")))},
+			want: "user_bob: Bob, ada | user_bob: Bob, ada-vnsrdg",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newModel(t, tc.ops, tc.crashes)
+			m.explore(t, tc.before, func(schedule string) {
+				var rows []string
+				for _, id := range []string{"user_ada", "user_bob"} {
+					if r := m.lab.Row(t, id); r != nil {
+						rows = append(rows, fmt.Sprintf("%s: %s, %s", id, r.FullName, r.Username))
+					}
+				}
+				got, ok := strings.Join(rows, "; "), false
+				for want := range strings.SplitSeq(tc.want, " | ") {
+					ok = ok || got == want
+				}
+				if !ok {
+					t.Fatalf("got %q, want %q after %s", got, tc.want, schedule)
+				}
+			})
+			t.Logf("%d schedules, %d states", m.schedules, len(m.seen))
+		})
+	}
+}
+
+type operation func(ctx context.Context, s *store.Users) error
+
+// model explores what processes can do, one operation each.
+type model struct {
+	lab       *testenv.Lab
+	users     []*store.Users
+	ops       []operation
+	crashes   int
+	seen      map[string]bool
+	schedules int
+}
+
+// choice is one of those that can be made next.
+type choice struct {
+	process int
+	fault   testenv.Fault
+}
+
+func newModel(t *testing.T, ops []operation, crashes int) *model {
+	t.Helper()
+	m := &model{lab: testenv.NewLab(t, len(ops)), ops: ops, crashes: crashes, seen: map[string]bool{}}
+	for _, p := range m.lab.Processes {
+		m.users = append(m.users, users(t, p.DB))
+	}
+	return m
+}
+
+// explore calls check at the end of each schedule. A schedule is run from the start, by the choices of the one before up to the last
+// that has an alternative; it ends early in a state that has been seen.
+func (m *model) explore(t *testing.T, before []operation, check func(schedule string)) {
+	t.Helper()
+	var path []int // the choice taken at each point
+	for {
+		m.schedules++
+		m.lab.Memory.Clear()
+		for _, op := range before {
+			if err := op(t.Context(), m.users[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		counts, schedule := m.run(t, path)
+		if schedule != "" {
+			check(schedule)
+		}
+		for len(path) < len(counts) {
+			path = append(path, 0)
+		}
+		path = path[:len(counts)]
+		for len(path) > 0 && path[len(path)-1]+1 == counts[len(path)-1] {
+			path = path[:len(path)-1]
+		}
+		if len(path) == 0 {
+			return
+		}
+		path[len(path)-1]++
+	}
+}
+
+// run makes the choices of path, and then the first of each. It returns how many there were at each point, and the schedule; "" if it
+// has met a state that had been seen.
+func (m *model) run(t *testing.T, path []int) (counts []int, schedule string) {
+	t.Helper()
+	crashes := 0
+	restarts := make([]int, len(m.ops))
+	start := func(i int) {
+		ended, err := m.lab.Processes[i].Start(t.Context(), func(ctx context.Context) error { return m.ops[i](ctx, m.users[i]) })
+		if ended {
+			t.Fatalf("process %d ended without a call: %v", i, err)
+		}
+	}
+	for i := range m.ops {
+		start(i)
+	}
+	var log strings.Builder
+	for {
+		var choices []choice
+		for i, p := range m.lab.Processes {
+			if !p.Waiting() {
+				continue
+			}
+			choices = append(choices, choice{i, testenv.None})
+			if crashes < m.crashes {
+				choices = append(choices, choice{i, testenv.KilledBefore}, choice{i, testenv.KilledAfter})
+			}
+		}
+		if len(choices) == 0 {
+			return counts, log.String()
+		}
+		taken := 0
+		if n := len(counts); n < len(path) {
+			taken = path[n]
+		} else if state := fmt.Sprint(m.lab.State(), crashes); m.seen[state] {
+			for _, p := range m.lab.Processes {
+				p.Kill()
+			}
+			return counts, ""
+		} else {
+			m.seen[state] = true
+		}
+		counts = append(counts, len(choices))
+		c := choices[taken]
+		fmt.Fprintf(&log, "%d %s; ", c.process, c.fault)
+		ended, err := m.lab.Processes[c.process].Step(c.fault)
+		if c.fault != testenv.None {
+			crashes++
+			if !ended {
+				m.lab.Processes[c.process].Kill()
+			}
+			ended, err = true, errors.New("killed")
+		}
+		if ended && err != nil {
+			if restarts[c.process]++; restarts[c.process] > 10 {
+				t.Fatalf("process %d fails again and again: %v", c.process, err)
+			}
+			start(c.process)
+		}
+	}
+}

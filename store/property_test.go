@@ -1,0 +1,132 @@
+package store_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+var seedFlag = flag.Uint64("seed", 0, "seed of the one simulation that TestProperty runs; 0 runs many with new seeds")
+
+// Histories and simulations of TestProperty.
+const (
+	users1      = 6 // histories of a simulation: few, so that they meet
+	processes   = 4
+	simulations = 16_000
+)
+
+// TestProperty: random histories, applied by several processes in random order, each webhook once or twice and by both sources, with a
+// fault at any database call and the retry after it, end with rows that are equal to Clerk; no user name that we gave ever changes, and
+// what the app put into a row is there.
+func TestProperty(t *testing.T) {
+	t.Parallel()
+	if *seedFlag != 0 {
+		newProperty(t).simulate(t, *seedFlag)
+		return
+	}
+	const workers = 2
+	n := simulations / workers
+	if testing.Short() {
+		n /= 20
+	}
+	for i := range workers {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			p := newProperty(t)
+			first := uint64(time.Now().UnixNano())
+			for j := range n {
+				p.simulate(t, first+uint64(j))
+			}
+			t.Logf("%d histories", n*users1)
+		})
+	}
+}
+
+type property struct {
+	lab   *testenv.Lab
+	users []*store.Users
+}
+
+func newProperty(t *testing.T) property {
+	t.Helper()
+	p := property{lab: testenv.NewLab(t, processes)}
+	for _, process := range p.lab.Processes {
+		p.users = append(p.users, users(t, process.DB))
+	}
+	return p
+}
+
+func (p property) simulate(t *testing.T, seed uint64) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	p.lab.Memory.Clear()
+	histories := testenv.Histories(t, rng, users1)
+	byID := map[string]testenv.History{}
+	for _, h := range histories {
+		byID[h.UserID] = h
+	}
+	own := histories[0].UserID // this row the app has made before
+	if _, err := p.lab.Processes[0].DB.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: own}, {Key: "theme", Value: "dark"}}); err != nil {
+		t.Fatal(err)
+	}
+	deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook, copied bool) error {
+		s, at := p.users[process], store.When{Clerk: clerk.Millis(hook.TS)}
+		if copied {
+			at = store.When{Arrived: clerk.Millis(rng.Int64N(1e13))}
+		}
+		if hook.Type == clerk.UserDeleted {
+			id, err := clerk.ParseDeleted(hook.Data)
+			if err == nil {
+				_, err = s.Delete(ctx, id)
+			}
+			return err
+		}
+		u, err := clerk.ParseUser(hook.Data)
+		if err == nil {
+			_, err = s.Apply(ctx, u, at)
+		}
+		return err
+	})
+	names := map[string]string{}
+	err := p.lab.Simulate(t.Context(), rng, deliveries, 12, func(id string) error {
+		if !byID[id].KeepsName() {
+			return nil
+		}
+		row := p.lab.Row(t, id)
+		if row == nil {
+			return nil
+		}
+		if old := names[id]; row.Username == "" || old != "" && row.Username != old {
+			return fmt.Errorf("%s has the user name %q and had %q", id, row.Username, old)
+		}
+		names[id] = row.Username
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	for _, d := range testenv.CheckAll(histories, func(id string) *store.Row { return p.lab.Row(t, id) }) {
+		t.Errorf("seed %d: %s", seed, d)
+	}
+	for _, d := range p.lab.Memory.Docs("lab", "users") {
+		m := bson.M{}
+		for _, e := range d {
+			m[e.Key] = e.Value
+		}
+		if m["_id"] == own && m["theme"] != "dark" {
+			t.Errorf("seed %d: the app's field has gone from %v", seed, m)
+		}
+	}
+	if t.Failed() {
+		t.Fatalf("reproduce with: go test ./store -run 'TestProperty$' -seed %d", seed)
+	}
+}
