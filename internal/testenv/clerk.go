@@ -102,8 +102,9 @@ func CheckAll(histories []History, row func(id string) *store.Row) []string {
 	return wrong
 }
 
-// KeepsName tells whether a row that has a user name has to keep it whatever comes: Clerk has none of its own for this user.
-func (h History) KeepsName() bool { return h.username == "" && !h.renamed }
+// KeepsName tells whether a row that has a user name has to keep it whatever comes: Clerk has none of its own for this user, and the
+// user is not deleted, for then a writer that overlaps with the deletion may make a row, which it removes again.
+func (h History) KeepsName() bool { return h.username == "" && !h.renamed && h.Want != nil }
 
 // user is a user at Clerk.
 type user struct {
