@@ -1,0 +1,212 @@
+package clerk_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/internal/testenv"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func api(t *testing.T, fake *testenv.ClerkAPI, pageSize int) *clerk.API {
+	t.Helper()
+	a, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: fake.URL + "/", Share: 1, PageSize: pageSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// TestListCreated: every user is listed once, whatever happens between the pages.
+func TestListCreated(t *testing.T) {
+	t.Parallel()
+	people := testenv.People(25)
+	for name, tc := range map[string]struct {
+		noCursor bool
+		between  func(*testenv.ClerkAPI, int) // before page n
+		missing  []int
+	}{
+		"by cursor":               {},
+		"by offset":               {noCursor: true},
+		"by offset, one is gone":  {noCursor: true, between: func(a *testenv.ClerkAPI, n int) { remove(a, n, 1, people[2]) }, missing: nil},
+		"the last listed is gone": {between: func(a *testenv.ClerkAPI, n int) { remove(a, n, 1, people[9]) }},
+		"the last one of all":     {between: func(a *testenv.ClerkAPI, n int) { remove(a, n, 2, people[24]) }, missing: []int{24}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fake := testenv.NewClerkAPI(t)
+			fake.NoCursor = tc.noCursor
+			fake.Put(people...)
+			c := api(t, fake, 10)
+			seen := map[string]int{}
+			for n, next := 0, ""; n == 0 || next != ""; n++ {
+				if tc.between != nil {
+					tc.between(fake, n)
+				}
+				p, err := c.ListCreated(t.Context(), next)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, u := range p.Users {
+					seen[u.ID]++
+				}
+				if next = p.Next; n > 10 {
+					t.Fatal("it does not end")
+				}
+			}
+			for _, i := range tc.missing {
+				seen[people[i].ID]++
+			}
+			for i, u := range people {
+				if seen[u.ID] == 0 {
+					t.Errorf("user %d is missing", i)
+				}
+			}
+			if tc.between == nil && len(seen) != 25 {
+				t.Errorf("got %d users", len(seen))
+			}
+			for id, n := range seen {
+				if tc.between == nil && n != 1 {
+					t.Errorf("%s was listed %d times", id, n)
+				}
+			}
+		})
+	}
+}
+
+func remove(a *testenv.ClerkAPI, n, at int, u testenv.ClerkUser) {
+	if n == at {
+		a.Remove(u.ID)
+	}
+}
+
+// TestFullPages: a number of users that is a multiple of the page ends, and so does an instance without users.
+func TestFullPages(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 10, 20} {
+		fake := testenv.NewClerkAPI(t)
+		fake.Put(testenv.People(n)...)
+		c := api(t, fake, 10)
+		got := 0
+		for next, first := "", true; first || next != ""; first = false {
+			p, err := c.ListCreated(t.Context(), next)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, next = got+len(p.Users), p.Next
+		}
+		if got != n {
+			t.Errorf("got %d users, want %d", got, n)
+		}
+	}
+}
+
+func TestAPI(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	people := testenv.People(30)
+	people[3].Updated += 1_000_000
+	fake.Put(people...)
+	c := api(t, fake, 20)
+	before := clerk.Millis(time.Now().Add(-2 * time.Second).UnixMilli())
+
+	p, err := c.ListChanged(t.Context(), "")
+	if err != nil || len(p.Users) != 20 || p.Users[0].ID != people[3].ID || p.Next != "20" {
+		t.Errorf("got %d users, next %q, %v", len(p.Users), p.Next, err)
+	}
+	if p.At < before || p.At > clerk.Millis(time.Now().UnixMilli()) {
+		t.Errorf("asked at %v", p.At.Time())
+	}
+	p, err = c.ListIDs(t.Context(), []string{people[1].ID, "user_none", people[29].ID})
+	if err != nil || len(p.Users) != 2 {
+		t.Errorf("got %+v, %v", p, err)
+	}
+	u, _, err := c.User(t.Context(), people[1].ID)
+	if err != nil || u.FullName != "Ada Lovelace 1" || u.Email != "person-1@mail.example" {
+		t.Errorf("got %+v, %v", u, err)
+	}
+	if _, _, err := c.User(t.Context(), "user_none"); !errors.Is(err, clerk.ErrNoUser) {
+		t.Errorf("got %v, want ErrNoUser", err)
+	}
+	if n, err := c.Count(t.Context()); err != nil || n != 30 {
+		t.Errorf("got %d, %v", n, err)
+	}
+	if id, err := c.Instance(t.Context()); err != nil || id != testenv.ClerkInstance {
+		t.Errorf("got %q, %v", id, err)
+	}
+}
+
+// TestAPIFails: what may succeed is tried again, what cannot is not, and no error quotes the key or an id.
+func TestAPIFails(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		fail  []int // the first answers
+		want  string
+		tries int32
+	}{
+		"it stumbles":            {[]int{500, 503}, "", 3},
+		"too many requests":      {[]int{429}, "", 2},
+		"the key is not taken":   {[]int{401, 401}, "CLERK_SECRET_KEY is not accepted", 1},
+		"the request is refused": {[]int{400, 400}, "answer 400 injected", 1},
+		"404 but not of Clerk":   {[]int{404, 404}, "check CLERK_API_URL", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fake := testenv.NewClerkAPI(t)
+			fake.Put(testenv.People(1)...)
+			var n atomic.Int32
+			fake.Fail = func(*http.Request) int {
+				if i := int(n.Add(1)) - 1; i < len(tc.fail) {
+					return tc.fail[i]
+				}
+				return 0
+			}
+			_, _, err := api(t, fake, 0).User(t.Context(), testenv.People(1)[0].ID)
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if (tc.want == "") != (err == nil) || !strings.Contains(got, tc.want) || strings.Contains(got, "user_2") || strings.Contains(got, "sk_live") {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			if n.Load() != tc.tries {
+				t.Errorf("got %d tries, want %d", n.Load(), tc.tries)
+			}
+		})
+	}
+}
+
+// TestRateLimit: Retry-After is waited for.
+func TestRateLimit(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	fake.Limit = 2
+	c := api(t, fake, 0)
+	start := time.Now()
+	for range 3 {
+		if _, err := c.Count(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := time.Since(start); d < 900*time.Millisecond {
+		t.Errorf("the third answer came after %v, before Retry-After", d)
+	}
+}
+
+func TestCheckKey(t *testing.T) {
+	t.Parallel()
+	got := map[string]bool{}
+	for _, k := range []string{"", "pk_live_x", "sk_live_x", "sk_test_x"} {
+		_, err := clerk.NewAPI(clerk.APIOptions{SecretKey: k, Share: 1})
+		got[k] = err == nil
+	}
+	if d := cmp.Diff(map[string]bool{"": false, "pk_live_x": false, "sk_live_x": true, "sk_test_x": true}, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
