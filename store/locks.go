@@ -2,6 +2,8 @@ package store
 
 import (
 	"hash/maphash"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -15,9 +17,31 @@ type Locks struct {
 // NewLocks returns locks that nobody holds.
 func NewLocks() *Locks { return &Locks{seed: maphash.MakeSeed()} }
 
+// LockAll waits for the locks of all these rows, and returns what frees them. It takes them in one order, so that two calls never wait
+// for each other; who calls it must hold none.
+func (l *Locks) LockAll(ids []string) (unlock func()) {
+	wanted := map[int]bool{}
+	for _, id := range ids {
+		wanted[l.place(id)] = true
+	}
+	order := slices.Sorted(maps.Keys(wanted))
+	for _, i := range order {
+		l.locks[i].Lock()
+	}
+	return func() {
+		for _, i := range order {
+			l.locks[i].Unlock()
+		}
+	}
+}
+
 // Lock waits for the lock of the row with the given id, and returns what frees it.
 func (l *Locks) Lock(id string) (unlock func()) {
-	m := &l.locks[maphash.String(l.seed, id)%uint64(len(l.locks))]
+	m := &l.locks[l.place(id)]
 	m.Lock()
 	return m.Unlock
+}
+
+func (l *Locks) place(id string) int {
+	return int(maphash.String(l.seed, id) % uint64(len(l.locks))) //nolint:gosec // below 256
 }

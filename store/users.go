@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"clerksync/clerk"
@@ -14,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
 )
 
 // Outcome is what a write did.
@@ -103,6 +105,60 @@ func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 	return r, nil
 }
 
+// GetMany returns the rows of those users who have one, by id.
+func (s *Users) GetMany(ctx context.Context, ids []string) (map[string]Row, error) {
+	rows := map[string]Row{}
+	if !s.db.OneProcess {
+		cur, err := s.rows.Find(ctx, byIDs(ids))
+		if err != nil {
+			return nil, fmt.Errorf("read users: %w", Redact(err))
+		}
+		var all []Row
+		if err := cur.All(ctx, &all); err != nil {
+			return nil, fmt.Errorf("read users: %w", Redact(err))
+		}
+		for _, r := range all {
+			rows[r.ID] = r
+		}
+		return rows, nil
+	}
+	var g errgroup.Group
+	g.SetLimit(singles)
+	var mu sync.Mutex
+	for _, id := range ids {
+		g.Go(func() error {
+			r, err := s.Get(ctx, id)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			rows[id] = r
+			return err
+		})
+	}
+	return rows, g.Wait()
+}
+
+// readIDs returns the ids of the rows that filter finds.
+func readIDs(ctx context.Context, c *mongo.Collection, filter bson.D) (map[string]bool, error) {
+	cur, err := c.Find(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	var all []struct {
+		ID string `bson:"_id"`
+	}
+	if err := cur.All(ctx, &all); err != nil {
+		return nil, err
+	}
+	ids := make(map[string]bool, len(all))
+	for _, d := range all {
+		ids[d.ID] = true
+	}
+	return ids, nil
+}
+
 // Apply writes what Clerk said of a user, unless the row is newer or the user is deleted. It may be repeated, and
 // called in any order: the rows end at the newest version.
 //
@@ -111,6 +167,10 @@ func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 // that a deletion in between removes the row, here or in the deleter.
 func (s *Users) Apply(ctx context.Context, u clerk.User, at When) (Outcome, error) {
 	defer s.locks.Lock(u.ID)()
+	return s.applyLocked(ctx, u, at)
+}
+
+func (s *Users) applyLocked(ctx context.Context, u clerk.User, at When) (Outcome, error) {
 	for range 8 { // more lost races than that is no race
 		o, err := s.apply(ctx, u, at)
 		if !errors.Is(err, errRaced) {
@@ -157,7 +217,11 @@ func (s *Users) apply(ctx context.Context, u clerk.User, at When) (Outcome, erro
 // Delete removes the user for ever. The tombstone comes first: from then on no write can end with a row.
 func (s *Users) Delete(ctx context.Context, id string) (Outcome, error) {
 	defer s.locks.Lock(id)()
-	_, err := s.tombstones.InsertOne(ctx, bson.D{{Key: "_id", Value: id}, {Key: "deleted_at", Value: time.Now()}})
+	return s.delete(ctx, id)
+}
+
+func (s *Users) delete(ctx context.Context, id string) (Outcome, error) {
+	_, err := s.tombstones.InsertOne(ctx, tombstone(id))
 	if err != nil && !IsDuplicate(err) {
 		return "", fmt.Errorf("write the tombstone of user %q: %w", id, Redact(err))
 	}
@@ -204,13 +268,7 @@ func (s *Users) insert(ctx context.Context, r Row, names []string) error {
 
 // update brings a row to a version that is not older. It touches only our own fields.
 func (s *Users) update(ctx context.Context, old, r Row, u clerk.User) (Outcome, error) {
-	filter := byID(r.ID)
-	if !s.db.OneProcess { // the guard that protects several processes from each other
-		filter = append(filter, bson.E{Key: "clerk.version", Value: bson.D{{Key: "$lte", Value: r.Clerk.Version}}})
-		if old.Clerk.Version == "" { // a row that the app made
-			filter[1].Value = bson.D{{Key: "$exists", Value: false}}
-		}
-	}
+	filter := s.guard(old, r)
 	candidates := []string{old.Username} // given once and kept
 	if u.Username != "" || old.Username == "" {
 		candidates = names(u)
@@ -230,6 +288,17 @@ func (s *Users) update(ctx context.Context, old, r Row, u clerk.User) (Outcome, 
 		return Updated, nil
 	}
 	return "", fmt.Errorf("update user %q: %w", r.ID, errRefused)
+}
+
+// guard is the filter of the update that brings a row from old to r. The version in it protects several processes from each other.
+func (s *Users) guard(old, r Row) bson.D {
+	switch {
+	case s.db.OneProcess:
+		return byID(r.ID)
+	case old.Clerk.Version == "": // a row that the app made
+		return append(byID(r.ID), bson.E{Key: "clerk.version", Value: bson.D{{Key: "$exists", Value: false}}})
+	}
+	return append(byID(r.ID), bson.E{Key: "clerk.version", Value: bson.D{{Key: "$lte", Value: r.Clerk.Version}}})
 }
 
 func changes(r Row) bson.D {
@@ -299,4 +368,12 @@ func names(u clerk.User) []string {
 	return []string{base, base + "-" + short, base + "-" + long}
 }
 
+func tombstone(id string) bson.D {
+	return bson.D{{Key: "_id", Value: id}, {Key: "deleted_at", Value: time.Now()}}
+}
+
 func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
+
+func byIDs(ids []string) bson.D {
+	return bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
+}
