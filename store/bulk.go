@@ -197,21 +197,12 @@ func (b *bulk) write(ctx context.Context, live []int) {
 	var rows []Row
 	var models []mongo.WriteModel
 	for _, i := range live {
-		w := b.writes[i]
-		r, was := newRow(w.User, w.When), old[w.User.ID]
-		switch {
-		case was.ID == "":
-			r.Username = names(w.User)[0]
+		was := old[b.writes[i].User.ID]
+		r, outcome := plan(was, b.writes[i])
+		switch b.results[i].Outcome = outcome; outcome {
+		case Created:
 			created, rows = append(created, i), append(rows, r)
-		case was.Clerk.Version > r.Clerk.Version:
-			b.results[i].Outcome = Stale
-		default:
-			if r.Username = was.Username; w.User.Username != "" || was.Username == "" {
-				r.Username = names(w.User)[0]
-			}
-			if b.results[i].Outcome = Updated; same(was, r) {
-				b.results[i].Outcome = Unchanged
-			}
+		case Updated, Unchanged:
 			updated = append(updated, i)
 			models = append(models, mongo.NewUpdateOneModel().SetFilter(b.guard(was, r)).SetUpdate(changes(r)))
 		}
@@ -223,6 +214,24 @@ func (b *bulk) write(ctx context.Context, live []int) {
 		return
 	}
 	b.one(ctx, again)
+}
+
+// plan returns the row that a write makes of was, which has no id if there is none, and what that will be; if the best user name is
+// free.
+func plan(was Row, w Write) (Row, Outcome) {
+	r := newRow(w.User, w.When)
+	if r.Username = was.Username; w.User.Username != "" || was.Username == "" {
+		r.Username = names(w.User)[0]
+	}
+	switch {
+	case was.ID == "":
+		return r, Created
+	case was.Clerk.Version > r.Clerk.Version:
+		return r, Stale
+	case same(was, r):
+		return r, Unchanged
+	}
+	return r, Updated
 }
 
 // withoutDead removes the rows of those who have a tombstone, and returns the others.

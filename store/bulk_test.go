@@ -137,17 +137,16 @@ func TestWriteManyAtOnce(t *testing.T) {
 // TestPropertyMany is TestProperty with bulks of one to five deliveries.
 func TestPropertyMany(t *testing.T) {
 	t.Parallel()
-	n := 1000
-	if testing.Short() {
+	n, first := 1000, uint64(time.Now().UnixNano())
+	switch {
+	case *seedFlag != 0:
+		n, first = 1, *seedFlag
+	case testing.Short():
 		n = 100
 	}
 	p := newProperty(t)
-	first := uint64(time.Now().UnixNano())
 	for i := range n {
 		seed := first + uint64(i)
-		if *seedFlag != 0 {
-			seed, n = *seedFlag, 1
-		}
 		rng := rand.New(rand.NewPCG(seed, 0))
 		p.lab.Memory.Clear()
 		histories := testenv.Histories(t, rng, users1)

@@ -517,12 +517,22 @@ func (c *collection) insert(d bson.D) error {
 }
 
 func (c *collection) update(w bson.D) (n, modified int, err error) {
-	if get(w, "upsert") == true || get(w, "multi") == true {
-		return 0, 0, failure{codeBadValue, "not implemented: upsert and multi"}
+	if get(w, "multi") == true {
+		return 0, 0, failure{codeBadValue, "not implemented: multi"}
 	}
 	found, err := c.matching(get(w, "q"))
-	if err != nil || len(found) == 0 {
+	if err != nil {
 		return 0, 0, err
+	}
+	if len(found) == 0 {
+		if get(w, "upsert") != true {
+			return 0, 0, nil
+		}
+		d := bson.D{{Key: "_id", Value: get(get(w, "q").(bson.D), "_id")}} // no other filter is used with it
+		if err := c.insert(d); err != nil {
+			return 0, 0, err
+		}
+		found = append(found, d)
 	}
 	d := found[0]
 	for _, op := range get(w, "u").(bson.D) {
