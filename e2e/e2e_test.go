@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -516,5 +517,53 @@ func TestDemo(t *testing.T) {
 	second.Dir, second.Env = cmd.Dir, cmd.Env
 	if out, err := second.CombinedOutput(); err != nil {
 		t.Errorf("the second time: %v\n%s", err, out)
+	}
+}
+
+// TestBackfillKilled: a backfill that is killed three times ends complete, each time from where it was.
+func TestBackfillKilled(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("e2e is left out by -short")
+	}
+	fake := testenv.NewClerkAPI(t)
+	const n = 20_000
+	fake.Put(testenv.People(n)...)
+	env := []string{
+		"MONGODB_URI=embedded:" + filepath.Join(t.TempDir(), "data"),
+		"CLERK_SECRET_KEY=" + testenv.ClerkKey, "CLERK_API_URL=" + fake.URL, "CLERK_RATE_SHARE=1", "CLERK_INSTANCE_ID=" + testenv.ClerkInstance,
+	}
+	var out bytes.Buffer
+	command := func(args ...string) *exec.Cmd {
+		out.Reset()
+		cmd := exec.CommandContext(t.Context(), programs.clerksync, args...)
+		cmd.Env, cmd.Stdout, cmd.Stderr = env, &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
+	for i := range 3 {
+		pages := len(fake.Requests())
+		cmd := command("backfill")
+		until(t, "it has got on", time.Minute, func() bool { return len(fake.Requests()) > pages+10 })
+		kill(cmd)
+		if went := strings.Contains(out.String(), "going on after"); went != (i > 0) {
+			t.Errorf("run %d: got %s", i, &out)
+		}
+	}
+	if got := len(fake.Requests()); got >= n/500 {
+		t.Fatalf("it was complete before it was killed: %d requests", got)
+	}
+	for _, run := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"backfill"}, "20000 users: "},
+		{[]string{"backfill", "--dry-run"}, "20000 users (nothing was written): 0 created, 0 updated, 20000 unchanged, 0 stale, 0 deleted, 0 failed"},
+	} {
+		if err := command(run.args...).Wait(); err != nil || !strings.Contains(out.String(), run.want) {
+			t.Errorf("%v: %v, got %s, want %s", run.args, err, &out, run.want)
+		}
 	}
 }

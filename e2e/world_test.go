@@ -287,11 +287,16 @@ func (w *world) keepPrivate(body []byte) {
 // until waits for cond, for as long as the world has patience.
 func (w *world) until(what string, cond func() bool) {
 	w.t.Helper()
+	until(w.t, what, w.patience, cond)
+}
+
+func until(t *testing.T, what string, patience time.Duration, cond func() bool) {
+	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(w.patience); !cond(); <-tick.C {
+	for deadline := time.Now().Add(patience); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("timed out: %s", what)
+			t.Fatalf("timed out: %s", what)
 		}
 	}
 }

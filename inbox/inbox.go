@@ -145,9 +145,9 @@ func New(o Options) *Inbox {
 	}
 }
 
-// Setup makes the index. It can be repeated.
-func (b *Inbox) Setup(ctx context.Context) error {
-	return store.EnsureIndex(ctx, b.rows, store.Index{Field: "due_at"})
+// Setup makes the index of the collection. It can be repeated.
+func Setup(ctx context.Context, db *store.DB) error {
+	return store.EnsureIndex(ctx, db.Collection("inbox"), store.Index{Field: "due_at"})
 }
 
 // Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not sent again

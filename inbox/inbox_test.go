@@ -76,7 +76,7 @@ func start(t *testing.T, db *store.DB, s *sender, resendAfter time.Duration) (b 
 		DB: db, Sender: s, ResendAfter: resendAfter, Handled: func(name string) bool { return name == "clerk/user.created" },
 		Log: slog.New(slog.DiscardHandler), Registerer: reg,
 	})
-	if err := b.Setup(t.Context()); err != nil {
+	if err := inbox.Setup(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

@@ -11,7 +11,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"golang.org/x/sync/errgroup"
 )
 
 // Write is what Clerk said of a user, or, if Deleted is set, that the user with User.ID is deleted.
@@ -50,10 +49,11 @@ type bulk struct {
 	*Users
 	writes  []Write
 	results []Written
+	names   map[string]bool // that it gives to new rows
 }
 
 func (s *Users) writeMany(ctx context.Context, writes []Write, results []Written) {
-	b := &bulk{s, writes, results}
+	b := &bulk{Users: s, writes: writes, results: results, names: map[string]bool{}}
 	live, dead := b.winners()
 	defer s.locks.LockAll(b.ids(append(live, dead...)))()
 	if s.db.OneProcess {
@@ -129,16 +129,13 @@ func (b *bulk) each(of []int, do func(i int) (Outcome, error)) {
 		b.results[i] = Written{Outcome: o, Err: err}
 		b.fail([]int{i}, err)
 	}
-	var g errgroup.Group
-	g.SetLimit(singles)
-	for _, i := range of {
-		if !b.db.OneProcess {
-			one(i)
-			continue
-		}
-		g.Go(func() error { one(i); return nil })
+	if b.db.OneProcess {
+		_ = sideBySide(of, func(i int) error { one(i); return nil }) // none fails
+		return
 	}
-	_ = g.Wait() // none fails
+	for _, i := range of {
+		one(i)
+	}
 }
 
 // one writes users one by one.
@@ -201,7 +198,7 @@ func (b *bulk) write(ctx context.Context, live []int) {
 		r, outcome := plan(was, b.writes[i])
 		switch b.results[i].Outcome = outcome; outcome {
 		case Created:
-			created, rows = append(created, i), append(rows, r)
+			created, rows = append(created, i), append(rows, b.named(r, b.writes[i].User))
 		case Updated, Unchanged:
 			updated = append(updated, i)
 			models = append(models, mongo.NewUpdateOneModel().SetFilter(b.guard(was, r)).SetUpdate(changes(r)))
@@ -232,6 +229,17 @@ func plan(was Row, w Write) (Row, Outcome) {
 		return r, Unchanged
 	}
 	return r, Updated
+}
+
+// named returns a new row with a user name that no other of this bulk has: a duplicate would have to be written once more.
+func (b *bulk) named(r Row, u clerk.User) Row {
+	for _, r.Username = range names(u) {
+		if !b.names[r.Username] {
+			break
+		}
+	}
+	b.names[r.Username] = true
+	return r
 }
 
 // withoutDead removes the rows of those who have a tombstone, and returns the others.
@@ -328,8 +336,7 @@ func (b *bulk) writeEmbedded(ctx context.Context, live []int) {
 			b.one(ctx, []int{i})
 			continue
 		}
-		r := newRow(w.User, w.When)
-		r.Username = names(w.User)[0]
+		r := b.named(newRow(w.User, w.When), w.User)
 		created, rows, sent[i] = append(created, i), append(rows, r), r
 		b.results[i].Outcome = Created
 	}

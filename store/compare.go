@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"clerksync/clerk"
 
@@ -69,15 +70,17 @@ func (s *Users) tombstonesOf(ctx context.Context, ids []string) (map[string]bool
 		return readIDs(ctx, s.tombstones, byIDs(ids))
 	}
 	stones := map[string]bool{}
-	for _, id := range ids {
-		switch err := s.tombstones.FindOne(ctx, byID(id)).Err(); {
-		case err == nil:
-			stones[id] = true
-		case !errors.Is(err, mongo.ErrNoDocuments):
-			return nil, err
+	var mu sync.Mutex
+	return stones, sideBySide(ids, func(id string) error {
+		err := s.tombstones.FindOne(ctx, byID(id)).Err()
+		if errors.Is(err, mongo.ErrNoDocuments) {
+			return nil
 		}
-	}
-	return stones, nil
+		mu.Lock()
+		defer mu.Unlock()
+		stones[id] = true
+		return err
+	})
 }
 
 func fields(was, r Row) []Field {

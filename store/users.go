@@ -122,22 +122,27 @@ func (s *Users) GetMany(ctx context.Context, ids []string) (map[string]Row, erro
 		}
 		return rows, nil
 	}
+	var mu sync.Mutex
+	return rows, sideBySide(ids, func(id string) error {
+		r, err := s.Get(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		rows[id] = r
+		return err
+	})
+}
+
+// sideBySide does something with each, as many at once as FerretDB v1 takes.
+func sideBySide[T any](of []T, do func(T) error) error {
 	var g errgroup.Group
 	g.SetLimit(singles)
-	var mu sync.Mutex
-	for _, id := range ids {
-		g.Go(func() error {
-			r, err := s.Get(ctx, id)
-			if errors.Is(err, ErrNotFound) {
-				return nil
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			rows[id] = r
-			return err
-		})
+	for _, v := range of {
+		g.Go(func() error { return do(v) })
 	}
-	return rows, g.Wait()
+	return g.Wait()
 }
 
 // readIDs returns the ids of the rows that filter finds.

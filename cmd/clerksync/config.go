@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/clerk"
 	"clerksync/store"
 	"clerksync/webhook"
 
@@ -31,6 +33,10 @@ type config struct {
 	InstanceID             string `env:"CLERK_INSTANCE_ID"`
 	ForwardEvents          string `env:"CLERK_FORWARD_EVENTS"            envDefault:"user.*"`
 	ForwardPrivateMetadata bool   `env:"CLERK_FORWARD_PRIVATE_METADATA"`
+
+	SecretKey string  `env:"CLERK_SECRET_KEY"`
+	APIURL    string  `env:"CLERK_API_URL"`
+	RateShare float64 `env:"CLERK_RATE_SHARE" envDefault:"0.5"`
 
 	MongoURI      string `env:"MONGODB_URI"`
 	MongoDatabase string `env:"MONGODB_DATABASE"`
@@ -70,7 +76,7 @@ func readConfig(environ []string) (config, error) {
 	if !errors.As(err, &all) {
 		return c, fmt.Errorf("settings: %w", err)
 	}
-	defaults, errs := config{LogLevel: slog.LevelInfo, InboxResendAfter: time.Minute, ShutdownTimeout: 20 * time.Second}, []error(nil)
+	defaults, errs := config{LogLevel: slog.LevelInfo, RateShare: 0.5, InboxResendAfter: time.Minute, ShutdownTimeout: 20 * time.Second}, []error(nil)
 	for _, e := range all.Errors {
 		var p envparse.ParseError
 		if !errors.As(e, &p) {
@@ -86,6 +92,9 @@ func readConfig(environ []string) (config, error) {
 			wrong("LOG_LEVEL", "debug, info, warn or error")
 		case "ForwardPrivateMetadata":
 			wrong("CLERK_FORWARD_PRIVATE_METADATA", "true or false")
+		case "RateShare":
+			c.RateShare = defaults.RateShare
+			wrong("CLERK_RATE_SHARE", rateShareWant)
 		case "InboxResendAfter":
 			c.InboxResendAfter = defaults.InboxResendAfter
 			wrong("INBOX_RESEND_AFTER", "a duration such as 1m")
@@ -123,7 +132,7 @@ func (c config) check() error {
 			wrong("CLERK_FORWARD_EVENTS holds a bad pattern, %q: set it to patterns such as user.*", p)
 		}
 	}
-	errs = append(errs, c.checkDatabase(), c.Inngest.check())
+	errs = append(errs, c.checkClerkAPI(), c.checkDatabase(), c.Inngest.check())
 	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != "text" {
 		wrong("LOG_FORMAT is neither json nor text: set it to one of them or leave it unset")
 	}
@@ -134,6 +143,35 @@ func (c config) check() error {
 		wrong("SHUTDOWN_TIMEOUT is not positive: set it to a duration such as 20s")
 	}
 	return errors.Join(errs...)
+}
+
+const rateShareWant = "a number above 0 and at most 1, such as 0.5"
+
+// checkClerkAPI takes no key for no mistake: only some commands need one.
+func (c config) checkClerkAPI() error {
+	var errs []error
+	if c.SecretKey != "" {
+		errs = append(errs, clerk.CheckKey(c.SecretKey))
+	}
+	if c.APIURL != "" && !isHTTP(c.APIURL) {
+		errs = append(errs, errors.New("CLERK_API_URL is no URL: leave it unset, or set it to http://HOST:PORT or https://HOST"))
+	}
+	if c.RateShare <= 0 || c.RateShare > 1 {
+		errs = append(errs, errors.New("CLERK_RATE_SHARE is out of range: set it to "+rateShareWant))
+	}
+	return errors.Join(errs...)
+}
+
+// clerkAPI returns a client of Clerk's API, whose key it checks against CLERK_INSTANCE_ID.
+func (c config) clerkAPI(ctx context.Context) (*clerk.API, error) {
+	if c.SecretKey == "" {
+		return nil, errors.New("CLERK_SECRET_KEY is not set: set it to the secret key (sk_…) from Clerk's dashboard, API keys")
+	}
+	api, err := clerk.NewAPI(clerk.APIOptions{SecretKey: c.SecretKey, URL: c.APIURL, Share: c.RateShare})
+	if err != nil {
+		return nil, err
+	}
+	return api, api.CheckInstance(ctx, c.InstanceID)
 }
 
 func (c config) checkDatabase() error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/embedded"
 )
@@ -54,20 +55,19 @@ func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (*
 	}
 }
 
-// openForCommand opens the database that the settings name for a command that runs beside the service or without it; without
-// MONGODB_URI it is that of 'clerksync dev' in this folder. It never makes a new one.
-func openForCommand(ctx context.Context, e env) (*database, error) {
-	cfg, err := readConfig(e.environ)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(devFolder); cfg.MongoURI == "" && err == nil {
+// readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. Without MONGODB_URI the database is that of
+// 'clerksync dev' in this folder.
+func readConfigForCommand(environ []string) (config, error) {
+	cfg, err := readConfig(environ)
+	if _, e := os.Stat(devFolder); cfg.MongoURI == "" && e == nil {
 		cfg.MongoURI = embeddedPrefix + "./" + devFolder
 	}
-	if err := cfg.checkDatabase(); err != nil {
-		return nil, err
-	}
-	log := cfg.logger(e.stderr)
+	return cfg, errors.Join(err, cfg.checkClerkAPI(), cfg.checkDatabase())
+}
+
+// openBeside opens the database that the settings name for a command that runs beside the service or without it, and that writes no
+// rows of users. It never makes a new one.
+func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
 	dir, ok := cfg.embedded()
 	if !ok {
 		return openDatabase(ctx, cfg, log)
@@ -83,6 +83,17 @@ func openForCommand(ctx context.Context, e env) (*database, error) {
 		return nil, err
 	}
 	return openDatabase(ctx, cfg, log)
+}
+
+// prepare makes what the collections need.
+func (db *database) prepare(ctx context.Context) error {
+	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB)); err != nil {
+		return fmt.Errorf("prepare the database: %w", err)
+	}
+	if db.engine == nil {
+		return nil
+	}
+	return db.engine.IndexIDs(ctx, db.Name())
 }
 
 func (db *database) close(ctx context.Context) error {

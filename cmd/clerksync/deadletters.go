@@ -133,7 +133,11 @@ func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 
 // withDeadLetters calls f with the dead letters of the database that the settings name.
 func withDeadLetters(ctx context.Context, e env, f func(inbox.DeadLetters) error) error {
-	db, err := openForCommand(ctx, e)
+	cfg, err := readConfigForCommand(e.environ)
+	if err != nil {
+		return err
+	}
+	db, err := openBeside(ctx, cfg, cfg.logger(e.stderr))
 	if err != nil {
 		return err
 	}

@@ -553,6 +553,44 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
+// TestBackfill: users from before get their rows; without a key, or with a wrong one, nothing is touched.
+func TestBackfill(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	fake.Put(testenv.People(30)...)
+	settings := map[string]string{
+		"MONGODB_URI": embeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL, "CLERK_INSTANCE_ID": testenv.ClerkInstance,
+	}
+	for _, step := range []struct {
+		args     string
+		set      map[string]string
+		out, err string
+	}{
+		{"backfill", map[string]string{"CLERK_SECRET_KEY": ""}, "", "CLERK_SECRET_KEY is not set: set it to"},
+		{"backfill", map[string]string{"CLERK_SECRET_KEY": "hunter2"}, "", "CLERK_SECRET_KEY does not begin with sk_live_ or sk_test_"},
+		{"backfill", map[string]string{"CLERK_SECRET_KEY": "sk_live_hunter2"}, "", "CLERK_SECRET_KEY is not accepted (Clerk answered 401)"},
+		{"backfill", map[string]string{"CLERK_INSTANCE_ID": "ins_other"}, "", "CLERK_SECRET_KEY is of the instance ins_2e2e, not of CLERK_INSTANCE_ID"},
+		{"backfill", map[string]string{"CLERK_API_URL": "clerk"}, "", "CLERK_API_URL is no URL"},
+		{"backfill", map[string]string{"CLERK_RATE_SHARE": "2"}, "", "CLERK_RATE_SHARE is out of range: set it to"},
+		{"backfill", map[string]string{"CLERK_RATE_SHARE": "half"}, "", "CLERK_RATE_SHARE cannot be read: set it to"},
+		{"backfill", map[string]string{"MONGODB_URI": ""}, "", "MONGODB_URI is not set"},
+		{"backfill --dry-run", nil, "30 users (nothing was written): 30 created, 0 updated", ""},
+		{"backfill", nil, "30 users: 30 created, 0 updated, 0 unchanged, 0 stale, 0 deleted, 0 failed", ""},
+		{"backfill --dry-run", nil, "30 users (nothing was written): 0 created, 0 updated, 30 unchanged", ""},
+	} {
+		all := maps.Clone(settings)
+		maps.Copy(all, step.set)
+		var out, log bytes.Buffer
+		err := run(t.Context(), strings.Fields(step.args), environ(all), &out, &log)
+		if !strings.HasPrefix(out.String(), step.out) || step.out == "" && out.Len() > 0 {
+			t.Errorf("%s %v: printed %q, want %q", step.args, step.set, &out, step.out)
+		}
+		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) || strings.Contains(fmt.Sprint(err, &out, &log), "hunter2") {
+			t.Errorf("%s %v: got %v, want %q", step.args, step.set, err, step.err)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -81,13 +81,8 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	a.inbox = inbox.New(inbox.Options{
 		DB: a.db.DB, Sender: client, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
-	if err := errors.Join(a.users.Setup(ctx), a.inbox.Setup(ctx)); err != nil {
-		return a, fmt.Errorf("prepare the database: %w", err)
-	}
-	if a.db.engine != nil {
-		if err := a.db.engine.IndexIDs(ctx, a.db.Name()); err != nil {
-			return a, err
-		}
+	if err := a.db.prepare(ctx); err != nil {
+		return a, err
 	}
 	fns := &functions.Functions{Users: a.users, Inbox: a.inbox, InstanceID: cfg.InstanceID}
 	if err := fns.Register(client); err != nil {

@@ -26,10 +26,28 @@ type ClerkUser struct {
 	ID, Username, FirstName, LastName, Email string
 	Created, Updated                         int64 // milliseconds since 1970
 	Banned                                   bool
+	Raw                                      json.RawMessage // the whole user, if set
+}
+
+// APIUser returns the user of a webhook as the API has it then.
+func (w Webhook) APIUser(t testing.TB) ClerkUser {
+	t.Helper()
+	var u struct {
+		ID        string `json:"id"`
+		CreatedAt int64  `json:"created_at"`
+		UpdatedAt int64  `json:"updated_at"`
+	}
+	if err := json.Unmarshal(w.Data, &u); err != nil {
+		t.Fatal(err)
+	}
+	return ClerkUser{ID: u.ID, Created: u.CreatedAt, Updated: u.UpdatedAt, Raw: w.Data}
 }
 
 // JSON returns the user in the shape of Clerk's Backend API, which its webhooks have too.
 func (u ClerkUser) JSON() json.RawMessage {
+	if u.Raw != nil {
+		return u.Raw
+	}
 	m := map[string]any{
 		"id": u.ID, "object": "user", "username": orNull(u.Username), "first_name": orNull(u.FirstName), "last_name": orNull(u.LastName),
 		"image_url": "https://img.example/" + u.ID, "has_image": false, "primary_email_address_id": nil, "email_addresses": []any{},

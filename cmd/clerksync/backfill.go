@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"clerksync/reconcile"
+	"clerksync/store"
+
+	"github.com/mattn/go-isatty"
+	"github.com/schollz/progressbar/v3"
+)
+
+type backfillCmd struct {
+	DryRun  bool `help:"Only say what would be written."`
+	Restart bool `help:"Begin with the first user again, though an earlier run was cut off."`
+}
+
+// Run brings all users in. Cut off, it says how to go on.
+func (c backfillCmd) Run(ctx context.Context, e env) error {
+	cfg, err := readConfigForCommand(e.environ)
+	if err != nil {
+		return err
+	}
+	api, err := cfg.clerkAPI(ctx)
+	if err != nil {
+		return err
+	}
+	total, err := api.Count(ctx)
+	if err != nil {
+		return err
+	}
+	db, err := openDatabase(ctx, cfg, cfg.logger(e.stderr))
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	progress := newProgress(e.stderr, total)
+	counts, err := c.run(ctx, reconcile.Backfill{
+		API: api, Users: store.NewUsers(db.DB), Checkpoints: store.NewCheckpoints(db.DB), Log: cfg.logger(e.stderr),
+		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
+	}, db)
+	progress.end()
+	err = errors.Join(err, db.close(ctx))
+	what := "users"
+	if c.DryRun {
+		what = "users (nothing was written)"
+	}
+	_, _ = fmt.Fprintf(e.stdout, "%d %s: %d created, %d updated, %d unchanged, %d stale, %d deleted, %d failed; %s\n", counts.Seen(), what,
+		counts.Created, counts.Updated, counts.Unchanged, counts.Stale, counts.Deleted, counts.Failed, time.Since(start).Round(time.Second/10))
+	switch {
+	case err == nil && counts.Failed > 0:
+		return fmt.Errorf("%d users could not be read or written: the log names them; run it again with --restart when that is mended", counts.Failed)
+	case err == nil || c.DryRun:
+		return err
+	case ctx.Err() != nil:
+		return errors.New("cut off: run it again to go on from here")
+	}
+	return fmt.Errorf("%w; run it again to go on from here", err)
+}
+
+func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *database) (reconcile.Counts, error) {
+	if !c.DryRun {
+		if err := db.prepare(ctx); err != nil {
+			return reconcile.Counts{}, err
+		}
+	}
+	return b.Run(ctx)
+}
+
+// progress shows how far something is: a bar on a terminal, and a line now and then elsewhere.
+type progress struct {
+	w     io.Writer
+	total int
+	bar   *progressbar.ProgressBar // nil elsewhere
+	begun time.Time
+	first int // how many there were when it began
+	said  time.Time
+}
+
+// lineEvery is how often a line is written where there is no terminal.
+const lineEvery = 5 * time.Second
+
+func newProgress(w io.Writer, total int) *progress {
+	p := &progress{w: w, total: total}
+	if f, ok := w.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+			progressbar.OptionSetItsString("users"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))
+	}
+	return p
+}
+
+func (p *progress) show(c reconcile.Counts) {
+	n := c.Seen()
+	now := time.Now()
+	if p.begun.IsZero() {
+		p.begun, p.first, p.said = now, n, now
+		if n > 0 {
+			_, _ = fmt.Fprintf(p.w, "going on after %d users\n", n)
+		}
+		return
+	}
+	if p.bar != nil {
+		_ = p.bar.Set(min(n, p.total)) // a terminal that has gone ends nothing
+		return
+	}
+	if now.Sub(p.said) < lineEvery {
+		return
+	}
+	p.said = now
+	rate := float64(n-p.first) / now.Sub(p.begun).Seconds()
+	left := time.Duration(float64(max(p.total-n, 0)) / max(rate, 1) * float64(time.Second)).Round(time.Second)
+	_, _ = fmt.Fprintf(p.w, "%d of %d users, %.0f a second, %s left\n", n, p.total, rate, left)
+}
+
+func (p *progress) end() {
+	if p.bar != nil {
+		_, _ = fmt.Fprintln(p.w)
+	}
+}

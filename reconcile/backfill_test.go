@@ -1,0 +1,222 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/internal/testenv"
+	"clerksync/reconcile"
+	"clerksync/store"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func api(t *testing.T, fake *testenv.ClerkAPI, page int) *clerk.API {
+	t.Helper()
+	a, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: fake.URL, Share: 1, PageSize: page})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func backfill(t *testing.T, db *store.DB, fake *testenv.ClerkAPI) reconcile.Backfill {
+	t.Helper()
+	users := store.NewUsers(db)
+	if err := users.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return reconcile.Backfill{
+		API: api(t, fake, 20), Users: users, Checkpoints: store.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// TestBackfill: all users get their row, those who have an equal or newer one keep it, and the deleted stay so.
+func TestBackfill(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		fake := testenv.NewClerkAPI(t)
+		people := testenv.People(110)
+		fake.Put(people...)
+		b := backfill(t, db, fake)
+		users := store.NewUsers(db)
+		for i, p := range people[:3] { // have come by webhook: an older one, a newer one, a deletion
+			u, err := clerk.ParseUser(p.JSON())
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.FullName, u.ChangedAt = "by webhook", u.ChangedAt+clerk.Millis(i*1000-500)
+			if _, err := users.Apply(t.Context(), u, store.When{Clerk: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := users.Delete(t.Context(), people[2].ID); err != nil {
+			t.Fatal(err)
+		}
+
+		dry := b
+		dry.DryRun = true
+		want := reconcile.Counts{Created: 107, Updated: 1, Stale: 1, Deleted: 1}
+		if got, err := dry.Run(t.Context()); err != nil || !cmp.Equal(want, got) {
+			t.Fatalf("dry run: got %+v, %v, want %+v", got, err, want)
+		}
+		if _, err := users.Get(t.Context(), people[50].ID); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("the dry run has written: %v", err)
+		}
+		if got, err := b.Run(t.Context()); err != nil || !cmp.Equal(want, got) {
+			t.Fatalf("got %+v, %v, want %+v", got, err, want)
+		}
+		want = reconcile.Counts{Unchanged: 108, Stale: 1, Deleted: 1}
+		if got, err := b.Run(t.Context()); err != nil || !cmp.Equal(want, got) {
+			t.Fatalf("again: got %+v, %v, want %+v", got, err, want)
+		}
+		for i, name := range map[int]string{0: "Ada Lovelace 0", 1: "by webhook", 109: "Ada Lovelace 109"} {
+			if r, err := users.Get(t.Context(), people[i].ID); err != nil || r.FullName != name {
+				t.Errorf("user %d: got %q, %v, want %q", i, r.FullName, err, name)
+			}
+		}
+	})
+}
+
+// TestBackfillGoesOn: one that was cut off goes on after the last page that was written, and its counts too.
+func TestBackfillGoesOn(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		fake := testenv.NewClerkAPI(t)
+		fake.Put(testenv.People(100)...)
+		b := backfill(t, db, fake)
+		ctx, cancel := context.WithCancel(t.Context())
+		b.Progress = func(c reconcile.Counts) {
+			if c.Seen() == 40 {
+				cancel()
+			}
+		}
+		if c, err := b.Run(ctx); !errors.Is(err, context.Canceled) || c.Seen() != 40 {
+			t.Fatalf("got %+v, %v, want 40 and that it is cancelled", c, err)
+		}
+		before := len(fake.Requests())
+		first := -1
+		b.Progress = func(c reconcile.Counts) {
+			if first < 0 {
+				first = c.Seen()
+			}
+		}
+		if c, err := b.Run(t.Context()); err != nil || c.Created != 100 || first != 40 {
+			t.Errorf("got %+v, %v after %d, want 100 created after 40", c, err, first)
+		}
+		if n := len(fake.Requests()) - before; n > 6 {
+			t.Errorf("made %d requests for the other 60 users", n)
+		}
+		b.Restart = true
+		if c, err := b.Run(t.Context()); err != nil || c.Unchanged != 100 {
+			t.Errorf("restarted: got %+v, %v, want 100 unchanged", c, err)
+		}
+	})
+}
+
+// TestBackfillWhileWebhooksArrive: users change while they are listed, again and again, and the webhooks of the changes come late and in
+// any order. The rows end equal to Clerk.
+func TestBackfillWhileWebhooksArrive(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		fake := testenv.NewClerkAPI(t)
+		b := backfill(t, db, fake)
+		users := b.Users.(*store.Users)
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		var histories []testenv.History
+		for _, h := range testenv.Histories(t, rng, 100) {
+			if !h.Tie { // the API says when it was asked, and these lived before
+				histories = append(histories, h)
+			}
+		}
+		ctx, lived := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { // one pass after the other
+			for ctx.Err() == nil {
+				if _, err := b.Run(t.Context()); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		late := make(chan func(), 4096)
+		for range 4 {
+			wg.Go(func() {
+				for deliver := range late {
+					deliver()
+				}
+			})
+		}
+		var pending []func()
+		steps := make([]int, len(histories))
+		for left := len(histories); left > 0; {
+			i := rng.IntN(len(histories))
+			h := histories[i]
+			if steps[i] == len(h.Webhooks) {
+				continue
+			}
+			hook := h.Webhooks[steps[i]]
+			if steps[i]++; steps[i] == len(h.Webhooks) {
+				left--
+			}
+			if hook.Type == clerk.UserDeleted {
+				fake.Remove(h.UserID)
+			} else {
+				fake.Put(hook.APIUser(t))
+			}
+			pending = append(pending, func() { deliver(t, users, hook) })
+			for len(pending) > 0 && rng.IntN(3) > 0 {
+				j := rng.IntN(len(pending))
+				late <- pending[j]
+				pending[j] = pending[len(pending)-1]
+				pending = pending[:len(pending)-1]
+			}
+		}
+		for _, f := range pending {
+			late <- f
+		}
+		close(late)
+		lived()
+		wg.Wait()
+		for _, d := range testenv.CheckAll(histories, func(id string) *store.Row {
+			r, err := users.Get(t.Context(), id)
+			if errors.Is(err, store.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &r
+		}) {
+			t.Error(d)
+		}
+	})
+}
+
+func deliver(t *testing.T, users *store.Users, hook testenv.Webhook) {
+	t.Helper()
+	err := error(nil)
+	if hook.Type == clerk.UserDeleted {
+		var id string
+		if id, err = clerk.ParseDeleted(hook.Data); err == nil {
+			_, err = users.Delete(t.Context(), id)
+		}
+	} else {
+		var u clerk.User
+		if u, err = clerk.ParseUser(hook.Data); err == nil {
+			_, err = users.Apply(t.Context(), u, store.When{Clerk: clerk.Millis(hook.TS)})
+		}
+	}
+	if err != nil {
+		t.Error(fmt.Errorf("%s: %w", hook.ID, err))
+	}
+}
