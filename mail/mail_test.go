@@ -1,0 +1,359 @@
+package mail_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net"
+	netmail "net/mail"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"clerksync/internal/testenv"
+	"clerksync/mail"
+
+	"github.com/emersion/go-smtp"
+	"github.com/google/go-cmp/cmp"
+)
+
+var ada = mail.User{ID: "user_a", Email: "ada@example.com", FullName: "Ada Lovelace"}
+
+func options(s *testenv.SMTP) mail.Options {
+	return mail.Options{
+		URL: "smtp://" + s.Addr, From: "App <hello@app.example>", ReplyTo: "help@app.example", AppName: "App", AppURL: "https://app.example/start?a=1&b=2",
+		TLS: &tls.Config{RootCAs: s.Certs, MinVersion: tls.VersionTLS12},
+	}
+}
+
+func newMailer(t *testing.T, o mail.Options) *mail.Mailer {
+	t.Helper()
+	m, err := mail.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// send sends one mail and returns what the server took.
+func send(t *testing.T, o mail.Options, s *testenv.SMTP, u mail.User) testenv.Mail {
+	t.Helper()
+	if err := newMailer(t, o).Send(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	all := s.Mails()
+	if len(all) != 1 {
+		t.Fatalf("got %d mails, want 1", len(all))
+	}
+	return all[0]
+}
+
+// parts returns the bodies of a message by media type, decoded, and the types in their order.
+func parts(t *testing.T, msg *netmail.Message) (map[string]string, []string) {
+	t.Helper()
+	typ, params, err := mime.ParseMediaType(msg.Header.Get("Content-Type"))
+	if err != nil || typ != "multipart/alternative" {
+		t.Fatalf("got %s, %v, want multipart/alternative", typ, err)
+	}
+	bodies, order := map[string]string{}, []string(nil)
+	for r := multipart.NewReader(msg.Body, params["boundary"]); ; {
+		p, err := r.NextPart()
+		if errors.Is(err, io.EOF) {
+			return bodies, order
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(p) // quoted-printable is decoded by NextPart
+		if err != nil {
+			t.Fatal(err)
+		}
+		typ, _, _ := mime.ParseMediaType(p.Header.Get("Content-Type"))
+		bodies[typ], order = string(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))), append(order, typ)
+	}
+}
+
+func TestMessage(t *testing.T) {
+	t.Parallel()
+	s := testenv.NewSMTP(t, testenv.SMTPOptions{})
+	got := send(t, options(s), s, ada)
+	if got.From != "hello@app.example" || !cmp.Equal(got.To, []string{"ada@example.com"}) {
+		t.Errorf("envelope from %q to %q", got.From, got.To)
+	}
+	msg := got.Message(t)
+	for name, want := range map[string]string{
+		"From": `"App" <hello@app.example>`, "To": `"Ada Lovelace" <ada@example.com>`, "Reply-To": "<help@app.example>", "Subject": "Welcome to App",
+		"Message-Id": "<welcome.0a10c91f9b2c6a4b8c0a6b8f3c1c8f1e@app.example>", "Auto-Submitted": "auto-generated", "Mime-Version": "1.0",
+	} {
+		got := msg.Header.Get(name)
+		if name == "Message-Id" { // the same for a user at any time, and another one for another user
+			m := newMailer(t, options(s))
+			want = "<" + m.MessageID("user_a") + ">"
+			if m.MessageID("user_b") == m.MessageID("user_a") || !strings.HasSuffix(want, "@app.example>") {
+				t.Errorf("message ids: %s", want)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if d, err := msg.Header.Date(); err != nil || time.Since(d) > time.Minute {
+		t.Errorf("date %v, %v", d, err)
+	}
+	bodies, order := parts(t, msg)
+	if want := []string{"text/plain", "text/html"}; !cmp.Equal(order, want) { // the best last, RFC 2046
+		t.Errorf("got parts %v, want %v", order, want)
+	}
+	for _, want := range []string{"Hello Ada,", "Open App: https://app.example/start?a=1&b=2"} {
+		if !strings.Contains(bodies["text/plain"], want) {
+			t.Errorf("no %q in the text:\n%s", want, bodies["text/plain"])
+		}
+	}
+	for _, want := range []string{"Hello Ada,</h1>", `href="https://app.example/start?a=1&amp;b=2"`, "prefers-color-scheme: dark", "width=device-width"} {
+		if !strings.Contains(bodies["text/html"], want) {
+			t.Errorf("no %q in the HTML:\n%s", want, bodies["text/html"])
+		}
+	}
+}
+
+// TestHostileNames: whatever a user calls himself is text, in the header, in the text and in the HTML.
+func TestHostileNames(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ full, to, html string }{
+		"markup":           {`<script>alert(1)</script> X`, `<script>alert(1)</script> X`, "Hello &lt;script&gt;alert(1)&lt;/script&gt;,"},
+		"a template":       {`{{.AppURL}} X`, `{{.AppURL}} X`, "Hello {{.AppURL}},"},
+		"a header":         {"Ada\r\nBcc: eve@evil.example\r\n\r\nbody", "Ada Bcc: eve@evil.example body", "Hello Ada,"},
+		"quotes":           {`"Ada" <eve@evil.example>, x`, `"Ada" <eve@evil.example>, x`, "Hello &#34;Ada&#34;,"},
+		"not ASCII":        {"Zoë 李", "Zoë 李", "Hello Zoë,"},
+		"backwards":        {"Ada \u202egro.live", "Ada gro.live", "Hello Ada,"},
+		"an encoded word":  {"=?utf-8?q?=0D=0ABcc:_eve@evil.example?= X", "", "Hello =?utf-8?q?=0D=0ABcc:_eve@evil.example?=,"},
+		"a NUL and a bell": {"Ada\x00\x07", "Ada", "Hello Ada,"},
+		"none":             {"", "", "Hello,"},
+		"very long":        {strings.Repeat("Ada", 300), strings.Repeat("Ada", 300), "Hello " + strings.Repeat("Ada", 300) + ","},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.NewSMTP(t, testenv.SMTPOptions{})
+			got := send(t, options(s), s, mail.User{ID: "user_a", Email: "ada@example.com", FullName: tc.full})
+			if !cmp.Equal(got.To, []string{"ada@example.com"}) {
+				t.Errorf("got recipients %q", got.To)
+			}
+			msg := got.Message(t)
+			for _, h := range []string{"Bcc", "Cc"} {
+				if v := msg.Header.Get(h); v != "" {
+					t.Errorf("a header was injected: %s: %s", h, v)
+				}
+			}
+			to, err := msg.Header.AddressList("To")
+			if err != nil || len(to) != 1 || to[0].Address != "ada@example.com" {
+				t.Fatalf("got To %v, %v", to, err)
+			}
+			if tc.to != "" && to[0].Name != tc.to {
+				t.Errorf("got name %q, want %q", to[0].Name, tc.to)
+			}
+			bodies, _ := parts(t, msg)
+			if !strings.Contains(bodies["text/html"], tc.html) {
+				t.Errorf("no %q in the HTML:\n%s", tc.html, bodies["text/html"])
+			}
+		})
+	}
+}
+
+// TestHostileAddresses: an address that is more than one address never reaches the server.
+func TestHostileAddresses(t *testing.T) {
+	t.Parallel()
+	s := testenv.NewSMTP(t, testenv.SMTPOptions{})
+	m := newMailer(t, options(s))
+	for name, address := range map[string]string{
+		"two":              "ada@example.com, eve@evil.example",
+		"a header":         "ada@example.com\r\nBcc: eve@evil.example",
+		"a command":        "ada@example.com>\r\nRCPT TO:<eve@evil.example",
+		"a name":           "Ada <eve@evil.example>",
+		"no domain":        "ada",
+		"empty":            "",
+		"a NUL":            "ada@example.com\x00",
+		"quoted new lines": "\"ada\r\n\"@example.com",
+	} {
+		err := m.Send(t.Context(), mail.User{ID: "user_a", Email: address})
+		if !errors.Is(err, mail.ErrRefused) {
+			t.Errorf("%s: got %v, want ErrRefused", name, err)
+		}
+		if err != nil && address != "" && strings.Contains(err.Error(), address) {
+			t.Errorf("%s: the error quotes the address: %v", name, err)
+		}
+	}
+	if n := len(s.Mails()); n > 0 {
+		t.Errorf("got %d mails, want none", n)
+	}
+}
+
+func TestTLSAndLogin(t *testing.T) {
+	t.Parallel()
+	const secret = "p@ss/word#1"
+	const encoded = "p%40ss%2Fword%231"
+	for name, tc := range map[string]struct {
+		server   testenv.SMTPOptions
+		url      string // with ADDR for the address
+		distrust bool
+		want     string // in the error; "" for a mail
+		refused  bool
+		plain    bool // the mail went in the clear
+	}{
+		"plain":                              {url: "smtp://ADDR", plain: true},
+		"STARTTLS where it is offered":       {server: testenv.SMTPOptions{STARTTLS: true}, url: "smtp://ADDR"},
+		"STARTTLS and login":                 {server: testenv.SMTPOptions{STARTTLS: true, User: "u", Password: secret}, url: "smtp://u:" + encoded + "@ADDR"},
+		"TLS from the start and login":       {server: testenv.SMTPOptions{TLS: true, User: "u", Password: secret}, url: "smtps://u:" + encoded + "@ADDR"},
+		"TLS switched off":                   {server: testenv.SMTPOptions{STARTTLS: true}, url: "smtp://ADDR?tls=off", plain: true},
+		"login in the clear, asked for":      {server: testenv.SMTPOptions{User: "u", Password: secret}, url: "smtp://u:" + encoded + "@ADDR?tls=off", plain: true},
+		"no login in the clear unasked":      {server: testenv.SMTPOptions{User: "u", Password: secret}, url: "smtp://u:" + encoded + "@ADDR", want: "no STARTTLS"},
+		"STARTTLS required and not there":    {url: "smtp://ADDR?tls=required", want: "no STARTTLS"},
+		"wrong password":                     {server: testenv.SMTPOptions{STARTTLS: true, User: "u", Password: secret}, url: "smtp://u:hunter2@ADDR", want: "answered 535", refused: true},
+		"no login where one is wanted":       {server: testenv.SMTPOptions{STARTTLS: true, User: "u", Password: secret}, url: "smtp://ADDR", want: "answered 502", refused: true},
+		"login where none is taken":          {server: testenv.SMTPOptions{STARTTLS: true}, url: "smtp://u:hunter2@ADDR", want: "takes no login"},
+		"a certificate that nobody vouches":  {server: testenv.SMTPOptions{STARTTLS: true}, url: "smtp://ADDR", distrust: true, want: "certificate is not trusted"},
+		"likewise, with TLS from the start":  {server: testenv.SMTPOptions{TLS: true}, url: "smtps://ADDR", distrust: true, want: "certificate is not trusted"},
+		"TLS from the start to a plain port": {url: "smtps://ADDR", want: "cannot be reached, or broke"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.NewSMTP(t, tc.server)
+			o := options(s)
+			o.URL = strings.Replace(tc.url, "ADDR", s.Addr, 1)
+			if tc.distrust {
+				o.TLS = nil
+			}
+			if tc.want == "" {
+				if got := send(t, o, s, ada); got.TLS == tc.plain {
+					t.Errorf("got TLS %v, want %v", got.TLS, !tc.plain)
+				}
+				return
+			}
+			err := newMailer(t, o).Send(t.Context(), ada)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || errors.Is(err, mail.ErrRefused) != tc.refused {
+				t.Errorf("got %v, want %q, refused %v", err, tc.want, tc.refused)
+			}
+			if err != nil && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "ada@")) {
+				t.Errorf("the error quotes a secret or an address: %v", err)
+			}
+			if n := len(s.Mails()); n > 0 {
+				t.Errorf("got %d mails, want none", n)
+			}
+		})
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	answer := func(code int) error {
+		return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{code / 100, 1, 1}, Message: "<ada@example.com> of 10.0.0.1 is not welcome"}
+	}
+	for name, tc := range map[string]struct {
+		server  testenv.SMTPOptions
+		want    string
+		refused bool
+		taken   int
+	}{
+		"4xx to the address": {testenv.SMTPOptions{Rcpt: func(string) error { return answer(450) }}, "answered 450", false, 0},
+		"5xx to the address": {testenv.SMTPOptions{Rcpt: func(string) error { return answer(550) }}, "answered 550", true, 0},
+		"4xx to the message": {testenv.SMTPOptions{Data: func(int) error { return answer(451) }}, "answered 451", false, 0},
+		"5xx to the message": {testenv.SMTPOptions{Data: func(int) error { return answer(554) }}, "answered 554", true, 0},
+		"cut after DATA":     {testenv.SMTPOptions{Data: func(int) error { return testenv.ErrCut }}, "broke the connection", false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.NewSMTP(t, tc.server)
+			err := newMailer(t, options(s)).Send(t.Context(), ada)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || errors.Is(err, mail.ErrRefused) != tc.refused {
+				t.Errorf("got %v, want %q, refused %v", err, tc.want, tc.refused)
+			}
+			if err != nil && (strings.Contains(err.Error(), "ada@") || strings.Contains(err.Error(), "10.0.0.1")) {
+				t.Errorf("the error quotes the server: %v", err)
+			}
+			if got := len(s.Mails()); got != tc.taken {
+				t.Errorf("the server took %d, want %d", got, tc.taken)
+			}
+		})
+	}
+}
+
+// TestSilence: a server that says nothing is given up when the context ends, at whatever point.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	m := newMailer(t, mail.Options{URL: "smtp://" + l.Addr().String(), From: "hello@app.example"})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if err := m.Send(ctx, ada); err == nil || errors.Is(err, mail.ErrRefused) {
+		t.Errorf("got %v, want one that may go by itself", err)
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	write := func(html string) string {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"welcome.txt": "Hi {{.Name}}", "welcome.html": html} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	good := mail.Options{URL: "smtp://h", From: "a@b.example"}
+	for name, tc := range map[string]struct {
+		change func(*mail.Options)
+		want   []string // how the lines begin
+	}{
+		"good":          {func(*mail.Options) {}, nil},
+		"own templates": {func(o *mail.Options) { o.TemplateDir = write("<p>{{.FirstName}}") }, nil},
+		"everything wrong": {func(o *mail.Options) {
+			*o = mail.Options{URL: "http://u:hunter2@h", From: "x", ReplyTo: "x", AppURL: "javascript:x", Subject: "{{", TemplateDir: "/none"}
+		}, []string{"SMTP_URL is of no known kind: set it to smtp://", "MAIL_FROM is not set to an address: set it to", "MAIL_REPLY_TO is no address", "APP_URL is no URL: set it to", "WELCOME_TEMPLATE_DIR is no folder"}},
+		"a bad escape":       {func(o *mail.Options) { o.URL = "smtp://u:hunter2%@h" }, []string{"SMTP_URL cannot be read"}},
+		"a # in it":          {func(o *mail.Options) { o.URL = "smtp://u:hunter2#3@h" }, []string{"SMTP_URL cannot be read"}},
+		"a / in it":          {func(o *mail.Options) { o.URL = "smtp://h/hunter2" }, []string{"SMTP_URL has a path"}},
+		"no host":            {func(o *mail.Options) { o.URL = "smtp://u:hunter2@:587" }, []string{"SMTP_URL names no host"}},
+		"no port":            {func(o *mail.Options) { o.URL = "smtp://h:99999" }, []string{"SMTP_URL names no port"}},
+		"no password":        {func(o *mail.Options) { o.URL = "smtp://u@h" }, []string{"SMTP_URL has a user or a password, not both"}},
+		"an unknown option":  {func(o *mail.Options) { o.URL = "smtp://h?ssl=1" }, []string{"SMTP_URL has an option that is not known"}},
+		"tls=off with smtps": {func(o *mail.Options) { o.URL = "smtps://h?tls=off" }, []string{"SMTP_URL has an option that is not known"}},
+		"a bad subject":      {func(o *mail.Options) { o.Subject = "{{.Nobody}}" }, []string{"the welcome mail's template fails"}},
+		"a bad template":     {func(o *mail.Options) { o.TemplateDir = write("{{if}}") }, []string{"template: welcome.html"}},
+		"a missing file":     {func(o *mail.Options) { o.TemplateDir = t.TempDir() }, []string{"WELCOME_TEMPLATE_DIR: welcome.txt cannot be read", "WELCOME_TEMPLATE_DIR: welcome.html cannot be read"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := good
+			tc.change(&o)
+			_, err := mail.New(o)
+			var got []string
+			if err != nil {
+				got = strings.Split(err.Error(), "\n")
+				if strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("a secret is quoted: %v", err)
+				}
+			}
+			for i, line := range got {
+				if i < len(tc.want) && strings.HasPrefix(line, tc.want[i]) {
+					got[i] = tc.want[i]
+				}
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("errors (-want +got):\n%s", d)
+			}
+		})
+	}
+}
