@@ -1,13 +1,13 @@
-// Package functions holds the Inngest functions: when they run, their one step, and which errors are worth a retry. What they do
-// to rows is in store.
+// Package functions holds the Inngest functions: when they run, their one step, and which errors are worth a retry; and the
+// registration that an app's own functions use too. What is done to rows is in store, to mails in mail.
 package functions
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
+	"log/slog"
 	"strings"
+	"time"
 
 	"clerksync/clerk"
 	"clerksync/inbox"
@@ -15,7 +15,6 @@ import (
 
 	"github.com/inngest/inngest/pkg/enums"
 	"github.com/inngest/inngestgo"
-	"github.com/inngest/inngestgo/step"
 )
 
 // The ids of the functions, which are their identity in Inngest.
@@ -33,6 +32,7 @@ const retries = 20
 type Users interface {
 	Apply(ctx context.Context, u clerk.User, at store.When) (store.Outcome, error)
 	Delete(ctx context.Context, id string) (store.Outcome, error)
+	WriteMany(ctx context.Context, writes []store.Write) []store.Written
 }
 
 // Inbox forgets events whose rows are written, and keeps those that failed: an inbox.Inbox.
@@ -48,6 +48,10 @@ type Functions struct {
 	// InstanceID is the Clerk instance whose events are taken; "" takes all. Only an event that holds the whole envelope names
 	// its instance; the webhook has checked the others.
 	InstanceID string
+	Log        *slog.Logger
+	// BatchSize over 1 makes the functions that write rows take up to so many events at once, and wait BatchTimeout for them.
+	BatchSize    int
+	BatchTimeout time.Duration
 }
 
 // Result is what a run returns, for Inngest's page.
@@ -56,68 +60,41 @@ type Result struct {
 	Outcome store.Outcome `json:"outcome"`
 }
 
-// Handles tells whether one of the functions runs on events of this name, and so clears them from the inbox.
+// Handles tells whether one of the functions clears events of this name from the inbox.
 func Handles(eventName string) bool {
 	switch eventName {
 	case "clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated, "clerk/" + clerk.UserDeleted:
 		return true
 	}
-	return false
+	return strings.HasPrefix(eventName, replayPrefix)
 }
 
-// Register creates the functions in client, whose handler then serves them.
-func (f *Functions) Register(client inngestgo.Client) error {
-	for _, fn := range []struct {
-		id, name, event, step string
-		work                  func(context.Context, clerk.Payload, store.When) (Result, error)
-	}{
-		{SyncUser, "Sync a new user from Clerk", "clerk/" + clerk.UserCreated, "write-user", f.write},
-		{UpdateUser, "Update a user from Clerk", "clerk/" + clerk.UserUpdated, "write-user", f.write},
-		{DeleteUser, "Delete a user with Clerk", "clerk/" + clerk.UserDeleted, "delete-user", f.delete},
-	} {
-		_, err := inngestgo.CreateFunction(client, inngestgo.FunctionOpts{
-			ID:      fn.id,
-			Name:    fn.name,
-			Retries: new(retries),
-			// One run per user, of the three functions together. It spares lost races; rows are right without it. Not every
-			// server heeds it, and none keeps order.
-			Concurrency: &inngestgo.ConfigConcurrency{
+// Register creates the functions that write rows, and others beside them, in client, whose handler then serves them.
+func (f *Functions) Register(client inngestgo.Client, others ...Function) error {
+	all := append([]Function{
+		{ID: SyncUser, Name: "Sync a new user from Clerk", Events: []string{"clerk/" + clerk.UserCreated}, Run: f.write, row: true},
+		{ID: UpdateUser, Name: "Update a user from Clerk", Events: []string{"clerk/" + clerk.UserUpdated}, Run: f.write, row: true},
+		{ID: DeleteUser, Name: "Delete a user with Clerk", Events: []string{"clerk/" + clerk.UserDeleted}, Run: f.delete, row: true},
+	}, others...)
+	if err := check(all); err != nil {
+		return err
+	}
+	for _, fn := range all {
+		switch {
+		case fn.row && f.BatchSize > 1: // no concurrency limit by user: a batch has many
+			fn.batch = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
+		case fn.row:
+			// One run per user, of the three functions together. It spares lost races; rows are right without it. Not every server
+			// heeds it, and none keeps order.
+			fn.concurrency = &inngestgo.ConfigConcurrency{
 				Step: []inngestgo.ConfigStepConcurrency{{Limit: 1, Key: new("event.data.id"), Scope: enums.ConcurrencyScopeEnv}},
-			},
-		}, inngestgo.EventTrigger(fn.event, nil), func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
-			return step.Run(ctx, fn.step, func(ctx context.Context) (Result, error) {
-				res, err := f.run(ctx, in.Event, fn.work)
-				if err != nil {
-					err = fmt.Errorf(inAttempt+"%w", in.InputCtx.Attempt+1, err)
-				}
-				return res, err
-			})
-		})
-		if err != nil {
-			return fmt.Errorf("create function %s: %w", fn.id, err)
+			}
+		}
+		if err := f.create(client, fn); err != nil {
+			return err
 		}
 	}
-	return f.registerMarkFailed(client)
-}
-
-// run is the one step of the functions: it does the work on the event's user and clears the event from the inbox.
-func (f *Functions) run(ctx context.Context, e inngestgo.GenericEvent[raw],
-	work func(context.Context, clerk.Payload, store.When) (Result, error),
-) (Result, error) {
-	p := clerk.Unwrap(e.Data.RawMessage)
-	if f.InstanceID != "" && p.InstanceID != "" && p.InstanceID != f.InstanceID {
-		return Result{}, inngestgo.NoRetryError(errors.New("the event is of another Clerk instance than CLERK_INSTANCE_ID"))
-	}
-	res, err := work(ctx, p, when(e.ID, clerk.Millis(e.Timestamp), p.Timestamp))
-	switch {
-	case errors.Is(err, clerk.ErrNotUser):
-		return Result{}, inngestgo.NoRetryError(err)
-	case err != nil:
-		return Result{}, err
-	case e.ID == nil:
-		return res, nil
-	}
-	return res, f.Inbox.Done(ctx, *e.ID)
+	return f.registerMarkFailed(client, all)
 }
 
 // when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it
@@ -137,19 +114,19 @@ func when(id *string, ts, envelope clerk.Millis) store.When {
 // can say what is wrong with it.
 type raw struct{ json.RawMessage }
 
-func (f *Functions) write(ctx context.Context, p clerk.Payload, at store.When) (Result, error) {
-	u, err := clerk.ParseUser(p.User)
+func (f *Functions) write(ctx context.Context, e Event) (any, error) {
+	u, err := e.User()
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	o, err := f.Users.Apply(ctx, u, at)
+	o, err := f.Users.Apply(ctx, u, e.when)
 	return Result{UserID: u.ID, Outcome: o}, err
 }
 
-func (f *Functions) delete(ctx context.Context, p clerk.Payload, _ store.When) (Result, error) {
-	id, err := clerk.ParseDeleted(p.User)
+func (f *Functions) delete(ctx context.Context, e Event) (any, error) {
+	id, err := clerk.ParseDeleted(e.payload.User)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
 	o, err := f.Users.Delete(ctx, id)
 	return Result{UserID: id, Outcome: o}, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -62,7 +63,7 @@ func (f *failing) Apply(ctx context.Context, u clerk.User, at store.When) (store
 	return o, err
 }
 
-func setup(t *testing.T, f functions.Functions) (*testenv.Executor, *store.Users) {
+func setup(t *testing.T, f functions.Functions, others ...functions.Function) (*testenv.Executor, *store.Users) {
 	t.Helper()
 	users := store.NewUsers(testenv.Embedded(t))
 	if err := users.Setup(t.Context()); err != nil {
@@ -74,8 +75,9 @@ func setup(t *testing.T, f functions.Functions) (*testenv.Executor, *store.Users
 	case *failing:
 		s.Users = users
 	}
+	f.Log = slog.New(slog.DiscardHandler)
 	client, ex := testenv.NewExecutor(t)
-	if err := f.Register(client); err != nil {
+	if err := f.Register(client, others...); err != nil {
 		t.Fatal(err)
 	}
 	return ex, users

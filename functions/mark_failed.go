@@ -29,10 +29,15 @@ type failed struct {
 }
 
 // registerMarkFailed creates the function that keeps the events whose runs have failed for good.
-func (f *Functions) registerMarkFailed(client inngestgo.Client) error {
+func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) error {
 	var ours []string
-	for _, id := range []string{SyncUser, UpdateUser, DeleteUser} {
-		ours = append(ours, fmt.Sprintf("event.data.function_id == '%s-%s'", client.AppID(), id))
+	others := map[string]Function{} // those that write no row, by Inngest's id
+	for _, fn := range all {
+		id := client.AppID() + "-" + fn.ID
+		ours = append(ours, fmt.Sprintf("event.data.function_id == '%s'", id))
+		if !fn.row {
+			others[id] = fn
+		}
 	}
 	_, err := inngestgo.CreateFunction(client, inngestgo.FunctionOpts{
 		ID:      MarkFailed,
@@ -47,6 +52,9 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client) error {
 					data = d.Event.Data.RawMessage
 				}
 				e := inbox.Event{ID: d.Event.ID, Name: d.Event.Name, Data: data, TS: d.Event.TS}
+				if fn, ok := others[d.FunctionID]; ok {
+					e = ownDeadLetter(e, fn.ID)
+				}
 				attempts, message := readAttempts(d.Error.Message)
 				return e.ID, f.Inbox.Fail(ctx, e, inbox.Failure{Function: d.FunctionID, RunID: d.RunID, Error: message, Attempts: attempts})
 			})
@@ -55,6 +63,16 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client) error {
 		return fmt.Errorf("create function %s: %w", MarkFailed, err)
 	}
 	return nil
+}
+
+// ownDeadLetter is the dead letter of a function that writes no row. It leaves the event's own row in the inbox alone, and a replay of
+// it runs that function and no other.
+func ownDeadLetter(e inbox.Event, fnID string) inbox.Event {
+	e.ID = inbox.MessageID(e.ID)
+	if name := replayPrefix + fnID; e.Name != name { // else it was a replay that failed again
+		e.ID, e.Name = e.ID+":"+fnID, name
+	}
+	return e
 }
 
 // inAttempt begins the errors of our functions, because Inngest does not tell how often a failed run was tried.

@@ -97,10 +97,10 @@ func TestDeadLetters(t *testing.T) {
 		}
 		until(t, "they are sent again", func() bool { return len(s.accepted()) == 4 })
 		for _, id := range replayed {
-			if !slices.Contains(s.accepted()[2:], id+":r1") {
-				t.Errorf("sent again %v, want %s:r1 among them", s.accepted()[2:], id)
+			if !slices.Contains(s.accepted()[2:], id+":replay1") {
+				t.Errorf("sent again %v, want %s:replay1 among them", s.accepted()[2:], id)
 			}
-			if err := b.Done(t.Context(), id+":r1"); err != nil {
+			if err := b.Done(t.Context(), id+":replay1"); err != nil {
 				t.Fatal(err)
 			}
 		}

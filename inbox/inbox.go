@@ -54,6 +54,7 @@ type row struct {
 	// DueAt is when any process may send it; until then the one that wrote or claimed it has the lease.
 	DueAt    time.Time `bson:"due_at,omitempty"`
 	GiveUpAt time.Time `bson:"give_up_at"`
+	Replayed bool      `bson:"replayed,omitempty"` // it had failed before, see sendID
 	Failure  *Failure  `bson:"failure,omitempty"`
 }
 
@@ -170,7 +171,7 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 // Done removes the event whose row has been written. eventID is the id under which Inngest ran it; one that never was in the
 // inbox is not an error.
 func (b *Inbox) Done(ctx context.Context, eventID string) error {
-	if _, err := b.rows.DeleteOne(ctx, byID(svixID(eventID))); err != nil {
+	if _, err := b.rows.DeleteOne(ctx, byID(MessageID(eventID))); err != nil {
 		return fmt.Errorf("clear the inbox: %w", store.Redact(err))
 	}
 	return nil
@@ -180,7 +181,7 @@ func (b *Inbox) Done(ctx context.Context, eventID string) error {
 // event that is not in the inbox, as those of Inngest's own integration, gets a row; not so one that had been sent again, because
 // then another run has cleared it.
 func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
-	id := svixID(e.ID)
+	id := MessageID(e.ID)
 	f.At = time.Now()
 	defer b.locks.Lock(id)()
 	known, err := b.markFailed(ctx, id, f)
@@ -247,24 +248,43 @@ func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 }
 
 // sendID is the id of the sending after n others: Inngest swallows an id that it has seen within 24 hours, even if that run
-// failed, so each sending after an accepted one needs a new id.
-func sendID(svixID string, n int) string {
-	if n == 0 {
-		return svixID
+// failed, so each sending after an accepted one needs a new id. That of a replay tells what a function may not do twice.
+func sendID(id string, n int, replayed bool) string {
+	switch {
+	case replayed:
+		return fmt.Sprintf("%s:replay%d", id, n)
+	case n == 0:
+		return id
 	}
-	return fmt.Sprintf("%s:r%d", svixID, n)
+	return fmt.Sprintf("%s:r%d", id, n)
 }
 
-// svixID is the inverse of sendID.
-func svixID(eventID string) string {
+// MessageID returns the id that all sendings of an event share, of the id under which Inngest ran one: the svix-id.
+func MessageID(eventID string) string {
+	id, _ := splitID(eventID)
+	return id
+}
+
+// Replayed tells whether Inngest ran an event because a dead letter was replayed.
+func Replayed(eventID string) bool {
+	_, replayed := splitID(eventID)
+	return replayed
+}
+
+// splitID is the inverse of sendID.
+func splitID(eventID string) (id string, replayed bool) {
 	i := strings.LastIndex(eventID, ":r")
 	if i < 0 {
-		return eventID
+		return eventID, false
 	}
-	if _, err := strconv.ParseUint(eventID[i+len(":r"):], 10, 31); err != nil {
-		return eventID
+	n, replayed := strings.CutPrefix(eventID[i:], ":replay")
+	if !replayed {
+		n = eventID[i+len(":r"):]
 	}
-	return eventID[:i]
+	if _, err := strconv.ParseUint(n, 10, 31); err != nil {
+		return eventID, false
+	}
+	return eventID[:i], replayed
 }
 
 // resendInterval is the time between the nth sending (from 1) and the next.

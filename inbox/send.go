@@ -18,7 +18,8 @@ import (
 // sending is an event and how often Inngest has accepted it before.
 type sending struct {
 	Event
-	before int
+	before   int
+	replayed bool
 }
 
 // sendNew sends what has just been written, from memory, until out is closed and empty.
@@ -104,7 +105,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 			if claimed {
 				mu.Lock()
 				defer mu.Unlock()
-				batch = append(batch, sending{r.event(), r.Sends})
+				batch = append(batch, sending{r.event(), r.Sends, r.Replayed})
 			}
 			return err
 		})
@@ -223,7 +224,7 @@ func (b *Inbox) send(ctx context.Context, batch []sending) error {
 	events := make([]any, len(batch))
 	for i, s := range batch {
 		e := s.Event
-		e.ID = sendID(s.ID, s.before)
+		e.ID = sendID(s.ID, s.before, s.replayed)
 		events[i] = e
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)

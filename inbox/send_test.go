@@ -68,22 +68,26 @@ func TestRefusal(t *testing.T) {
 func TestIDs(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		svixID string
-		n      int
-		want   string
+		id       string
+		n        int
+		replayed bool
+		want     string
 	}{
-		{"msg_1", 0, "msg_1"},
-		{"msg_1", 1, "msg_1:r1"},
-		{"msg_1", 12, "msg_1:r12"},
-		{"odd:r", 2, "odd:r:r2"},
-		{"odd:rx", 0, "odd:rx"},
+		{"msg_1", 0, false, "msg_1"},
+		{"msg_1", 1, false, "msg_1:r1"},
+		{"msg_1", 12, false, "msg_1:r12"},
+		{"msg_1", 2, true, "msg_1:replay2"},
+		{"msg_1:send-welcome-email", 1, true, "msg_1:send-welcome-email:replay1"},
+		{"odd:r", 2, false, "odd:r:r2"},
+		{"odd:rx", 0, false, "odd:rx"},
+		{"odd:replay", 0, false, "odd:replay"},
 	} {
-		got := sendID(tc.svixID, tc.n)
+		got := sendID(tc.id, tc.n, tc.replayed)
 		if got != tc.want {
-			t.Errorf("sendID(%q, %d) = %q, want %q", tc.svixID, tc.n, got, tc.want)
+			t.Errorf("sendID(%q, %d, %v) = %q, want %q", tc.id, tc.n, tc.replayed, got, tc.want)
 		}
-		if back := svixID(got); back != tc.svixID {
-			t.Errorf("svixID(%q) = %q, want %q", got, back, tc.svixID)
+		if id, replayed := MessageID(got), Replayed(got); id != tc.id || replayed != tc.replayed {
+			t.Errorf("%q: got %q, replayed %v, want %q, %v", got, id, replayed, tc.id, tc.replayed)
 		}
 	}
 }

@@ -164,6 +164,18 @@ func readIDs(ctx context.Context, c *mongo.Collection, filter bson.D) (map[strin
 	return ids, nil
 }
 
+// IsDeleted tells whether the user has a tombstone.
+func (s *Users) IsDeleted(ctx context.Context, id string) (bool, error) {
+	err := s.tombstones.FindOne(ctx, byID(id)).Err()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for the tombstone of user %q: %w", id, Redact(err))
+	}
+	return true, nil
+}
+
 // Apply writes what Clerk said of a user, unless the row is newer or the user is deleted. It may be repeated, and
 // called in any order: the rows end at the newest version.
 //
@@ -236,12 +248,8 @@ func (s *Users) delete(ctx context.Context, id string) (Outcome, error) {
 // removeIfDead looks for the tombstone and removes the row if there is one: a writer that died between its write and this
 // look leaves such a row.
 func (s *Users) removeIfDead(ctx context.Context, id string) (bool, error) {
-	err := s.tombstones.FindOne(ctx, byID(id)).Err()
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for the tombstone of user %q: %w", id, Redact(err))
+	if dead, err := s.IsDeleted(ctx, id); !dead || err != nil {
+		return false, err
 	}
 	return true, s.remove(ctx, id)
 }

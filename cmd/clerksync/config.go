@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"clerksync/clerk"
+	"clerksync/mail"
 	"clerksync/store"
 	"clerksync/webhook"
 
@@ -43,11 +44,34 @@ type config struct {
 
 	Inngest inngestConfig `envPrefix:"INNGEST_"`
 
+	BatchSize    int           `env:"SYNC_BATCH_SIZE"    envDefault:"1"`
+	BatchTimeout time.Duration `env:"SYNC_BATCH_TIMEOUT" envDefault:"1s"`
+
+	Mail mailConfig
+
 	LogLevel  slog.Level `env:"LOG_LEVEL"  envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT"`
 
 	InboxResendAfter time.Duration `env:"INBOX_RESEND_AFTER" envDefault:"1m"`
 	ShutdownTimeout  time.Duration `env:"SHUTDOWN_TIMEOUT"   envDefault:"20s"`
+}
+
+type mailConfig struct {
+	SMTPURL     string `env:"SMTP_URL"`
+	From        string `env:"MAIL_FROM"`
+	ReplyTo     string `env:"MAIL_REPLY_TO"`
+	Subject     string `env:"WELCOME_SUBJECT"`
+	TemplateDir string `env:"WELCOME_TEMPLATE_DIR"`
+	Unverified  bool   `env:"WELCOME_UNVERIFIED"`
+	AppName     string `env:"APP_NAME"`
+	AppURL      string `env:"APP_URL"`
+}
+
+// mailer returns what sends mail. It does not dial.
+func (c mailConfig) mailer() (*mail.Mailer, error) {
+	return mail.New(mail.Options{
+		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir, AppName: c.AppName, AppURL: c.AppURL,
+	})
 }
 
 type inngestConfig struct {
@@ -95,6 +119,14 @@ func readConfig(environ []string) (config, error) {
 		case "RateShare":
 			c.RateShare = defaults.RateShare
 			wrong("CLERK_RATE_SHARE", rateShareWant)
+		case "BatchSize":
+			c.BatchSize = 1
+			wrong("SYNC_BATCH_SIZE", "a number from 1 to 100")
+		case "BatchTimeout":
+			c.BatchTimeout = time.Second
+			wrong("SYNC_BATCH_TIMEOUT", "a duration such as 1s")
+		case "Unverified":
+			wrong("WELCOME_UNVERIFIED", "true or false")
 		case "InboxResendAfter":
 			c.InboxResendAfter = defaults.InboxResendAfter
 			wrong("INBOX_RESEND_AFTER", "a duration such as 1m")
@@ -133,6 +165,16 @@ func (c config) check() error {
 		}
 	}
 	errs = append(errs, c.checkClerkAPI(), c.checkDatabase(), c.Inngest.check())
+	if c.BatchSize < 1 || c.BatchSize > 100 { // Inngest's limit
+		wrong("SYNC_BATCH_SIZE is out of range: set it to a number from 1 (no batches) to 100")
+	}
+	if c.BatchTimeout < time.Second || c.BatchTimeout > time.Minute { // likewise
+		wrong("SYNC_BATCH_TIMEOUT is out of range: set it to a duration from 1s to 1m")
+	}
+	if c.Mail.SMTPURL != "" {
+		_, err := c.Mail.mailer()
+		errs = append(errs, err)
+	}
 	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != "text" {
 		wrong("LOG_FORMAT is neither json nor text: set it to one of them or leave it unset")
 	}

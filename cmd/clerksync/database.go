@@ -87,7 +87,7 @@ func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, e
 
 // prepare makes what the collections need.
 func (db *database) prepare(ctx context.Context) error {
-	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB)); err != nil {
+	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB), store.NewWelcomes(db.DB).Setup(ctx)); err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
 	if db.engine == nil {

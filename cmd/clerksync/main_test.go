@@ -66,12 +66,13 @@ func TestSettings(t *testing.T) {
 				"PORT": "http", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret + " hunter2", "CLERK_FORWARD_EVENTS": "user.[", "CLERK_FORWARD_PRIVATE_METADATA": "hunter2",
 				"MONGODB_URI": "postgres://u:hunter2@h/x", "INNGEST_SIGNING_KEY": "hunter2", "INNGEST_BASE_URL": "inngest:8288", "INNGEST_SERVE_ORIGIN": "x",
 				"INNGEST_SERVE_PATH": "x", "INNGEST_APP_ID": "it's", "LOG_LEVEL": "loud", "LOG_FORMAT": "xml", "INBOX_RESEND_AFTER": "-1m", "SHUTDOWN_TIMEOUT": "soon",
+				"SMTP_URL": "smtp://u:hunter2@", "WELCOME_UNVERIFIED": "maybe", "SYNC_BATCH_SIZE": "lots", "SYNC_BATCH_TIMEOUT": "1h", "APP_URL": "x",
 			},
 			[]string{
-				"CLERK_FORWARD_PRIVATE_METADATA cannot be read", "LOG_LEVEL cannot be read", "SHUTDOWN_TIMEOUT cannot be read", "PORT is no port",
+				"CLERK_FORWARD_PRIVATE_METADATA cannot be read", "SYNC_BATCH_SIZE cannot be read", "WELCOME_UNVERIFIED cannot be read", "LOG_LEVEL cannot be read", "SHUTDOWN_TIMEOUT cannot be read", "PORT is no port",
 				`CLERK_WEBHOOK_SIGNING_SECRET: secret 2 does not begin with "whsec_"`, "CLERK_FORWARD_EVENTS holds a bad pattern", "MONGODB_URI is of no known kind",
 				"INNGEST_APP_ID is no id", "INNGEST_BASE_URL is no URL", "INNGEST_SERVE_ORIGIN is no URL", "INNGEST_SERVE_PATH does not begin with /",
-				"INNGEST_SIGNING_KEY is not hexadecimal", "LOG_FORMAT is neither", "INBOX_RESEND_AFTER is not positive",
+				"INNGEST_SIGNING_KEY is not hexadecimal", "SYNC_BATCH_TIMEOUT is out of range", "SMTP_URL names no host", "MAIL_FROM is not set", "APP_URL is no URL", "LOG_FORMAT is neither", "INBOX_RESEND_AFTER is not positive",
 			},
 		},
 		"off means off":   {map[string]string{"INNGEST_DEV": "0"}, []string{"INNGEST_EVENT_KEY is not set", "INNGEST_SIGNING_KEY is not set"}},
@@ -107,6 +108,41 @@ func TestSettings(t *testing.T) {
 				t.Errorf("a secret is quoted: %v", err)
 			}
 		})
+	}
+}
+
+// TestMail: the mail can be looked at with nothing set, and sent by hand; what is wrong is said in a line.
+func TestMail(t *testing.T) {
+	t.Parallel()
+	srv := testenv.NewSMTP(t, testenv.SMTPOptions{})
+	set := []string{"SMTP_URL=smtp://" + srv.Addr, "MAIL_FROM=App <hello@app.example>"}
+	for name, tc := range map[string]struct {
+		args, environ []string
+		out, err      string
+	}{
+		"preview":            {[]string{"mail", "preview"}, nil, "<!doctype html>", ""},
+		"preview of text":    {[]string{"mail", "preview", "--text", "--name", "Zoë X"}, []string{"APP_NAME=Acme"}, "Subject: Welcome to Acme\n\nHello Zoë,", ""},
+		"a bad subject":      {[]string{"mail", "preview"}, []string{"WELCOME_SUBJECT={{"}, "", "WELCOME_SUBJECT is no template"},
+		"test":               {[]string{"mail", "test", "you@example.com"}, set, "the SMTP server has taken the mail to you@example.com\n", ""},
+		"to no address":      {[]string{"mail", "test", "you"}, set, "", "the mail was not sent: "},
+		"no server set":      {[]string{"mail", "test", "you@example.com"}, nil, "", "SMTP_URL is not set: set it to"},
+		"no sender set":      {[]string{"mail", "test", "you@example.com"}, set[:1], "", "MAIL_FROM is not set to an address"},
+		"no server there":    {[]string{"mail", "test", "you@example.com"}, []string{"SMTP_URL=smtp://u:hunter2@127.0.0.1:1", set[1]}, "", "cannot be reached"},
+		"a flag that is not": {[]string{"mail", "test"}, set, "", "see clerksync --help"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			err := run(t.Context(), tc.args, tc.environ, &out, &out)
+			if (err != nil) != (tc.err != "") || err != nil && (!strings.Contains(err.Error(), tc.err) || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2")) {
+				t.Errorf("got %v, want %q", err, tc.err)
+			}
+			if !strings.HasPrefix(out.String(), tc.out) {
+				t.Errorf("printed %q, want %q", &out, tc.out)
+			}
+		})
+	}
+	if n := len(srv.Mails()); n != 1 {
+		t.Errorf("got %d mails, want 1", n)
 	}
 }
 
@@ -534,8 +570,8 @@ func TestDeadLetters(t *testing.T) {
 		}
 	}
 	until(t, "they are sent", func() bool { return len(inngest.sent()) == 3 })
-	if got := fmt.Sprintf("%s", inngest.sent()); strings.Count(got, `:r1"`) != 3 {
-		t.Errorf("sent %s, want ids that end with :r1", got)
+	if got := fmt.Sprintf("%s", inngest.sent()); strings.Count(got, `:replay1"`) != 3 {
+		t.Errorf("sent %s, want ids that end with :replay1", got)
 	}
 	if err := s.stop(); err != nil {
 		t.Error(err)
@@ -600,6 +636,7 @@ func TestHelp(t *testing.T) {
 	}{
 		"help":            {[]string{"--help"}, "serve", ""},
 		"help of send":    {[]string{"send", "--help"}, "--secret", ""},
+		"help of mail":    {[]string{"mail", "--help"}, "preview", ""},
 		"nothing":         {nil, "", "expected one of"},
 		"unknown command": {[]string{"brew"}, "", "see clerksync --help"},
 		"unknown flag":    {[]string{"serve", "--tea"}, "", "unknown flag --tea: see clerksync --help"},

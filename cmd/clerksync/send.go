@@ -114,6 +114,9 @@ func sampleEvent(typ, sample, userID string, now time.Time) ([]byte, error) {
 		return nil, fmt.Errorf("sample %s: %w", name, err)
 	}
 	data["id"] = userID
+	if typ == clerk.UserCreated {
+		data["created_at"] = now.UnixMilli() // a welcome mail is for new users
+	}
 	if _, ok := data["updated_at"]; ok {
 		data["updated_at"] = now.UnixMilli()
 	}

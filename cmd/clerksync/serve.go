@@ -81,11 +81,24 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	a.inbox = inbox.New(inbox.Options{
 		DB: a.db.DB, Sender: client, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
+	claims := store.NewWelcomes(a.db.DB)
 	if err := a.db.prepare(ctx); err != nil {
 		return a, err
 	}
-	fns := &functions.Functions{Users: a.users, Inbox: a.inbox, InstanceID: cfg.InstanceID}
-	if err := fns.Register(client); err != nil {
+	others := appFunctions()
+	if cfg.Mail.SMTPURL == "" {
+		log.InfoContext(ctx, "no welcome mails are sent: set SMTP_URL and MAIL_FROM to send them")
+	} else {
+		welcome, err := a.welcome(claims)
+		if err != nil {
+			return a, err
+		}
+		others = append(others, welcome)
+	}
+	fns := &functions.Functions{
+		Users: a.users, Inbox: a.inbox, InstanceID: cfg.InstanceID, Log: log, BatchSize: cfg.BatchSize, BatchTimeout: cfg.BatchTimeout,
+	}
+	if err := fns.Register(client, others...); err != nil {
 		return a, err
 	}
 	if cfg.Inngest.selfHosted() {
@@ -94,7 +107,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		if err != nil {
 			return a, err
 		}
-		if err := fns.Register(c); err != nil {
+		if err := fns.Register(c, others...); err != nil {
 			return a, err
 		}
 		a.register = func(ctx context.Context) error { return selfRegister(ctx, c.ServeWithOpts(a.serveOpts(true))) }
@@ -116,6 +129,15 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return a, nil
+}
+
+// welcome returns the function that sends the welcome mail.
+func (a *app) welcome(claims *store.Welcomes) (functions.Function, error) {
+	m, err := a.cfg.Mail.mailer()
+	if err != nil {
+		return functions.Function{}, err
+	}
+	return functions.Welcome{Mailer: m, Claims: claims, Deleted: a.users.IsDeleted, Unverified: a.cfg.Mail.Unverified}.Function(), nil
 }
 
 func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) http.Handler {

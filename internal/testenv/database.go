@@ -45,7 +45,7 @@ func Embedded(t testing.TB) *store.DB {
 		}
 	})
 	db := Connect(t, engine.URI(), "test")
-	for _, name := range []string{"users", "deleted_users", "inbox"} {
+	for _, name := range []string{"users", "deleted_users", "inbox", "welcome_mails"} {
 		if err := db.CreateCollection(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}

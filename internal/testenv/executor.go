@@ -21,6 +21,8 @@ type Executor struct {
 	AppID   string
 	// Attempts is how often a step is tried, one more than its retries; 0 is 21, as for the functions that use all retries.
 	Attempts int
+	// Others are in the batch after the event that a function is run with.
+	Others []Event
 }
 
 // NewExecutor returns a client for development and the executor of the functions that will be created in it.
@@ -116,7 +118,7 @@ func (e *Executor) Attempt(ctx context.Context, t testing.TB, fnID string, event
 func (e *Executor) Call(ctx context.Context, t testing.TB, fnID string, event Event, steps map[string]json.RawMessage, attempt, limit int) (int, http.Header, []byte) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
-		"event": event, "events": []Event{event}, "steps": steps,
+		"event": event, "events": append([]Event{event}, e.Others...), "steps": steps,
 		"ctx": map[string]any{
 			"run_id": "01JTESTRUN", "fn_id": "00000000-0000-0000-0000-000000000001", "env": "test", "step_id": "step",
 			"attempt": attempt, "max_attempts": limit, "stack": map[string]any{"stack": []string{}, "current": 0},

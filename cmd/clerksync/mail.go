@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"clerksync/mail"
+)
+
+type mailCmd struct {
+	Test    mailTest    `cmd:"" help:"Send the welcome mail to an address, by SMTP_URL."`
+	Preview mailPreview `cmd:"" help:"Write the welcome mail's HTML to standard output."`
+}
+
+type mailTest struct {
+	Address string `arg:"" help:"Where to send it."`
+}
+
+// Run sends the mail, whoever has had one before.
+func (c mailTest) Run(ctx context.Context, e env) error {
+	cfg, err := readConfig(e.environ)
+	if err != nil {
+		return err
+	}
+	if cfg.Mail.SMTPURL == "" {
+		return errors.New("SMTP_URL is not set: set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST")
+	}
+	m, err := cfg.Mail.mailer()
+	if err != nil {
+		return err
+	}
+	if err := m.Send(ctx, mail.User{ID: "user_test", Email: c.Address, FullName: "Ada Lovelace"}); err != nil {
+		return fmt.Errorf("the mail was not sent: %w", err)
+	}
+	_, err = fmt.Fprintf(e.stdout, "the SMTP server has taken the mail to %s\n", c.Address)
+	return err
+}
+
+type mailPreview struct {
+	Text bool   `help:"The text part instead."`
+	Name string `help:"Full name of the user." default:"Ada Lovelace"`
+}
+
+// Run works without SMTP_URL too.
+func (c mailPreview) Run(e env) error {
+	cfg, err := readConfig(e.environ)
+	if err != nil {
+		return err
+	}
+	if cfg.Mail.SMTPURL == "" {
+		cfg.Mail.SMTPURL = "smtp://localhost"
+	}
+	if cfg.Mail.From == "" {
+		cfg.Mail.From = "App <hello@app.example>"
+	}
+	m, err := cfg.Mail.mailer()
+	if err != nil {
+		return err
+	}
+	r, err := m.Render(mail.User{ID: "user_test", Email: "ada@example.com", FullName: c.Name})
+	if err != nil {
+		return err
+	}
+	body := r.HTML
+	if c.Text {
+		body = "Subject: " + r.Subject + "\n\n" + r.Text
+	}
+	_, err = fmt.Fprint(e.stdout, body)
+	return err
+}

@@ -1,0 +1,90 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"clerksync/clerk"
+	"clerksync/inbox"
+	"clerksync/store"
+
+	"github.com/inngest/inngestgo"
+)
+
+// BatchResult is what a run of a batch returns, for Inngest's page.
+type BatchResult struct {
+	Events   int                   `json:"events"`
+	Outcomes map[store.Outcome]int `json:"outcomes"`
+	Failed   int                   `json:"failed"` // dead letters
+}
+
+// callBatch does what call does with each event of a batch, and writes the rows together. An event that no retry can help, or that the
+// last retry did not help, becomes a dead letter alone.
+func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Input[raw]) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+	defer cancel()
+	if len(in.Events) == 0 { // so says the SDK of a batch over 4 MB
+		return nil, errors.New("the batch is too large for Inngest: set SYNC_BATCH_SIZE to less")
+	}
+	res := BatchResult{Events: len(in.Events), Outcomes: map[store.Outcome]int{}}
+	var events []Event
+	var writes []store.Write
+	fail := func(e Event, why error) error {
+		res.Failed++
+		data, err := clerk.WithoutSecrets(e.Data, false)
+		if err != nil {
+			data = e.Data
+		}
+		return f.Inbox.Fail(ctx, inbox.Event{ID: e.id, Name: e.Name, Data: data, TS: e.At.UnixMilli()}, inbox.Failure{
+			Function: fn.ID, RunID: e.RunID, Error: why.Error(), Attempts: e.Attempt + 1,
+		})
+	}
+	for _, g := range in.Events {
+		e := event(g, in.InputCtx)
+		w, err := e.write(fn.ID == DeleteUser)
+		if f.foreign(e) {
+			err = errForeign
+		}
+		if err != nil {
+			if err := fail(e, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		events, writes = append(events, e), append(writes, w)
+	}
+	var errs []error
+	for i, w := range f.Users.WriteMany(ctx, writes) {
+		err := w.Err
+		if err != nil && in.InputCtx.Attempt >= retries {
+			err = fail(events[i], err)
+		} else if err == nil {
+			res.Outcomes[w.Outcome]++
+			err = f.clear(ctx, events[i])
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("some of %d events are tried again: %w", len(in.Events), err)
+	}
+	return res, nil
+}
+
+// write reads what the event wants written.
+func (e Event) write(deleted bool) (store.Write, error) {
+	if deleted {
+		id, err := clerk.ParseDeleted(e.payload.User)
+		return store.Write{User: clerk.User{ID: id}, Deleted: true}, err
+	}
+	u, err := e.User()
+	return store.Write{User: u, When: e.when}, err
+}
+
+// clear removes a written event from the inbox.
+func (f *Functions) clear(ctx context.Context, e Event) error {
+	if e.id == "" {
+		return nil
+	}
+	return f.Inbox.Done(ctx, e.id)
+}

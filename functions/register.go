@@ -1,0 +1,181 @@
+package functions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/inbox"
+	"clerksync/store"
+
+	"github.com/inngest/inngestgo"
+	"github.com/inngest/inngestgo/step"
+)
+
+// Function is an Inngest function of one step, which Inngest tries again when it returns an error. docs/your-own-function.md shows
+// how to add one.
+type Function struct {
+	ID     string   // its identity in Inngest, such as "add-crm-contact": if it changes, Inngest has another function
+	Name   string   // for Inngest's page
+	Events []string // that it runs on, such as "clerk/user.created"
+	// Run does the work, in StepTimeout at the most. It may be called more than once for one event. A returned error is kept by
+	// Inngest and in the dead letters: it should hold no personal data. What Run returns is shown on Inngest's page.
+	Run func(ctx context.Context, e Event) (any, error)
+
+	concurrency *inngestgo.ConfigConcurrency
+	batch       *inngestgo.ConfigBatchEvents // of a function that writes rows
+	row         bool                         // writes the user's row: it clears the event from the inbox, and runs on replayed events too
+}
+
+// Event is what a function is run with.
+type Event struct {
+	// MessageID is the same in every sending and retry of one message of Clerk (its svix-id): an idempotency key.
+	MessageID string
+	Name      string
+	Data      json.RawMessage // as Clerk sent it; see User
+	At        time.Time       // when it happened, or when Inngest got it
+	RunID     string
+	Attempt   int          // from 0
+	Log       *slog.Logger // its lines carry the function, the run and the event
+
+	id      string // of this sending
+	payload clerk.Payload
+	when    store.When
+}
+
+// User reads the user that the event is about. Its error is not worth a retry, and Inngest makes none.
+func (e Event) User() (clerk.User, error) { return clerk.ParseUser(e.payload.User) }
+
+// StepTimeout bounds a call of Function.Run.
+const StepTimeout = time.Minute
+
+// NoRetry makes an error final: Inngest does not try again, and the event becomes a dead letter.
+func NoRetry(err error) error { return inngestgo.NoRetryError(err) }
+
+// ErrFunction is in the errors of Register that a wrong Function makes.
+var ErrFunction = errors.New("a function cannot be registered")
+
+// check finds what Inngest would only say, or not even that, when the functions are registered.
+func check(all []Function) error {
+	var errs []error
+	seen := map[string]bool{MarkFailed: true}
+	for _, fn := range all {
+		wrong := func(what string) { errs = append(errs, fmt.Errorf("%w: %q %s", ErrFunction, fn.ID, what)) }
+		if !regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`).MatchString(fn.ID) {
+			wrong("is no id: use small letters, digits and -")
+		}
+		if seen[fn.ID] {
+			wrong("is the id of another function too: one of them would never run")
+		}
+		seen[fn.ID] = true
+		if len(fn.Events) == 0 || strings.TrimSpace(strings.Join(fn.Events, "")) == "" {
+			wrong("runs on no event: set Events")
+		}
+		if fn.Run == nil {
+			wrong("does nothing: set Run")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// replayPrefix begins the name of the event that replays a failed run of one function and of no other.
+const replayPrefix = "clerksync/replay."
+
+func (f *Functions) create(client inngestgo.Client, fn Function) error {
+	var triggers inngestgo.MultipleTriggers
+	for _, name := range fn.Events {
+		triggers = append(triggers, inngestgo.EventTrigger(name, nil))
+	}
+	if !fn.row {
+		triggers = append(triggers, inngestgo.EventTrigger(replayPrefix+fn.ID, nil))
+	}
+	name := fn.Name
+	if name == "" {
+		name = fn.ID
+	}
+	_, err := inngestgo.CreateFunction(client, inngestgo.FunctionOpts{
+		ID: fn.ID, Name: name, Retries: new(retries), Concurrency: fn.concurrency, BatchEvents: fn.batch,
+	}, triggers, func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
+		return step.Run(ctx, fn.ID, func(ctx context.Context) (_ json.RawMessage, err error) { // raw, or its keys would be sorted
+			defer func() {
+				if err != nil {
+					err = fmt.Errorf(inAttempt+"%w", in.InputCtx.Attempt+1, err)
+				}
+			}()
+			defer func() {
+				if r := recover(); r != nil {
+					e := event(in.Event, in.InputCtx)
+					f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", e.RunID, "event_id", e.id, "stack", string(debug.Stack()))
+					err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
+				}
+			}()
+			work := f.call
+			if fn.batch != nil {
+				work = f.callBatch
+			}
+			res, err := work(ctx, fn, in)
+			if err != nil {
+				return nil, err
+			}
+			return json.Marshal(res)
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("create function %s: %w", fn.ID, err)
+	}
+	return nil
+}
+
+var errForeign = errors.New("the event is of another Clerk instance than CLERK_INSTANCE_ID")
+
+func (f *Functions) foreign(e Event) bool {
+	return f.InstanceID != "" && e.payload.InstanceID != "" && e.payload.InstanceID != f.InstanceID
+}
+
+// call runs a function on an event and clears the event from the inbox if that is this function's to do.
+func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[raw]) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+	defer cancel()
+	e := event(in.Event, in.InputCtx)
+	e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id)
+	replay := e.Name == replayPrefix+fn.ID
+	if replay {
+		e.MessageID = strings.TrimSuffix(e.MessageID, ":"+fn.ID)
+	}
+	if !fn.row && !replay && inbox.Replayed(e.id) {
+		return "skipped: the event is replayed for the user's row", nil
+	}
+	if f.foreign(e) {
+		return nil, NoRetry(errForeign)
+	}
+	res, err := fn.Run(ctx, e)
+	switch {
+	case errors.Is(err, clerk.ErrNotUser):
+		return nil, NoRetry(err)
+	case err != nil:
+		return nil, err
+	case fn.row || replay:
+		err = f.clear(ctx, e)
+	}
+	return res, err
+}
+
+func event(g inngestgo.GenericEvent[raw], in inngestgo.InputCtx) Event {
+	e := Event{
+		Name: g.Name, Data: g.Data.RawMessage, At: time.UnixMilli(g.Timestamp),
+		RunID: in.RunID, Attempt: in.Attempt, payload: clerk.Unwrap(g.Data.RawMessage),
+	}
+	if g.ID != nil {
+		e.id = *g.ID
+	}
+	e.MessageID = inbox.MessageID(e.id)
+	e.when = when(g.ID, clerk.Millis(g.Timestamp), e.payload.Timestamp)
+	return e
+}

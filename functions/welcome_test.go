@@ -1,0 +1,235 @@
+package functions_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"clerksync/functions"
+	"clerksync/internal/testenv"
+	"clerksync/mail"
+	"clerksync/store"
+
+	"github.com/emersion/go-smtp"
+	"github.com/google/go-cmp/cmp"
+)
+
+// post is an Inngest executor with the welcome mail, a database and an SMTP server.
+type post struct {
+	*testenv.Executor
+	box   *box
+	db    *store.DB
+	users *store.Users
+	smtp  *testenv.SMTP
+}
+
+func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool) post {
+	t.Helper()
+	p := post{box: &box{}, db: testenv.Embedded(t), smtp: testenv.NewSMTP(t, o)}
+	p.users = store.NewUsers(p.db)
+	m, err := mail.New(mail.Options{URL: "smtp://" + p.smtp.Addr, From: "App <hello@app.example>"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := functions.Welcome{Mailer: m, Claims: store.NewWelcomes(p.db), Deleted: p.users.IsDeleted, Unverified: unverified}
+	p.Executor, _ = setup(t, functions.Functions{Users: p.users, Inbox: p.box}, w.Function())
+	return p
+}
+
+// signUp is the event of a user who signed up the given time ago.
+func signUp(id string, ago time.Duration, change ...string) testenv.Event {
+	at := time.Now().Add(-ago).UnixMilli()
+	data := strings.NewReplacer("1767603600000", fmt.Sprint(at), "1767603600018", fmt.Sprint(at)).Replace(user)
+	return testenv.Event{ID: id, Name: "clerk/user.created", TS: at, Data: json.RawMessage(strings.NewReplacer(change...).Replace(data))}
+}
+
+func (p post) welcome(t *testing.T, e testenv.Event, want string) {
+	t.Helper()
+	r := p.Run(t, functions.SendWelcome, e)
+	if !strings.Contains(string(r.Output), want) || r.Failed {
+		t.Errorf("%s: got %s, %s, want %q", e.ID, r.Output, r.Error, want)
+	}
+}
+
+// TestWelcome: who gets a mail.
+func TestWelcome(t *testing.T) {
+	t.Parallel()
+	verified := `"verification":{"status":"verified"}`
+	address := `"email_addresses":[{"id":"idn_1","email_address":"ada@example.com",` + verified + `}]`
+	replay := signUp("msg_1:send-welcome-email:replay1", 100*24*time.Hour)
+	replay.Name = "clerksync/replay.send-welcome-email"
+	for name, tc := range map[string]struct {
+		event      testenv.Event
+		unverified bool
+		deleted    bool
+		want       string
+		mails      int
+	}{
+		"a new user":                       {event: signUp("msg_1", 0), want: `"sent"`, mails: 1},
+		"an event that was sent again":     {event: signUp("msg_1:r1", time.Hour), want: `"sent"`, mails: 1},
+		"no id":                            {event: signUp("", 0), want: `"sent"`, mails: 1},
+		"a replay of the row's event":      {event: signUp("msg_1:replay1", 0), want: "skipped: the event is replayed"},
+		"a replay of the mail, days later": {event: replay, want: `"sent"`, mails: 1},
+		"no address":                       {event: signUp("msg_1", 0, address, `"email_addresses":[]`), want: "skipped: no address"},
+		"not verified":                     {event: signUp("msg_1", 0, verified, `"verification":null`), want: "skipped: the address is not verified"},
+		"not verified, but wanted":         {event: signUp("msg_1", 0, verified, `"verification":null`), unverified: true, want: `"sent"`, mails: 1},
+		"Clerk's last try":                 {event: signUp("msg_1", 52*time.Hour), want: `"sent"`, mails: 1},
+		"Clerk's replay of an old message": {event: signUp("msg_1", 30*24*time.Hour), want: "skipped: not a new user"},
+		"deleted":                          {event: signUp("msg_1", 0), deleted: true, want: "skipped: deleted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPost(t, testenv.SMTPOptions{}, tc.unverified)
+			if tc.deleted {
+				if _, err := p.users.Delete(t.Context(), "user_a"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.welcome(t, tc.event, tc.want)
+			if got := len(p.smtp.Mails()); got != tc.mails {
+				t.Errorf("got %d mails, want %d", got, tc.mails)
+			}
+			// Only a replay of its own is this function's to clear.
+			want := []string(nil)
+			if tc.event.Name == replay.Name {
+				want = []string{replay.ID}
+			}
+			if d := cmp.Diff(want, p.box.done); d != "" {
+				t.Errorf("cleared (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestWelcomeOnce: redeliveries of a sign-up, under whatever id, send nothing more.
+func TestWelcomeOnce(t *testing.T) {
+	t.Parallel()
+	p := newPost(t, testenv.SMTPOptions{}, false)
+	p.welcome(t, signUp("msg_1", 0), `"sent"`)
+	for _, id := range []string{"msg_1", "msg_1:r1", "01JULID", ""} {
+		p.welcome(t, signUp(id, 0), "sent before")
+	}
+	if got := len(p.smtp.Mails()); got != 1 {
+		t.Errorf("got %d mails, want 1", got)
+	}
+}
+
+func TestWelcomeTrouble(t *testing.T) {
+	t.Parallel()
+	answer := func(codes ...int) func(int) error {
+		return func(n int) error {
+			if n >= len(codes) {
+				return nil
+			}
+			if codes[n] == 0 {
+				return testenv.ErrCut
+			}
+			return &smtp.SMTPError{Code: codes[n], EnhancedCode: smtp.EnhancedCodeNotSet, Message: "no, ada@example.com"}
+		}
+	}
+	for name, tc := range map[string]struct {
+		data   func(int) error
+		failed bool
+		tries  int
+		mails  int
+	}{
+		"4xx twice and then taken": {answer(451, 421), false, 3, 1},
+		"5xx is not tried again":   {answer(554), true, 1, 0},
+		"4xx and then 5xx":         {answer(450, 550), true, 2, 0},
+		"for ever 4xx":             {func(int) error { return answer(451)(0) }, true, 21, 0},
+		"cut after DATA":           {answer(0), false, 2, 2}, // the window: the second has the same Message-ID
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPost(t, testenv.SMTPOptions{Data: tc.data}, false)
+			r := p.Run(t, functions.SendWelcome, signUp("msg_1", 0))
+			if r.Failed != tc.failed || p.smtp.Tries() != tc.tries || strings.Contains(r.Error, "ada@") {
+				t.Errorf("got %+v after %d tries, want failed %v after %d", r, p.smtp.Tries(), tc.failed, tc.tries)
+			}
+			mails := p.smtp.Mails()
+			if len(mails) != tc.mails {
+				t.Fatalf("got %d mails, want %d", len(mails), tc.mails)
+			}
+			for _, m := range mails {
+				if got, want := m.Message(t).Header.Get("Message-Id"), mails[0].Message(t).Header.Get("Message-Id"); got != want {
+					t.Errorf("got Message-ID %s, want %s", got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestWelcomeDeadLetter: a failed mail is a dead letter of its own, under which a replay finds this function alone; one that fails
+// again is the same dead letter.
+func TestWelcomeDeadLetter(t *testing.T) {
+	t.Parallel()
+	p := newPost(t, testenv.SMTPOptions{}, false)
+	for _, e := range []struct{ id, name string }{
+		{"msg_1", "clerk/user.created"},
+		{"msg_1:r2", "clerk/user.created"},
+		{"msg_1:send-welcome-email:replay1", "clerksync/replay.send-welcome-email"},
+	} {
+		data, err := json.Marshal(map[string]any{
+			"function_id": "app-send-welcome-email", "run_id": "01J", "error": map[string]any{"message": "in attempt 1: the mail is refused for good"},
+			"event": map[string]any{"id": e.id, "name": e.name, "ts": 1, "data": map[string]any{"id": "user_a"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Run(t, functions.MarkFailed, testenv.Event{Name: "inngest/function.failed", Data: data})
+		got := p.box.failed[len(p.box.failed)-1]
+		if got.Event.ID != "msg_1:send-welcome-email" || got.Event.Name != "clerksync/replay.send-welcome-email" {
+			t.Errorf("%s: got dead letter %s, %s", e.id, got.Event.ID, got.Event.Name)
+		}
+		if !functions.Handles(got.Event.Name) {
+			t.Errorf("nobody clears %s", got.Event.Name)
+		}
+	}
+}
+
+func TestRegister(t *testing.T) {
+	t.Parallel()
+	good := functions.Function{ID: "a", Events: []string{"x"}, Run: func(context.Context, functions.Event) (any, error) { return nil, nil }}
+	change := func(f func(*functions.Function)) functions.Function { fn := good; f(&fn); return fn }
+	for name, tc := range map[string]struct {
+		fns  []functions.Function
+		want string
+	}{
+		"good":         {[]functions.Function{good}, ""},
+		"twice":        {[]functions.Function{good, good}, `"a" is the id of another function too`},
+		"one of ours":  {[]functions.Function{change(func(f *functions.Function) { f.ID = functions.SyncUser })}, "is the id of another function too"},
+		"the keeper's": {[]functions.Function{change(func(f *functions.Function) { f.ID = functions.MarkFailed })}, "is the id of another function too"},
+		"no id":        {[]functions.Function{change(func(f *functions.Function) { f.ID = "" })}, `"" is no id`},
+		"no event":     {[]functions.Function{change(func(f *functions.Function) { f.Events = nil })}, "runs on no event"},
+		"does nothing": {[]functions.Function{change(func(f *functions.Function) { f.Run = nil })}, "does nothing"},
+		"an odd id":    {[]functions.Function{change(func(f *functions.Function) { f.ID = "it's" })}, "is no id"},
+	} {
+		client, _ := testenv.NewExecutor(t)
+		err := (&functions.Functions{}).Register(client, tc.fns...)
+		if (err == nil) != (tc.want == "") || err != nil && (!strings.Contains(err.Error(), tc.want) || !errors.Is(err, functions.ErrFunction)) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+// TestPanic: a panic is an error like another, tried again, and its text goes nowhere.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	ex, _ := setup(t, functions.Functions{Inbox: &box{}}, functions.Function{
+		ID: "a", Events: []string{"x"}, Run: func(_ context.Context, e functions.Event) (any, error) {
+			if calls++; calls < 3 {
+				panic("ada@example.com")
+			}
+			return fmt.Sprint(e.MessageID, " ", e.RunID), nil
+		},
+	})
+	r := ex.Run(t, "a", testenv.Event{ID: "msg_1:r3", Name: "x", Data: json.RawMessage(`{}`)})
+	if string(r.Output) != `"msg_1 01JTESTRUN"` || calls != 3 || strings.Contains(r.Error, "ada@") {
+		t.Errorf("got %+v after %d calls", r, calls)
+	}
+}
