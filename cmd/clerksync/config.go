@@ -39,6 +39,8 @@ type config struct {
 	APIURL    string  `env:"CLERK_API_URL"`
 	RateShare float64 `env:"CLERK_RATE_SHARE" envDefault:"0.5"`
 
+	AdminToken string `env:"ADMIN_TOKEN"`
+
 	MongoURI      string `env:"MONGODB_URI"`
 	MongoDatabase string `env:"MONGODB_DATABASE"`
 
@@ -164,6 +166,12 @@ func (c config) check() error {
 			wrong("CLERK_FORWARD_EVENTS holds a bad pattern, %q: set it to patterns such as user.*", p)
 		}
 	}
+	if c.AdminToken != "" && len(c.AdminToken) < minToken {
+		wrong("ADMIN_TOKEN is too short: set it to %d random characters or more, or leave it unset", minToken)
+	}
+	if c.AdminToken != "" && c.SecretKey == "" {
+		wrong("ADMIN_TOKEN is set, but what it opens asks Clerk: set CLERK_SECRET_KEY too")
+	}
 	errs = append(errs, c.checkClerkAPI(), c.checkDatabase(), c.Inngest.check())
 	if c.BatchSize < 1 || c.BatchSize > 100 { // Inngest's limit
 		wrong("SYNC_BATCH_SIZE is out of range: set it to a number from 1 (no batches) to 100")
@@ -186,6 +194,9 @@ func (c config) check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// minToken keeps ADMIN_TOKEN from being guessed.
+const minToken = 16
 
 const rateShareWant = "a number above 0 and at most 1, such as 0.5"
 

@@ -20,8 +20,6 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/inngestserver"
 	"clerksync/store"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // devFolder holds the embedded database of 'clerksync dev' and, in secretFile, its signing secret.
@@ -251,8 +249,7 @@ func waitFor(ctx context.Context, users *store.Users, id string, right func(r st
 		case right(r, gone) && gone:
 			return "(no row)", nil
 		case right(r, gone):
-			b, err := bson.MarshalExtJSONIndent(r, false, false, "", "  ")
-			return string(b), err
+			return rowText(r)
 		}
 		select {
 		case <-tick.C:

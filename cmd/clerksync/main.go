@@ -33,6 +33,7 @@ type cli struct {
 	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" help:"See, replay and drop the events that failed for good."`
 	Backfill    backfillCmd    `cmd:"" help:"Bring all of Clerk's users into the collection: those from before the first webhook. Can be cut off and started again."`
 	Mail        mailCmd        `cmd:"" help:"Try the welcome mail."`
+	Users       usersCmd       `cmd:"" help:"See to single users."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
 }
 

@@ -627,6 +627,77 @@ func TestBackfill(t *testing.T) {
 	}
 }
 
+// TestEnsure: the row of a user whose webhook has not come is written at once, for who has the token.
+func TestEnsure(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	people := testenv.People(3)
+	fake.Put(people...)
+	const token = "a-token-of-many-characters"
+	settings := good(t)
+	maps.Copy(settings, map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL, "ADMIN_TOKEN": token})
+	s := serve(t, settings)
+	deleted := `{"type":"user.deleted","data":{"id":"` + people[1].ID + `","object":"user","deleted":true}}`
+	if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(deleted))); code != http.StatusAccepted {
+		t.Fatalf("got %d %s, want 202", code, text)
+	}
+	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], embeddedPrefix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Connect(t.Context(), uri, "clerksync")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.NewUsers(db).Delete(t.Context(), people[1].ID); err != nil { // no Inngest runs the function
+		t.Fatal(err)
+	}
+	if err := db.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(method, id, auth string) *http.Request {
+		req := request(t, method, s.url+"/users/"+id+"/ensure", "")
+		req.Header.Set("Authorization", auth)
+		return req
+	}
+	for name, tc := range map[string]struct {
+		req  *http.Request
+		code int
+		body string
+	}{
+		"a user of Clerk's": {ask(http.MethodPost, people[0].ID, "Bearer "+token), 200, `"full_name":"Ada Lovelace 0"`},
+		"once more":         {ask(http.MethodPost, people[0].ID, "Bearer "+token), 200, `"username":"person-0"`},
+		"a deleted user":    {ask(http.MethodPost, people[1].ID, "Bearer "+token), 410, `{"error":"the user is deleted"}`},
+		"nobody":            {ask(http.MethodPost, "user_nobody", "Bearer "+token), 404, `{"error":"no such user at Clerk"}`},
+		"another token":     {ask(http.MethodPost, people[0].ID, "Bearer "+token+"x"), 401, "ADMIN_TOKEN"},
+		"no token":          {ask(http.MethodPost, people[0].ID, ""), 401, "ADMIN_TOKEN"},
+		"by GET":            {ask(http.MethodGet, people[0].ID, "Bearer "+token), 405, ""},
+	} {
+		if code, body := do(t, tc.req); code != tc.code || !strings.Contains(body, tc.body) {
+			t.Errorf("%s: got %d %s, want %d %s", name, code, body, tc.code, tc.body)
+		}
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	for id, want := range map[string]string{people[2].ID: "", people[1].ID: "the user is deleted, and stays so", "user_nobody": "no such user at Clerk: check the id"} {
+		var out bytes.Buffer
+		err := run(t.Context(), []string{"users", "ensure", id}, environ(settings), &out, io.Discard)
+		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) || want == "" && !strings.Contains(out.String(), `"full_name": "Ada Lovelace 2"`) {
+			t.Errorf("users ensure %s: got %s, %v, want %q", id, &out, err, want)
+		}
+	}
+	for want, set := range map[string]map[string]string{
+		"ADMIN_TOKEN is too short: set it to 16": {"ADMIN_TOKEN": "short"}, "set CLERK_SECRET_KEY too": {"CLERK_SECRET_KEY": ""},
+	} {
+		all := maps.Clone(settings)
+		maps.Copy(all, set)
+		if err := run(t.Context(), []string{"serve"}, environ(all), io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got %v, want %q", set, err, want)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -13,6 +13,7 @@ import (
 
 	"clerksync/functions"
 	"clerksync/inbox"
+	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/webhook"
 
@@ -119,8 +120,16 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	if err != nil {
 		return a, err
 	}
+	routes := a.routes(hook, client.ServeWithOpts(a.serveOpts(false)), reg)
+	if cfg.AdminToken != "" {
+		api, err := cfg.clerkAPI(ctx)
+		if err != nil {
+			return a, err
+		}
+		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
+	}
 	a.server = &http.Server{
-		Handler:           a.routes(hook, client.ServeWithOpts(a.serveOpts(false)), reg),
+		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second, // Clerk's own patience; Inngest's calls are 4 MB at the most
 		WriteTimeout:      2 * time.Minute,  // a function's step has its own, shorter limits
@@ -140,7 +149,7 @@ func (a *app) welcome(claims *store.Welcomes) (functions.Function, error) {
 	return functions.Welcome{Mailer: m, Claims: claims, Deleted: a.users.IsDeleted, Unverified: a.cfg.Mail.Unverified}.Function(), nil
 }
 
-func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) http.Handler {
+func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) *echo.Echo {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "server is running") })
