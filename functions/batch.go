@@ -37,7 +37,7 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 			data = e.Data
 		}
 		return f.Inbox.Fail(ctx, inbox.Event{ID: e.id, Name: e.Name, Data: data, TS: e.At.UnixMilli()}, inbox.Failure{
-			Function: fn.ID, RunID: e.RunID, Error: why.Error(), Attempts: e.Attempt + 1,
+			Function: fn.slug, RunID: e.RunID, Error: why.Error(), Attempts: e.Attempt + 1,
 		})
 	}
 	for _, g := range in.Events {

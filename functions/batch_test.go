@@ -1,6 +1,7 @@
 package functions_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -38,9 +39,9 @@ func TestBatch(t *testing.T) {
 	}
 	var failed []string
 	for _, l := range b.failed {
-		failed = append(failed, l.Event.ID)
+		failed = append(failed, l.Event.ID+" "+l.Failure.Function)
 	}
-	if d := cmp.Diff([]string{"msg_bad", "msg_foreign"}, failed); d != "" {
+	if d := cmp.Diff([]string{"msg_bad app-sync-user-from-clerk", "msg_foreign app-sync-user-from-clerk"}, failed); d != "" {
 		t.Errorf("dead letters (-want +got):\n%s", d)
 	}
 	for _, id := range []string{"user_a", "user_b"} {
@@ -54,5 +55,42 @@ func TestBatch(t *testing.T) {
 	}
 	if _, err := users.Get(t.Context(), "user_a"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("got %v, want no row", err)
+	}
+}
+
+// unwritable is a store in which one user can never be written.
+type unwritable struct {
+	*store.Users
+	id string
+}
+
+func (u *unwritable) WriteMany(ctx context.Context, writes []store.Write) []store.Written {
+	results := u.Users.WriteMany(ctx, writes)
+	for i, w := range writes {
+		if w.User.ID == u.id {
+			results[i] = store.Written{Err: errors.New("refused")}
+		}
+	}
+	return results
+}
+
+// TestBatchLastAttempt: what no attempt could write is a dead letter alone, and the batch is done.
+func TestBatchLastAttempt(t *testing.T) {
+	t.Parallel()
+	b := &box{}
+	ex, users := setup(t, functions.Functions{Users: &unwritable{id: "user_b"}, Inbox: b, BatchSize: 10, BatchTimeout: time.Second})
+	event := func(id, data string) testenv.Event {
+		return testenv.Event{ID: id, Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600020}
+	}
+	ex.Others = []testenv.Event{event("msg_b", strings.ReplaceAll(user, "user_a", "user_b"))}
+	r := ex.Run(t, functions.SyncUser, event("msg_a", user))
+	if got, want := string(r.Output), `{"events":2,"outcomes":{"unchanged":1},"failed":1}`; got != want || r.Attempts != 22 { // and the one that returns
+		t.Errorf("got %s after %d attempts, %s, want %s", got, r.Attempts, r.Error, want)
+	}
+	if len(b.failed) != 1 || b.failed[0].Event.ID != "msg_b" || b.failed[0].Failure.Attempts != 21 {
+		t.Errorf("got dead letters %+v, want msg_b after 21 attempts", b.failed)
+	}
+	if _, err := users.Get(t.Context(), "user_a"); err != nil {
+		t.Error(err)
 	}
 }

@@ -74,6 +74,8 @@ func setup(t *testing.T, f functions.Functions, others ...functions.Function) (*
 		f.Users = users
 	case *failing:
 		s.Users = users
+	case *unwritable:
+		s.Users = users
 	}
 	f.Log = slog.New(slog.DiscardHandler)
 	client, ex := testenv.NewExecutor(t)

@@ -31,6 +31,7 @@ type Function struct {
 
 	concurrency *inngestgo.ConfigConcurrency
 	batch       *inngestgo.ConfigBatchEvents // of a function that writes rows
+	slug        string                       // Inngest's id for it
 	row         bool                         // writes the user's row: it clears the event from the inbox, and runs on replayed events too
 }
 
@@ -96,6 +97,7 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 	if !fn.row {
 		triggers = append(triggers, inngestgo.EventTrigger(replayPrefix+fn.ID, nil))
 	}
+	fn.slug = client.AppID() + "-" + fn.ID
 	name := fn.Name
 	if name == "" {
 		name = fn.ID
