@@ -35,7 +35,7 @@ func good(t *testing.T) map[string]string {
 	t.Helper()
 	return map[string]string{
 		"HOST": "127.0.0.1", "PORT": "0", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret,
-		"MONGODB_URI": embeddedPrefix + t.TempDir(), "INNGEST_DEV": "1",
+		"MONGODB_URI": embeddedPrefix + t.TempDir(), "INNGEST_DEV": "http://127.0.0.1:1", // nobody: not the dev server of who runs the tests
 	}
 }
 
