@@ -32,6 +32,7 @@ type Function struct {
 	concurrency *inngestgo.ConfigConcurrency
 	batch       *inngestgo.ConfigBatchEvents // of a function that writes rows
 	slug        string                       // Inngest's id for it
+	cron        string                       // when it runs without an event
 	row         bool                         // writes the user's row: it clears the event from the inbox, and runs on replayed events too
 }
 
@@ -76,7 +77,7 @@ func check(all []Function) error {
 			wrong("is the id of another function too: one of them would never run")
 		}
 		seen[fn.ID] = true
-		if len(fn.Events) == 0 || strings.TrimSpace(strings.Join(fn.Events, "")) == "" {
+		if fn.cron == "" && strings.TrimSpace(strings.Join(fn.Events, "")) == "" {
 			wrong("runs on no event: set Events")
 		}
 		if fn.Run == nil {
@@ -93,6 +94,9 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 	var triggers inngestgo.MultipleTriggers
 	for _, name := range fn.Events {
 		triggers = append(triggers, inngestgo.EventTrigger(name, nil))
+	}
+	if fn.cron != "" {
+		triggers = append(triggers, inngestgo.CronTrigger(fn.cron))
 	}
 	if !fn.row {
 		triggers = append(triggers, inngestgo.EventTrigger(replayPrefix+fn.ID, nil))

@@ -34,7 +34,7 @@ func NewDeadLetters(db *store.DB) DeadLetters { return DeadLetters{newTable(db)}
 // List returns the dead letters, the oldest failure first, without their data; those that were dropped only if told to.
 func (d DeadLetters) List(ctx context.Context, dropped bool) ([]DeadLetter, error) {
 	filter := bson.D{{Key: "failure", Value: bson.D{{Key: "$exists", Value: true}}}}
-	if !d.oneProcess {
+	if !d.db.OneProcess {
 		filter = append(filter, bson.E{Key: "due_at", Value: bson.D{{Key: "$exists", Value: false}}}) // by the index
 	}
 	cur, err := d.rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
@@ -78,7 +78,7 @@ func (d DeadLetters) Replay(ctx context.Context, id string) error {
 	return err
 }
 
-// Drop hides the event from List; it can still be replayed. The error may be ErrNoDeadLetter.
+// Drop hides the event from List; it can still be replayed, for DroppedRetention. The error may be ErrNoDeadLetter.
 func (d DeadLetters) Drop(ctx context.Context, id string) error {
 	done, err := d.change(ctx, id, func(r row) bson.D {
 		if r.Failure == nil {
@@ -91,6 +91,50 @@ func (d DeadLetters) Drop(ctx context.Context, id string) error {
 		err = ErrNoDeadLetter
 	}
 	return err
+}
+
+// DroppedRetention is how long a dropped dead letter can still be replayed.
+const DroppedRetention = 30 * 24 * time.Hour
+
+// ForgetDropped removes dead letters that were dropped before a time, limit at the most, and returns how many.
+func (d DeadLetters) ForgetDropped(ctx context.Context, before time.Time, limit int) (int, error) {
+	all, err := d.List(ctx, true)
+	if err != nil {
+		return 0, err
+	}
+	all = slices.DeleteFunc(all, func(l DeadLetter) bool { return l.DroppedAt.IsZero() || !l.DroppedAt.Before(before) })
+	n := 0
+	for _, l := range all[:min(limit, len(all))] {
+		gone, err := d.forget(ctx, l)
+		if err != nil {
+			return n, err
+		}
+		if gone {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// forget removes a dead letter, unless somebody has replayed it since.
+func (d DeadLetters) forget(ctx context.Context, l DeadLetter) (bool, error) {
+	defer d.locks.Lock(l.ID)()
+	filter := byID(l.ID)
+	if d.db.OneProcess {
+		if now, err := d.Get(ctx, l.ID); err != nil || !now.DroppedAt.Equal(l.DroppedAt) {
+			if errors.Is(err, ErrNoDeadLetter) {
+				err = nil
+			}
+			return false, err
+		}
+	} else {
+		filter = append(filter, bson.E{Key: "failure.dropped_at", Value: l.DroppedAt})
+	}
+	res, err := d.rows.DeleteOne(ctx, filter)
+	if err != nil {
+		return false, fmt.Errorf("remove a dropped dead letter: %w", store.Redact(err))
+	}
+	return res.DeletedCount > 0, nil
 }
 
 func (r row) deadLetter() DeadLetter {

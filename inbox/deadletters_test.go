@@ -112,3 +112,34 @@ func TestDeadLetters(t *testing.T) {
 		}
 	})
 }
+
+// TestForgetDropped: only what was dropped long ago goes, a bounded number at a time.
+func TestForgetDropped(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		b, _, _ := start(t, db, &sender{}, time.Hour)
+		d := inbox.NewDeadLetters(db)
+		for _, id := range []string{"msg_1", "msg_2", "msg_3", "msg_kept"} {
+			if err := b.Fail(t.Context(), event(id), inbox.Failure{Error: "why"}); err != nil {
+				t.Fatal(err)
+			}
+			if id == "msg_kept" {
+				continue
+			}
+			if err := d.Drop(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, step := range []struct {
+			before time.Time
+			want   int
+		}{{time.Now().Add(-time.Hour), 0}, {time.Now().Add(time.Hour), 2}, {time.Now().Add(time.Hour), 1}, {time.Now().Add(time.Hour), 0}} {
+			if n, err := d.ForgetDropped(t.Context(), step.before, 2); n != step.want || err != nil {
+				t.Errorf("got %d, %v, want %d", n, err, step.want)
+			}
+		}
+		if l, err := d.List(t.Context(), true); err != nil || len(l) != 1 || l[0].ID != "msg_kept" {
+			t.Errorf("got %+v, %v, want msg_kept alone", l, err)
+		}
+	})
+}

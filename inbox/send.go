@@ -80,7 +80,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 		limit = 1 // to see whether Inngest is back
 	}
 	find := options.Find().SetLimit(limit)
-	if !b.oneProcess {
+	if !b.db.OneProcess {
 		find.SetSort(bson.D{{Key: "due_at", Value: 1}})
 	}
 	start := time.Now()
@@ -92,7 +92,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	if err := cur.All(ctx, &found); err != nil {
 		return 0, 0, store.Redact(err)
 	}
-	if b.oneProcess {
+	if b.db.OneProcess {
 		scan = time.Since(start)
 	}
 	var mu sync.Mutex

@@ -14,13 +14,13 @@ import (
 
 // table is the collection inbox.
 type table struct {
-	oneProcess bool // see store.DB
-	rows       *mongo.Collection
-	locks      *store.Locks // by svix-id
+	db    *store.DB
+	rows  *mongo.Collection
+	locks *store.Locks // by svix-id
 }
 
 func newTable(db *store.DB) table {
-	return table{oneProcess: db.OneProcess, rows: db.Collection("inbox"), locks: store.NewLocks()}
+	return table{db: db, rows: db.Collection("inbox"), locks: store.NewLocks()}
 }
 
 // change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was changed
@@ -40,7 +40,7 @@ func (t table) change(ctx context.Context, id string, f func(row) bson.D) (bool,
 		return false, nil
 	}
 	filter := byID(id)
-	if !t.oneProcess { // there the lock does it
+	if !t.db.OneProcess { // there the lock does it
 		was := any(r.DueAt)
 		if r.DueAt.IsZero() {
 			was = bson.D{{Key: "$exists", Value: false}}

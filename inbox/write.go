@@ -112,7 +112,7 @@ func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	var bulk mongo.BulkWriteException
 	refused := errors.As(err, &bulk) && bulk.WriteConcernError == nil && len(bulk.WriteErrors) > 0
 	switch {
-	case refused && b.oneProcess:
+	case refused && b.db.OneProcess:
 		return b.insertRest(ctx, rows)
 	case refused:
 		for _, we := range bulk.WriteErrors {

@@ -15,7 +15,7 @@ type deadLettersCmd struct {
 	List   deadLettersList   `cmd:"" help:"List them, the oldest failure first."`
 	Show   deadLettersShow   `cmd:"" help:"Show all that is known of one."`
 	Replay deadLettersReplay `cmd:"" help:"Send one again, or all: a running service does it within seconds, under an id that Inngest has not seen."`
-	Drop   deadLettersDrop   `cmd:"" help:"Hide one from the list; it can still be replayed."`
+	Drop   deadLettersDrop   `cmd:"" help:"Hide one from the list; it can still be replayed for 30 days."`
 }
 
 type deadLettersList struct {

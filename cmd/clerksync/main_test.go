@@ -321,7 +321,7 @@ func TestServe(t *testing.T) {
 		"metrics":            {http.MethodGet, "/metrics", 200, "clerksync_inbox_events_total"},
 		"webhook by GET":     {http.MethodGet, "/webhooks/clerk", 405, ""},
 		"webhook unsigned":   {http.MethodPost, "/webhooks/clerk", 400, "missing required headers"},
-		"inngest inspection": {http.MethodGet, "/api/inngest", 200, `"function_count":4`},
+		"inngest inspection": {http.MethodGet, "/api/inngest", 200, `"function_count":5`},
 		"inngest by DELETE":  {http.MethodDelete, "/api/inngest", 405, ""},
 		"elsewhere":          {http.MethodGet, "/nowhere", 404, ""},
 	} {
@@ -336,7 +336,7 @@ func TestServe(t *testing.T) {
 		URL       string
 		Functions []struct {
 			ID          string
-			Triggers    []struct{ Event string }
+			Triggers    []struct{ Event, Cron string }
 			Concurrency struct {
 				Step []struct {
 					Limit int
@@ -351,13 +351,14 @@ func TestServe(t *testing.T) {
 	}
 	got := map[string]string{}
 	for _, f := range reg.Functions {
-		got[f.ID] = fmt.Sprint(f.Triggers[0].Event, f.Concurrency.Step, f.Steps["step"].Retries.Attempts)
+		got[f.ID] = fmt.Sprint(f.Triggers[0].Event, f.Triggers[0].Cron, f.Concurrency.Step, f.Steps["step"].Retries.Attempts)
 	}
 	want := map[string]string{
 		"clerksync-sync-user-from-clerk":   "clerk/user.created[{1 event.data.id}] 20",
 		"clerksync-update-user-from-clerk": "clerk/user.updated[{1 event.data.id}] 20",
 		"clerksync-delete-user-with-clerk": "clerk/user.deleted[{1 event.data.id}] 20",
 		"clerksync-mark-failed-event":      "inngest/function.failed[] 20",
+		"clerksync-clean-up-old-records":   "TZ=UTC 17 4 * * *[] 20",
 	}
 	if d := cmp.Diff(want, got); d != "" || reg.AppName != "clerksync" || reg.URL != s.url+"/api/inngest" {
 		t.Errorf("registered %s at %s (-want +got):\n%s", reg.AppName, reg.URL, d)

@@ -86,7 +86,11 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	if err := a.db.prepare(ctx); err != nil {
 		return a, err
 	}
-	others := appFunctions()
+	others := append(appFunctions(), functions.Upkeep(
+		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: a.users.ForgetDeleted},
+		functions.Old{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
+		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: inbox.NewDeadLetters(a.db.DB).ForgetDropped},
+	))
 	if cfg.Mail.SMTPURL == "" {
 		log.InfoContext(ctx, "no welcome mails are sent: set SMTP_URL and MAIL_FROM to send them")
 	} else {

@@ -1,0 +1,36 @@
+package functions_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"clerksync/functions"
+	"clerksync/internal/testenv"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestUpkeep: each kind is removed batch by batch until there is no more.
+func TestUpkeep(t *testing.T) {
+	t.Parallel()
+	left := 1200
+	var limits []int
+	old := functions.Old{Name: "records", After: 48 * time.Hour, Remove: func(_ context.Context, before time.Time, limit int) (int, error) {
+		if age := time.Since(before); age < 47*time.Hour || age > 49*time.Hour {
+			t.Errorf("removes what is older than %v, want 48 h", age)
+		}
+		limits = append(limits, limit)
+		n := min(limit, left)
+		left -= n
+		return n, nil
+	}}
+	ex, _ := setup(t, functions.Functions{Inbox: &box{}}, functions.Upkeep(old))
+	r := ex.Run(t, functions.CleanUp, testenv.Event{ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`)})
+	if got, want := string(r.Output), `{"records":1200}`; got != want {
+		t.Errorf("got %s, %s, want %s", got, r.Error, want)
+	}
+	if d := cmp.Diff([]int{500, 500, 500}, limits); d != "" {
+		t.Errorf("limits (-want +got):\n%s", d)
+	}
+}
