@@ -19,6 +19,8 @@ func TestFlood(t *testing.T) {
 	n := 100
 	if s := os.Getenv(floodEnv); s != "" {
 		n, _ = strconv.Atoi(s)
+	} else {
+		t.Parallel() // nobody looks at the time
 	}
 	for _, size := range []int{1, 100} {
 		t.Run(fmt.Sprint("batches of ", size), func(t *testing.T) {
