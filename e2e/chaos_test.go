@@ -68,7 +68,6 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	c.wait()
-	w.patience = 3 * time.Minute // what failed in the faults waits for its next attempt
 	w.drained()
 	w.compare(histories)
 

@@ -158,7 +158,7 @@ func newWorld(t *testing.T, o options) *world {
 	if testing.Short() {
 		t.Skip("e2e is left out by -short")
 	}
-	w := &world{t: t, patience: time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
+	w := &world{t: t, patience: 3 * time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
 	name := fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
@@ -184,7 +184,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.env = []string{
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
 		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + name, "INNGEST_DEV=http://" + inngestAddr,
-		"INBOX_RESEND_AFTER=3s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey, "INNGEST_SIGNING_KEY=" + signingKey,
+		"INBOX_RESEND_AFTER=5s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey, "INNGEST_SIGNING_KEY=" + signingKey,
 	}
 	w.startService()
 	t.Cleanup(func() {

@@ -1,10 +1,12 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"clerksync/store"
@@ -51,7 +53,7 @@ func (d DeadLetters) List(ctx context.Context, dropped bool) ([]DeadLetter, erro
 			all = append(all, r.deadLetter())
 		}
 	}
-	slices.SortFunc(all, func(a, b DeadLetter) int { return a.At.Compare(b.At) })
+	slices.SortFunc(all, func(a, b DeadLetter) int { return cmp.Or(a.At.Compare(b.At), strings.Compare(a.ID, b.ID)) })
 	return all, nil
 }
 
