@@ -246,12 +246,16 @@ func (a *API) Count(ctx context.Context) (int, error) {
 	return *c.TotalCount, nil
 }
 
-// Instance returns the id of the Clerk instance that the key is of.
+// Instance returns the id of the Clerk instance that the key is of, or "" if Clerk does not tell.
 func (a *API) Instance(ctx context.Context) (string, error) {
 	var i struct {
 		ID string `json:"id"`
 	}
-	if _, err := a.get(ctx, "/v1/instance", &i); err != nil {
+	_, err := a.get(ctx, "/v1/instance", &i)
+	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
+		return "", nil
+	}
+	if err != nil {
 		return "", fmt.Errorf("ask Clerk for the instance: %w", err)
 	}
 	return i.ID, nil
@@ -264,9 +268,6 @@ func (a *API) CheckInstance(ctx context.Context, id string) error {
 		return nil
 	}
 	got, err := a.Instance(ctx)
-	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
-		return nil
-	}
 	if err == nil && got != "" && got != id {
 		err = fmt.Errorf("%w is of the instance %s, not of CLERK_INSTANCE_ID: copy the secret key of that instance", ErrKey, got)
 	}

@@ -4,17 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Checkpoints is the collection clerksync_state: what long work remembers of how far it is, by name.
-type Checkpoints struct{ rows *mongo.Collection }
+// Checkpoints is the collection clerksync_state: what the work of several processes, or of one that may die, remembers by name. It is
+// safe for concurrent use.
+type Checkpoints struct {
+	rows  *mongo.Collection
+	locks *Locks // by name
+}
 
 // NewCheckpoints returns the checkpoints of db.
-func NewCheckpoints(db *DB) Checkpoints { return Checkpoints{db.Collection("clerksync_state")} }
+func NewCheckpoints(db *DB) Checkpoints {
+	return Checkpoints{rows: db.Collection("clerksync_state"), locks: NewLocks()}
+}
 
 // Load reads what was saved under a name into v, and tells whether there was anything.
 func (c Checkpoints) Load(ctx context.Context, name string, v any) (bool, error) {
@@ -49,4 +56,34 @@ func (c Checkpoints) Remove(ctx context.Context, name string) error {
 		return fmt.Errorf("remove the checkpoint %s: %w", name, Redact(err))
 	}
 	return nil
+}
+
+// Claim gives what is called name to holder until then, and tells whether it has: not so while another holder's time lasts. A holder
+// may claim again, to have it for longer; to give it back, until a time that is past.
+func (c Checkpoints) Claim(ctx context.Context, name, holder string, until time.Time) (bool, error) {
+	defer c.locks.Lock(name)()
+	row := bson.D{{Key: "holder", Value: holder}, {Key: "until", Value: until}}
+	_, err := c.rows.InsertOne(ctx, append(byID(name), row...))
+	if err == nil {
+		return true, nil
+	}
+	var held struct {
+		Holder string    `bson:"holder"`
+		Until  time.Time `bson:"until"`
+	}
+	if IsDuplicate(err) {
+		err = c.rows.FindOne(ctx, byID(name)).Decode(&held)
+	}
+	if err != nil {
+		return false, fmt.Errorf("claim %s: %w", name, Redact(err))
+	}
+	if held.Holder != holder && held.Until.After(time.Now()) {
+		return false, nil
+	}
+	was := append(byID(name), bson.E{Key: "holder", Value: held.Holder}, bson.E{Key: "until", Value: held.Until})
+	res, err := c.rows.UpdateOne(ctx, was, bson.D{{Key: "$set", Value: row}})
+	if err != nil {
+		return false, fmt.Errorf("claim %s: %w", name, Redact(err))
+	}
+	return res.MatchedCount == 1, nil // else another was quicker
 }

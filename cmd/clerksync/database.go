@@ -37,6 +37,9 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database,
 	if db.DB, err = waitForDatabase(ctx, uri, cfg.database(), log); err != nil {
 		return nil, errors.Join(err, db.close(ctx))
 	}
+	if db.engine != nil {
+		db.IDs = db.engine.IDsOf(db.Name())
+	}
 	return db, nil
 }
 

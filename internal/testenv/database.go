@@ -53,6 +53,7 @@ func Embedded(t testing.TB) *store.DB {
 	if err := engine.IndexIDs(t.Context(), db.Name()); err != nil {
 		t.Fatal(err)
 	}
+	db.IDs = engine.IDsOf(db.Name())
 	return db
 }
 

@@ -436,11 +436,16 @@ func (c *collection) find(cmd bson.D, namespace string) (bson.D, error) {
 	}
 	projection, _ := get(cmd, "projection").(bson.D)
 	for _, p := range projection {
-		if keep, _ := compare(p.Value, int32(0)); keep != 0 {
-			return nil, failure{codeBadValue, "not implemented: inclusion"}
+		keep, _ := compare(p.Value, int32(0))
+		if keep != 0 && (p.Key != "_id" || len(projection) > 1) {
+			return nil, failure{codeBadValue, "not implemented: inclusion of more than the _id"}
 		}
 		for i := range docs {
-			docs[i] = set(docs[i], p.Key, nil)
+			if keep != 0 {
+				docs[i] = bson.D{{Key: p.Key, Value: get(docs[i], p.Key)}}
+			} else {
+				docs[i] = set(docs[i], p.Key, nil)
+			}
 		}
 	}
 	return cursor(docs, namespace), nil
