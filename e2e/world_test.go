@@ -150,6 +150,7 @@ const (
 type options struct {
 	ownDatabase bool // the database is a process of ours, to be killed, whatever MONGODB_TEST_URI names
 	proxies     bool // the service reaches the database and Inngest through proxies
+	env         []string
 }
 
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
@@ -186,6 +187,7 @@ func newWorld(t *testing.T, o options) *world {
 		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + name, "INNGEST_DEV=http://" + inngestAddr,
 		"INBOX_RESEND_AFTER=5s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey, "INNGEST_SIGNING_KEY=" + signingKey,
 	}
+	w.env = append(w.env, o.env...)
 	w.startService()
 	t.Cleanup(func() {
 		kill(w.service)
@@ -321,6 +323,19 @@ func (w *world) deliver(hook testenv.Webhook) {
 		code, _ := w.post(hook)
 		return code == http.StatusAccepted
 	})
+}
+
+// invoke makes Inngest run one of the functions now.
+func (w *world) invoke(fnID string) {
+	w.t.Helper()
+	res, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/invoke/clerksync-%s", w.port, fnID), "application/json", strings.NewReader(`{"data":{}}`))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		w.t.Fatalf("invoke %s: %s", fnID, res.Status)
+	}
 }
 
 // drained waits until the inbox is empty: every event has been written.

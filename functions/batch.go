@@ -61,7 +61,7 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 			err = fail(events[i], err)
 		} else if err == nil {
 			res.Outcomes[w.Outcome]++
-			err = f.clear(ctx, events[i])
+			err = f.written(ctx, events[i])
 		}
 		errs = append(errs, err)
 	}
@@ -81,8 +81,11 @@ func (e Event) write(deleted bool) (store.Write, error) {
 	return store.Write{User: u, When: e.when}, err
 }
 
-// clear removes a written event from the inbox.
-func (f *Functions) clear(ctx context.Context, e Event) error {
+// written removes an event from the inbox.
+func (f *Functions) written(ctx context.Context, e Event) error {
+	if f.Seen != nil {
+		f.Seen(e.At)
+	}
 	if e.id == "" {
 		return nil
 	}

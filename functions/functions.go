@@ -49,6 +49,8 @@ type Functions struct {
 	// its instance; the webhook has checked the others.
 	InstanceID string
 	Log        *slog.Logger
+	// Seen, if set, is told when an event about a user happened: one that Inngest's own integration brought is a webhook too.
+	Seen func(at time.Time)
 	// BatchSize over 1 makes the functions that write rows take up to so many events at once, and wait BatchTimeout for them.
 	BatchSize    int
 	BatchTimeout time.Duration

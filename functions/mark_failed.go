@@ -33,6 +33,9 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) 
 	var ours []string
 	others := map[string]Function{} // those that write no row, by Inngest's id
 	for _, fn := range all {
+		if fn.cron != "" { // no event: it comes again by itself
+			continue
+		}
 		id := client.AppID() + "-" + fn.ID
 		ours = append(ours, fmt.Sprintf("event.data.function_id == '%s'", id))
 		if !fn.row {

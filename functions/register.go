@@ -33,6 +33,9 @@ type Function struct {
 	batch       *inngestgo.ConfigBatchEvents // of a function that writes rows
 	slug        string                       // Inngest's id for it
 	cron        string                       // when it runs without an event
+	jitter      time.Duration                // up to which it runs later than that
+	retries     *int                         // nil is retries
+	more        func(json.RawMessage) bool   // tells by what a step has returned whether another follows; nil: none
 	row         bool                         // writes the user's row: it clears the event from the inbox, and runs on replayed events too
 }
 
@@ -47,7 +50,8 @@ type Event struct {
 	Attempt   int          // from 0
 	Log       *slog.Logger // its lines carry the function, the run and the event
 
-	id      string // of this sending
+	id      string          // of this sending
+	last    json.RawMessage // what the step before returned; nil in the first
 	payload clerk.Payload
 	when    store.When
 }
@@ -96,9 +100,13 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 		triggers = append(triggers, inngestgo.EventTrigger(name, nil))
 	}
 	if fn.cron != "" {
-		triggers = append(triggers, inngestgo.CronTrigger(fn.cron))
+		cron := inngestgo.CronTrigger(fn.cron)
+		if fn.jitter > 0 {
+			cron = inngestgo.CronTriggerWithJitter(fn.cron, fn.jitter)
+		}
+		triggers = append(triggers, cron)
 	}
-	if !fn.row {
+	if !fn.row && fn.cron == "" {
 		triggers = append(triggers, inngestgo.EventTrigger(replayPrefix+fn.ID, nil))
 	}
 	fn.slug = client.AppID() + "-" + fn.ID
@@ -106,37 +114,58 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 	if name == "" {
 		name = fn.ID
 	}
+	if fn.retries == nil {
+		fn.retries = new(retries)
+	}
 	_, err := inngestgo.CreateFunction(client, inngestgo.FunctionOpts{
-		ID: fn.ID, Name: name, Retries: new(retries), Concurrency: fn.concurrency, BatchEvents: fn.batch,
+		ID: fn.ID, Name: name, Retries: fn.retries, Concurrency: fn.concurrency, BatchEvents: fn.batch,
 	}, triggers, func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
-		return step.Run(ctx, fn.ID, func(ctx context.Context) (_ json.RawMessage, err error) { // raw, or its keys would be sorted
-			defer func() {
-				if err != nil {
-					err = fmt.Errorf(inAttempt+"%w", in.InputCtx.Attempt+1, err)
-				}
-			}()
-			defer func() {
-				if r := recover(); r != nil {
-					e := event(in.Event, in.InputCtx)
-					f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", e.RunID, "event_id", e.id, "stack", string(debug.Stack()))
-					err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
-				}
-			}()
-			work := f.call
-			if fn.batch != nil {
-				work = f.callBatch
+		var res json.RawMessage
+		for n := 1; ; n++ {
+			id := fn.ID
+			if n > 1 {
+				id += fmt.Sprint("-", n)
 			}
-			res, err := work(ctx, fn, in)
-			if err != nil {
+			last, err := res, error(nil)
+			if res, err = step.Run(ctx, id, func(ctx context.Context) (json.RawMessage, error) { return f.step(ctx, fn, in, last) }); err != nil {
 				return nil, err
 			}
-			return json.Marshal(res)
-		})
+			if fn.more == nil || !fn.more(res) {
+				return res, nil
+			}
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("create function %s: %w", fn.ID, err)
 	}
 	return nil
+}
+
+// step runs a function on its event, or on a batch of them; last is what the step before returned. The result is raw, or its keys would
+// be sorted.
+func (f *Functions) step(ctx context.Context, fn Function, in inngestgo.Input[raw], last json.RawMessage) (_ json.RawMessage, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf(inAttempt+"%w", in.InputCtx.Attempt+1, err)
+		}
+	}()
+	defer func() {
+		if r := recover(); r != nil {
+			e := event(in.Event, in.InputCtx)
+			f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", e.RunID, "event_id", e.id, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
+		}
+	}()
+	var res any
+	if fn.batch != nil {
+		res, err = f.callBatch(ctx, fn, in)
+	} else {
+		res, err = f.call(ctx, fn, in, last)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(res)
 }
 
 var errForeign = errors.New("the event is of another Clerk instance than CLERK_INSTANCE_ID")
@@ -146,10 +175,11 @@ func (f *Functions) foreign(e Event) bool {
 }
 
 // call runs a function on an event and clears the event from the inbox if that is this function's to do.
-func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[raw]) (any, error) {
+func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[raw], last json.RawMessage) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
 	e := event(in.Event, in.InputCtx)
+	e.last = last
 	e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id)
 	replay := e.Name == replayPrefix+fn.ID
 	if replay {
@@ -168,7 +198,7 @@ func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[ra
 	case err != nil:
 		return nil, err
 	case fn.row || replay:
-		err = f.clear(ctx, e)
+		err = f.written(ctx, e)
 	}
 	return res, err
 }

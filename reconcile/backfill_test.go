@@ -121,14 +121,36 @@ func TestBackfillGoesOn(t *testing.T) {
 	})
 }
 
-// TestBackfillWhileWebhooksArrive: users change while they are listed, again and again, and the webhooks of the changes come late and in
-// any order. The rows end equal to Clerk.
-func TestBackfillWhileWebhooksArrive(t *testing.T) {
+// TestWhileWebhooksArrive: users change while they are listed, again and again, and the webhooks of the changes come late and in any
+// order. The rows end equal to Clerk.
+func TestWhileWebhooksArrive(t *testing.T) {
 	t.Parallel()
+	for name, start := range map[string]func(t *testing.T, b reconcile.Backfill, db *store.DB) (pass func() error){
+		"backfill": func(t *testing.T, b reconcile.Backfill, _ *store.DB) func() error {
+			return func() error { _, err := b.Run(t.Context()); return err }
+		},
+		"reconcile": func(t *testing.T, b reconcile.Backfill, db *store.DB) func() error {
+			r := &reconcile.Reconcile{API: b.API.(*clerk.API), Users: b.Users.(*store.Users), State: store.NewCheckpoints(db), Log: b.Log, MaxDelete: 100}
+			return func() error {
+				for _, tier := range reconcile.Tiers() {
+					if _, _, err := run(t, r, tier); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); whileWebhooksArrive(t, start) })
+	}
+}
+
+func whileWebhooksArrive(t *testing.T, start func(t *testing.T, b reconcile.Backfill, db *store.DB) func() error) {
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		fake := testenv.NewClerkAPI(t)
 		b := backfill(t, db, fake)
 		users := b.Users.(*store.Users)
+		pass := start(t, b, db)
 		seed := uint64(time.Now().UnixNano())
 		t.Logf("seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -142,7 +164,7 @@ func TestBackfillWhileWebhooksArrive(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { // one pass after the other
 			for ctx.Err() == nil {
-				if _, err := b.Run(t.Context()); err != nil {
+				if err := pass(); err != nil {
 					t.Error(err)
 					return
 				}

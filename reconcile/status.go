@@ -38,12 +38,14 @@ type Run struct {
 	Error     string    `bson:"error,omitempty"` // why it failed, or its last attempt did
 }
 
-// Took returns how long the run took; 0 if it has not ended.
-func (r Run) Took() time.Duration {
-	if r.EndedAt.IsZero() {
-		return 0
+// lastGood returns the last of the runs that succeeded.
+func lastGood(runs []Run) (Run, bool) {
+	for _, r := range runs {
+		if !r.EndedAt.IsZero() {
+			return r, true
+		}
 	}
-	return r.EndedAt.Sub(r.StartedAt)
+	return Run{}, false
 }
 
 // Found is what a run has seen, and the drift that it has repaired, or would repair.

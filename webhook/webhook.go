@@ -52,9 +52,11 @@ type Options struct {
 	Forward []string
 	// ForwardPrivateMetadata keeps private_metadata in the events.
 	ForwardPrivateMetadata bool
-	Inbox                  Putter
-	Log                    *slog.Logger
-	Registerer             prometheus.Registerer
+	// Seen, if set, is told when Clerk has reached us.
+	Seen       func(at time.Time)
+	Inbox      Putter
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
 }
 
 // Handler serves POST /webhooks/clerk.
@@ -162,6 +164,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if h.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.InstanceID {
 		log.WarnContext(ctx, "refused a webhook of another Clerk instance", "instance_id", e.InstanceID)
 		return answer{http.StatusForbidden, "other_instance", "the event is of another Clerk instance than CLERK_INSTANCE_ID"}
+	}
+	if h.Seen != nil {
+		h.Seen(time.Now())
 	}
 	if !h.forwards(e.Type) {
 		return answer{http.StatusNoContent, "not_forwarded", ""}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -17,12 +18,15 @@ import (
 	"time"
 
 	"clerksync/clerk"
+	"clerksync/functions"
 	"clerksync/mail"
+	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/webhook"
 
 	envparse "github.com/caarlos0/env/v11"
 	"github.com/mattn/go-isatty"
+	"github.com/robfig/cron/v3"
 )
 
 // config is every setting. Nothing else reads the environment.
@@ -41,6 +45,8 @@ type config struct {
 
 	AdminToken string `env:"ADMIN_TOKEN"`
 
+	Reconcile reconcileConfig `envPrefix:"RECONCILE_"`
+
 	MongoURI      string `env:"MONGODB_URI"`
 	MongoDatabase string `env:"MONGODB_DATABASE"`
 
@@ -56,6 +62,46 @@ type config struct {
 
 	InboxResendAfter time.Duration `env:"INBOX_RESEND_AFTER" envDefault:"1m"`
 	ShutdownTimeout  time.Duration `env:"SHUTDOWN_TIMEOUT"   envDefault:"20s"`
+}
+
+type reconcileConfig struct {
+	RecentCron string  `env:"RECENT_CRON" envDefault:"*/5 * * * *"`
+	AbsentCron string  `env:"ABSENT_CRON" envDefault:"TZ=UTC 41 * * * *"`
+	Cron       string  `env:"CRON"        envDefault:"TZ=UTC 17 3 * * *"`
+	MaxDelete  percent `env:"MAX_DELETE"  envDefault:"1%"`
+}
+
+// crons returns when which tier runs. "off" is never.
+func (c reconcileConfig) crons() map[reconcile.Tier]string {
+	crons := map[reconcile.Tier]string{reconcile.Recent: c.RecentCron, reconcile.Absent: c.AbsentCron, reconcile.Full: c.Cron}
+	maps.DeleteFunc(crons, func(_ reconcile.Tier, cron string) bool { return strings.EqualFold(cron, "off") })
+	return crons
+}
+
+func (c reconcileConfig) check() error {
+	var errs []error
+	for name, v := range map[string]string{"RECONCILE_RECENT_CRON": c.RecentCron, "RECONCILE_ABSENT_CRON": c.AbsentCron, "RECONCILE_CRON": c.Cron} {
+		// What Inngest takes: five fields, and TZ=… before them.
+		if _, err := cron.ParseStandard(v); !strings.EqualFold(v, "off") && (err != nil || strings.Contains(v, "@")) {
+			errs = append(errs, fmt.Errorf("%s is no cron expression: set it to five fields such as \"TZ=UTC 17 3 * * *\", or to off", name))
+		}
+	}
+	if c.MaxDelete < 0 || c.MaxDelete > 100 {
+		errs = append(errs, errors.New("RECONCILE_MAX_DELETE is out of range: set it to "+percentWant))
+	}
+	return sorted(errs)
+}
+
+// percent is a part in a hundred, written "1%" or "1".
+type percent float64
+
+const percentWant = "a percentage from 0% to 100%, such as 1%"
+
+// UnmarshalText reads it.
+func (p *percent) UnmarshalText(text []byte) error {
+	v, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(string(text), "%")), 64)
+	*p = percent(v)
+	return err
 }
 
 type mailConfig struct {
@@ -121,6 +167,9 @@ func readConfig(environ []string) (config, error) {
 		case "RateShare":
 			c.RateShare = defaults.RateShare
 			wrong("CLERK_RATE_SHARE", rateShareWant)
+		case "MaxDelete":
+			c.Reconcile.MaxDelete = 1
+			wrong("RECONCILE_MAX_DELETE", percentWant)
 		case "BatchSize":
 			c.BatchSize = 1
 			wrong("SYNC_BATCH_SIZE", "a number from 1 to 100")
@@ -172,7 +221,7 @@ func (c config) check() error {
 	if c.AdminToken != "" && c.SecretKey == "" {
 		wrong("ADMIN_TOKEN is set, but what it opens asks Clerk: set CLERK_SECRET_KEY too")
 	}
-	errs = append(errs, c.checkClerkAPI(), c.checkDatabase(), c.Inngest.check())
+	errs = append(errs, c.checkClerkAPI(), c.Reconcile.check(), c.checkDatabase(), c.Inngest.check())
 	if c.BatchSize < 1 || c.BatchSize > 100 { // Inngest's limit
 		wrong("SYNC_BATCH_SIZE is out of range: set it to a number from 1 (no batches) to 100")
 	}
@@ -215,6 +264,15 @@ func (c config) checkClerkAPI() error {
 	return errors.Join(errs...)
 }
 
+// reconciler returns what compares rows with Clerk.
+func (c config) reconciler(api *clerk.API, users *store.Users, state store.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
+	return &reconcile.Reconcile{
+		API: api, Users: users, State: state, Log: log,
+		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
+		StepTime: functions.StepTimeout / 3, // Inngest allows 1,000 steps: 5 hours
+	}
+}
+
 // clerkAPI returns a client of Clerk's API, whose key it checks against CLERK_INSTANCE_ID.
 func (c config) clerkAPI(ctx context.Context) (*clerk.API, error) {
 	if c.SecretKey == "" {
@@ -225,6 +283,18 @@ func (c config) clerkAPI(ctx context.Context) (*clerk.API, error) {
 		return nil, err
 	}
 	return api, api.CheckInstance(ctx, c.InstanceID)
+}
+
+// clerkAPIForService is clerkAPI, but that Clerk may be away when the service starts.
+func (c config) clerkAPIForService(ctx context.Context, log *slog.Logger) (*clerk.API, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	api, err := c.clerkAPI(ctx)
+	if err != nil && !errors.Is(err, clerk.ErrKey) && api != nil {
+		log.WarnContext(ctx, "Clerk's API does not answer, so CLERK_SECRET_KEY is not checked", "error", err)
+		err = nil
+	}
+	return api, err
 }
 
 func (c config) checkDatabase() error {
@@ -274,6 +344,11 @@ func (c inngestConfig) check() error {
 	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`).MatchString(c.AppID) {
 		wrong("INNGEST_APP_ID is no id: set it to letters, digits, - and _")
 	}
+	return sorted(errs)
+}
+
+// sorted joins errors in the order of their texts.
+func sorted(errs []error) error {
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
 }

@@ -32,6 +32,7 @@ type cli struct {
 	Dev         devCmd         `cmd:"" help:"Run everything on this machine, with nothing set: an embedded database, an Inngest dev server, the service."`
 	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" help:"See, replay and drop the events that failed for good."`
 	Backfill    backfillCmd    `cmd:"" help:"Bring all of Clerk's users into the collection: those from before the first webhook. Can be cut off and started again."`
+	Reconcile   reconcileCmd   `cmd:"" help:"Compare all rows with Clerk, print what differs and repair it."`
 	Mail        mailCmd        `cmd:"" help:"Try the welcome mail."`
 	Users       usersCmd       `cmd:"" help:"See to single users."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`

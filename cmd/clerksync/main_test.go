@@ -75,6 +75,13 @@ func TestSettings(t *testing.T) {
 				"INNGEST_SIGNING_KEY is not hexadecimal", "SYNC_BATCH_TIMEOUT is out of range", "SMTP_URL names no host", "MAIL_FROM is not set", "APP_URL is no URL", "LOG_FORMAT is neither", "INBOX_RESEND_AFTER is not positive",
 			},
 		},
+		"crons": {
+			map[string]string{"RECONCILE_CRON": "@daily", "RECONCILE_ABSENT_CRON": "often", "RECONCILE_RECENT_CRON": "0 */5 * * * *", "RECONCILE_MAX_DELETE": "-1"},
+			[]string{
+				"RECONCILE_ABSENT_CRON is no cron expression: set it to five fields", "RECONCILE_CRON is no cron expression", "RECONCILE_MAX_DELETE is out of range",
+				"RECONCILE_RECENT_CRON is no cron expression",
+			},
+		},
 		"off means off":   {map[string]string{"INNGEST_DEV": "0"}, []string{"INNGEST_EVENT_KEY is not set", "INNGEST_SIGNING_KEY is not set"}},
 		"false means off": {map[string]string{"INNGEST_DEV": "False", "INNGEST_EVENT_KEY": "k"}, []string{"INNGEST_SIGNING_KEY is not set"}},
 		"a URI that is none": {
@@ -625,6 +632,64 @@ func TestBackfill(t *testing.T) {
 		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) || strings.Contains(fmt.Sprint(err, &out, &log), "hunter2") {
 			t.Errorf("%s %v: got %v, want %q", step.args, step.set, err, step.err)
 		}
+	}
+}
+
+// TestReconcile: the plan names users and fields, values only when asked; what differs is repaired, and rows are not removed by the dozen.
+func TestReconcile(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	people := testenv.People(30)
+	fake.Put(people...)
+	settings := map[string]string{"MONGODB_URI": embeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL}
+	reconcile := func(args string, set map[string]string) (string, error) {
+		all := maps.Clone(settings)
+		maps.Copy(all, set)
+		var out, log bytes.Buffer
+		err := run(t.Context(), append([]string{"reconcile"}, strings.Fields(args)...), environ(all), &out, &log)
+		if log.Len() > 0 {
+			t.Errorf("logged %s", &log)
+		}
+		return out.String(), err
+	}
+	if out, err := reconcile("", nil); err != nil || !strings.HasPrefix(out, "missing  user_2people") || !strings.Contains(out, "30 users at Clerk, 0 rows: 30 missing, 0 stale, 0 extra (repaired), 0 failed; ") {
+		t.Fatalf("an empty collection: got %s, %v", out, err)
+	}
+	people[4].Email = "new@mail.example"
+	fake.Put(people[4])
+	gone := []string{people[7].ID}
+	fake.Remove(gone...)
+	for _, step := range []struct {
+		args     string
+		set      map[string]string
+		out, err string
+	}{
+		{"", map[string]string{"CLERK_SECRET_KEY": ""}, "^$", "CLERK_SECRET_KEY is not set: set it to"},
+		{"", map[string]string{"CLERK_SECRET_KEY": "sk_live_hunter2"}, "^$", "CLERK_SECRET_KEY is not accepted (Clerk answered 401)"},
+		{"", map[string]string{"RECONCILE_MAX_DELETE": "all"}, "^$", "RECONCILE_MAX_DELETE cannot be read: set it to a percentage"},
+		{"", map[string]string{"RECONCILE_MAX_DELETE": "101%"}, "^$", "RECONCILE_MAX_DELETE is out of range: set it to a percentage"},
+		{"--dry-run", nil, `^extra    user_2people0+7\nstale    user_2people0+4  email\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed`, ""},
+		{"--dry-run --show-values", nil, `stale    user_2people0+4  email "person-4@mail.example", at Clerk "new@mail.example"\n`, ""},
+		{"", nil, `^extra .*\nstale .*\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(repaired\), 0 failed`, ""},
+		{"", nil, `^29 users at Clerk, 29 rows: 0 missing, 0 stale, 0 extra \(repaired\), 0 failed; [0-9.]+s\n$`, ""},
+	} {
+		out, err := reconcile(step.args, step.set)
+		if !regexp.MustCompile(step.out).MatchString(out) {
+			t.Errorf("%s %v: printed\n%s, want %s", step.args, step.set, out, step.out)
+		}
+		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) {
+			t.Errorf("%s %v: got %v, want %q", step.args, step.set, err, step.err)
+		}
+	}
+	for _, p := range people[10:20] {
+		fake.Remove(p.ID)
+	}
+	want := "the brake RECONCILE_MAX_DELETE holds: Clerk does not have the users of 10 of 29 rows, and nothing was removed; check that CLERK_SECRET_KEY"
+	if out, err := reconcile("", nil); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(out, "extra ") {
+		t.Errorf("ten are gone: got %s, %v, want %s", out, err, want)
+	}
+	if out, err := reconcile("", map[string]string{"RECONCILE_MAX_DELETE": "50%"}); err != nil || strings.Count(out, "extra  ") != 10 {
+		t.Errorf("ten may go: got %s, %v", out, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/reconcile"
@@ -48,6 +49,7 @@ type app struct {
 	db       *database
 	users    *store.Users
 	inbox    *inbox.Inbox
+	watch    *reconcile.Watch
 	// register tells Inngest of the functions; nil where Inngest asks by itself.
 	register func(context.Context) error
 	// registered is closed when Inngest knows the functions for the first time.
@@ -82,6 +84,8 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	a.inbox = inbox.New(inbox.Options{
 		DB: a.db.DB, Sender: client, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
+	state := store.NewCheckpoints(a.db.DB)
+	a.watch = reconcile.NewWatch(state, log, reg)
 	claims := store.NewWelcomes(a.db.DB)
 	if err := a.db.prepare(ctx); err != nil {
 		return a, err
@@ -100,8 +104,18 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		}
 		others = append(others, welcome)
 	}
+	var api *clerk.API
+	if cfg.SecretKey == "" {
+		log.InfoContext(ctx, "nothing is compared with Clerk: set CLERK_SECRET_KEY to repair what webhooks miss")
+	} else {
+		if api, err = cfg.clerkAPIForService(ctx, log); err != nil {
+			return a, err
+		}
+		others = append(others, functions.Reconcile(cfg.reconciler(api, a.users, state, log), cfg.Reconcile.crons())...)
+	}
 	fns := &functions.Functions{
-		Users: a.users, Inbox: a.inbox, InstanceID: cfg.InstanceID, Log: log, BatchSize: cfg.BatchSize, BatchTimeout: cfg.BatchTimeout,
+		Users: a.users, Inbox: a.inbox, InstanceID: cfg.InstanceID, Log: log, Seen: a.watch.Webhook,
+		BatchSize: cfg.BatchSize, BatchTimeout: cfg.BatchTimeout,
 	}
 	if err := fns.Register(client, others...); err != nil {
 		return a, err
@@ -119,17 +133,13 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.secrets(), InstanceID: cfg.InstanceID, Forward: cfg.forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Inbox: a.inbox, Log: log, Registerer: reg,
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.watch.Webhook, Inbox: a.inbox, Log: log, Registerer: reg,
 	})
 	if err != nil {
 		return a, err
 	}
 	routes := a.routes(hook, client.ServeWithOpts(a.serveOpts(false)), reg)
 	if cfg.AdminToken != "" {
-		api, err := cfg.clerkAPI(ctx)
-		if err != nil {
-			return a, err
-		}
 		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
 	}
 	a.server = &http.Server{
@@ -165,12 +175,15 @@ func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) *echo
 	return e
 }
 
-// ready answers 200 if the database answers and Inngest can be reached, else 503; and which of them.
+// ready answers 200 if the database answers and Inngest can be reached, else 503; and which of them, and whether webhooks are missing.
 func (a *app) ready(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
 	defer cancel()
-	state := map[string]string{"database": "ok", "inngest": "ok"}
+	state := map[string]string{"database": "ok", "inngest": "ok", "webhooks": "ok"}
 	code := http.StatusOK
+	if alarm := a.watch.Alarm(); alarm != "" { // is not ended by another process taking over
+		state["webhooks"] = alarm
+	}
 	if a.db.Ping(ctx) != nil {
 		state["database"], code = "does not answer", http.StatusServiceUnavailable
 	}
@@ -255,11 +268,9 @@ func (a *app) run(ctx context.Context) error {
 		defer close(inboxDone)
 		a.inbox.Run(work, a.cfg.ShutdownTimeout/2)
 	}()
-	registering := make(chan struct{})
-	go func() {
-		defer close(registering)
-		a.keepRegistered(work)
-	}()
+	var others sync.WaitGroup
+	others.Go(func() { a.keepRegistered(work) })
+	others.Go(func() { a.watch.Run(work) })
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()
 	a.log.InfoContext(ctx, "listening", "url", a.url())
@@ -283,7 +294,7 @@ func (a *app) run(ctx context.Context) error {
 	}
 	stopWork() // no request is left that could write to the inbox
 	<-inboxDone
-	<-registering
+	others.Wait()
 	return errors.Join(err, a.close(ctx))
 }
 

@@ -76,6 +76,8 @@ type ClerkAPI struct {
 	Key      string
 	Instance string // "" answers 404, as an API without /v1/instance would
 	NoCursor bool   // answers starting_after with 422
+	// ForgetIDs makes lists by id empty, as another instance's are.
+	ForgetIDs bool
 	// Limit is how many requests it takes in LimitPer; the next are answered 429 with Retry-After. 0 is any number.
 	Limit    int
 	LimitPer time.Duration
@@ -101,6 +103,13 @@ func NewClerkAPI(t testing.TB) *ClerkAPI {
 // NewClerkHandler returns a fake without a socket.
 func NewClerkHandler() *ClerkAPI {
 	return &ClerkAPI{Key: ClerkKey, Instance: ClerkInstance, LimitPer: time.Second, users: map[string]ClerkUser{}}
+}
+
+// SetKey makes it take another key from now on.
+func (a *ClerkAPI) SetKey(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Key = key
 }
 
 // Put adds or replaces users.
@@ -225,7 +234,7 @@ func (a *ClerkAPI) list(w http.ResponseWriter, q url.Values) {
 	if len(ids) > 0 {
 		all = nil
 		for _, id := range ids {
-			if u, ok := a.users[id]; ok {
+			if u, ok := a.users[id]; ok && !a.ForgetIDs {
 				all = append(all, u)
 			}
 		}

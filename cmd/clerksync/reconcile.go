@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/reconcile"
+	"clerksync/store"
+)
+
+type reconcileCmd struct {
+	DryRun     bool `help:"Only say what differs."`
+	ShowValues bool `help:"Say the values too, which are personal data."`
+}
+
+// Run compares all rows and all users, and prints a line for each that differs.
+func (c reconcileCmd) Run(ctx context.Context, e env) error {
+	cfg, err := readConfigForCommand(e.environ)
+	if err := errors.Join(err, cfg.Reconcile.check()); err != nil {
+		return err
+	}
+	api, err := cfg.clerkAPI(ctx)
+	if err != nil {
+		return err
+	}
+	db, err := openDatabase(ctx, cfg, cfg.logger(e.stderr))
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.run(ctx, e, cfg, api, db), db.close(ctx))
+}
+
+func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API, db *database) error {
+	if !c.DryRun {
+		if err := db.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	r := cfg.reconciler(api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), cfg.logger(e.stderr))
+	r.DryRun, r.Report = c.DryRun, func(d reconcile.Drift) { c.print(e.stdout, d) }
+	p := reconcile.Start(reconcile.Full, "cli-"+rand.Text())
+	var err error
+	for err == nil && !p.Done() {
+		p, err = r.Step(ctx, p)
+	}
+	f, what := p.Found, "repaired"
+	if c.DryRun {
+		what = "nothing was written"
+	}
+	if err == nil || f.Missing+f.Stale+f.Extra > 0 {
+		_, _ = fmt.Fprintf(e.stdout, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed; %s\n",
+			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, time.Since(p.StartedAt).Round(time.Second/10))
+	}
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("cut off: run it again, what it has repaired stays so")
+	case err == nil && f.Failed > 0:
+		return fmt.Errorf("%d users could not be read or written: see the log", f.Failed)
+	}
+	return err
+}
+
+// print writes the kind, the user and which fields differ, and with ShowValues what the row has and what Clerk has.
+func (c reconcileCmd) print(w io.Writer, d reconcile.Drift) {
+	var fields []string
+	for _, f := range d.Fields {
+		if c.ShowValues {
+			f.Name = fmt.Sprintf("%s %q, at Clerk %q", f.Name, f.Row, f.Clerk)
+		}
+		fields = append(fields, f.Name)
+	}
+	sep := ", "
+	if c.ShowValues {
+		sep = "; "
+	}
+	_, _ = fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-7s  %s  %s", d.Kind, d.UserID, strings.Join(fields, sep)), " ")) // a closed terminal ends nothing
+}

@@ -1,0 +1,429 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/store"
+)
+
+// Errors that no retry mends.
+var (
+	ErrBusy  = errors.New("another reconcile is running")
+	ErrBrake = errors.New("the brake RECONCILE_MAX_DELETE holds")
+)
+
+const (
+	// settle is how long the recent tier leaves a change to its webhook.
+	settle = time.Minute
+	// overlap is how far the recent tier looks back behind the last run: for clocks that differ, and for what Clerk lists late.
+	overlap = 5 * time.Minute
+	// firstLook is how far it looks back when there was no run.
+	firstLook = time.Hour
+	// newborn is how old a user must be before Clerk's 404 makes a deletion, which is for ever: Clerk does not say that a user is to be
+	// found by id at once.
+	newborn = 10 * time.Minute
+	// minBrake is how many rows a run may always remove.
+	minBrake = 5
+	// lease is how long a run that does nothing keeps others from running: longer than any step.
+	lease = 3 * time.Minute
+)
+
+// Drift is a row that is not as Clerk has it.
+type Drift struct {
+	UserID string
+	Kind   Kind
+	Fields []store.Field // of a stale row
+}
+
+// Kind is in what a row differs.
+type Kind string
+
+// The kinds.
+const (
+	Missing Kind = "missing" // Clerk has the user, and there is no row
+	Stale   Kind = "stale"   // the row has other values
+	Extra   Kind = "extra"   // Clerk does not have the user
+)
+
+// Reconcile makes rows equal to what Clerk's API says. All it writes goes through the store's rules, so that webhooks may arrive all the
+// while. It sends no events.
+type Reconcile struct {
+	API interface { // a clerk.API
+		Instance(ctx context.Context) (string, error)
+		ListCreated(ctx context.Context, after string) (clerk.Page, error)
+		ListChanged(ctx context.Context, after string) (clerk.Page, error)
+		ListIDs(ctx context.Context, ids []string) (clerk.Page, error)
+		User(ctx context.Context, id string) (clerk.User, clerk.Millis, error)
+	}
+	Users interface { // a store.Users
+		Users
+		IDs(ctx context.Context, after string, limit int) ([]string, error)
+		Get(ctx context.Context, id string) (store.Row, error)
+		Delete(ctx context.Context, id string) (store.Outcome, error)
+	}
+	State State
+	Log   *slog.Logger
+	// InstanceID is what CLERK_INSTANCE_ID says; "" is the instance that the first run met.
+	InstanceID string
+	// MaxDelete is how many in a hundred rows a run may remove; minBrake it always may.
+	MaxDelete float64
+	// StepTime is about how long a step takes: a page is begun before it is over.
+	StepTime time.Duration
+	// DryRun only finds drift, and remembers nothing.
+	DryRun bool
+	// Report, if set, is called for each drift, repaired or not.
+	Report func(Drift)
+}
+
+// phase is what a run does next.
+type phase string
+
+const (
+	begin    phase = ""
+	counting phase = "counting" // rows that Clerk does not name
+	deleting phase = "deleting" // those of them whom it does not have
+	listing  phase = "listing"  // all users
+	changed  phase = "changed"  // users, last changed first
+	done     phase = "done"
+)
+
+// Progress is how far a run is: the one thing that its steps hand on. It holds no user but, as a cursor, the id of one.
+type Progress struct {
+	Tier      Tier      `json:"tier"`
+	ID        string    `json:"id"` // of the run
+	StartedAt time.Time `json:"started_at"`
+	Phase     phase     `json:"phase"`
+	Next      string    `json:"next,omitempty"`
+	Since     time.Time `json:"since,omitzero"` // the recent tier looks back so far
+	Unnamed   int       `json:"unnamed"`        // rows whom Clerk's list did not name
+	Found     Found     `json:"found"`
+}
+
+// Start returns the progress of a run before its first step; id tells it from all others.
+func Start(t Tier, id string) Progress { return Progress{Tier: t, ID: id, StartedAt: time.Now()} }
+
+// Done tells whether the run has ended.
+func (p Progress) Done() bool { return p.Phase == done }
+
+// Step goes on with a run for about StepTime, and returns how far it is then. If it fails, the same step may be done again. A
+// run that is neither done nor stepped on for 3 minutes lets others run. The error is ErrBusy while another runs, ErrBrake if too many
+// rows would go, and clerk.ErrKey if the key is not accepted or is of another instance.
+func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
+	until := time.Now().Add(r.StepTime)
+	if err := r.claim(ctx, p.ID, time.Now().Add(lease)); err != nil {
+		return p, err
+	}
+	var err error
+	for first := true; err == nil && !p.Done() && (first || time.Now().Before(until)); first = false {
+		p, err = r.page(ctx, p)
+	}
+	return p, errors.Join(err, r.record(ctx, p, err))
+}
+
+// record remembers how far a run is, and ends its lease with it.
+func (r *Reconcile) record(ctx context.Context, p Progress, err error) error {
+	if r.DryRun {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // that it was cut off is worth remembering
+	defer cancel()
+	run := Run{ID: p.ID, StartedAt: p.StartedAt, Found: p.Found}
+	switch {
+	case err != nil:
+		run.Error = err.Error()
+	case p.Done():
+		run.EndedAt = time.Now()
+	}
+	if err := keep(ctx, r.State, p.Tier, run); err != nil {
+		return err
+	}
+	if err != nil || p.Done() {
+		return r.claim(ctx, p.ID, time.Now())
+	}
+	return nil
+}
+
+func (r *Reconcile) claim(ctx context.Context, id string, until time.Time) error {
+	if r.DryRun {
+		return nil
+	}
+	ok, err := r.State.Claim(ctx, leaseName, id, until)
+	if err == nil && !ok {
+		return ErrBusy
+	}
+	return err
+}
+
+// page does one page of work, or goes on to the next phase.
+func (r *Reconcile) page(ctx context.Context, p Progress) (Progress, error) {
+	switch p.Phase {
+	case begin:
+		return r.begin(ctx, p)
+	case counting, deleting:
+		return r.absent(ctx, p)
+	case listing:
+		return r.list(ctx, p)
+	case changed:
+		return r.recent(ctx, p)
+	}
+	return p, fmt.Errorf("the reconcile has no phase %q", p.Phase)
+}
+
+func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {
+	if err := r.checkInstance(ctx); err != nil {
+		return p, err
+	}
+	if p.Phase = counting; p.Tier != Recent {
+		return p, nil
+	}
+	p.Phase, p.Since = changed, p.StartedAt.Add(-firstLook)
+	status, err := ReadStatus(ctx, r.State)
+	if run, ok := lastGood(status.Runs[Recent]); ok {
+		p.Since = run.StartedAt.Add(-overlap)
+	}
+	return p, err
+}
+
+// checkInstance makes sure that the key is of the instance whose users are in the collection: another's would be added to them.
+func (r *Reconcile) checkInstance(ctx context.Context) error {
+	got, err := r.API.Instance(ctx)
+	if err != nil || got == "" {
+		return err
+	}
+	var pinned struct{ ID string }
+	if _, err := r.State.Load(ctx, instanceName, &pinned); err != nil {
+		return err
+	}
+	want := r.InstanceID
+	if want == "" {
+		want = pinned.ID
+	}
+	switch {
+	case want != "" && got != want:
+		return fmt.Errorf("%w is of the instance %s, and the users here are of %s: copy the secret key of that instance", clerk.ErrKey, got, want)
+	case pinned.ID == got || r.DryRun:
+		return nil
+	}
+	pinned.ID = got
+	return r.State.Save(ctx, instanceName, pinned)
+}
+
+// absent asks Clerk for a page of rows: counts those whom it does not name and then, on the second way through, removes those whom it
+// does not have. The brake is between the two.
+func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
+	ids, err := r.Users.IDs(ctx, p.Next, clerk.MaxIDs)
+	if err != nil {
+		return p, err
+	}
+	if len(ids) > 0 {
+		page, err := r.API.ListIDs(ctx, ids)
+		if err != nil {
+			return p, err
+		}
+		named := map[string]bool{}
+		for _, u := range page.Users {
+			named[u.ID] = true
+		}
+		for _, id := range ids {
+			switch {
+			case p.Phase == counting && !named[id]:
+				p.Unnamed++
+			case p.Phase == deleting && !named[id]:
+				if err := r.remove(ctx, &p, id); err != nil {
+					return p, err
+				}
+			}
+		}
+		p.Next = ids[len(ids)-1]
+	}
+	if p.Phase == counting {
+		p.Found.Rows += len(ids)
+	}
+	if len(ids) == clerk.MaxIDs {
+		return p, nil
+	}
+	p.Next = ""
+	switch {
+	case p.Phase == counting && p.Unnamed > 0:
+		p.Phase = deleting
+		return p, r.brake(p)
+	case p.Tier == Full:
+		p.Phase = listing
+	default:
+		p.Phase = done
+	}
+	return p, nil
+}
+
+// mayGo returns how many rows the run may remove.
+func (r *Reconcile) mayGo(p Progress) int {
+	return max(minBrake, int(math.Ceil(r.MaxDelete/100*float64(p.Found.Rows))))
+}
+
+// brake refuses to remove too many rows, or all there are: that is what a wrong key looks like.
+func (r *Reconcile) brake(p Progress) error {
+	if r.MaxDelete >= 100 || p.Unnamed <= r.mayGo(p) && p.Unnamed < p.Found.Rows {
+		return nil
+	}
+	return fmt.Errorf("%w: Clerk does not have the users of %d of %d rows, and nothing was removed; check that CLERK_SECRET_KEY is of the instance whose users these are, or raise RECONCILE_MAX_DELETE", ErrBrake, p.Unnamed, p.Found.Rows)
+}
+
+// remove removes the row of a user if Clerk says, asked for that one user, that there is none.
+func (r *Reconcile) remove(ctx context.Context, p *Progress, id string) error {
+	_, _, err := r.API.User(ctx, id)
+	if !errors.Is(err, clerk.ErrNoUser) {
+		if errors.Is(err, clerk.ErrNotUser) { // listed, and not to be read
+			p.Found.Failed++
+			return nil
+		}
+		return err
+	}
+	row, err := r.Users.Get(ctx, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound): // meanwhile
+		return nil
+	case err != nil:
+		return err
+	case time.Since(row.Clerk.CreatedAt) < newborn:
+		return nil
+	case p.Found.Extra >= r.mayGo(*p) && r.MaxDelete < 100:
+		return fmt.Errorf("%w: more users go while they are counted; %d rows were removed", ErrBrake, p.Found.Extra)
+	}
+	if !r.DryRun {
+		if _, err := r.Users.Delete(ctx, id); err != nil {
+			return err
+		}
+	}
+	p.Found.Extra++
+	r.report(Drift{UserID: id, Kind: Extra})
+	return nil
+}
+
+func (r *Reconcile) report(d Drift) {
+	if r.Report != nil {
+		r.Report(d)
+	}
+}
+
+func (r *Reconcile) list(ctx context.Context, p Progress) (Progress, error) {
+	page, err := r.API.ListCreated(ctx, p.Next)
+	if err != nil {
+		return p, err
+	}
+	if _, err := r.repair(ctx, page, &p.Found); err != nil {
+		return p, err
+	}
+	if p.Next = page.Next; p.Next == "" {
+		p.Phase = done
+	}
+	return p, nil
+}
+
+// recent repairs a page of the users that changed last. What it repairs no webhook has brought.
+func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
+	page, err := r.API.ListChanged(ctx, p.Next)
+	if err != nil {
+		return p, err
+	}
+	from, to := clerk.Millis(p.Since.UnixMilli()), clerk.Millis(p.StartedAt.Add(-settle).UnixMilli())
+	all := page.Users
+	page.Users = nil
+	for _, u := range all {
+		if u.ChangedAt < from { // a user's updated_at is no newer than this, and those of all that follow neither
+			page.Next = ""
+		} else if u.ChangedAt <= to {
+			page.Users = append(page.Users, u)
+		}
+	}
+	n, err := r.repair(ctx, page, &p.Found)
+	if err != nil {
+		return p, err
+	}
+	if err := r.noteUnbrought(ctx, n); err != nil {
+		return p, err
+	}
+	if p.Next = page.Next; p.Next == "" {
+		p.Phase = done
+	}
+	return p, nil
+}
+
+// noteUnbrought counts changes that no webhook has brought, and begins anew if a webhook has come since.
+func (r *Reconcile) noteUnbrought(ctx context.Context, n int) error {
+	s, err := ReadStatus(ctx, r.State)
+	if err != nil || r.DryRun {
+		return err
+	}
+	was := s.Silence
+	if s.LastWebhook.After(s.Silence.Since) {
+		s.Silence = Silence{Since: s.LastWebhook}
+	}
+	if s.Silence.Changed += n; n > 0 && s.Silence.First.IsZero() {
+		s.Silence.First = time.Now()
+	}
+	if s.Silence == was {
+		return nil
+	}
+	return r.State.Save(ctx, silenceName, s.Silence)
+}
+
+// repair writes those users of a page whose rows differ, and returns how many.
+func (r *Reconcile) repair(ctx context.Context, page clerk.Page, found *Found) (int, error) {
+	writes := make([]store.Write, len(page.Users))
+	for i, u := range page.Users {
+		writes[i] = store.Write{User: u, When: store.When{Clerk: page.At}}
+	}
+	diffs, err := r.Users.Compare(ctx, writes)
+	if err != nil {
+		return 0, err
+	}
+	var drift []Drift
+	var mend []store.Write
+	for i, d := range diffs {
+		switch d.Outcome {
+		case store.Created:
+			drift = append(drift, Drift{UserID: d.UserID, Kind: Missing})
+		case store.Updated:
+			drift = append(drift, Drift{UserID: d.UserID, Kind: Stale, Fields: d.Fields})
+		default: // equal, or newer, or deleted
+			continue
+		}
+		mend = append(mend, writes[i])
+	}
+	results := make([]store.Written, len(mend))
+	if !r.DryRun {
+		results = r.Users.WriteMany(ctx, mend)
+	}
+	var failed []error
+	n := 0
+	for i, d := range drift {
+		switch w := results[i]; {
+		case w.Err != nil:
+			failed = append(failed, fmt.Errorf("user %s: %w", d.UserID, w.Err))
+			continue
+		case w.Outcome == store.Stale || w.Outcome == store.Deleted: // meanwhile
+			continue
+		case d.Kind == Missing:
+			found.Missing++
+		default:
+			found.Stale++
+		}
+		n++
+		r.report(d)
+	}
+	if len(failed) > 0 && len(failed) == len(drift) { // it is the database
+		return n, fmt.Errorf("repair users: %w", failed[0])
+	}
+	for _, err := range failed {
+		r.Log.ErrorContext(ctx, "a user cannot be repaired", "error", err)
+	}
+	found.Failed += page.Skipped + len(failed)
+	found.Users += len(page.Users)
+	return n, nil
+}
