@@ -261,19 +261,6 @@ func (a *API) Instance(ctx context.Context) (string, error) {
 	return i.ID, nil
 }
 
-// CheckInstance returns an error that says what to do if the key is of another instance than the one with this id. "" and a Clerk that
-// does not tell are no error.
-func (a *API) CheckInstance(ctx context.Context, id string) error {
-	if id == "" {
-		return nil
-	}
-	got, err := a.Instance(ctx)
-	if err == nil && got != "" && got != id {
-		err = fmt.Errorf("%w is of the instance %s, not of CLERK_INSTANCE_ID: copy the secret key of that instance", ErrKey, got)
-	}
-	return err
-}
-
 // statusError is an answer other than 200.
 type statusError struct {
 	code  int

@@ -176,7 +176,7 @@ func (r *Reconcile) page(ctx context.Context, p Progress) (Progress, error) {
 }
 
 func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {
-	if err := r.checkInstance(ctx); err != nil {
+	if err := (Instance{API: r.API, State: r.State, Want: r.InstanceID}).Check(ctx, !r.DryRun); err != nil {
 		return p, err
 	}
 	if p.Phase = counting; p.Tier != Recent {
@@ -190,28 +190,37 @@ func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {
 	return p, err
 }
 
-// checkInstance makes sure that the key is of the instance whose users are in the collection: another's would be added to them.
-func (r *Reconcile) checkInstance(ctx context.Context) error {
-	got, err := r.API.Instance(ctx)
+// Instance makes sure that a key is of the instance whose users are in the collection: another's would be added to them.
+type Instance struct {
+	API interface { // a clerk.API
+		Instance(ctx context.Context) (string, error)
+	}
+	State Checkpoints
+	// Want is what CLERK_INSTANCE_ID says; "" is the instance that is remembered.
+	Want string
+}
+
+// Check returns an error that holds clerk.ErrKey and says what to do if the key is of another instance. A Clerk that does not tell is no
+// error. If remember is set, the instance is remembered unless another is.
+func (i Instance) Check(ctx context.Context, remember bool) error {
+	got, err := i.API.Instance(ctx)
 	if err != nil || got == "" {
 		return err
 	}
-	var pinned struct{ ID string }
-	if _, err := r.State.Load(ctx, instanceName, &pinned); err != nil {
+	var saved struct{ ID string }
+	if _, err := i.State.Load(ctx, instanceName, &saved); err != nil {
 		return err
 	}
-	want := r.InstanceID
-	if want == "" {
-		want = pinned.ID
-	}
 	switch {
-	case want != "" && got != want:
-		return fmt.Errorf("%w is of the instance %s, and the users here are of %s: copy the secret key of that instance", clerk.ErrKey, got, want)
-	case pinned.ID == got || r.DryRun:
+	case i.Want != "" && i.Want != got:
+		return fmt.Errorf("%w is of the instance %s, not of CLERK_INSTANCE_ID: copy the secret key of that instance", clerk.ErrKey, got)
+	case i.Want == "" && saved.ID != "" && saved.ID != got:
+		return fmt.Errorf("%w is of the instance %s, and the users here are of %s: copy the secret key of that instance, or set CLERK_INSTANCE_ID if they are not", clerk.ErrKey, got, saved.ID)
+	case saved.ID == got || !remember:
 		return nil
 	}
-	pinned.ID = got
-	return r.State.Save(ctx, instanceName, pinned)
+	saved.ID = got
+	return i.State.Save(ctx, instanceName, saved)
 }
 
 // absent asks Clerk for a page of rows: counts those whom it does not name and then, on the second way through, removes those whom it

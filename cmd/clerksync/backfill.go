@@ -26,7 +26,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	api, err := cfg.clerkAPI(ctx)
+	api, err := cfg.clerkAPI()
 	if err != nil {
 		return err
 	}
@@ -37,6 +37,9 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	db, err := openDatabase(ctx, cfg, cfg.logger(e.stderr))
 	if err != nil {
 		return err
+	}
+	if err := cfg.checkInstance(ctx, api, db, !c.DryRun); err != nil {
+		return errors.Join(err, db.close(ctx))
 	}
 	start := time.Now()
 	progress := newProgress(e.stderr, total)

@@ -273,28 +273,18 @@ func (c config) reconciler(api *clerk.API, users *store.Users, state store.Check
 	}
 }
 
-// clerkAPI returns a client of Clerk's API, whose key it checks against CLERK_INSTANCE_ID.
-func (c config) clerkAPI(ctx context.Context) (*clerk.API, error) {
+// clerkAPI returns a client of Clerk's API. It asks nothing; see checkInstance.
+func (c config) clerkAPI() (*clerk.API, error) {
 	if c.SecretKey == "" {
 		return nil, errors.New("CLERK_SECRET_KEY is not set: set it to the secret key (sk_…) from Clerk's dashboard, API keys")
 	}
-	api, err := clerk.NewAPI(clerk.APIOptions{SecretKey: c.SecretKey, URL: c.APIURL, Share: c.RateShare})
-	if err != nil {
-		return nil, err
-	}
-	return api, api.CheckInstance(ctx, c.InstanceID)
+	return clerk.NewAPI(clerk.APIOptions{SecretKey: c.SecretKey, URL: c.APIURL, Share: c.RateShare})
 }
 
-// clerkAPIForService is clerkAPI, but that Clerk may be away when the service starts.
-func (c config) clerkAPIForService(ctx context.Context, log *slog.Logger) (*clerk.API, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	api, err := c.clerkAPI(ctx)
-	if err != nil && !errors.Is(err, clerk.ErrKey) && api != nil {
-		log.WarnContext(ctx, "Clerk's API does not answer, so CLERK_SECRET_KEY is not checked", "error", err)
-		err = nil
-	}
-	return api, err
+// checkInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the database; which is
+// to be remembered if they are all brought.
+func (c config) checkInstance(ctx context.Context, api *clerk.API, db *database, remember bool) error {
+	return reconcile.Instance{API: api, State: store.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
 }
 
 func (c config) checkDatabase() error {

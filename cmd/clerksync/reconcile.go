@@ -25,7 +25,7 @@ func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	if err := errors.Join(err, cfg.Reconcile.check()); err != nil {
 		return err
 	}
-	api, err := cfg.clerkAPI(ctx)
+	api, err := cfg.clerkAPI()
 	if err != nil {
 		return err
 	}

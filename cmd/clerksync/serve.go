@@ -108,7 +108,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	if cfg.SecretKey == "" {
 		log.InfoContext(ctx, "nothing is compared with Clerk: set CLERK_SECRET_KEY to repair what webhooks miss")
 	} else {
-		if api, err = cfg.clerkAPIForService(ctx, log); err != nil {
+		if api, err = a.clerkAPI(ctx); err != nil {
 			return a, err
 		}
 		others = append(others, functions.Reconcile(cfg.reconciler(api, a.users, state, log), cfg.Reconcile.crons())...)
@@ -152,6 +152,22 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return a, nil
+}
+
+// clerkAPI returns a client of Clerk's API. That Clerk is away is no reason not to start.
+func (a *app) clerkAPI(ctx context.Context) (*clerk.API, error) {
+	api, err := a.cfg.clerkAPI()
+	if err != nil {
+		return nil, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if err := a.cfg.checkInstance(bounded, api, a.db, false); errors.Is(err, clerk.ErrKey) || ctx.Err() != nil {
+		return nil, err
+	} else if err != nil {
+		a.log.WarnContext(ctx, "Clerk's API does not answer, so CLERK_SECRET_KEY is not checked", "error", err)
+	}
+	return api, nil
 }
 
 // welcome returns the function that sends the welcome mail.

@@ -31,7 +31,7 @@ func (c usersEnsure) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	api, err := cfg.clerkAPI(ctx)
+	api, err := cfg.clerkAPI()
 	if err != nil {
 		return err
 	}
@@ -39,11 +39,11 @@ func (c usersEnsure) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.run(ctx, e, api, db), db.close(ctx))
+	return errors.Join(c.run(ctx, e, cfg, api, db), db.close(ctx))
 }
 
-func (c usersEnsure) run(ctx context.Context, e env, api *clerk.API, db *database) error {
-	if err := db.prepare(ctx); err != nil {
+func (c usersEnsure) run(ctx context.Context, e env, cfg config, api *clerk.API, db *database) error {
+	if err := errors.Join(db.prepare(ctx), cfg.checkInstance(ctx, api, db, false)); err != nil {
 		return err
 	}
 	ensure := &reconcile.Ensure{API: api, Users: store.NewUsers(db.DB)}
