@@ -34,6 +34,7 @@ type cli struct {
 	Backfill    backfillCmd    `cmd:"" help:"Bring all of Clerk's users into the collection: those from before the first webhook. Can be cut off and started again."`
 	Mail        mailCmd        `cmd:"" help:"Try the welcome mail."`
 	Users       usersCmd       `cmd:"" help:"See to single users."`
+	Doctor      doctorCmd      `cmd:"" help:"Check the settings, the database, Inngest, Clerk and how the sync is going; say what to do about each fault."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
 }
 
