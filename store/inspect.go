@@ -37,6 +37,9 @@ func (db *DB) Inspect(ctx context.Context) (Server, error) {
 	if v := info.FerretDBv1 + info.FerretDB.Version; v != "" { // whose Version is that of the MongoDB it stands in for
 		s.Name, s.Version = "FerretDB", v
 	}
+	if s.Version == "unknown" { // FerretDB's where another program holds it
+		s.Version = ""
+	}
 	if !hello.LocalTime.IsZero() {
 		s.Ahead = hello.LocalTime.Sub(asked.Add(time.Since(asked) / 2))
 	}

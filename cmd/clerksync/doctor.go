@@ -36,7 +36,7 @@ func (doctorCmd) Help() string {
 }
 
 // checkTimeout bounds each check, and with it what waits for something that does not answer.
-const checkTimeout = 15 * time.Second
+const checkTimeout = 10 * time.Second
 
 // Run makes all checks, whatever the earlier ones say.
 func (c doctorCmd) Run(ctx context.Context, e env) error {
@@ -469,7 +469,7 @@ func unreachable(err error) string {
 	switch {
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the host is not known: check its name and its DNS record: %v", err)
-	case errors.As(err, &cert), errors.As(err, &record):
+	case errors.As(err, &cert), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Sprintf("TLS fails: give the host a certificate that everybody trusts, with its chain: %v", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("no answer in %s: check the firewall and the proxy", checkTimeout)

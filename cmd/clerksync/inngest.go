@@ -78,7 +78,9 @@ func (c inngestConfig) checkCloudKey(ctx context.Context, signingKey string) err
 // answered is the status of an answer other than 2xx.
 type answered int
 
-func (s answered) Error() string { return fmt.Sprintf("it answers %d %s", int(s), http.StatusText(int(s))) }
+func (s answered) Error() string {
+	return fmt.Sprintf("it answers %d %s", int(s), http.StatusText(int(s)))
+}
 
 // ask returns the body of a 2xx answer. No error quotes the URL, which may hold the event key.
 func (c inngestConfig) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
