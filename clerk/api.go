@@ -70,6 +70,9 @@ func CheckKey(key string) error {
 	return nil
 }
 
+// IsDevelopment tells whether a secret key is of a development instance.
+func IsDevelopment(key string) bool { return strings.HasPrefix(key, "sk_test_") }
+
 // NewAPI returns a client; it makes no request. The errors are CheckKey's.
 func NewAPI(o APIOptions) (*API, error) {
 	if err := CheckKey(o.SecretKey); err != nil {
@@ -84,7 +87,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	}
 	// Per instance, all its callers together: https://clerk.com/docs/guides/how-clerk-works/system-limits
 	perSecond := 100.0
-	if strings.HasPrefix(o.SecretKey, "sk_test_") {
+	if IsDevelopment(o.SecretKey) {
 		perSecond = 10
 	}
 	perSecond *= o.Share

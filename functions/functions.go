@@ -73,11 +73,7 @@ func Handles(eventName string) bool {
 
 // Register creates the functions that write rows, and others beside them, in client, whose handler then serves them.
 func (f *Functions) Register(client inngestgo.Client, others ...Function) error {
-	all := append([]Function{
-		{ID: SyncUser, Name: "Sync a new user from Clerk", Events: []string{"clerk/" + clerk.UserCreated}, Run: f.write, row: true},
-		{ID: UpdateUser, Name: "Update a user from Clerk", Events: []string{"clerk/" + clerk.UserUpdated}, Run: f.write, row: true},
-		{ID: DeleteUser, Name: "Delete a user with Clerk", Events: []string{"clerk/" + clerk.UserDeleted}, Run: f.delete, row: true},
-	}, others...)
+	all := f.all(others)
 	if err := check(all); err != nil {
 		return err
 	}
@@ -97,6 +93,23 @@ func (f *Functions) Register(client inngestgo.Client, others ...Function) error 
 		}
 	}
 	return f.registerMarkFailed(client, all)
+}
+
+func (f *Functions) all(others []Function) []Function {
+	return append([]Function{
+		{ID: SyncUser, Name: "Sync a new user from Clerk", Events: []string{"clerk/" + clerk.UserCreated}, Run: f.write, row: true},
+		{ID: UpdateUser, Name: "Update a user from Clerk", Events: []string{"clerk/" + clerk.UserUpdated}, Run: f.write, row: true},
+		{ID: DeleteUser, Name: "Delete a user with Clerk", Events: []string{"clerk/" + clerk.UserDeleted}, Run: f.delete, row: true},
+	}, others...)
+}
+
+// IDs returns the ids of all functions that Register creates.
+func IDs(others ...Function) []string {
+	ids := []string{MarkFailed}
+	for _, fn := range (&Functions{}).all(others) {
+		ids = append(ids, fn.ID)
+	}
+	return ids
 }
 
 // when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it

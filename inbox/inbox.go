@@ -148,8 +148,15 @@ func New(o Options) *Inbox {
 
 // Setup makes the index of the collection. It can be repeated.
 func Setup(ctx context.Context, db *store.DB) error {
-	return store.EnsureIndex(ctx, db.Collection("inbox"), store.Index{Field: "due_at"})
+	return store.EnsureIndex(ctx, db.Collection("inbox"), index())
 }
+
+// LacksIndex tells whether Setup has something to do.
+func LacksIndex(ctx context.Context, db *store.DB) (bool, error) {
+	return store.LacksIndex(ctx, db.Collection("inbox"), index())
+}
+
+func index() store.Index { return store.Index{Field: "due_at"} }
 
 // Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not sent again
 // unless it had failed. An error says that the event may be lost and has to be delivered again.

@@ -14,6 +14,15 @@ const (
 	afterUserID = "user`"
 )
 
+// Count returns how many rows of Clerk's users there are.
+func (s *Users) Count(ctx context.Context) (int, error) {
+	n, err := s.rows.CountDocuments(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: firstUserID}, {Key: "$lt", Value: afterUserID}}}})
+	if err != nil {
+		return 0, fmt.Errorf("count the users: %w", Redact(err))
+	}
+	return int(n), nil
+}
+
 // IDs returns the ids of the rows of Clerk's users in their order: those after after, which is "" at first, limit at the most.
 func (s *Users) IDs(ctx context.Context, after string, limit int) ([]string, error) {
 	after = max(after, firstUserID)

@@ -46,13 +46,36 @@ func EnsureIndex(ctx context.Context, coll *mongo.Collection, ix Index) error {
 	return nil
 }
 
+// LacksIndex tells whether EnsureIndex has something to do, and writes nothing. A server that cannot list its indexes is taken to
+// have them.
+func LacksIndex(ctx context.Context, coll *mongo.Collection, ix Index) (bool, error) {
+	there, err := listsIndex(ctx, coll, ix)
+	if errors.Is(err, errNoList) {
+		return false, nil
+	}
+	return !there && err == nil, err
+}
+
 func hasIndex(ctx context.Context, coll *mongo.Collection, ix Index) (bool, error) {
+	there, err := listsIndex(ctx, coll, ix)
+	switch {
+	case errors.Is(err, errNoList) && ix.Unique:
+		return isUnique(ctx, coll, ix.Field)
+	case errors.Is(err, errNoList):
+		return false, nil
+	}
+	return there, err
+}
+
+var errNoList = errors.New("the server cannot list its indexes")
+
+func listsIndex(ctx context.Context, coll *mongo.Collection, ix Index) (bool, error) {
 	specs, err := coll.Indexes().ListSpecifications(ctx)
 	var se mongo.ServerError
 	switch {
-	case errors.As(err, &se) && se.HasErrorCode(59) && ix.Unique: // CommandNotFound
-		return isUnique(ctx, coll, ix.Field)
-	case errors.As(err, &se) && (se.HasErrorCode(59) || se.HasErrorCode(26)): // NamespaceNotFound: no collection yet
+	case errors.As(err, &se) && se.HasErrorCode(59): // CommandNotFound
+		return false, errNoList
+	case errors.As(err, &se) && se.HasErrorCode(26): // NamespaceNotFound: no collection yet
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("list the indexes of %s: %w", coll.Name(), Redact(err))

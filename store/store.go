@@ -72,13 +72,9 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 		}
 		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))
 	}
-	var info struct {
-		FerretDBv1 string `bson:"ferretdbVersion"`
-	}
-	// A server that does not know buildInfo is not FerretDB.
-	err = db.RunCommand(ctx, bson.D{{Key: "buildInfo", Value: 1}}).Decode(&info)
-	if ce := (mongo.CommandError{}); err != nil && !errors.As(err, &ce) {
-		return nil, errors.Join(fmt.Errorf("ask the database what it is: %w", Redact(err)), db.Close(ctx))
+	info, err := db.build(ctx)
+	if err != nil {
+		return nil, errors.Join(err, db.Close(ctx))
 	}
 	db.OneProcess = info.FerretDBv1 != ""
 	return db, nil

@@ -83,13 +83,28 @@ func NewUsers(db *DB) *Users {
 
 // Setup makes the indexes. It can be repeated.
 func (s *Users) Setup(ctx context.Context) error {
-	username := Index{Field: "username", Unique: true}
-	deletedAt := Index{Field: "deleted_at"}
+	username, deletedAt := s.indexes()
+	return errors.Join(EnsureIndex(ctx, s.rows, username), EnsureIndex(ctx, s.tombstones, deletedAt))
+}
+
+// LackIndexes tells whether Setup has something to do.
+func (s *Users) LackIndexes(ctx context.Context) (bool, error) {
+	username, deletedAt := s.indexes()
+	rows, err := LacksIndex(ctx, s.rows, username)
+	if rows || err != nil {
+		return rows, err
+	}
+	return LacksIndex(ctx, s.tombstones, deletedAt)
+}
+
+func (s *Users) indexes() (username, deletedAt Index) {
+	username = Index{Field: "username", Unique: true}
+	deletedAt = Index{Field: "deleted_at"}
 	if !s.db.OneProcess { // FerretDB v1 has no TTL indexes, and its unique ones are sparse
 		username.Options = options.Index().SetSparse(true) // rows of the app which have no user name yet do not clash
 		deletedAt.Options = options.Index().SetExpireAfterSeconds(int32(TombstoneRetention / time.Second))
 	}
-	return errors.Join(EnsureIndex(ctx, s.rows, username), EnsureIndex(ctx, s.tombstones, deletedAt))
+	return username, deletedAt
 }
 
 // Get returns the row of a user, or ErrNotFound.

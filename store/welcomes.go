@@ -44,11 +44,20 @@ func NewWelcomes(db *DB) *Welcomes {
 
 // Setup makes the index by which MongoDB forgets claims, with the tombstones. It can be repeated.
 func (w *Welcomes) Setup(ctx context.Context) error {
+	return EnsureIndex(ctx, w.rows, w.index())
+}
+
+// LackIndex tells whether Setup has something to do.
+func (w *Welcomes) LackIndex(ctx context.Context) (bool, error) {
+	return LacksIndex(ctx, w.rows, w.index())
+}
+
+func (w *Welcomes) index() Index {
 	ix := Index{Field: "claimed_at"}
 	if !w.db.OneProcess {
 		ix.Options = options.Index().SetExpireAfterSeconds(int32(TombstoneRetention / time.Second))
 	}
-	return EnsureIndex(ctx, w.rows, ix)
+	return ix
 }
 
 // Claim takes the user's mail for a run. The run that has it gets it again; another run once the lease is over, and it is not sent.

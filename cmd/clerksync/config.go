@@ -386,6 +386,14 @@ func (c inngestConfig) dev() bool {
 // request in a way that only Inngest's cloud reads (https://github.com/inngest/inngest/issues/4669).
 func (c inngestConfig) selfHosted() bool { return c.dev() || c.BaseURL != "" }
 
+// eventKey is the key that events are sent with: the dev server takes any.
+func (c inngestConfig) eventKey() string {
+	if c.EventKey == "" {
+		return "dev"
+	}
+	return c.EventKey
+}
+
 // apiURL and eventURL are where functions are registered and events sent, without a slash at the end.
 func (c inngestConfig) apiURL() string   { return c.baseURL("https://api.inngest.com") }
 func (c inngestConfig) eventURL() string { return c.baseURL("https://inn.gs") }

@@ -62,10 +62,17 @@ func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (*
 // 'clerksync dev' in this folder.
 func readConfigForCommand(environ []string) (config, error) {
 	cfg, err := readConfig(environ)
-	if _, e := os.Stat(devFolder); cfg.MongoURI == "" && e == nil {
-		cfg.MongoURI = embeddedPrefix + "./" + devFolder
-	}
+	cfg.takeDevFolder()
 	return cfg, errors.Join(err, cfg.checkClerkAPI(), cfg.checkDatabase())
+}
+
+// takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells whether it did.
+func (c *config) takeDevFolder() bool {
+	if _, err := os.Stat(devFolder); c.MongoURI != "" || err != nil {
+		return false
+	}
+	c.MongoURI = embeddedPrefix + "./" + devFolder
+	return true
 }
 
 // openBeside opens the database that the settings name for a command that runs beside the service or without it, and that writes no
@@ -97,6 +104,20 @@ func (db *database) prepare(ctx context.Context) error {
 		return nil
 	}
 	return db.engine.IndexIDs(ctx, db.Name())
+}
+
+// prepared tells whether prepare has been done.
+func (db *database) prepared(ctx context.Context) (bool, error) {
+	for _, lacks := range []func(context.Context) (bool, error){
+		store.NewUsers(db.DB).LackIndexes,
+		func(ctx context.Context) (bool, error) { return inbox.LacksIndex(ctx, db.DB) },
+		store.NewWelcomes(db.DB).LackIndex,
+	} {
+		if yes, err := lacks(ctx); yes || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (db *database) close(ctx context.Context) error {

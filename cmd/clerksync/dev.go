@@ -152,7 +152,7 @@ func (c devCmd) serve(ctx context.Context, cfg config, e env, say func(string, .
 	case err := <-ended:
 		return errors.Join(err, context.Cause(ctx))
 	}
-	hook := a.url() + "/webhooks/clerk"
+	hook := a.url() + hookPath
 	say("")
 	say("clerksync   %s", a.url())
 	say("webhooks    %s", hook)

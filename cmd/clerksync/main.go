@@ -35,6 +35,7 @@ type cli struct {
 	Reconcile   reconcileCmd   `cmd:"" help:"Compare all rows with Clerk, print what differs and repair it."`
 	Mail        mailCmd        `cmd:"" help:"Try the welcome mail."`
 	Users       usersCmd       `cmd:"" help:"See to single users."`
+	Doctor      doctorCmd      `cmd:"" help:"Check the settings, the database, Inngest, Clerk and how the sync is going; say what to do about each fault."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
 }
 

@@ -90,28 +90,18 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	if err := a.db.prepare(ctx); err != nil {
 		return a, err
 	}
-	others := append(appFunctions(), functions.Upkeep(
-		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: a.users.ForgetDeleted},
-		functions.Old{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
-		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: inbox.NewDeadLetters(a.db.DB).ForgetDropped},
-	))
 	if cfg.Mail.SMTPURL == "" {
 		log.InfoContext(ctx, "no welcome mails are sent: set SMTP_URL and MAIL_FROM to send them")
-	} else {
-		welcome, err := a.welcome(claims)
-		if err != nil {
-			return a, err
-		}
-		others = append(others, welcome)
 	}
 	var api *clerk.API
 	if cfg.SecretKey == "" {
 		log.InfoContext(ctx, "nothing is compared with Clerk: set CLERK_SECRET_KEY to repair what webhooks miss")
-	} else {
-		if api, err = a.clerkAPI(ctx); err != nil {
-			return a, err
-		}
-		others = append(others, functions.Reconcile(cfg.reconciler(api, a.users, state, log), cfg.Reconcile.crons())...)
+	} else if api, err = a.clerkAPI(ctx); err != nil {
+		return a, err
+	}
+	others, err := cfg.functions(a.users, claims, inbox.NewDeadLetters(a.db.DB), cfg.reconciler(api, a.users, state, log))
+	if err != nil {
+		return a, err
 	}
 	fns := &functions.Functions{
 		Users: a.users, Inbox: a.inbox, InstanceID: cfg.InstanceID, Log: log, Seen: a.watch.Webhook,
@@ -170,13 +160,25 @@ func (a *app) clerkAPI(ctx context.Context) (*clerk.API, error) {
 	return api, nil
 }
 
-// welcome returns the function that sends the welcome mail.
-func (a *app) welcome(claims *store.Welcomes) (functions.Function, error) {
-	m, err := a.cfg.Mail.mailer()
-	if err != nil {
-		return functions.Function{}, err
+// functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be nil or zero.
+func (c config) functions(users *store.Users, claims *store.Welcomes, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
+	all := append(appFunctions(), functions.Upkeep(
+		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
+		functions.Old{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
+		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
+	))
+	if c.SecretKey != "" {
+		all = append(all, functions.Reconcile(r, c.Reconcile.crons())...)
 	}
-	return functions.Welcome{Mailer: m, Claims: claims, Deleted: a.users.IsDeleted, Unverified: a.cfg.Mail.Unverified}.Function(), nil
+	if c.Mail.SMTPURL == "" {
+		return all, nil
+	}
+	m, err := c.Mail.mailer()
+	if err != nil {
+		return nil, err
+	}
+	welcome := functions.Welcome{Mailer: m, Claims: claims, Deleted: users.IsDeleted, Unverified: c.Mail.Unverified}
+	return append(all, welcome.Function()), nil
 }
 
 func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) *echo.Echo {
@@ -186,7 +188,7 @@ func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) *echo
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
 	e.GET("/readyz", a.ready)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
-	e.POST("/webhooks/clerk", echo.WrapHandler(boundMemory(hook, largeWebhooks)))
+	e.POST(hookPath, echo.WrapHandler(boundMemory(hook, largeWebhooks)))
 	e.Match([]string{http.MethodGet, http.MethodPost, http.MethodPut}, "/api/inngest", echo.WrapHandler(boundMemory(inngest, largeCalls)))
 	return e
 }
@@ -230,10 +232,7 @@ func reach(ctx context.Context, url string) error {
 // itself.
 func (a *app) inngestClient(log *slog.Logger) (inngestgo.Client, error) {
 	c := a.cfg.Inngest
-	eventKey := c.EventKey
-	if eventKey == "" {
-		eventKey = "dev" // the dev server takes any
-	}
+	eventKey := c.eventKey()
 	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
 		AppID:              c.AppID,
 		Dev:                new(c.dev()),

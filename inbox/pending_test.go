@@ -1,0 +1,60 @@
+package inbox_test
+
+import (
+	"testing"
+	"time"
+
+	"clerksync/inbox"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+)
+
+// TestPending: what waits is counted, and what has failed is not, until it is replayed.
+func TestPending(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		pending := func() inbox.Pending {
+			t.Helper()
+			p, err := inbox.ReadPending(t.Context(), db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		if lacks, err := inbox.LacksIndex(t.Context(), db); err != nil || !lacks {
+			t.Errorf("before Setup: got %v, %v", lacks, err)
+		}
+		before := time.Now().Add(-time.Second)
+		s := &sender{}
+		b, _, _ := start(t, db, s, time.Hour)
+		if lacks, err := inbox.LacksIndex(t.Context(), db); err != nil || lacks {
+			t.Errorf("after Setup: got %v, %v", lacks, err)
+		}
+		if p := pending(); p != (inbox.Pending{}) {
+			t.Errorf("empty: got %+v", p)
+		}
+		put(t, b, "msg_1", "msg_2", "msg_3")
+		if p := pending(); p.Events != 3 || p.Oldest.Before(before) || p.Oldest.After(time.Now()) {
+			t.Errorf("three events: got %+v", p)
+		}
+		if err := b.Fail(t.Context(), event("msg_1"), inbox.Failure{Error: "why"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Done(t.Context(), "msg_2"); err != nil {
+			t.Fatal(err)
+		}
+		if p := pending(); p.Events != 1 {
+			t.Errorf("one cleared, one failed: got %+v", p)
+		}
+		replayed := time.Now().Add(-time.Second)
+		if err := inbox.NewDeadLetters(db).Replay(t.Context(), "msg_1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Done(t.Context(), "msg_3"); err != nil {
+			t.Fatal(err)
+		}
+		if p := pending(); p.Events != 1 || p.Oldest.Before(replayed) {
+			t.Errorf("replayed: got %+v", p)
+		}
+	})
+}
