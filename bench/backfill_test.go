@@ -23,10 +23,7 @@ import (
 // there by then, 'clerksync reconcile', which finds no drift, and the backfill once more. Run it with -benchtime 1x; BENCH_USERS is how many,
 // separated by commas.
 func BenchmarkBackfill(b *testing.B) {
-	binary := filepath.Join(b.TempDir(), "clerksync")
-	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/clerksync").CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
-	}
+	binary := buildClerksync(b)
 	counts := os.Getenv("BENCH_USERS")
 	if counts == "" {
 		counts = "10000,100000"
@@ -117,28 +114,24 @@ func backfillBench(b *testing.B, binary string, fake *testenv.ClerkAPI, bare flo
 			b.ReportMetric(rate/bare, "of-bare")
 			b.ReportMetric(bare, "bare-users/s")
 		}
-		if mb := <-peak; mb > 0 {
-			b.ReportMetric(mb, run.name+"-peak-MB")
-		}
+		b.ReportMetric(<-peak, run.name+"-peak-MB")
 	}
 	b.ReportMetric(0, "ns/op")
 }
 
-// watchPeak returns the peak memory of a process in MB when it has ended; 0 where there is no /proc. A child's rusage would do, but begins
-// with the memory of its parent.
+// watchPeak returns the peak memory of a process in MB when it has ended.
 func watchPeak(b *testing.B, pid int) <-chan float64 {
 	b.Helper()
 	peak := make(chan float64, 1)
 	go func() {
-		var kb float64
+		var last float64
 		for {
-			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-			_, line, ok := strings.Cut(string(status), "VmHWM:")
-			if err != nil || !ok { // it has ended, or is a zombie
-				peak <- kb / 1024
+			kb, err := peakKB(pid)
+			if err != nil {
+				peak <- last / 1024
 				return
 			}
-			_, _ = fmt.Sscan(line, &kb)
+			last = kb
 			time.Sleep(20 * time.Millisecond)
 		}
 	}()

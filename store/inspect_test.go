@@ -31,7 +31,7 @@ func TestInspect(t *testing.T) {
 				}
 			}
 		}
-		lacks(true)
+		lacks(testenv.ListsIndexes(t, db))
 		if err := users.Setup(t.Context()); err != nil {
 			t.Fatal(err)
 		}

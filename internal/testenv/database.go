@@ -4,6 +4,7 @@ package testenv
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"os"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	"clerksync/store"
 	"clerksync/store/embedded"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
 // MongoURI is the environment variable that names the external database of the tests.
@@ -73,4 +76,12 @@ func Connect(t testing.TB, uri, name string) *store.DB {
 		}
 	})
 	return db
+}
+
+// ListsIndexes tells whether the database can list its indexes, as MongoDB can.
+func ListsIndexes(t testing.TB, db *store.DB) bool {
+	t.Helper()
+	err := db.RunCommand(t.Context(), map[string]string{"listIndexes": "users"}).Err()
+	var se mongo.ServerError
+	return !errors.As(err, &se) || !se.HasErrorCode(59) // CommandNotFound
 }
