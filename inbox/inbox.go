@@ -42,6 +42,12 @@ func (e Event) Size() int {
 	return len(b)
 }
 
+// Fits tells whether every Inngest takes the event. Only one that is large is counted exactly.
+func (e Event) Fits() bool {
+	const worst = len(`\u003c`) // that a byte of JSON may become
+	return worst*(len(e.ID)+len(e.Name)+len(e.Data))+1000 <= MaxEventSize || e.Size() <= MaxEventSize
+}
+
 // row is an event in the collection inbox. A pending one has a time at which it is due, a failed one has a failure instead.
 type row struct {
 	ID         string    `bson:"_id"`

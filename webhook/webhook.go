@@ -171,7 +171,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if !h.forwards(e.Type) {
 		return answer{http.StatusNoContent, "not_forwarded", ""}
 	}
-	data, err := clerk.WithoutSecrets(e.Data, h.ForwardPrivateMetadata)
+	data, err := e.DataWithoutSecrets(h.ForwardPrivateMetadata)
 	if err != nil {
 		if errors.Is(err, clerk.ErrNotObject) {
 			err = errors.New("the event has no data")
@@ -180,8 +180,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
 	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, time.Now())}
-	if n := event.Size(); n > inbox.MaxEventSize {
-		log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "bytes", n)
+	if !event.Fits() {
+		log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "bytes", event.Size())
 		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
