@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	if name == "" {
 		os.Exit(m.Run())
 	}
-	serve := map[string]func() (http.Handler, error){"floor": floor, "insert": insert, "plain": plain, "events": events, "database": database}[name]
+	serve := map[string]func() (http.Handler, error){"floor": floor, "insert": insert, "plain": plain, "events": events, "database": database, "nothing": nothing}[name]
 	h, err := serve()
 	if err == nil {
 		err = (&http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: h, ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()

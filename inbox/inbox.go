@@ -103,8 +103,11 @@ type Options struct {
 type Inbox struct {
 	Options
 	table
-	puts chan *put  // to the committers
-	out  chan Event // written and to be sent at once, from memory
+	puts chan *put
+	out  chan []Event // written together, and to be sent at once, from memory
+	// queued is how many events are in out.
+	queued atomic.Int64
+	flow   *flow
 	// away is set while Inngest takes nothing: then events wait in the collection alone.
 	away    atomic.Bool
 	stamped atomic.Int64  // see stamp
@@ -118,10 +121,9 @@ type put struct {
 }
 
 const (
-	// committers is how many inserts are in flight; what arrives while all are busy shares the next one.
-	committers = 4
-	// maxInsert bounds one insert: FerretDB takes 1,000 rows, MongoDB 48 MB; events are 256 KiB at the most.
-	maxInsert = 100
+	// maxInsert and maxInsertBytes bound one insert: FerretDB takes 1,000 rows, MongoDB 48 MB.
+	maxInsert      = 500
+	maxInsertBytes = 8 << 20
 	// senders is how many sends from memory are in flight.
 	senders = 4
 	// maxOut is how many events may wait in memory to be sent; what is more waits in the collection.
@@ -146,7 +148,8 @@ func New(o Options) *Inbox {
 		Options: o,
 		table:   newTable(o.DB),
 		puts:    make(chan *put),
-		out:     make(chan Event, maxOut),
+		out:     make(chan []Event, maxOut), // never full: none is empty
+		flow:    newFlow(),
 		left:    make(chan struct{}, 1),
 		metrics: newMetrics(o.Registerer),
 	}
@@ -248,9 +251,7 @@ func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 	})()
 
 	var writing, sending errgroup.Group
-	for range committers {
-		writing.Go(func() error { b.commit(ctx, hard); return nil })
-	}
+	writing.Go(func() error { b.commit(ctx, hard); return nil })
 	for range senders {
 		sending.Go(func() error { b.sendNew(hard); return nil })
 	}

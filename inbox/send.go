@@ -24,10 +24,18 @@ type sending struct {
 
 // sendNew sends what has just been written, from memory, until out is closed and empty.
 func (b *Inbox) sendNew(ctx context.Context) {
-	for e := range b.out {
-		batch := []sending{{Event: e}}
-		for _, e := range waiting(b.out, maxSend-1) {
-			batch = append(batch, sending{Event: e})
+	for events := range b.out {
+		for len(events) < maxSend {
+			more, ok := waiting(b.out)
+			if !ok {
+				break
+			}
+			events = append(events, more...)
+		}
+		b.queued.Add(-int64(len(events)))
+		batch := make([]sending, len(events))
+		for i, e := range events {
+			batch[i].Event = e
 		}
 		switch {
 		case ctx.Err() != nil: // the rows are there
@@ -155,7 +163,7 @@ func (b *Inbox) release(ctx context.Context, batch []sending) {
 func (b *Inbox) dispatch(ctx context.Context, batch []sending) {
 	for len(batch) > 0 {
 		n, size := 0, 0
-		for n < len(batch) && (n == 0 || size+len(batch[n].Data) <= maxSendBytes) {
+		for n < min(len(batch), maxSend) && (n == 0 || size+len(batch[n].Data) <= maxSendBytes) {
 			size += len(batch[n].Data)
 			n++
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 	"time"
 
 	"clerksync/store"
@@ -12,34 +14,43 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// commit writes puts until ctx ends: the first that comes at once, and with it all that came while the committers were busy (a
-// group commit). An idle line waits for nothing.
+// commit writes puts until ctx ends: the first that comes at once, and with it all that came while as many inserts were in flight as flow
+// allows (a group commit). An idle line waits for nothing.
 func (b *Inbox) commit(ctx, hard context.Context) {
+	var writes sync.WaitGroup
+	defer writes.Wait()
 	for {
+		var p *put
 		select {
-		case p := <-b.puts:
-			b.write(hard, append([]*put{p}, waiting(b.puts, maxInsert-1)...))
+		case p = <-b.puts:
 		case <-ctx.Done():
 			return
 		}
+		b.flow.begin()
+		runtime.Gosched() // webhooks that are ready to put come along
+		batch, size := []*put{p}, len(p.event.Data)
+		for size < maxInsertBytes && len(batch) < maxInsert {
+			more, ok := waiting(b.puts)
+			if !ok {
+				break
+			}
+			batch, size = append(batch, more), size+len(more.event.Data)
+		}
+		writes.Go(func() {
+			start := time.Now()
+			b.write(hard, batch)
+			b.flow.end(time.Since(start))
+		})
 	}
 }
 
-// waiting takes what stands in line in c, n at the most, without waiting for more.
-func waiting[T any](c <-chan T, n int) []T {
-	var got []T
-	for len(got) < n {
-		select {
-		case v, ok := <-c:
-			if !ok {
-				return got
-			}
-			got = append(got, v)
-		default:
-			return got
-		}
+// waiting takes what stands in line in c, without waiting.
+func waiting[T any](c <-chan T) (v T, ok bool) {
+	select {
+	case v, ok = <-c:
+	default:
 	}
-	return got
+	return v, ok
 }
 
 // write inserts the batch, answers each of its puts, and hands what is new to the senders.
@@ -48,7 +59,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 	defer cancel()
 	// Events that will be sent at once are written as sent once, so that the sending needs no write of its own. If it fails, or
 	// this process dies first, they are sent later, under another id.
-	direct := !b.away.Load() && len(b.out)+len(batch) <= cap(b.out)
+	direct := !b.away.Load() && b.queued.Load()+int64(len(batch)) <= maxOut
 	now := b.stamp()
 	var rows []row
 	puts := map[string][]*put{} // by id: a redelivery that came meanwhile is the same event
@@ -67,13 +78,14 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		}
 		rows = append(rows, r)
 	}
+	var out []Event
 	for i, err := range b.insert(ctx, rows) {
 		r := rows[i]
 		switch {
 		case err == nil:
 			b.metrics.written.Inc()
 			if direct {
-				b.enqueue(ctx, puts[r.ID][0].event)
+				out = append(out, puts[r.ID][0].event)
 			}
 		case errors.Is(err, errThere):
 			_, err = b.revive(ctx, r.ID) // somebody who delivers it once more wants it tried once more
@@ -83,6 +95,13 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		}
 		for _, p := range puts[r.ID] {
 			p.done <- err
+		}
+	}
+	if len(out) > 0 {
+		b.queued.Add(int64(len(out)))
+		select {
+		case b.out <- out:
+		case <-ctx.Done(): // they are sent later, under another id
 		}
 	}
 }
@@ -151,13 +170,4 @@ func (b *Inbox) insertRest(ctx context.Context, rows []row) []error {
 		}
 	}
 	return errs
-}
-
-// enqueue hands an event to the senders; if they have too many already, it is left to the collection.
-func (b *Inbox) enqueue(ctx context.Context, e Event) {
-	select {
-	case b.out <- e:
-	default:
-		b.release(ctx, []sending{{Event: e}})
-	}
 }

@@ -1,0 +1,58 @@
+package inbox
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// minFlight and maxFlight bound how many inserts are in flight: two, so that one that hangs does not hold up all others.
+	minFlight = 2
+	maxFlight = 8
+	// crowded is how many times longer than alone an insert takes when there are too many of them.
+	crowded = 2
+)
+
+// flow decides how many inserts may be in flight. Where the database does one after the other, more at once only make each smaller and
+// later; where it is far away, more at once keep the line full. So there may be one more while an insert takes about as long as it does
+// alone, and fewer when it takes longer, as TCP Vegas does it (Brakmo, O'Malley and Peterson, SIGCOMM 1994).
+type flow struct {
+	mu     sync.Mutex
+	freed  sync.Cond
+	flying int
+	limit  float64
+	alone  time.Duration // the least that one has taken of late
+}
+
+func newFlow() *flow {
+	f := &flow{limit: minFlight}
+	f.freed.L = &f.mu
+	return f
+}
+
+// begin waits until one more may be in flight. It waits no longer than an insert lasts.
+func (f *flow) begin() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.flying >= int(f.limit) {
+		f.freed.Wait()
+	}
+	f.flying++
+}
+
+// end says how long one took.
+func (f *flow) end(took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flying--
+	f.alone += f.alone / 64 // what was true a while ago may not be now
+	if f.alone == 0 || took < f.alone {
+		f.alone = took
+	}
+	if took < crowded*f.alone {
+		f.limit = min(maxFlight, f.limit+1/f.limit)
+	} else {
+		f.limit = max(minFlight, f.limit*3/4)
+	}
+	f.freed.Signal()
+}
