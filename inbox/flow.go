@@ -10,7 +10,7 @@ const (
 	minFlight = 2
 	maxFlight = 8
 	// crowded is how many times longer than alone an insert takes when there are too many of them.
-	crowded = 2
+	crowded = 1.5
 )
 
 // flow decides how many inserts may be in flight. Where the database does one after the other, more at once only make each smaller and
@@ -49,7 +49,7 @@ func (f *flow) end(took time.Duration) {
 	if f.alone == 0 || took < f.alone {
 		f.alone = took
 	}
-	if took < crowded*f.alone {
+	if float64(took) < crowded*float64(f.alone) {
 		f.limit = min(maxFlight, f.limit+1/f.limit)
 	} else {
 		f.limit = max(minFlight, f.limit*3/4)

@@ -122,12 +122,12 @@ type put struct {
 
 const (
 	// maxInsert and maxInsertBytes bound one insert: FerretDB takes 1,000 rows, MongoDB 48 MB.
-	maxInsert      = 500
+	maxInsert      = 128
 	maxInsertBytes = 8 << 20
 	// senders is how many sends from memory are in flight.
 	senders = 4
 	// maxOut is how many events may wait in memory to be sent; what is more waits in the collection.
-	maxOut = 4096
+	maxOut = 1024
 	// maxSend and maxSendBytes bound one request to Inngest, which takes 5,000 events; its cloud 512 KB.
 	maxSend      = 100
 	maxSendBytes = 500_000

@@ -140,7 +140,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 			return answer{http.StatusUnsupportedMediaType, "not_json", "the content type is not application/json"}
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody)) // the raw bytes: they are what is signed
+	body, err := read(w, r) // the raw bytes: they are what is signed
 	if tooMany := (*http.MaxBytesError)(nil); errors.As(err, &tooMany) {
 		return tooLarge
 	}
@@ -152,17 +152,16 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		return answer{http.StatusBadRequest, "not_verified", err.Error() + ": check that CLERK_WEBHOOK_SIGNING_SECRET is this endpoint's, and the clock"}
 	}
 	id := messageID(r.Header)
-	log := h.Log.With("svix_id", id)
 	if len(id) > maxID {
 		return answer{http.StatusBadRequest, "not_an_event", "the svix-id is too long"}
 	}
 	e, err := clerk.ParseEnvelope(body)
 	if err != nil {
-		log.WarnContext(ctx, "refused a signed webhook", "reason", err)
+		h.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
 	if h.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.InstanceID {
-		log.WarnContext(ctx, "refused a webhook of another Clerk instance", "instance_id", e.InstanceID)
+		h.Log.WarnContext(ctx, "refused a webhook of another Clerk instance", "svix_id", id, "instance_id", e.InstanceID)
 		return answer{http.StatusForbidden, "other_instance", "the event is of another Clerk instance than CLERK_INSTANCE_ID"}
 	}
 	if h.Seen != nil {
@@ -176,22 +175,32 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		if errors.Is(err, clerk.ErrNotObject) {
 			err = errors.New("the event has no data")
 		}
-		log.WarnContext(ctx, "refused a signed webhook", "reason", err)
+		h.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
 	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, time.Now())}
 	if !event.Fits() {
-		log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "bytes", event.Size())
+		h.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", event.Size())
 		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	if err := h.Inbox.Put(ctx, event); err != nil {
-		log.WarnContext(ctx, "could not make a webhook durable; Clerk will send it again", "error", err)
+		h.Log.WarnContext(ctx, "could not make a webhook durable; Clerk will send it again", "svix_id", id, "error", err)
 		return answer{http.StatusServiceUnavailable, "not_durable", "the database does not answer: send it again"}
 	}
-	log.DebugContext(ctx, "webhook is durable", "type", e.Type)
+	h.Log.DebugContext(ctx, "webhook is durable", "svix_id", id, "type", e.Type)
 	return answer{http.StatusAccepted, "durable", ""}
+}
+
+// read reads the body, MaxBody at the most. What a client announces is allocated at once: boundMemory bounds how many large ones there are.
+func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 {
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
 }
 
 // verify returns nil if one of the secrets has signed the body within five minutes of now. Its errors are svix's own, which say
