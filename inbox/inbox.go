@@ -15,18 +15,19 @@ import (
 
 	"clerksync/store"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
 )
 
-// Event is one webhook on its way to a row, and in JSON what Inngest takes.
+// Event is one webhook on its way to a row.
 type Event struct {
-	ID   string          `json:"id"`   // the svix-id: the same in every delivery of one message
-	Name string          `json:"name"` // such as "clerk/user.created"
-	Data json.RawMessage `json:"data"` // the webhook's data
-	TS   int64           `json:"ts"`   // when it happened at Clerk, in milliseconds since 1970
+	ID   string          // the svix-id: the same in every delivery of one message
+	Name string          // such as "clerk/user.created"
+	Data json.RawMessage // the webhook's data
+	TS   int64           // when it happened at Clerk, in milliseconds since 1970
 }
 
 // MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
@@ -35,24 +36,26 @@ const MaxEventSize = 256 << 10
 
 // Size returns how many bytes Inngest will count for the event.
 func (e Event) Size() int {
-	b, err := json.Marshal(e)
-	if err != nil { // Data is no JSON: no size is small enough
-		return MaxEventSize + 1
-	}
-	return len(b)
+	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS}.append(nil)) + len(e.Data)
 }
 
-// Fits tells whether every Inngest takes the event. Only one that is large is counted exactly.
-func (e Event) Fits() bool {
-	const worst = len(`\u003c`) // that a byte of JSON may become
-	return worst*(len(e.ID)+len(e.Name)+len(e.Data))+1000 <= MaxEventSize || e.Size() <= MaxEventSize
+// append appends the event in JSON. The data is JSON, and stays as it is.
+func (e Event) append(b []byte) []byte {
+	b = append(b, `{"id":`...)
+	b, _ = jsontext.AppendQuote(b, e.ID) // errs where it replaces what is no UTF-8
+	b = append(b, `,"name":`...)
+	b, _ = jsontext.AppendQuote(b, e.Name)
+	b = append(b, `,"data":`...)
+	b = append(b, e.Data...)
+	b = append(b, `,"ts":`...)
+	b = strconv.AppendInt(b, e.TS, 10)
+	return append(b, '}')
 }
 
 // row is an event in the collection inbox. A pending one has a time at which it is due, a failed one has a failure instead.
 type row struct {
 	ID         string    `bson:"_id"`
 	Name       string    `bson:"name"`
-	Data       string    `bson:"data"` // JSON
 	TS         int64     `bson:"ts"`
 	ReceivedAt time.Time `bson:"received_at"`
 	// Sends counts how often Inngest may have accepted it, and makes the id of the next sending, see sendID.
@@ -62,6 +65,7 @@ type row struct {
 	GiveUpAt time.Time `bson:"give_up_at"`
 	Replayed bool      `bson:"replayed,omitempty"` // it had failed before, see sendID
 	Failure  *Failure  `bson:"failure,omitempty"`
+	Data     string    `bson:"data"` // JSON; last, because the driver's buffer grows for it
 }
 
 func (r row) event() Event {
@@ -80,9 +84,10 @@ type Failure struct {
 	DroppedAt time.Time `bson:"dropped_at,omitempty"`
 }
 
-// Sender sends events to Inngest: an inngestgo.Client.
+// Sender sends events to Inngest: an EventAPI. It returns nil when Inngest says that it has accepted them all, and ErrRefused when it
+// never will.
 type Sender interface {
-	SendMany(ctx context.Context, events []any) ([]string, error)
+	Send(ctx context.Context, events []Event) error
 }
 
 // Options is what New needs.
@@ -131,8 +136,7 @@ const (
 	// maxSend and maxSendBytes bound one request to Inngest, which takes 5,000 events; its cloud 512 KB.
 	maxSend      = 100
 	maxSendBytes = 500_000
-	// sendTimeout is when a send is given up: the SDK ignores the context and tries five times, so it goes on in the background
-	// for as long as the HTTP client's time-out lets it.
+	// sendTimeout is when a send is given up.
 	sendTimeout = 10 * time.Second
 	// insertTimeout bounds one insert; with the wait for a committer it stays well within the 15 s that Clerk waits.
 	insertTimeout = 5 * time.Second

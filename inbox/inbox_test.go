@@ -30,30 +30,22 @@ type sender struct {
 	batches int
 }
 
-func (s *sender) SendMany(_ context.Context, events []any) ([]string, error) {
+func (s *sender) Send(_ context.Context, events []inbox.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.batches++
 	if s.away {
-		return nil, errors.New("connection refused")
+		return errors.New("connection refused")
 	}
 	var ids []string
 	for _, e := range events {
-		b, err := json.Marshal(e)
-		if err != nil {
-			return nil, err
+		if e.ID == s.bad {
+			return inbox.ErrRefused
 		}
-		var v struct{ ID string }
-		if err := json.Unmarshal(b, &v); err != nil {
-			return nil, err
-		}
-		if v.ID == s.bad {
-			return nil, errors.New("bad request: cannot be read")
-		}
-		ids = append(ids, v.ID)
+		ids = append(ids, e.ID)
 	}
 	s.ids = append(s.ids, ids...)
-	return ids, nil
+	return nil
 }
 
 func (s *sender) set(f func(*sender)) {

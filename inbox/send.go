@@ -3,8 +3,6 @@ package inbox
 import (
 	"context"
 	"errors"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -179,11 +177,11 @@ func (b *Inbox) dispatchOne(ctx context.Context, batch []sending) {
 	case err == nil:
 		b.setAway(ctx, false, nil)
 		b.accepted(ctx, batch)
-	case isRefusal(err) && len(batch) > 1:
+	case errors.Is(err, ErrRefused) && len(batch) > 1:
 		b.setAway(ctx, false, nil)
 		b.dispatchOne(ctx, batch[:len(batch)/2])
 		b.dispatchOne(ctx, batch[len(batch)/2:])
-	case isRefusal(err):
+	case errors.Is(err, ErrRefused):
 		b.setAway(ctx, false, nil)
 		if err := b.Fail(ctx, batch[0].Event, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
 			b.Log.WarnContext(ctx, "a refused event could not be marked failed; it will be sent again", "svix_id", batch[0].ID, "error", err)
@@ -227,40 +225,16 @@ func (b *Inbox) setAway(ctx context.Context, away bool, err error) {
 	b.Log.InfoContext(ctx, "Inngest takes events again")
 }
 
-// send returns nil when Inngest says that it has accepted every event. Its error never holds the event key.
+// send returns nil when Inngest says that it has accepted every event.
 func (b *Inbox) send(ctx context.Context, batch []sending) error {
-	events := make([]any, len(batch))
+	events := make([]Event, len(batch))
 	for i, s := range batch {
-		e := s.Event
-		e.ID = sendID(s.ID, s.before, s.replayed)
-		events[i] = e
+		events[i] = s.Event
+		events[i].ID = sendID(s.ID, s.before, s.replayed)
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	done := make(chan error, 1)
-	go func() { // ends by itself, see sendTimeout
-		ids, err := b.Sender.SendMany(ctx, events)
-		if err == nil && len(ids) != len(events) {
-			err = errors.New("what answered is not Inngest: check INNGEST_BASE_URL")
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if u, ok := errors.AsType[*url.Error](err); ok { // quotes the URL, and that holds the event key
-			return u.Err
-		}
-		return err
-	case <-ctx.Done():
-		return errors.New("no answer of Inngest in time")
-	}
-}
-
-// isRefusal tells whether Inngest refused what was sent (400 and 413), rather than being away, overloaded or in disagreement
-// about the key. inngestgo v0.16 has no error types: these are its texts, held by TestRefusal.
-func isRefusal(err error) bool {
-	s := err.Error()
-	return strings.HasPrefix(s, "bad request:") || s == "unknown status code sending event: 413"
+	return b.Sender.Send(ctx, events)
 }
 
 // due is when an event may be sent, and after how many sendings.

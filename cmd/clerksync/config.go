@@ -19,6 +19,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/functions"
+	"clerksync/inbox"
 	"clerksync/mail"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -392,6 +393,11 @@ func (c inngestConfig) eventKey() string {
 		return "dev"
 	}
 	return c.EventKey
+}
+
+// eventAPI is where events are sent.
+func (c inngestConfig) eventAPI() *inbox.EventAPI {
+	return inbox.NewEventAPI(c.eventURL(), c.eventKey(), c.Env)
 }
 
 // apiURL and eventURL are where functions are registered and events sent, without a slash at the end.

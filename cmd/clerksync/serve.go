@@ -82,7 +82,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		return a, err
 	}
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db.DB, Sender: client, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
+		DB: a.db.DB, Sender: cfg.Inngest.eventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
 	state := store.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)

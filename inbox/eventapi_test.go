@@ -1,0 +1,76 @@
+package inbox
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// TestEventAPI: what Inngest gets and what its answers mean; no error holds the event key.
+func TestEventAPI(t *testing.T) {
+	t.Parallel()
+	events := []Event{
+		{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(`{"h": "<\ud800>"}`), TS: 1},
+		{ID: "msg_2\"", Name: "clerk/user.deleted", Data: json.RawMessage(`{}`), TS: -2},
+	}
+	const want = `[{"id":"msg_1","name":"clerk/user.created","data":{"h": "<\ud800>"},"ts":1},{"id":"msg_2\"","name":"clerk/user.deleted","data":{},"ts":-2}]`
+	if got := events[0].Size() + events[1].Size() + len("[,]"); got != len(want) {
+		t.Errorf("the sizes make %d bytes, want %d", got, len(want))
+	}
+	for name, tc := range map[string]struct {
+		code    int
+		body    string
+		posts   int32
+		refused bool
+		ok      bool
+	}{
+		"accepted":        {200, `{"ids":["1","2"],"status":200}`, 1, false, true},
+		"one is missing":  {200, `{"ids":["1"],"status":200}`, 1, false, false},
+		"bad event":       {400, `{"error":"event is bad"}`, 1, true, false},
+		"too large":       {413, ``, 1, true, false},
+		"bad key":         {401, `{"error":"no such key"}`, 1, false, false},
+		"forbidden":       {403, ``, 1, false, false},
+		"not Inngest":     {404, `<html>`, 1, false, false},
+		"a proxy's page":  {200, `<html>`, 1, false, false},
+		"too many":        {429, ``, 1, false, false},
+		"not now":         {503, ``, 3, false, false},
+		"nobody listens":  {0, ``, 0, false, false},
+		"another address": {308, ``, 1, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var posts atomic.Int32
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				posts.Add(1)
+				got, err := io.ReadAll(r.Body)
+				if err != nil || string(got) != want || r.Method+r.URL.Path+r.Header.Get("Content-Type")+r.Header.Get("X-Inngest-Env") != "POST/e/thekeyapplication/jsonbranch" {
+					t.Errorf("got %s %s %v\n%s\nwant\n%s", r.Method, r.URL.Path, r.Header, got, want)
+				}
+				w.WriteHeader(tc.code)
+				_, _ = io.WriteString(w, tc.body)
+			}))
+			if tc.code == 0 {
+				srv.Close()
+			} else {
+				defer srv.Close()
+			}
+			err := NewEventAPI(srv.URL, "thekey", "branch").Send(t.Context(), events)
+			switch {
+			case tc.ok != (err == nil):
+				t.Errorf("got %v", err)
+			case errors.Is(err, ErrRefused) != tc.refused:
+				t.Errorf("%v: refused is %v, want %v", err, !tc.refused, tc.refused)
+			case err != nil && strings.Contains(err.Error(), "thekey"):
+				t.Errorf("the error holds the event key: %v", err)
+			}
+			if got := posts.Load(); got != tc.posts {
+				t.Errorf("posted %d times, want %d", got, tc.posts)
+			}
+		})
+	}
+}
