@@ -102,12 +102,19 @@ func (c *cutter) object(app bool) {
 	kept := false // a member before this one
 	for c.more('}') {
 		from := c.at
-		key := c.key()
+		own, secret := app, false
+		switch string(c.key()) {
+		case "public_metadata", "unsafe_metadata":
+			own = true
+		case "private_metadata":
+			own, secret = true, !c.keepPrivate
+		case "backup_codes":
+			secret = true
+		}
 		c.at++ // the colon
-		own := app || key == "public_metadata" || key == "unsafe_metadata" || key == "private_metadata"
 		c.value(own)
 		last := c.in[c.at] == '}'
-		switch secret := key == "backup_codes" || key == "private_metadata" && !c.keepPrivate; {
+		switch {
 		case app || !secret:
 			kept = true
 		case kept:
@@ -131,16 +138,16 @@ func (c *cutter) cut(from, to int) {
 }
 
 // key passes over a name and the space before its colon.
-func (c *cutter) key() string {
+func (c *cutter) key() []byte {
 	from := c.at
 	c.text()
 	raw := c.in[from:c.at]
 	c.space()
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		b, _ := jsontext.AppendUnquote(nil, raw) // errs where it replaces a lone surrogate
-		return string(b)
+		return b
 	}
-	return string(raw[1 : len(raw)-1])
+	return raw[1 : len(raw)-1]
 }
 
 // text passes over a string.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	svix "github.com/svix/svix-webhooks/go"
 )
 
 const otherSecret = "whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDI="
@@ -323,6 +324,40 @@ func TestNew(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzVerify compares what is refused, and why, with Svix's library.
+func FuzzVerify(f *testing.F) {
+	const body = `{"type":"user.created","data":{"id":"user_a"}}`
+	good := testenv.Signed(f, "/", testenv.Secret, "msg_1", time.Now(), []byte(body)).Header.Get("svix-signature")
+	f.Add("svix", "msg_1", int64(0), "", "", "SIGNED")
+	f.Add("webhook", "msg_1", int64(-299), "+", "", "v1a,x SIGNED,x v1,y")
+	f.Add("svix", "msg_1", int64(400), "00", "", "SIGNED")
+	f.Add("Svix", "", int64(-400), "", " ", good)
+	wh, err := svix.NewWebhook(testenv.Secret)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, prefix, id string, age int64, before, after, signatures string) {
+		if n := max(age, -age); n > 297 && n < 303 {
+			t.Skip("the second may end between the two")
+		}
+		b := setup(t)
+		at := time.Now().Add(-time.Duration(age) * time.Second)
+		signature, err := wh.Sign(id, at, []byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
+		req.Header.Set(prefix+"-id", id)
+		req.Header.Set(prefix+"-timestamp", before+strconv.FormatInt(at.Unix(), 10)+after)
+		req.Header.Set(prefix+"-signature", strings.ReplaceAll(signatures, "SIGNED", signature))
+		want := wh.Verify([]byte(body), req.Header)
+		switch w := b.do(req); {
+		case want == nil && w.Code == http.StatusBadRequest && len(id) <= 256, want != nil && !strings.HasPrefix(w.Body.String(), want.Error()):
+			t.Errorf("got %d %s, Svix's library says %v", w.Code, w.Body, want)
+		}
+	})
 }
 
 func FuzzHandler(f *testing.F) {
