@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -36,30 +35,20 @@ type Envelope struct {
 // ParseEnvelope reads the body of a webhook. It returns ErrNotObject if the body is no JSON object, or one that two readers could
 // read differently, and ErrNoType if the object names no type.
 func ParseEnvelope(body []byte) (Envelope, error) {
-	var e Envelope
 	// A lone surrogate, as a name that was cut in the middle of an emoji may hold, is no reason to lose a user.
-	d := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowInvalidUTF8(true))
-	if !utf8.Valid(body) || d.PeekKind() != '{' {
-		return e, ErrNotObject
-	}
-	_, err := d.ReadToken()
-	for err == nil && d.PeekKind() != '}' {
-		var name jsontext.Token
-		if name, err = d.ReadToken(); err != nil {
-			break
-		}
-		key := name.String()
-		var value jsontext.Value
-		if value, err = d.ReadValue(); err == nil {
-			end := d.InputOffset()
-			err = e.set(key, body[end-int64(len(value)):end])
-		}
-	}
-	if err == nil {
-		_, err = d.ReadToken() // the end of the object
-	}
-	if _, end := d.ReadToken(); err != nil || !errors.Is(end, io.EOF) {
+	if !utf8.Valid(body) || !jsontext.Value(body).IsValid(jsontext.AllowInvalidUTF8(true)) || jsontext.Value(body).Kind() != '{' {
 		return Envelope{}, ErrNotObject
+	}
+	var e Envelope
+	c := cutter{in: body}
+	c.space()
+	for _, key := range c.members {
+		c.space()
+		from := c.at
+		c.value(true)
+		if err := e.set(string(key), bytes.TrimRight(body[from:c.at], whitespace)); err != nil {
+			return Envelope{}, ErrNotObject
+		}
 	}
 	if e.Type == "" {
 		return Envelope{}, ErrNoType

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -72,8 +73,11 @@ func (c *cutter) value(app bool) {
 	c.space()
 }
 
+// whitespace is what JSON takes for it.
+const whitespace = " \n\t\r"
+
 func (c *cutter) space() {
-	for c.at < len(c.in) && (c.in[c.at] == ' ' || c.in[c.at] == '\n' || c.in[c.at] == '\t' || c.in[c.at] == '\r') {
+	for c.at < len(c.in) && strings.IndexByte(whitespace, c.in[c.at]) >= 0 {
 		c.at++
 	}
 }
@@ -98,12 +102,27 @@ func (c *cutter) array(app bool) {
 	}
 }
 
-func (c *cutter) object(app bool) {
-	kept := false // a member before this one
+// members passes over an object but for its values: each is for the body of the loop. from is where the name begins.
+func (c *cutter) members(yield func(from int, key []byte) bool) {
 	for c.more('}') {
 		from := c.at
+		key := c.key()
+		c.at++ // the colon
+		if !yield(from, key) {
+			return
+		}
+		if c.in[c.at] == '}' {
+			c.at++
+			return
+		}
+	}
+}
+
+func (c *cutter) object(app bool) {
+	kept := false // a member before this one
+	for from, key := range c.members {
 		own, secret := app, false
-		switch string(c.key()) {
+		switch string(key) {
 		case "public_metadata", "unsafe_metadata":
 			own = true
 		case "private_metadata":
@@ -111,22 +130,16 @@ func (c *cutter) object(app bool) {
 		case "backup_codes":
 			secret = true
 		}
-		c.at++ // the colon
 		c.value(own)
-		last := c.in[c.at] == '}'
 		switch {
 		case app || !secret:
 			kept = true
 		case kept:
 			c.cut(bytes.LastIndexByte(c.in[:from], ','), c.at)
-		case last:
+		case c.in[c.at] == '}':
 			c.cut(from, c.at)
 		default:
 			c.cut(from, c.at+1) // with the comma
-		}
-		if last {
-			c.at++
-			return
 		}
 	}
 }
