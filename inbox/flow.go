@@ -8,9 +8,9 @@ import (
 const (
 	// minFlight and maxFlight bound how many inserts are in flight: two, so that one that hangs does not hold up all others.
 	minFlight = 2
-	maxFlight = 8
+	maxFlight = 16
 	// crowded is how many times longer than alone an insert takes when there are too many of them.
-	crowded = 1.5
+	crowded = 2
 )
 
 // flow decides how many inserts may be in flight. Where the database does one after the other, more at once only make each smaller and
@@ -49,10 +49,10 @@ func (f *flow) end(took time.Duration) {
 	if f.alone == 0 || took < f.alone {
 		f.alone = took
 	}
-	if float64(took) < crowded*float64(f.alone) {
-		f.limit = min(maxFlight, f.limit+1/f.limit)
+	if step := 1 / f.limit; took < crowded*f.alone {
+		f.limit = min(maxFlight, f.limit+step)
 	} else {
-		f.limit = max(minFlight, f.limit*3/4)
+		f.limit = max(minFlight, f.limit-step)
 	}
 	f.freed.Signal()
 }

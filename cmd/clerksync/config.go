@@ -378,6 +378,11 @@ func (c config) database() string {
 	return "clerksync"
 }
 
+// isSet tells whether environ holds the variable.
+func isSet(environ []string, name string) bool {
+	return slices.ContainsFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+}
+
 // dev tells whether INNGEST_DEV asks for the dev server. The SDK takes any value for yes, "0" and "false" too.
 func (c inngestConfig) dev() bool {
 	return c.Dev != "" && c.Dev != "0" && !strings.EqualFold(c.Dev, "false")

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,7 +73,7 @@ func (devCmd) defaults(ctx context.Context, cfg *config, environ []string) error
 	if cfg.Host == "" {
 		cfg.Host = "127.0.0.1"
 	}
-	if !slices.ContainsFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, "PORT=") }) && !free(ctx, cfg.address()) {
+	if !isSet(environ, "PORT") && !free(ctx, cfg.address()) {
 		cfg.Port = "0"
 	}
 	if cfg.MongoURI == "" {
