@@ -23,32 +23,38 @@ import (
 func webhooks(b *testing.B, url, prefix string, n int) [][]byte {
 	b.Helper()
 	now := time.Now()
-	filler := strings.Repeat("Notes on the Analytical Engine. ", 36)
 	all := make([][]byte, n)
 	for i := range all {
-		u := testenv.ClerkUser{
-			ID: fmt.Sprintf("user_2%s%012d", prefix, i), FirstName: "Ada", LastName: "Lovelace", Email: fmt.Sprintf("%s-%d@mail.example", prefix, i),
-			Created: now.UnixMilli(), Updated: now.UnixMilli(),
-		}
-		var data map[string]any
-		if err := json.Unmarshal(u.JSON(), &data); err != nil {
-			b.Fatal(err)
-		}
-		data["public_metadata"] = map[string]string{"bio": filler}
-		body, err := json.Marshal(map[string]any{
-			"data": data, "event_attributes": map[string]any{"http_request": map[string]string{"client_ip": "192.0.2.1", "user_agent": "Mozilla/5.0"}},
-			"instance_id": testenv.ClerkInstance, "object": "event", "timestamp": now.UnixMilli(), "type": "user.created",
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
 		var wire bytes.Buffer
-		if err := testenv.Signed(b, url+"/webhooks/clerk", testenv.Secret, fmt.Sprintf("msg_%s%012d", prefix, i), now, body).Write(&wire); err != nil {
+		req := testenv.Signed(b, url+"/webhooks/clerk", testenv.Secret, fmt.Sprintf("msg_%s%012d", prefix, i), now, event(b, prefix, i, now))
+		if err := req.Write(&wire); err != nil {
 			b.Fatal(err)
 		}
 		all[i] = wire.Bytes()
 	}
 	return all
+}
+
+// event returns the body of a webhook of the nth user.
+func event(b testing.TB, prefix string, n int, at time.Time) []byte {
+	b.Helper()
+	u := testenv.ClerkUser{
+		ID: fmt.Sprintf("user_2%s%012d", prefix, n), FirstName: "Ada", LastName: "Lovelace", Email: fmt.Sprintf("%s-%d@mail.example", prefix, n),
+		Created: at.UnixMilli(), Updated: at.UnixMilli(),
+	}
+	var data map[string]any
+	if err := json.Unmarshal(u.JSON(), &data); err != nil {
+		b.Fatal(err)
+	}
+	data["public_metadata"] = map[string]string{"bio": strings.Repeat("Notes on the Analytical Engine. ", 36)}
+	body, err := json.Marshal(map[string]any{
+		"data": data, "event_attributes": map[string]any{"http_request": map[string]string{"client_ip": "192.0.2.1", "user_agent": "Mozilla/5.0"}},
+		"instance_id": testenv.ClerkInstance, "object": "event", "timestamp": at.UnixMilli(), "type": "user.created",
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return body
 }
 
 // answers is what came of a load.

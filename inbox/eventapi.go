@@ -27,9 +27,9 @@ type EventAPI struct {
 
 // NewEventAPI returns the API of the server at a URL, without a path, for an event key. env is the branch environment, or "".
 func NewEventAPI(server, key, env string) *EventAPI {
-	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // net/http says that it is one
-	t.MaxIdleConnsPerHost = senders
-	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{Transport: t}}
+	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: senders, IdleConnTimeout: 90 * time.Second},
+	}}
 }
 
 // Send returns nil when Inngest says that it has accepted every event, and ErrRefused when it never will. What may have been a hiccup is

@@ -129,6 +129,7 @@ func (e *Executor) Call(ctx context.Context, t testing.TB, fnID string, event Ev
 	}
 	q := url.Values{"fnId": {e.AppID + "-" + fnID}, "stepId": {"step"}}
 	req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/api/inngest?"+q.Encode(), bytes.NewReader(body))
+	req.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	e.Handler.ServeHTTP(w, req)
 	return w.Code, w.Header(), bytes.TrimSpace(w.Body.Bytes())
