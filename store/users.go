@@ -195,7 +195,7 @@ func (s *Users) IsDeleted(ctx context.Context, id string) (bool, error) {
 // called in any order: the rows end at the newest version.
 //
 // The rules, docs/adr/0001-version-rule.md and 0002-tombstones.md: a version is the newest time anywhere in the user and then the
-// event's time; equal is applied again, older is stale. A tombstone is looked for before the write and again after it, so
+// event's time; equal is applied again, older is stale. A tombstone is looked for before a row is made and after every write, so
 // that a deletion in between removes the row, here or in the deleter.
 func (s *Users) Apply(ctx context.Context, u clerk.User, at When) (Outcome, error) {
 	defer s.locks.Lock(u.ID)()
@@ -219,31 +219,27 @@ var errRefused = errors.New("a unique index refuses the row whatever its user na
 var errRaced = errors.New("another process wrote the row")
 
 func (s *Users) apply(ctx context.Context, u clerk.User, at When) (Outcome, error) {
-	if dead, err := s.removeIfDead(ctx, u.ID); dead || err != nil {
-		return Deleted, err
-	}
 	old, err := s.Get(ctx, u.ID)
-	exists := err == nil
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return "", err
-	}
 	row := newRow(u, at)
-	outcome := Created
+	var outcome Outcome
 	switch {
-	case !exists:
-		err = s.insert(ctx, row, names(u))
-	case old.Clerk.Version > row.Clerk.Version:
-		return Stale, nil
-	default:
+	case errors.Is(err, ErrNotFound): // a dead user's row is not to be seen even for a moment
+		if dead, err := s.IsDeleted(ctx, u.ID); dead || err != nil {
+			return Deleted, err
+		}
+		outcome, err = Created, s.insert(ctx, row, names(u))
+	case err == nil && old.Clerk.Version > row.Clerk.Version:
+		outcome = Stale
+	case err == nil:
 		outcome, err = s.update(ctx, old, row, u)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errRefused) {
 		return "", err
 	}
 	if dead, err := s.removeIfDead(ctx, u.ID); dead || err != nil {
 		return Deleted, err
 	}
-	return outcome, nil
+	return outcome, err
 }
 
 // Delete removes the user for ever. The tombstone comes first: from then on no write can end with a row.

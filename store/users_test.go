@@ -336,8 +336,8 @@ func TestDeleteRace(t *testing.T) {
 	})
 }
 
-// TestCrashedWriter: a writer that died between its write and its second look for the tombstone leaves a row; its retry removes
-// it.
+// TestCrashedWriter: a writer that died between its write and its look for the tombstone leaves a row; its retry removes it, and so does
+// any later event of the user.
 func TestCrashedWriter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -345,14 +345,17 @@ func TestCrashedWriter(t *testing.T) {
 		if _, err := s.Delete(t.Context(), "user_ada"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}); err != nil {
-			t.Fatal(err)
-		}
-		if got := apply(t, s, ada(1), 1); got != store.Deleted {
-			t.Errorf("got %q, want deleted", got)
-		}
-		if _, err := s.Get(t.Context(), "user_ada"); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("got %v, want no row", err)
+		for name, version := range map[string]string{"older": "0000000000000.0000000000000", "newer": "9999999999999.0000000000000"} {
+			row := bson.D{{Key: "_id", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "clerk", Value: bson.D{{Key: "version", Value: version}}}}
+			if _, err := db.Collection("users").InsertOne(t.Context(), row); err != nil {
+				t.Fatal(err)
+			}
+			if got := apply(t, s, ada(1), 1); got != store.Deleted {
+				t.Errorf("%s: got %q, want deleted", name, got)
+			}
+			if _, err := s.Get(t.Context(), "user_ada"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s: got %v, want no row", name, err)
+			}
 		}
 	})
 }
