@@ -22,7 +22,7 @@ type BatchResult struct {
 // callBatch does what call does with each event of a batch, and writes the rows together. An event that no retry can help, or that the
 // last retry did not help, becomes a dead letter alone.
 func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Input[raw]) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 	defer cancel()
 	if len(in.Events) == 0 { // so says the SDK of a batch over 4 MB
 		return nil, errors.New("the batch is too large for Inngest: set SYNC_BATCH_SIZE to less")

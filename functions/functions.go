@@ -1,4 +1,4 @@
-// Package functions holds the Inngest functions: when they run, their one step, and which errors are worth a retry; and the
+// Package functions holds the Inngest functions: when they run, and which errors are worth a retry; and the
 // registration that an app's own functions use too. What is done to rows is in store, to mails in mail.
 package functions
 

@@ -84,7 +84,7 @@ const inAttempt = "in attempt %d: "
 // readAttempts takes an error of a failed run apart. One that does not begin so never reached our code, or ended it: such a run has
 // used up all its attempts.
 func readAttempts(message string) (attempts int, rest string) {
-	rest = strings.TrimPrefix(message, "unhandled step error: ") // the SDK's
+	rest = strings.TrimPrefix(message, "unhandled step error: ") // the SDK's, where a step has failed
 	if _, err := fmt.Sscanf(rest, inAttempt, &attempts); err != nil {
 		return retries + 1, rest
 	}

@@ -19,13 +19,13 @@ import (
 	"github.com/inngest/inngestgo/step"
 )
 
-// Function is an Inngest function of one step, which Inngest tries again when it returns an error. docs/your-own-function.md shows
+// Function is an Inngest function, which Inngest tries again when it returns an error. docs/your-own-function.md shows
 // how to add one.
 type Function struct {
 	ID     string   // its identity in Inngest, such as "add-crm-contact": if it changes, Inngest has another function
 	Name   string   // for Inngest's page
 	Events []string // that it runs on, such as "clerk/user.created"
-	// Run does the work, in StepTimeout at the most. It may be called more than once for one event. A returned error is kept by
+	// Run does the work, in RunTimeout at the most. It may be called more than once for one event. A returned error is kept by
 	// Inngest and in the dead letters: it should hold no personal data. What Run returns is shown on Inngest's page.
 	Run func(ctx context.Context, e Event) (any, error)
 
@@ -59,8 +59,8 @@ type Event struct {
 // User reads the user that the event is about. Its error is not worth a retry, and Inngest makes none.
 func (e Event) User() (clerk.User, error) { return clerk.ParseUser(e.payload.User) }
 
-// StepTimeout bounds a call of Function.Run.
-const StepTimeout = time.Minute
+// RunTimeout bounds a call of Function.Run.
+const RunTimeout = time.Minute
 
 // NoRetry makes an error final: Inngest does not try again, and the event becomes a dead letter.
 func NoRetry(err error) error { return inngestgo.NoRetryError(err) }
@@ -120,6 +120,9 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 	_, err := inngestgo.CreateFunction(client, inngestgo.FunctionOpts{
 		ID: fn.ID, Name: name, Retries: fn.retries, Concurrency: fn.concurrency, BatchEvents: fn.batch,
 	}, triggers, func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
+		if fn.more == nil { // a step would be a request more: what fails is run again from the top either way
+			return f.attempt(ctx, fn, in, nil)
+		}
 		var res json.RawMessage
 		for n := 1; ; n++ {
 			id := fn.ID
@@ -127,10 +130,10 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 				id += fmt.Sprint("-", n)
 			}
 			last, err := res, error(nil)
-			if res, err = step.Run(ctx, id, func(ctx context.Context) (json.RawMessage, error) { return f.step(ctx, fn, in, last) }); err != nil {
+			if res, err = step.Run(ctx, id, func(ctx context.Context) (json.RawMessage, error) { return f.attempt(ctx, fn, in, last) }); err != nil {
 				return nil, err
 			}
-			if fn.more == nil || !fn.more(res) {
+			if !fn.more(res) {
 				return res, nil
 			}
 		}
@@ -141,9 +144,9 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 	return nil
 }
 
-// step runs a function on its event, or on a batch of them; last is what the step before returned. The result is raw, or its keys would
+// attempt runs a function once on its event, or on a batch of them; last is what the step before returned, if it has steps. The result is raw, or its keys would
 // be sorted.
-func (f *Functions) step(ctx context.Context, fn Function, in inngestgo.Input[raw], last json.RawMessage) (_ json.RawMessage, err error) {
+func (f *Functions) attempt(ctx context.Context, fn Function, in inngestgo.Input[raw], last json.RawMessage) (_ json.RawMessage, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf(inAttempt+"%w", in.InputCtx.Attempt+1, err)
@@ -176,7 +179,7 @@ func (f *Functions) foreign(e Event) bool {
 
 // call runs a function on an event and clears the event from the inbox if that is this function's to do.
 func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[raw], last json.RawMessage) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 	defer cancel()
 	e := event(in.Event, in.InputCtx)
 	e.last = last

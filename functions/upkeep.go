@@ -13,7 +13,7 @@ const (
 	cleanUpCron = "TZ=UTC 17 4 * * *"
 	// cleanUpBatch bounds one removal, and cleanUpTime all of a night; the next one goes on.
 	cleanUpBatch = 500
-	cleanUpTime  = StepTimeout / 2
+	cleanUpTime  = RunTimeout / 2
 )
 
 // Old is a kind of record that is removed when it has a certain age.
@@ -28,7 +28,7 @@ type Old struct {
 // themselves; the embedded database has none.
 func Upkeep(kinds ...Old) Function {
 	return Function{ID: CleanUp, Name: "Clean up old records", cron: cleanUpCron, Run: func(ctx context.Context, _ Event) (any, error) {
-		ctx, cancel := context.WithTimeout(ctx, StepTimeout)
+		ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 		defer cancel()
 		start := time.Now()
 		removed := map[string]int{}

@@ -270,7 +270,7 @@ func (c config) reconciler(api *clerk.API, users *store.Users, state store.Check
 	return &reconcile.Reconcile{
 		API: api, Users: users, State: state, Log: log,
 		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
-		StepTime: functions.StepTimeout / 3, // Inngest allows 1,000 steps: 5 hours
+		StepTime: functions.RunTimeout / 3, // Inngest allows 1,000 steps: 5 hours
 	}
 }
 
