@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -140,7 +141,7 @@ func plain() (http.Handler, error) {
 	return e, nil
 }
 
-// events is an Inngest that takes every event, EVENTS_DELAY later, and runs nothing.
+// events is an Inngest that takes every event, EVENTS_DELAY later, and runs nothing. If EVENTS_SERVER names one, it takes them for it.
 func events() (http.Handler, error) {
 	delay, err := time.ParseDuration(os.Getenv("EVENTS_DELAY"))
 	if err != nil {
@@ -169,6 +170,15 @@ func events() (http.Handler, error) {
 			return
 		}
 		time.Sleep(delay)
+		if server := os.Getenv("EVENTS_SERVER"); server != "" {
+			res, err := http.Post(server+r.URL.Path, "application/json", bytes.NewReader(body))
+			if err != nil || res.StatusCode != http.StatusOK {
+				http.Error(w, "the server does not take them", http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
 		ids := make([]string, len(list))
 		mu.Lock()
 		for i, e := range list {

@@ -38,8 +38,8 @@ type contender struct {
 // Node, one after the other, for several rounds, and prints a table of medians. Each is a process of its own, new in each round, with a
 // database of its own on the one that MONGODB_TEST_URI names, or else on the embedded one in a process of its own. Run it with -benchtime 1x.
 //
-// BENCH_CONNECTIONS, BENCH_ROUNDS, BENCH_WEBHOOKS, BENCH_EVENTS_DELAY (how far away the event API is), BENCH_DATABASE_DELAY and
-// BENCH_ONLY (names of contenders) change what is measured.
+// BENCH_CONNECTIONS, BENCH_ROUNDS, BENCH_WEBHOOKS, BENCH_EVENTS_DELAY (how far away the event API is; or "inngest": a real server, behind the
+// stub that counts), BENCH_DATABASE_DELAY and BENCH_ONLY (names of contenders) change what is measured.
 func BenchmarkIngress(b *testing.B) {
 	binary := buildClerksync(b)
 	setting := func(name, unless string) string { return cmp.Or(os.Getenv("BENCH_"+name), unless) }
@@ -51,7 +51,11 @@ func BenchmarkIngress(b *testing.B) {
 		return n
 	}
 	uri := externalDatabase(b, setting("DATABASE_DELAY", "0s"))
-	api := startProcess(b, child(b, "events", "EVENTS_DELAY="+setting("EVENTS_DELAY", "0s")), "/health")
+	delay, server := setting("EVENTS_DELAY", "0s"), ""
+	if delay == "inngest" {
+		delay, server = "0s", newInngest(b, 0).URL()
+	}
+	api := startProcess(b, child(b, "events", "EVENTS_DELAY="+delay, "EVENTS_SERVER="+server), "/health")
 	all := contenders(b, binary, api.url)
 	if only := setting("ONLY", ""); only != "" {
 		all = slices.DeleteFunc(all, func(c contender) bool { return !slices.Contains(strings.Split(only, ","), c.name) })
