@@ -30,7 +30,7 @@ func TestFlood(t *testing.T) {
 			}
 			_ = g.Wait() // deliver fails the test
 			w.until("only the dead letter is left in the inbox", func() bool {
-				c, err := w.store.Collection("inbox").CountDocuments(t.Context(), struct{}{})
+				c, err := w.store.Collection("clerksync_inbox").CountDocuments(t.Context(), struct{}{})
 				return err == nil && c == 1
 			})
 			c, err := w.store.Collection("users").CountDocuments(t.Context(), struct{}{})

@@ -362,7 +362,7 @@ func TestPoison(t *testing.T) {
 	poison := testenv.Webhook{ID: "msg_poison", Body: []byte(`{"type":"user.created","data":{"object":"user","first_name":"Ada"}}`)}
 	w.deliverAll(slices.Insert(hooks, len(hooks)/2, poison), false)
 	w.until("only the bad one is left", func() bool {
-		n, err := w.store.Collection("inbox").CountDocuments(t.Context(), struct{}{})
+		n, err := w.store.Collection("clerksync_inbox").CountDocuments(t.Context(), struct{}{})
 		return err == nil && n == 1
 	})
 	w.compare(histories)

@@ -56,7 +56,7 @@ func TestWelcomeMail(t *testing.T) {
 		if i == n/2 {
 			w.drained()
 			w.until("half of the mails are noted as sent", func() bool { // so that none is in the window
-				c, err := w.store.Collection("welcome_mails").CountDocuments(t.Context(), map[string]any{"sent_at": map[string]any{"$exists": true}})
+				c, err := w.store.Collection("clerksync_welcome_mails").CountDocuments(t.Context(), map[string]any{"sent_at": map[string]any{"$exists": true}})
 				return err == nil && c == int64(i+1)
 			})
 			kill(w.service)
@@ -100,7 +100,7 @@ func TestMailTrouble(t *testing.T) {
 	id := signUp(t, 1).ID + ":send-welcome-email"
 	w.until("the mail is a dead letter", func() bool { return strings.Contains(w.command("deadletters", "list"), id) })
 	w.until("it is the only row in the inbox", func() bool {
-		n, err := w.store.Collection("inbox").CountDocuments(t.Context(), struct{}{})
+		n, err := w.store.Collection("clerksync_inbox").CountDocuments(t.Context(), struct{}{})
 		return err == nil && n == 1
 	})
 	refuse.Store(451)

@@ -342,7 +342,7 @@ func (w *world) invoke(fnID string) {
 func (w *world) drained() {
 	w.t.Helper()
 	w.until("the inbox is empty", func() bool {
-		n, err := w.store.Collection("inbox").CountDocuments(w.t.Context(), struct{}{})
+		n, err := w.store.Collection("clerksync_inbox").CountDocuments(w.t.Context(), struct{}{})
 		return err == nil && n == 0
 	})
 }

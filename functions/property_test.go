@@ -53,7 +53,7 @@ func TestProperty(t *testing.T) {
 		deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook, copied bool) error {
 			e := testenv.Event{ID: fmt.Sprintf("%s:r%d", hook.ID, 1+rng.IntN(3)), Name: "clerk/" + hook.Type, Data: hook.Data, TS: hook.TS}
 			if !copied {
-				lab.Memory.Ensure("lab", "inbox", hook.ID)
+				lab.Memory.Ensure("lab", "clerksync_inbox", hook.ID)
 			} else {
 				e.ID, e.TS = "01JD5V9P3K0000000000000000", 1e12+rng.Int64N(1e12)
 				switch rng.IntN(3) {
@@ -74,7 +74,7 @@ func TestProperty(t *testing.T) {
 		for _, d := range testenv.CheckAll(histories, func(id string) *store.Row { return lab.Row(t, id) }) {
 			t.Errorf("seed %d: %s", seed, d)
 		}
-		if left := lab.Memory.Docs("lab", "inbox"); len(left) > 0 {
+		if left := lab.Memory.Docs("lab", "clerksync_inbox"); len(left) > 0 {
 			t.Errorf("seed %d: left in the inbox: %v", seed, left)
 		}
 		if t.Failed() {

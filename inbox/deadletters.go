@@ -27,7 +27,7 @@ type DeadLetter struct {
 	Sends      int       // how often Inngest may have accepted it
 }
 
-// DeadLetters are the failed events in the collection inbox. It may be used while a service runs.
+// DeadLetters are the failed events in the collection clerksync_inbox. It may be used while a service runs.
 type DeadLetters struct{ table }
 
 // NewDeadLetters returns the dead letters of db.

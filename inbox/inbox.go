@@ -52,7 +52,7 @@ func (e Event) append(b []byte) []byte {
 	return append(b, '}')
 }
 
-// row is an event in the collection inbox. A pending one has a time at which it is due, a failed one has a failure instead.
+// row is an event in the collection clerksync_inbox. A pending one has a time at which it is due, a failed one has a failure instead.
 type row struct {
 	ID         string    `bson:"_id"`
 	Name       string    `bson:"name"`
@@ -104,7 +104,7 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Inbox is the collection inbox and the sending of what is in it. It is safe for concurrent use.
+// Inbox is the collection clerksync_inbox and the sending of what is in it. It is safe for concurrent use.
 type Inbox struct {
 	Options
 	table
@@ -161,12 +161,12 @@ func New(o Options) *Inbox {
 
 // Setup makes the index of the collection. It can be repeated.
 func Setup(ctx context.Context, db *store.DB) error {
-	return store.EnsureIndex(ctx, db.Collection("inbox"), index())
+	return store.EnsureIndex(ctx, db.Collection("clerksync_inbox"), index())
 }
 
 // LacksIndex tells whether Setup has something to do.
 func LacksIndex(ctx context.Context, db *store.DB) (bool, error) {
-	return store.LacksIndex(ctx, db.Collection("inbox"), index())
+	return store.LacksIndex(ctx, db.Collection("clerksync_inbox"), index())
 }
 
 func index() store.Index { return store.Index{Field: "due_at"} }

@@ -118,7 +118,7 @@ func until(t *testing.T, what string, cond func() bool) {
 func row(t *testing.T, db *store.DB, id string) bson.M {
 	t.Helper()
 	var m bson.M
-	if err := db.Collection("inbox").FindOne(t.Context(), bson.D{{Key: "_id", Value: id}}).Decode(&m); err != nil {
+	if err := db.Collection("clerksync_inbox").FindOne(t.Context(), bson.D{{Key: "_id", Value: id}}).Decode(&m); err != nil {
 		return nil
 	}
 	return m
@@ -126,7 +126,7 @@ func row(t *testing.T, db *store.DB, id string) bson.M {
 
 func count(t *testing.T, db *store.DB) int64 {
 	t.Helper()
-	n, err := db.Collection("inbox").CountDocuments(t.Context(), bson.D{})
+	n, err := db.Collection("clerksync_inbox").CountDocuments(t.Context(), bson.D{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +362,7 @@ func TestGiveUp(t *testing.T) {
 		s := &sender{}
 		past := time.Now().Add(-time.Minute)
 		for id, sends := range map[string]int{"msg_tried": 3, "msg_never": 0} {
-			if _, err := db.Collection("inbox").InsertOne(t.Context(), bson.D{
+			if _, err := db.Collection("clerksync_inbox").InsertOne(t.Context(), bson.D{
 				{Key: "_id", Value: id},
 				{Key: "name", Value: "clerk/user.created"},
 				{Key: "data", Value: "{}"},

@@ -17,7 +17,7 @@ type Pending struct {
 	Oldest time.Time // since when the oldest of them waits: it was delivered then, or replayed
 }
 
-// ReadPending counts the pending events in the collection inbox.
+// ReadPending counts the pending events in the collection clerksync_inbox.
 func ReadPending(ctx context.Context, db *store.DB) (Pending, error) {
 	filter := bson.D{{Key: "due_at", Value: bson.D{{Key: "$exists", Value: true}}}}
 	cur, err := newTable(db).rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))

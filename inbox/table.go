@@ -12,7 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// table is the collection inbox.
+// table is the collection clerksync_inbox.
 type table struct {
 	db    *store.DB
 	rows  *mongo.Collection
@@ -20,7 +20,7 @@ type table struct {
 }
 
 func newTable(db *store.DB) table {
-	return table{db: db, rows: db.Collection("inbox"), locks: store.NewLocks()}
+	return table{db: db, rows: db.Collection("clerksync_inbox"), locks: store.NewLocks()}
 }
 
 // change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was changed

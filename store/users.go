@@ -76,7 +76,7 @@ func NewUsers(db *DB) *Users {
 	return &Users{
 		db:         db,
 		rows:       db.Collection("users"),
-		tombstones: db.Collection("deleted_users"),
+		tombstones: db.Collection("clerksync_deleted_users"),
 		locks:      NewLocks(),
 	}
 }

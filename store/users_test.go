@@ -369,7 +369,7 @@ func TestTombstone(t *testing.T) {
 		if _, err := s.Delete(t.Context(), "user_ada"); err != nil {
 			t.Fatal(err)
 		}
-		raw, err := db.Collection("deleted_users").FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
+		raw, err := db.Collection("clerksync_deleted_users").FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ const (
 // ClaimLease is for how long a run that has claimed a mail keeps others from it: longer than one sending takes.
 const ClaimLease = time.Minute
 
-// Welcomes remembers to whom the welcome mail was sent, in the collection welcome_mails: docs/adr/0005-welcome-once.md.
+// Welcomes remembers to whom the welcome mail was sent, in the collection clerksync_welcome_mails: docs/adr/0005-welcome-once.md.
 type Welcomes struct {
 	db    *DB
 	rows  *mongo.Collection
@@ -39,7 +39,7 @@ type welcome struct {
 
 // NewWelcomes returns the welcomes of db. Call Setup once before the first claim.
 func NewWelcomes(db *DB) *Welcomes {
-	return &Welcomes{db: db, rows: db.Collection("welcome_mails"), locks: NewLocks()}
+	return &Welcomes{db: db, rows: db.Collection("clerksync_welcome_mails"), locks: NewLocks()}
 }
 
 // Setup makes the index by which MongoDB forgets claims, with the tombstones. It can be repeated.

@@ -38,7 +38,7 @@ func TestWelcomes(t *testing.T) {
 		claim("3", store.Won)
 		claim("1", store.Held)
 		old := bson.D{{Key: "$set", Value: bson.D{{Key: "claimed_at", Value: time.Now().Add(-2 * store.ClaimLease)}}}}
-		if _, err := db.Collection("welcome_mails").UpdateByID(t.Context(), "user_a", old); err != nil {
+		if _, err := db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a", old); err != nil {
 			t.Fatal(err)
 		}
 		claim("2", store.Won) // Inngest lost run 3

@@ -175,7 +175,7 @@ func (p *Process) afterCall() {
 // State is a hash of all that decides how it goes on, but for times of day: the rows, and what each process has seen in its operation.
 func (l *Lab) State() uint64 {
 	var h uint64
-	for _, name := range []string{"users", "deleted_users", "inbox"} {
+	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox"} {
 		for _, d := range l.Memory.Docs("lab", name) {
 			h = l.hash(h, d)
 		}
