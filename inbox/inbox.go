@@ -161,7 +161,7 @@ func New(o Options) *Inbox {
 
 // Setup makes the index of the collection. It can be repeated.
 func Setup(ctx context.Context, db *store.DB) error {
-	return store.EnsureIndex(ctx, db.Collection("clerksync_inbox"), index())
+	return store.EnsureIndex(ctx, db.Logger(), db.Collection("clerksync_inbox"), index())
 }
 
 // LacksIndex tells whether Setup has something to do.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -24,6 +25,16 @@ type DB struct {
 	// IDs, where it is set, lists the _ids of a collection between two others, in their order: FerretDB v1 would read and sort the
 	// whole collection for it.
 	IDs func(ctx context.Context, collection, after, before string, limit int) ([]string, error)
+	// Log, where it is set, is told what takes long.
+	Log *slog.Logger
+}
+
+// Logger returns Log, or a logger that discards everything.
+func (db *DB) Logger() *slog.Logger {
+	if db.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return db.Log
 }
 
 // opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.

@@ -34,7 +34,7 @@ func NewUsers(db *DB) *Users {
 // Setup makes the indexes. It can be repeated.
 func (s *Users) Setup(ctx context.Context) error {
 	username, deletedAt := s.indexes()
-	return errors.Join(EnsureIndex(ctx, s.rows, username), EnsureIndex(ctx, s.tombstones, deletedAt))
+	return errors.Join(EnsureIndex(ctx, s.db.Logger(), s.rows, username), EnsureIndex(ctx, s.db.Logger(), s.tombstones, deletedAt))
 }
 
 // LackIndexes tells whether Setup has something to do.

@@ -44,7 +44,7 @@ func NewWelcomes(db *DB) *Welcomes {
 
 // Setup makes the index by which MongoDB forgets claims, with the tombstones. It can be repeated.
 func (w *Welcomes) Setup(ctx context.Context) error {
-	return EnsureIndex(ctx, w.rows, w.index())
+	return EnsureIndex(ctx, w.db.Logger(), w.rows, w.index())
 }
 
 // LackIndex tells whether Setup has something to do.
