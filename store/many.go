@@ -51,10 +51,7 @@ func (db *DB) findMany(ctx context.Context, c *mongo.Collection, ids []string) (
 		}
 		return rows, nil
 	}
-	ids, err := db.thereOf(ctx, c, ids)
-	if err != nil {
-		return nil, err
-	}
+	ids = db.thereOf(ctx, c, ids)
 	var mu sync.Mutex
 	return rows, sideBySide(ids, func(id string) error {
 		raw, err := c.FindOne(ctx, byID(id)).Raw()
@@ -69,21 +66,21 @@ func (db *DB) findMany(ctx context.Context, c *mongo.Collection, ids []string) (
 }
 
 // thereOf returns the ids without those that surely have no row, where the database can tell at less than a read for each.
-func (db *DB) thereOf(ctx context.Context, c *mongo.Collection, ids []string) ([]string, error) {
+func (db *DB) thereOf(ctx context.Context, c *mongo.Collection, ids []string) []string {
 	if db.IDs == nil || len(ids) <= singles {
-		return ids, nil
+		return ids
 	}
 	first, last := slices.Min(ids), slices.Max(ids)
 	limit := 4 * len(ids)
 	there, err := db.IDs(ctx, c.Name(), first[:len(first)-1], last+"~", limit) // the limits themselves are left out
-	if err != nil || len(there) == limit {
-		return ids, err
+	if err != nil || len(there) == limit { // no database yet, or too far apart
+		return ids
 	}
 	has := make(map[string]bool, len(there))
 	for _, id := range there {
 		has[id] = true
 	}
-	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !has[id] }), nil
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !has[id] })
 }
 
 // insertMany inserts rows with these _ids and returns an error for each that was not inserted.
