@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/internal/child"
 	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
 	"clerksync/store"
@@ -63,12 +64,15 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the program, and the Inngest server that tools/inngest pins if no test run or 'clerksync dev' has yet.
+// build builds the program, and finds the Inngest server.
 func build(dir string) error {
 	if flag.Parse(); testing.Short() {
 		return nil
 	}
-	wd, err := os.Getwd()
+	var err error
+	programs.inngest, err = inngestserver.ForTests(context.Background(), inngestserver.FindOptions{
+		BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()},
+	})
 	if err != nil {
 		return err
 	}
@@ -76,10 +80,7 @@ func build(dir string) error {
 	if out, err := exec.Command("go", "build", "-o", programs.clerksync, "../cmd/clerksync").CombinedOutput(); err != nil {
 		return fmt.Errorf("build clerksync: %w\n%s", err, out)
 	}
-	programs.inngest, err = inngestserver.Find(context.Background(), inngestserver.FindOptions{
-		Environ: os.Environ(), Dir: wd, PinnedOnly: true, Progress: func(l string) { fmt.Fprintln(os.Stderr, l) },
-	})
-	return err
+	return nil
 }
 
 func serveDatabase(s string) error {
@@ -100,10 +101,10 @@ type world struct {
 	uri     string // of the database
 	dbAddr  string // of the database if it is ours, else ""
 	dbDir   string
-	db      *exec.Cmd
+	db      *child.Process
 	port    int // of Inngest
 	inngest *inngestserver.Server
-	service *exec.Cmd
+	service *child.Process
 	env     []string
 	url     string   // of the service
 	log     *logFile // what the service and the commands beside it wrote, and what they answered
@@ -153,12 +154,26 @@ type options struct {
 	env         []string
 }
 
-// newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
-func newWorld(t *testing.T, o options) *world {
+// endToEnd leaves the test out by -short, and lets the go command know what it depends on besides what this package imports: the sources of
+// the binary, and which Inngest server it is. Otherwise an old result would be taken for a new one.
+func endToEnd(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("e2e is left out by -short")
 	}
+	for _, dir := range []string{"../cmd/clerksync", "../webhook"} {
+		if _, err := os.ReadDir(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{inngestserver.TestEnv, "INNGEST_CLI"} {
+		os.Getenv(name)
+	}
+}
+
+// newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
+func newWorld(t *testing.T, o options) *world {
+	endToEnd(t)
 	w := &world{t: t, patience: 3 * time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
 	name := fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
@@ -204,10 +219,10 @@ func (w *world) startDatabase() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.db = exec.Command(self)
-	w.db.Env = append(os.Environ(), databaseEnv+"="+w.dbAddr+" "+w.dbDir)
-	w.db.Stderr = os.Stderr
-	if err := w.db.Start(); err != nil {
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), databaseEnv+"="+w.dbAddr+" "+w.dbDir)
+	cmd.Stderr = os.Stderr
+	if w.db, err = child.Start(cmd); err != nil {
 		w.t.Fatal(err)
 	}
 	w.until("the database listens", func() bool {
@@ -232,8 +247,8 @@ func (w *world) startService() {
 	w.t.Helper()
 	const known = "registered the functions"
 	before := w.log.count(known)
-	w.service = w.newService()
-	if err := w.service.Start(); err != nil {
+	var err error
+	if w.service, err = child.Start(w.newService()); err != nil {
 		w.t.Fatal(err)
 	}
 	w.until("the functions are registered", func() bool { return w.log.count(known) > before })
@@ -246,10 +261,9 @@ func (w *world) newService() *exec.Cmd {
 	return cmd
 }
 
-func kill(c *exec.Cmd) {
-	if c != nil && c.ProcessState == nil {
-		_ = c.Process.Kill() // it may have ended
-		_ = c.Wait()         // killed
+func kill(p *child.Process) {
+	if p != nil {
+		_ = p.Kill() // it may have ended
 	}
 }
 
