@@ -36,7 +36,7 @@ var programs struct {
 	inngest   inngestserver.Command
 }
 
-// databaseEnv makes the test binary serve the embedded database of a folder at an address, "ADDR DIR", so that it can be killed.
+// databaseEnv makes the test binary serve the embedded database of a folder at an address, "ADDR NAME DIR", so that it can be killed.
 const databaseEnv = "CLERKSYNC_E2E_DATABASE"
 
 func TestMain(m *testing.M) {
@@ -84,11 +84,20 @@ func build(dir string) error {
 }
 
 func serveDatabase(s string) error {
-	addr, dir, _ := strings.Cut(s, " ")
+	addr, s, _ := strings.Cut(s, " ")
+	name, dir, _ := strings.Cut(s, " ")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	srv, err := embedded.Start(ctx, dir, addr, slog.New(slog.DiscardHandler))
 	if err != nil {
+		return err
+	}
+	db, err := store.Connect(ctx, srv.URI(), name)
+	if err != nil {
+		return err
+	}
+	// As the service's own embedded database has it: without the indexes every lookup of an event would read all of them.
+	if err := errors.Join(testenv.IndexIDs(ctx, srv, db), db.Close(ctx)); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -101,6 +110,7 @@ type world struct {
 	uri     string // of the database
 	dbAddr  string // of the database if it is ours, else ""
 	dbDir   string
+	name    string // of the database
 	db      *child.Process
 	port    int // of Inngest
 	inngest *inngestserver.Server
@@ -175,7 +185,7 @@ func endToEnd(t *testing.T) {
 func newWorld(t *testing.T, o options) *world {
 	endToEnd(t)
 	w := &world{t: t, patience: 3 * time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
-	name := fmt.Sprintf("e2e_%d", time.Now().UnixNano())
+	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
 	} else {
@@ -199,7 +209,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.url = fmt.Sprintf("http://127.0.0.1:%d", port)
 	w.env = []string{
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
-		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + name, "INNGEST_DEV=http://" + inngestAddr,
+		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + w.name, "INNGEST_DEV=http://" + inngestAddr,
 		"INBOX_RESEND_AFTER=5s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey, "INNGEST_SIGNING_KEY=" + signingKey,
 	}
 	w.env = append(w.env, o.env...)
@@ -208,7 +218,7 @@ func newWorld(t *testing.T, o options) *world {
 		kill(w.service)
 		w.checkPrivate()
 	})
-	w.store = testenv.Connect(t, w.uri, name)
+	w.store = testenv.Connect(t, w.uri, w.name)
 	w.users = store.NewUsers(w.store)
 	return w
 }
@@ -220,7 +230,7 @@ func (w *world) startDatabase() {
 		w.t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), databaseEnv+"="+w.dbAddr+" "+w.dbDir)
+	cmd.Env = append(os.Environ(), databaseEnv+"="+w.dbAddr+" "+w.name+" "+w.dbDir)
 	cmd.Stderr = os.Stderr
 	if w.db, err = child.Start(cmd); err != nil {
 		w.t.Fatal(err)
