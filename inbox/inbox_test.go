@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	mongoevent "go.mongodb.org/mongo-driver/v2/event"
 )
 
 // sender is an Inngest that keeps the ids of what it accepts.
@@ -201,6 +203,29 @@ func TestGroupCommit(t *testing.T) {
 }
 
 // TestSentAgain: what no function clears is sent again, each time under a new id.
+// TestRedeliveriesInOneRoundTrip: events that are there already are looked up together. One by one, a redelivery of hundreds took longer than
+// Clerk waits, was answered 503, and came again, for ever.
+func TestRedeliveriesInOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	var lookups atomic.Int64
+	monitor := &mongoevent.CommandMonitor{Started: func(_ context.Context, e *mongoevent.CommandStartedEvent) {
+		if _, err := e.Command.LookupErr("filter", "_id"); e.CommandName == "find" && err == nil {
+			lookups.Add(1)
+		}
+	}}
+	b, reg, _ := start(t, testenv.NewMemory().Connect(t, "test", nil, monitor), &sender{}, time.Hour)
+	var ids []string
+	for i := range 200 {
+		ids = append(ids, fmt.Sprint("msg_", i))
+	}
+	put(t, b, ids...)
+	before := metric(t, reg, "clerksync_inbox_inserts_total")
+	put(t, b, ids...)
+	if inserts := metric(t, reg, "clerksync_inbox_inserts_total") - before; float64(lookups.Load()) > inserts {
+		t.Errorf("got %d lookups for %v inserts, want one each at the most", lookups.Load(), inserts)
+	}
+}
+
 func TestSentAgain(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
