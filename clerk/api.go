@@ -26,6 +26,10 @@ var (
 // DefaultURL is Clerk's Backend API.
 const DefaultURL = "https://api.clerk.com"
 
+// apiVersion is the specification that this package was written by (github.com/clerk/openapi-specs, bapi/2026-05-12.yml): without the
+// header Clerk answers by an older one, or by the one that the dashboard names.
+const apiVersion = "2026-05-12"
+
 const (
 	// MaxPage is the most users that Clerk lists in one answer.
 	MaxPage = 500
@@ -324,6 +328,7 @@ func (a *API) try(ctx context.Context, path string, v any) (when span, after tim
 		return span{}, 0, errors.New("CLERK_API_URL is no URL")
 	}
 	req.Header.Set("Authorization", "Bearer "+a.o.SecretKey)
+	req.Header.Set("Clerk-API-Version", apiVersion)
 	start := time.Now()
 	res, err := a.client.Do(req)
 	if err != nil {
