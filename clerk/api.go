@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -53,7 +54,7 @@ type APIOptions struct {
 	SecretKey string
 	URL       string  // "" is DefaultURL
 	Share     float64 // of Clerk's rate limit that we may use, above 0 and at most 1
-	PageSize  int     // 0 is MaxPage
+	PageSize  int     // 0 is MaxPage; 2 at least
 }
 
 // API is Clerk's Backend API as far as it is about users. It stays under Clerk's rate limit and tries again what may succeed. It is
@@ -89,6 +90,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	if o.PageSize == 0 {
 		o.PageSize = MaxPage
 	}
+	o.PageSize = max(2, o.PageSize) // pages by offset overlap
 	// Per instance, all its callers together: https://clerk.com/docs/guides/how-clerk-works/system-limits
 	perSecond := 100.0
 	if IsDevelopment(o.SecretKey) {
@@ -112,72 +114,119 @@ type Page struct {
 	AnsweredAt Millis
 	// Next is where the next page begins; "" after the last.
 	Next string
-	// Skipped counts what in the page is not a user that we can read.
-	Skipped int
+	// Skipped is what in the page is not a user that we can read.
+	Skipped []Skipped
 }
 
-// ListCreated returns a page of the users, oldest first. after is a page's Next; "" begins. A user that is created meanwhile is
-// in a later page, and one that is deleted meanwhile makes no other be passed over.
+// Skipped is an entry of a list that cannot be read as a user.
+type Skipped struct {
+	ID  string // "" if it has none
+	Err error  // holds ErrNotUser, and quotes no data
+}
+
+// ListCreated returns a page of the users, oldest first. after is a page's Next; "" begins. A user who is created meanwhile is in a
+// later page, and however many are deleted meanwhile, no other is passed over; some may be in two pages then.
 func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
-	offset, last, err := parseCursor(after)
+	last, err := parsePlace(after)
 	if err != nil {
 		return Page{}, err
 	}
 	q := url.Values{"order_by": {"+created_at"}, "limit": {strconv.Itoa(a.o.PageSize)}}
-	if last == "" {
-		return a.listCreated(ctx, q, 0, "")
+	if last.id == "" {
+		all, when, err := a.list(ctx, q)
+		if err != nil {
+			return Page{}, err
+		}
+		return a.page(all, all, when, 0)
 	}
 	if a.refused.Load() < 3 {
-		q.Set("starting_after", last)
-		p, err := a.listCreated(ctx, q, offset, last)
-		if err == nil && len(p.Users)+p.Skipped > 0 {
-			return p, nil
+		q.Set("starting_after", last.id)
+		all, when, err := a.list(ctx, q)
+		if err == nil && len(all) > 0 && all[0].created >= last.created {
+			a.refused.Store(0)
+			return a.page(all, all, when, last.offset)
 		}
-		// Refused, by a Clerk that has no cursor or because that user is deleted; or empty, for the latter reason or because it
+		// Refused or ignored, by a Clerk that has no cursor or because that user is deleted; or empty, for the latter reason or because it
 		// was the last. The offset tells.
 		if s := (statusError{}); err != nil && (!errors.As(err, &s) || s.code != http.StatusBadRequest && s.code != http.StatusNotFound && s.code != http.StatusUnprocessableEntity) {
 			return Page{}, err
 		}
-		if err != nil {
+		if err != nil || len(all) > 0 {
 			a.refused.Add(1)
 		}
 		q.Del("starting_after")
 	}
-	q.Set("offset", strconv.Itoa(max(0, offset-min(overlap, a.o.PageSize/2))))
-	return a.listCreated(ctx, q, offset, last)
-}
-
-func (a *API) listCreated(ctx context.Context, q url.Values, offset int, last string) (Page, error) {
-	p, n, err := a.list(ctx, q)
-	if err != nil {
-		return Page{}, err
-	}
-	seen := 0
-	if from := q.Get("offset"); from != "" { // leave out what the page before had
-		for i, u := range p.Users {
-			if u.ID == last {
-				p.Users, seen = p.Users[i+1:], i+1
-				break
-			}
+	// Each user before the last who is deleted moves all that follow forward: so begin further back, until a user is there who was listed.
+	step := min(overlap, a.o.PageSize/2)
+	for start, back := last.offset-step, step; ; {
+		start = max(0, start)
+		q.Set("offset", strconv.Itoa(start))
+		all, when, err := a.list(ctx, q)
+		if err != nil {
+			return Page{}, err
+		}
+		rest, joins := last.rest(all)
+		switch {
+		case !joins && start > 0:
+			back *= 2
+			start -= back
+		case len(rest) == 0 && len(all) >= a.o.PageSize: // that was too far
+			start, back = start+len(all)-step, step
+		default:
+			return a.page(rest, all, when, start)
 		}
 	}
-	if n >= a.o.PageSize && len(p.Users) > 0 {
-		p.Next = fmt.Sprintf("%d %s", offset+n-seen, p.Users[len(p.Users)-1].ID)
-	}
-	return p, nil
 }
 
-// parseCursor reads a Next of ListCreated: how many users came before, and the id of the last of them.
-func parseCursor(s string) (int, string, error) {
+// page makes a page of rest, which is what is new of all that an answer listed, from offset start on.
+func (a *API) page(rest, all []entry, when span, start int) (Page, error) {
+	p := newPage(rest, when)
+	if len(all) < a.o.PageSize {
+		return p, nil
+	}
+	for _, e := range slices.Backward(rest) {
+		if e.id != "" {
+			p.Next = place{start + len(all), e.created, e.id}.String()
+			return p, nil
+		}
+	}
+	return Page{}, errors.New("list Clerk's users: nothing in a page has an id")
+}
+
+// place is a place in the list of ListCreated: behind the user who is last there.
+type place struct {
+	offset  int // how many came before, if none of them has been deleted since
+	created Millis
+	id      string
+}
+
+func (l place) String() string { return fmt.Sprintf("%d %d %s", l.offset, l.created, l.id) }
+
+func parsePlace(s string) (place, error) {
 	if s == "" {
-		return 0, "", nil
+		return place{}, nil
 	}
-	n, id, ok := strings.Cut(s, " ")
-	offset, err := strconv.Atoi(n)
-	if !ok || err != nil {
-		return 0, "", errors.New("the place in Clerk's list cannot be read")
+	var l place
+	if n, err := fmt.Sscanf(s, "%d %d %s", &l.offset, &l.created, &l.id); n != 3 || err != nil {
+		return place{}, errors.New("the place in Clerk's list cannot be read: begin with the first user again (--restart)")
 	}
-	return offset, id, nil
+	return l, nil
+}
+
+// rest returns those of a list that come after the place, and whether the list begins before it, so that nobody is between the two. If
+// the last user is deleted, those of the same moment are taken for new.
+func (l place) rest(all []entry) (rest []entry, joins bool) {
+	for i, e := range all {
+		if e.id == l.id {
+			return all[i+1:], true
+		}
+	}
+	for i, e := range all {
+		if e.created >= l.created {
+			return all[i:], i > 0
+		}
+	}
+	return nil, len(all) > 0
 }
 
 // ListChanged returns a page of the users, last changed first; after is a page's Next. A user who is changed meanwhile goes to the
@@ -190,36 +239,61 @@ func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 			return Page{}, errors.New("the place in Clerk's list cannot be read")
 		}
 	}
-	p, n, err := a.list(ctx, url.Values{"order_by": {"-updated_at"}, "limit": {strconv.Itoa(a.o.PageSize)}, "offset": {strconv.Itoa(offset)}})
-	if n >= a.o.PageSize {
-		p.Next = strconv.Itoa(offset + n)
+	all, when, err := a.list(ctx, url.Values{"order_by": {"-updated_at"}, "limit": {strconv.Itoa(a.o.PageSize)}, "offset": {strconv.Itoa(offset)}})
+	p := newPage(all, when)
+	if len(all) >= a.o.PageSize {
+		p.Next = strconv.Itoa(offset + len(all))
 	}
 	return p, err
 }
 
 // ListIDs returns those of the users, MaxIDs at the most, whom Clerk has.
 func (a *API) ListIDs(ctx context.Context, ids []string) (Page, error) {
-	p, _, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
-	return p, err
+	all, when, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
+	return newPage(all, when), err
 }
 
-// list also returns how many entries the answer had.
-func (a *API) list(ctx context.Context, q url.Values) (Page, int, error) {
+// entry is what stands in a list: a user, or why it is none.
+type entry struct {
+	id      string // "" if it has none
+	created Millis
+	user    User
+	err     error
+}
+
+func (a *API) list(ctx context.Context, q url.Values) ([]entry, span, error) {
 	var raw []json.RawMessage
 	when, err := a.get(ctx, "/v1/users?"+q.Encode(), &raw)
 	if err != nil {
-		return Page{}, 0, fmt.Errorf("list Clerk's users: %w", err)
+		return nil, span{}, fmt.Errorf("list Clerk's users: %w", err)
 	}
-	p := Page{At: when.asked, AnsweredAt: when.answered, Users: make([]User, 0, len(raw))}
-	for _, r := range raw {
-		u, err := ParseUser(r)
-		if err != nil {
-			p.Skipped++
+	all := make([]entry, len(raw))
+	for i, r := range raw {
+		e := &all[i]
+		if e.user, e.err = ParseUser(r); e.err == nil {
+			e.id, e.created = e.user.ID, e.user.CreatedAt
 			continue
 		}
-		p.Users = append(p.Users, u)
+		var u struct {
+			ID        string `json:"id"`
+			CreatedAt Millis `json:"created_at"`
+		}
+		_ = json.Unmarshal(r, &u) // what is no user either has no id
+		e.id, e.created = u.ID, u.CreatedAt
 	}
-	return p, len(raw), nil
+	return all, when, nil
+}
+
+func newPage(all []entry, when span) Page {
+	p := Page{At: when.asked, AnsweredAt: when.answered, Users: make([]User, 0, len(all))}
+	for _, e := range all {
+		if e.err != nil {
+			p.Skipped = append(p.Skipped, Skipped{e.id, e.err})
+			continue
+		}
+		p.Users = append(p.Users, e.user)
+	}
+	return p
 }
 
 // Fetched is an answer about one user. Its times are those of a Page.

@@ -158,7 +158,7 @@ func (b Backfill) write(ctx context.Context, p clerk.Page, counts *Counts) error
 	for i, u := range p.Users {
 		writes[i] = store.Write{User: u, When: store.When{Clerk: p.At}}
 	}
-	counts.Failed += p.Skipped
+	counts.Failed += len(p.Skipped)
 	if b.DryRun {
 		diffs, err := b.Users.Compare(ctx, writes)
 		for _, d := range diffs {

@@ -399,7 +399,7 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, found *Found) (
 	for _, err := range failed {
 		r.Log.ErrorContext(ctx, "a user cannot be repaired", "error", err)
 	}
-	found.Failed += page.Skipped + len(failed)
+	found.Failed += len(page.Skipped) + len(failed)
 	found.Users += len(page.Users)
 	return n, nil
 }
