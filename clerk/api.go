@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/time/rate"
 )
 
@@ -263,7 +264,7 @@ type entry struct {
 
 func (a *API) list(ctx context.Context, q url.Values) ([]entry, span, error) {
 	var raw []json.RawMessage
-	when, err := a.get(ctx, "/v1/users?"+q.Encode(), &raw)
+	when, err := a.get(ctx, "/v1/users?"+q.Encode(), '[', &raw)
 	if err != nil {
 		return nil, span{}, fmt.Errorf("list Clerk's users: %w", err)
 	}
@@ -306,7 +307,7 @@ type Fetched struct {
 // User returns one user, or ErrNoUser if Clerk says that there is none; the times are set with ErrNoUser too.
 func (a *API) User(ctx context.Context, id string) (Fetched, error) {
 	var raw json.RawMessage
-	when, err := a.get(ctx, "/v1/users/"+url.PathEscape(id), &raw)
+	when, err := a.get(ctx, "/v1/users/"+url.PathEscape(id), '{', &raw)
 	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
 		// Only Clerk's own 404: that of a proxy, or of a wrong CLERK_API_URL, must delete nobody.
 		if s.clerk == "resource_not_found" {
@@ -329,7 +330,7 @@ func (a *API) Count(ctx context.Context) (int, error) {
 	var c struct {
 		TotalCount *int `json:"total_count"`
 	}
-	if _, err := a.get(ctx, "/v1/users/count", &c); err != nil {
+	if _, err := a.get(ctx, "/v1/users/count", '{', &c); err != nil {
 		return 0, fmt.Errorf("count Clerk's users: %w", err)
 	}
 	if c.TotalCount == nil {
@@ -343,7 +344,7 @@ func (a *API) Instance(ctx context.Context) (string, error) {
 	var i struct {
 		ID string `json:"id"`
 	}
-	_, err := a.get(ctx, "/v1/instance", &i)
+	_, err := a.get(ctx, "/v1/instance", '{', &i)
 	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
 		return "", nil
 	}
@@ -366,14 +367,14 @@ func (e statusError) Error() string {
 // span is when Clerk was asked and had answered; see Page.
 type span struct{ asked, answered Millis }
 
-// get fetches path into v and returns when that was.
-func (a *API) get(ctx context.Context, path string, v any) (span, error) {
+// get fetches path, whose answer is of a kind, into v, and returns when that was.
+func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (span, error) {
 	wait := a.backoff
 	for attempt := 1; ; attempt++ {
 		if err := a.limiter.Wait(ctx); err != nil {
 			return span{}, fmt.Errorf("wait for Clerk's rate limit: %w", err)
 		}
-		when, after, err := a.try(ctx, path, v)
+		when, after, err := a.try(ctx, path, kind, v)
 		if err == nil {
 			return when, nil
 		}
@@ -394,7 +395,7 @@ func (a *API) get(ctx context.Context, path string, v any) (span, error) {
 }
 
 // try makes one request. after is what Retry-After says.
-func (a *API) try(ctx context.Context, path string, v any) (when span, after time.Duration, err error) {
+func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (when span, after time.Duration, err error) {
 	tctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(tctx, http.MethodGet, a.o.URL+path, nil)
@@ -432,8 +433,9 @@ func (a *API) try(ctx context.Context, path string, v any) (when span, after tim
 		}
 		return when, after, statusError{res.StatusCode, errorCode(body)}
 	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return span{}, 0, statusError{res.StatusCode, "with something else than the JSON expected"}
+	// Half of it, or a page of HTML: that is no answer of Clerk's, but of what is in between, and soon over.
+	if jsontext.Value(body).Kind() != kind || json.Unmarshal(body, v) != nil {
+		return span{}, 0, errors.New("an answer 200 that is not the JSON expected: check CLERK_API_URL, and what is between Clerk and here")
 	}
 	return when, 0, nil
 }

@@ -374,6 +374,44 @@ func TestAnsweredAt(t *testing.T) {
 	}
 }
 
+// TestHalfAnAnswer: a 200 whose body is not what was asked for is a proxy's or broke off, and is tried again like a 502.
+func TestHalfAnAnswer(t *testing.T) {
+	t.Parallel()
+	user := testenv.People(1)[0]
+	for name, body := range map[string]string{
+		"half":    string(user.JSON()[:100]),
+		"HTML":    "<!DOCTYPE html><html><body>Just a moment...</body></html>",
+		"nothing": "",
+		"null":    " null\n",
+		"another": `"ok"`,
+		"two":     string(user.JSON()) + string(user.JSON()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for what, ask := range map[string]func(*clerk.API) error{
+				"list": func(c *clerk.API) error {
+					p, err := c.ListCreated(t.Context(), "")
+					if err == nil && len(p.Users) != 1 {
+						err = fmt.Errorf("got %d users", len(p.Users))
+					}
+					return err
+				},
+				"user":     func(c *clerk.API) error { _, err := c.User(t.Context(), user.ID); return err },
+				"count":    func(c *clerk.API) error { _, err := c.Count(t.Context()); return err },
+				"instance": func(c *clerk.API) error { _, err := c.Instance(t.Context()); return err },
+			} {
+				fake := testenv.NewClerkAPI(t)
+				fake.Put(user)
+				var n atomic.Int32
+				fake.Body = func(*http.Request) (string, bool) { return body, n.Add(1) == 1 }
+				if err := ask(api(t, fake, 0)); err != nil || n.Load() != 2 {
+					t.Errorf("%s: got %v after %d tries, want none after 2", what, err, n.Load())
+				}
+			}
+		})
+	}
+}
+
 // TestRateLimit: Retry-After is waited for.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
