@@ -97,11 +97,10 @@ func NewAPI(o APIOptions) (*API, error) {
 	if IsDevelopment(o.SecretKey) {
 		perSecond = 10
 	}
-	perSecond *= o.Share
-	return &API{
-		o: o, client: &http.Client{}, backoff: 500 * time.Millisecond,
-		limiter: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond))),
-	}, nil
+	// A bucket of one that begins empty: Clerk counts ten seconds, and a burst would come on top of what they may hold.
+	limiter := rate.NewLimiter(rate.Limit(perSecond*o.Share), 1)
+	limiter.Allow()
+	return &API{o: o, client: &http.Client{}, backoff: 500 * time.Millisecond, limiter: limiter}, nil
 }
 
 // Page is an answer that lists users.
