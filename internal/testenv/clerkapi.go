@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 )
 
 // Keys of the fake Clerk API.
@@ -147,6 +149,21 @@ func (a *ClerkAPI) Requests() []string {
 	return slices.Clone(a.requests)
 }
 
+// UserID returns an id of Clerk's form that was made at a time, to the second; n tells those of one second apart.
+func UserID(made time.Time, n int64) string {
+	ksuid := new(big.Int).Lsh(big.NewInt(made.Unix()-1_400_000_000), 128)
+	digits := strings.Map(func(r rune) rune { // a KSUID has the capitals first
+		switch {
+		case unicode.IsLower(r):
+			return unicode.ToUpper(r)
+		case unicode.IsUpper(r):
+			return unicode.ToLower(r)
+		}
+		return r
+	}, ksuid.Add(ksuid, big.NewInt(n)).Text(62))
+	return "user_" + strings.Repeat("0", 27-len(digits)) + digits
+}
+
 // People returns n users with different addresses; one in a hundred wants a user name that another has.
 func People(n int) []ClerkUser {
 	all := make([]ClerkUser, n)
@@ -156,7 +173,7 @@ func People(n int) []ClerkUser {
 			mail = fmt.Sprintf("person-%d@other.example", i-1)
 		}
 		all[i] = ClerkUser{
-			ID: fmt.Sprintf("user_2people%015d", i), FirstName: "Ada", LastName: fmt.Sprint("Lovelace ", i), Email: mail,
+			ID: fmt.Sprintf("user_2people%020d", i), FirstName: "Ada", LastName: fmt.Sprint("Lovelace ", i), Email: mail,
 			Created: 1767603600000 + int64(i), Updated: 1767603600000 + int64(i),
 		}
 	}
