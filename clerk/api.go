@@ -100,8 +100,12 @@ func NewAPI(o APIOptions) (*API, error) {
 // Page is an answer that lists users.
 type Page struct {
 	Users []User
-	// At is when Clerk was asked, by the earlier of its clock and ours: a change that came later is newer than the page.
+	// At is when Clerk was asked, by the earlier of its clock and ours: a change that came later is newer than the page. It is the time of
+	// the event that the page is. Clerk's clock is its Date header, in whole seconds, so At may be a second too early.
 	At Millis
+	// AnsweredAt is when the answer was there, by the later of our clock and of Clerk's, which is its Date header and the second that
+	// this leaves open: nothing in the page happened after it, and a time in it that is later is wrong.
+	AnsweredAt Millis
 	// Next is where the next page begins; "" after the last.
 	Next string
 	// Skipped counts what in the page is not a user that we can read.
@@ -198,11 +202,11 @@ func (a *API) ListIDs(ctx context.Context, ids []string) (Page, error) {
 // list also returns how many entries the answer had.
 func (a *API) list(ctx context.Context, q url.Values) (Page, int, error) {
 	var raw []json.RawMessage
-	at, err := a.get(ctx, "/v1/users?"+q.Encode(), &raw)
+	when, err := a.get(ctx, "/v1/users?"+q.Encode(), &raw)
 	if err != nil {
 		return Page{}, 0, fmt.Errorf("list Clerk's users: %w", err)
 	}
-	p := Page{At: at, Users: make([]User, 0, len(raw))}
+	p := Page{At: when.asked, AnsweredAt: when.answered, Users: make([]User, 0, len(raw))}
 	for _, r := range raw {
 		u, err := ParseUser(r)
 		if err != nil {
@@ -214,25 +218,32 @@ func (a *API) list(ctx context.Context, q url.Values) (Page, int, error) {
 	return p, len(raw), nil
 }
 
-// User returns one user and when Clerk was asked, or ErrNoUser if Clerk says that there is none.
-func (a *API) User(ctx context.Context, id string) (User, Millis, error) {
+// Fetched is an answer about one user. Its times are those of a Page.
+type Fetched struct {
+	User       User
+	At         Millis
+	AnsweredAt Millis
+}
+
+// User returns one user, or ErrNoUser if Clerk says that there is none; the times are set with ErrNoUser too.
+func (a *API) User(ctx context.Context, id string) (Fetched, error) {
 	var raw json.RawMessage
-	at, err := a.get(ctx, "/v1/users/"+url.PathEscape(id), &raw)
+	when, err := a.get(ctx, "/v1/users/"+url.PathEscape(id), &raw)
 	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
 		// Only Clerk's own 404: that of a proxy, or of a wrong CLERK_API_URL, must delete nobody.
 		if s.clerk == "resource_not_found" {
-			return User{}, 0, ErrNoUser
+			return Fetched{At: when.asked, AnsweredAt: when.answered}, ErrNoUser
 		}
-		return User{}, 0, errors.New("ask Clerk for a user: 404, but not of Clerk's kind: check CLERK_API_URL")
+		return Fetched{}, errors.New("ask Clerk for a user: 404, but not of Clerk's kind: check CLERK_API_URL")
 	}
 	if err != nil {
-		return User{}, 0, fmt.Errorf("ask Clerk for a user: %w", err)
+		return Fetched{}, fmt.Errorf("ask Clerk for a user: %w", err)
 	}
 	u, err := ParseUser(raw)
 	if err == nil && u.ID != id {
 		err = errors.New("ask Clerk for a user: the answer is another user")
 	}
-	return u, at, err
+	return Fetched{User: u, At: when.asked, AnsweredAt: when.answered}, err
 }
 
 // Count returns how many users Clerk has.
@@ -274,75 +285,78 @@ func (e statusError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("answer %d %s", e.code, e.clerk))
 }
 
-// get fetches path into v and returns when it asked.
-func (a *API) get(ctx context.Context, path string, v any) (Millis, error) {
+// span is when Clerk was asked and had answered; see Page.
+type span struct{ asked, answered Millis }
+
+// get fetches path into v and returns when that was.
+func (a *API) get(ctx context.Context, path string, v any) (span, error) {
 	wait := a.backoff
 	for attempt := 1; ; attempt++ {
 		if err := a.limiter.Wait(ctx); err != nil {
-			return 0, fmt.Errorf("wait for Clerk's rate limit: %w", err)
+			return span{}, fmt.Errorf("wait for Clerk's rate limit: %w", err)
 		}
-		at, after, err := a.try(ctx, path, v)
+		when, after, err := a.try(ctx, path, v)
 		if err == nil {
-			return at, nil
+			return when, nil
 		}
 		var s statusError
 		again := !errors.As(err, &s) || s.code == http.StatusTooManyRequests || s.code >= http.StatusInternalServerError
 		if !again || errors.Is(err, ErrKey) || attempt == attempts || after > maxWait || ctx.Err() != nil {
-			return 0, err
+			return when, err
 		}
 		t := time.NewTimer(max(after, wait/2+rand.N(wait))) //nolint:gosec // jitter
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return 0, ctx.Err()
+			return span{}, ctx.Err()
 		}
 		wait *= 2
 	}
 }
 
 // try makes one request. after is what Retry-After says.
-func (a *API) try(ctx context.Context, path string, v any) (at Millis, after time.Duration, err error) {
+func (a *API) try(ctx context.Context, path string, v any) (when span, after time.Duration, err error) {
 	tctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(tctx, http.MethodGet, a.o.URL+path, nil)
 	if err != nil {
-		return 0, 0, errors.New("CLERK_API_URL is no URL")
+		return span{}, 0, errors.New("CLERK_API_URL is no URL")
 	}
 	req.Header.Set("Authorization", "Bearer "+a.o.SecretKey)
 	start := time.Now()
 	res, err := a.client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return 0, 0, ctx.Err()
+			return span{}, 0, ctx.Err()
 		}
 		// Without the URL, which may hold ids.
 		if e := (*url.Error)(nil); errors.As(err, &e) {
 			err = e.Err
 		}
-		return 0, 0, fmt.Errorf("no answer from Clerk: %w", err)
+		return span{}, 0, fmt.Errorf("no answer from Clerk: %w", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	when = span{Millis(start.UnixMilli()), Millis(time.Now().UnixMilli())}
+	if d, err := http.ParseTime(res.Header.Get("Date")); err == nil { // whole seconds: it is up to a second late
+		when.asked, when.answered = min(when.asked, Millis(d.UnixMilli())), max(when.answered, Millis(d.Add(time.Second).UnixMilli()))
+	}
 	switch {
 	case err != nil:
-		return 0, 0, fmt.Errorf("the answer broke off: %w", err)
+		return span{}, 0, fmt.Errorf("the answer broke off: %w", err)
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
-		return 0, 0, fmt.Errorf("%w is not accepted (Clerk answered %d): copy the secret key again from Clerk's dashboard, API keys", ErrKey, res.StatusCode)
+		return span{}, 0, fmt.Errorf("%w is not accepted (Clerk answered %d): copy the secret key again from Clerk's dashboard, API keys", ErrKey, res.StatusCode)
 	case res.StatusCode != http.StatusOK:
 		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
 			after = time.Duration(s) * time.Second
 		}
-		return 0, after, statusError{res.StatusCode, errorCode(body)}
+		return when, after, statusError{res.StatusCode, errorCode(body)}
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return 0, 0, statusError{res.StatusCode, "with something else than the JSON expected"}
+		return span{}, 0, statusError{res.StatusCode, "with something else than the JSON expected"}
 	}
-	at = Millis(start.UnixMilli())
-	if d, err := http.ParseTime(res.Header.Get("Date")); err == nil {
-		at = min(at, Millis(d.UnixMilli()))
-	}
-	return at, 0, nil
+	return when, 0, nil
 }
 
 // errorCode returns the code in the body of an error, if it looks like one.

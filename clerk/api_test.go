@@ -2,7 +2,9 @@ package clerk_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -127,11 +129,11 @@ func TestAPI(t *testing.T) {
 	if err != nil || len(p.Users) != 2 {
 		t.Errorf("got %+v, %v", p, err)
 	}
-	u, _, err := c.User(t.Context(), people[1].ID)
-	if err != nil || u.FullName != "Ada Lovelace 1" || u.Email != "person-1@mail.example" {
-		t.Errorf("got %+v, %v", u, err)
+	f, err := c.User(t.Context(), people[1].ID)
+	if u := f.User; err != nil || u.FullName != "Ada Lovelace 1" || u.Email != "person-1@mail.example" {
+		t.Errorf("got %+v, %v", f, err)
 	}
-	if _, _, err := c.User(t.Context(), "user_none"); !errors.Is(err, clerk.ErrNoUser) {
+	if _, err := c.User(t.Context(), "user_none"); !errors.Is(err, clerk.ErrNoUser) {
 		t.Errorf("got %v, want ErrNoUser", err)
 	}
 	if n, err := c.Count(t.Context()); err != nil || n != 30 {
@@ -167,7 +169,7 @@ func TestAPIFails(t *testing.T) {
 				}
 				return 0
 			}
-			_, _, err := api(t, fake, 0).User(t.Context(), testenv.People(1)[0].ID)
+			_, err := api(t, fake, 0).User(t.Context(), testenv.People(1)[0].ID)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -177,6 +179,66 @@ func TestAPIFails(t *testing.T) {
 			}
 			if n.Load() != tc.tries {
 				t.Errorf("got %d tries, want %d", n.Load(), tc.tries)
+			}
+		})
+	}
+}
+
+// TestAnsweredAt: At is the earlier of both clocks when Clerk was asked, AnsweredAt the later when the answer was there. A Date header is
+// whole seconds.
+func TestAnsweredAt(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]time.Duration{"Clerk's clock is ahead": time.Hour, "Clerk's clock is behind": -time.Hour, "no Date": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fake := testenv.NewClerkHandler()
+			fake.Put(testenv.People(1)...)
+			date := time.Now().Add(ahead)
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Date"] = nil
+				if ahead != 0 {
+					w.Header().Set("Date", date.UTC().Format(http.TimeFormat))
+				}
+				fake.ServeHTTP(w, r)
+			}))
+			t.Cleanup(s.Close)
+			c, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: s.URL, Share: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			type times struct{ at, answered clerk.Millis }
+			ask := map[string]func() (times, error){
+				"page": func() (times, error) { p, err := c.ListCreated(t.Context(), ""); return times{p.At, p.AnsweredAt}, err },
+				"user": func() (times, error) {
+					f, err := c.User(t.Context(), testenv.People(1)[0].ID)
+					return times{f.At, f.AnsweredAt}, err
+				},
+				"nobody": func() (times, error) {
+					f, err := c.User(t.Context(), "user_none")
+					if !errors.Is(err, clerk.ErrNoUser) {
+						return times{}, fmt.Errorf("got %w, want ErrNoUser", err)
+					}
+					return times{f.At, f.AnsweredAt}, nil
+				},
+			}
+			for what, f := range ask {
+				before := clerk.Millis(time.Now().UnixMilli())
+				got, err := f()
+				after := clerk.Millis(time.Now().UnixMilli())
+				if err != nil {
+					t.Fatal(err)
+				}
+				second := clerk.Millis(date.Truncate(time.Second).UnixMilli())
+				asked, answered := got.at >= before && got.at <= after, got.answered >= got.at && got.answered <= after
+				if ahead < 0 {
+					asked = got.at == second
+				}
+				if ahead > 0 {
+					answered = got.answered == second+1000
+				}
+				if !asked || !answered {
+					t.Errorf("%s: got %+v, between %d and %d, Date %d", what, got, before, after, second)
+				}
 			}
 		})
 	}

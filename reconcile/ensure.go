@@ -22,7 +22,7 @@ const fetchTimeout = 20 * time.Second
 // events. It is safe for concurrent use.
 type Ensure struct {
 	API interface { // a clerk.API
-		User(ctx context.Context, id string) (clerk.User, clerk.Millis, error)
+		User(ctx context.Context, id string) (clerk.Fetched, error)
 	}
 	Users interface { // a store.Users
 		Get(ctx context.Context, id string) (store.Row, error)
@@ -65,11 +65,11 @@ func (e *Ensure) fetch(ctx context.Context, id string) (store.Row, error) {
 	if r, err := e.Users.Get(ctx, id); !errors.Is(err, store.ErrNotFound) {
 		return r, err
 	}
-	u, at, err := e.API.User(ctx, id)
+	f, err := e.API.User(ctx, id)
 	if err != nil {
 		return store.Row{}, err
 	}
-	switch o, err := e.Users.Apply(ctx, u, store.When{Clerk: at}); {
+	switch o, err := e.Users.Apply(ctx, f.User, store.When{Clerk: f.At}); {
 	case err != nil:
 		return store.Row{}, err
 	case o == store.Deleted:
