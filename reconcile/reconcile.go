@@ -64,10 +64,10 @@ type Reconcile struct {
 		User(ctx context.Context, id string) (clerk.Fetched, error)
 	}
 	Users interface { // a store.Users
-		Users
 		IDs(ctx context.Context, after string, limit int) ([]store.RowID, error)
 		Get(ctx context.Context, id string) (store.Row, error)
-		Delete(ctx context.Context, id string) (store.Outcome, error)
+		Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
+		Overrule(ctx context.Context, w store.Write, was string) (store.Outcome, error)
 	}
 	State State
 	Log   *slog.Logger
@@ -308,7 +308,8 @@ func (r *Reconcile) remove(ctx context.Context, p *Progress, row store.RowID) er
 		kind, n = Unknown, &p.Found.Unknown
 	}
 	if !r.DryRun {
-		if _, err := r.Users.Delete(ctx, row.ID); err != nil {
+		dead := []store.Write{{User: clerk.User{ID: row.ID}, Deleted: true}}
+		if err := r.Users.Write(ctx, dead, store.All)[0].Err; err != nil {
 			return err
 		}
 	}
@@ -328,7 +329,7 @@ func (r *Reconcile) list(ctx context.Context, p Progress) (Progress, error) {
 	if err != nil {
 		return p, err
 	}
-	if _, err := r.repair(ctx, page, &p.Found); err != nil {
+	if _, err := r.repair(ctx, page, &p); err != nil {
 		return p, err
 	}
 	if p.Next = page.Next; p.Next == "" {
@@ -353,7 +354,7 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 			page.Users = append(page.Users, u)
 		}
 	}
-	n, err := r.repair(ctx, page, &p.Found)
+	n, err := r.repair(ctx, page, &p)
 	if err != nil {
 		return p, err
 	}
@@ -386,56 +387,55 @@ func (r *Reconcile) noteUnbrought(ctx context.Context, n int) error {
 }
 
 // repair writes those users of a page whose rows differ, and returns how many.
-func (r *Reconcile) repair(ctx context.Context, page clerk.Page, found *Found) (int, error) {
+func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
 	writes := make([]store.Write, len(page.Users))
 	for i, u := range page.Users {
-		writes[i] = store.Write{User: u, When: store.When{Clerk: page.At}}
+		writes[i] = store.Write{User: u, When: store.When{Clerk: page.At}, AnsweredAt: page.AnsweredAt}
 	}
-	diffs, err := r.Users.Compare(ctx, writes)
-	if err != nil {
-		return 0, err
-	}
-	var drift []Drift
-	var mend []store.Write
-	for i, d := range diffs {
-		switch d.Outcome {
-		case store.Created:
-			drift = append(drift, Drift{UserID: d.UserID, Kind: Missing})
-		case store.Updated:
-			drift = append(drift, Drift{UserID: d.UserID, Kind: Stale, Fields: d.Fields})
-		default: // equal, or newer, or deleted
-			continue
-		}
-		mend = append(mend, writes[i])
-	}
-	results := make([]store.Written, len(mend))
-	if !r.DryRun {
-		results = r.Users.WriteMany(ctx, mend)
+	mode := store.Differing
+	if r.DryRun {
+		mode = store.DryRun
 	}
 	var failed []error
 	n := 0
-	for i, d := range drift {
-		switch w := results[i]; {
-		case w.Err != nil:
-			failed = append(failed, fmt.Errorf("user %s: %w", d.UserID, w.Err))
+	for i, res := range r.Users.Write(ctx, writes, mode) {
+		drift := Drift{UserID: writes[i].User.ID, Kind: Stale, Fields: res.Fields}
+		var err error
+		switch {
+		case res.Err != nil:
+			err = res.Err
+		case res.Outcome == store.Created:
+			drift.Kind = Missing
+		case res.Outcome == store.Updated:
+		case p.Tier == Full:
+			if drift.Fields, err = r.overrule(ctx, writes[i], res); drift.Fields == nil && err == nil {
+				continue
+			}
+		default: // equal, or newer, or deleted
 			continue
-		case w.Outcome == store.Stale || w.Outcome == store.Deleted: // meanwhile
+		}
+		if errors.Is(err, errAsk) {
+			return n, err
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("user %s: %w", drift.UserID, err))
 			continue
-		case d.Kind == Missing:
-			found.Missing++
-		default:
-			found.Stale++
+		}
+		if drift.Kind == Missing {
+			p.Found.Missing++
+		} else {
+			p.Found.Stale++
 		}
 		n++
-		r.report(d)
+		r.report(drift)
 	}
-	if len(failed) > 0 && len(failed) == len(drift) { // it is the database
+	if len(failed) > 0 && n == 0 { // it is the database
 		return n, fmt.Errorf("repair users: %w", failed[0])
 	}
 	for _, err := range failed {
 		r.Log.ErrorContext(ctx, "a user cannot be repaired", "error", err)
 	}
-	found.Failed += page.Skipped + len(failed)
-	found.Users += len(page.Users)
+	p.Found.Failed += page.Skipped + len(failed)
+	p.Found.Users += len(page.Users)
 	return n, nil
 }

@@ -18,6 +18,8 @@ type Write struct {
 	User    clerk.User
 	When    When
 	Deleted bool
+	// AnsweredAt is when what Clerk said was there, by the later of its clock and ours; 0 where an event said it.
+	AnsweredAt clerk.Millis
 }
 
 // Written is what became of a Write: Outcome, or why it has to be repeated.

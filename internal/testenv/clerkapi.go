@@ -88,6 +88,7 @@ type ClerkAPI struct {
 
 	mu       sync.Mutex
 	users    map[string]ClerkUser
+	listed   map[string]ClerkUser   // what lists say of users instead
 	sorted   map[string][]ClerkUser // by order_by; nil after a change
 	requests []string               // path and query
 	taken    []time.Time
@@ -122,6 +123,16 @@ func (a *ClerkAPI) Put(users ...ClerkUser) {
 		a.users[u.ID] = u
 	}
 	a.sorted = nil
+}
+
+// ListsAs makes the lists be behind: they go on to say this of the user.
+func (a *ClerkAPI) ListsAs(u ClerkUser) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.listed == nil {
+		a.listed = map[string]ClerkUser{}
+	}
+	a.listed[u.ID] = u
 }
 
 // Remove deletes users.
@@ -267,6 +278,9 @@ func (a *ClerkAPI) list(w http.ResponseWriter, q url.Values) {
 	}
 	page := []json.RawMessage{}
 	for _, u := range all[min(offset, len(all)):min(offset+limit, len(all))] {
+		if old, behind := a.listed[u.ID]; behind {
+			u = old
+		}
 		page = append(page, u.JSON())
 	}
 	answer(w, page)
