@@ -164,6 +164,7 @@ func TestDeafRow(t *testing.T) {
 				if got.FullName != "Ada Lovelace 3" || got.Clerk.Version >= version(now+10*minute, 0) {
 					t.Errorf("the row is %q %s, want Clerk's", got.FullName, got.Clerk.Version)
 				}
+				fake.ListsAs(ada)
 				if found, drift, err := run(t, r, reconcile.Full); err != nil || drift != nil {
 					t.Errorf("again: got %+v, %v, %v", found, drift, err)
 				}
