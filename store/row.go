@@ -91,7 +91,7 @@ func readRow(id string, raw bson.Raw) found {
 	default:
 		f.guard = exactly("clerk.version", version)
 	}
-	if !versionForm.MatchString(f.Clerk.Version) {
+	if !isVersion(f.Clerk.Version) {
 		f.Clerk.Version = ""
 	}
 	flag := func(key string) bool {

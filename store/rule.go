@@ -62,15 +62,16 @@ func endOfSecond(t clerk.Millis) clerk.Millis {
 
 func half(t clerk.Millis) string { return fmt.Sprintf("%013d", t) }
 
-var versionForm = regexp.MustCompile(`^\d{13}\.\d{13}(\.\d{13})?$`)
+// isVersion tells whether a text has the form of a version: two times, and a third one where the second is not Clerk's.
+var isVersion = regexp.MustCompile(`^\d{13}\.\d{13}(\.\d{13})?$`).MatchString //nolint:gochecknoglobals // a constant
 
 // halves returns the two times of a version: of one that ends with an arrival, that is the second.
 func halves(version string) (changed, event clerk.Millis) {
 	digits := func(s string) clerk.Millis {
-		n, _ := strconv.ParseInt(s, 10, 64) // versionForm has been matched
+		n, _ := strconv.ParseInt(s, 10, 64) // they are digits
 		return clerk.Millis(n)
 	}
-	if !versionForm.MatchString(version) {
+	if !isVersion(version) {
 		return 0, 0
 	}
 	return digits(version[:13]), digits(version[len(version)-13:])

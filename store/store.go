@@ -22,9 +22,9 @@ type DB struct {
 	// OneProcess says that conditional updates are not atomic there, so that only this process may write and rows are reached by
 	// _id alone: FerretDB v1, embedded or not. See docs/adr/0004-embedded-database.md.
 	OneProcess bool
-	// IDs, where it is set, lists the _ids of a collection between two others, in their order: FerretDB v1 would read and sort the
-	// whole collection for it.
-	IDs func(ctx context.Context, collection, after, before string, limit int) ([]string, error)
+	// IDs, where it is set, lists the _ids of a collection between two others, in their order, and with each the text that its row has at
+	// a path: FerretDB v1 would read and sort the whole collection for it.
+	IDs func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error)
 	// Log, where it is set, is told what takes long.
 	Log *slog.Logger
 }

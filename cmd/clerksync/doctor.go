@@ -361,9 +361,17 @@ func (d *doctor) reconcile(s reconcile.Status, now time.Time) {
 		case f.Failed > 0:
 			d.warn("reconcile", "%s: %s ago, %d users could not be read or written: the service's log names them", t, began, f.Failed)
 		default:
-			d.ok("reconcile", "%s: %s ago, %d users and %d rows compared: %d missing, %d stale, %d extra", t, began, f.Users, f.Rows, f.Missing, f.Stale, f.Extra)
+			d.ok("reconcile", "%s: %s ago, %d users and %d rows compared: %d missing, %d stale, %d extra%s", t, began, f.Users, f.Rows, f.Missing, f.Stale, f.Extra, unknown(f))
 		}
 	}
+}
+
+// unknown says what of the rows that a run left alone.
+func unknown(f reconcile.Found) string {
+	if f.Unknown == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d unknown: 'clerksync reconcile --dry-run' names them", f.Unknown)
 }
 
 // passed is how long ago something was, without more digits than matter.

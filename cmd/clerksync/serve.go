@@ -171,6 +171,7 @@ func (a *app) clerkAPI(ctx context.Context) (*clerk.API, error) {
 // functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be nil or zero.
 func (c config) functions(users *store.Users, claims *store.Welcomes, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
 	all := append(appFunctions(), functions.Upkeep(
+		users.SweepBuried,
 		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
 		functions.Old{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
 		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},

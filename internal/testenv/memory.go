@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -390,6 +391,10 @@ func matches(d, filter bson.D) (bool, error) {
 			case "$in":
 				list, _ := op.Value.(bson.A)
 				ok = slices.ContainsFunc(list, func(e any) bool { o, ok := compare(v, e); return ok && o == 0 })
+			case "$regex":
+				text, isText := v.(string)
+				pattern, _ := op.Value.(string)
+				ok = isText && regexp.MustCompile(pattern).MatchString(text)
 			default:
 				return false, failure{codeBadValue, "not implemented: " + op.Key}
 			}
@@ -443,21 +448,28 @@ func (c *collection) find(cmd bson.D, namespace string) (bson.D, error) {
 		_, _ = fmt.Sscan(fmt.Sprint(get(cmd, "limit")), &n) // whatever type the driver chose
 		docs = docs[:min(n, len(docs))]
 	}
-	projection, _ := get(cmd, "projection").(bson.D)
-	for _, p := range projection {
-		keep, _ := compare(p.Value, int32(0))
-		if keep != 0 && (p.Key != "_id" || len(projection) > 1) {
-			return nil, failure{codeBadValue, "not implemented: inclusion of more than the _id"}
-		}
+	if projection, _ := get(cmd, "projection").(bson.D); len(projection) > 0 {
 		for i := range docs {
-			if keep != 0 {
-				docs[i] = bson.D{{Key: p.Key, Value: get(docs[i], p.Key)}}
-			} else {
-				docs[i] = set(docs[i], p.Key, nil)
-			}
+			docs[i] = project(docs[i], projection)
 		}
 	}
 	return cursor(docs, namespace), nil
+}
+
+// project leaves out the fields that a projection names with 0, or else all but those that it names and the _id.
+func project(d, projection bson.D) bson.D {
+	kept, without := bson.D{{Key: "_id", Value: get(d, "_id")}}, false
+	for _, p := range projection {
+		if keep, _ := compare(p.Value, int32(0)); keep == 0 {
+			d, without = set(d, p.Key, nil), true
+		} else {
+			kept = set(kept, p.Key, get(d, p.Key))
+		}
+	}
+	if without {
+		return d
+	}
+	return kept
 }
 
 // count answers what CountDocuments asks.
