@@ -402,7 +402,7 @@ func TestSeveralProcesses(t *testing.T) {
 		stop()
 		s := &sender{}
 		for range 3 {
-			start(t, db, s, time.Hour)
+			start(t, testenv.AnotherProcess(db), s, time.Hour)
 		}
 		until(t, "all are sent", func() bool { return len(s.accepted()) >= n })
 		got := s.accepted()

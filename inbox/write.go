@@ -88,10 +88,15 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 				out = append(out, puts[r.ID][0].event)
 			}
 		case errors.Is(err, errThere):
-			_, err = b.revive(ctx, r.ID) // somebody who delivers it once more wants it tried once more
+			var done, pending bool // somebody who delivers it once more wants it tried once more
+			if done, pending, err = b.revive(ctx, r.ID); err == nil && !done && !pending {
+				err = errVanished
+			}
+		default:
+			err = store.Redact(err)
 		}
 		if err != nil {
-			err = fmt.Errorf("write to the inbox: %w", store.Redact(err))
+			err = fmt.Errorf("write to the inbox: %w", err)
 		}
 		for _, p := range puts[r.ID] {
 			p.done <- err
@@ -119,6 +124,9 @@ func (b *Inbox) stamp() time.Time {
 
 // errThere says that a row was in the collection before.
 var errThere = errors.New("the event is in the inbox already")
+
+// errVanished says that a row was removed meanwhile, with its event: a dropped dead letter, by the clean-up.
+var errVanished = errors.New("the event left the inbox while it was delivered once more")
 
 // insert writes all rows in one round trip and returns an error for each that was not written.
 func (b *Inbox) insert(ctx context.Context, rows []row) []error {

@@ -93,7 +93,7 @@ func TestWriteMany(t *testing.T) {
 func TestWriteManyAtOnce(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		a, b := users(t, db), store.NewUsers(db)
+		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
 		if db.OneProcess {
 			b = a
 		}

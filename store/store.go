@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -24,6 +25,8 @@ type DB struct {
 	// IDs, where it is set, lists the _ids of a collection between two others, in their order: FerretDB v1 would read and sort the
 	// whole collection for it.
 	IDs func(ctx context.Context, collection, after, before string, limit int) ([]string, error)
+
+	locks sync.Map // *Locks by collection
 }
 
 // opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.
