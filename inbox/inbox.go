@@ -152,7 +152,7 @@ func New(o Options) *Inbox {
 		Options: o,
 		table:   newTable(o.DB),
 		puts:    make(chan *put),
-		out:     make(chan []Event, maxOut), // never full: none is empty
+		out:     make(chan []Event, maxOut),
 		flow:    newFlow(),
 		left:    make(chan struct{}, 1),
 		metrics: newMetrics(o.Registerer),

@@ -106,7 +106,8 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		b.queued.Add(int64(len(out)))
 		select {
 		case b.out <- out:
-		case <-ctx.Done(): // they are sent later, under another id
+		default: // they are sent later, under another id
+			b.queued.Add(-int64(len(out)))
 		}
 	}
 }
