@@ -91,10 +91,15 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		case errors.Is(err, errThere):
 			err = nil
 		case errors.Is(err, errFailed):
-			_, err = b.revive(ctx, r.ID) // somebody who delivers it once more wants it tried once more
+			var done, pending bool // somebody who delivers it once more wants it tried once more
+			if done, pending, err = b.revive(ctx, r.ID); err == nil && !done && !pending {
+				err = errVanished
+			}
+		default:
+			err = store.Redact(err)
 		}
 		if err != nil {
-			err = fmt.Errorf("write to the inbox: %w", store.Redact(err))
+			err = fmt.Errorf("write to the inbox: %w", err)
 		}
 		for _, p := range puts[r.ID] {
 			p.done <- err
@@ -104,7 +109,8 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		b.queued.Add(int64(len(out)))
 		select {
 		case b.out <- out:
-		case <-ctx.Done(): // they are sent later, under another id
+		default: // they are sent later, under another id
+			b.queued.Add(-int64(len(out)))
 		}
 	}
 }
@@ -125,6 +131,10 @@ var (
 	errThere  = errors.New("the event is in the inbox already")
 	errFailed = errors.New("the event is a dead letter")
 )
+
+// errVanished says that a row was removed meanwhile: when its event was written, or as a dropped dead letter, by the clean-up. Which of
+// the two cannot be told, so it has to be delivered again.
+var errVanished = errors.New("the event left the inbox while it was delivered once more")
 
 // insert writes all rows in one round trip and returns an error for each that was not written; what was there already takes another.
 func (b *Inbox) insert(ctx context.Context, rows []row) []error {
@@ -153,7 +163,10 @@ func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 			case err != nil:
 				errs[we.Index] = err
 			default:
-				errs[we.Index] = there[rows[we.Index].ID].known()
+				errs[we.Index] = errVanished
+				if r, ok := there[rows[we.Index].ID]; ok {
+					errs[we.Index] = r.known()
+				}
 			}
 		}
 	default:

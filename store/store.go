@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -27,6 +28,8 @@ type DB struct {
 	IDs func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error)
 	// Log, where it is set, is told what takes long.
 	Log *slog.Logger
+
+	locks sync.Map // *Locks by collection
 }
 
 // Logger returns Log, or a logger that discards everything.

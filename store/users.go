@@ -27,7 +27,7 @@ func NewUsers(db *DB) *Users {
 		db:         db,
 		rows:       db.Collection("users"),
 		tombstones: db.Collection("clerksync_deleted_users"),
-		locks:      NewLocks(),
+		locks:      db.Locks("users"),
 	}
 }
 

@@ -272,7 +272,7 @@ func TestConcurrentWriters(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		processes := []*store.Users{users(t, db)}
 		if !db.OneProcess {
-			processes = append(processes, store.NewUsers(db), store.NewUsers(db)) // each has locks of its own
+			processes = append(processes, store.NewUsers(testenv.AnotherProcess(db)), store.NewUsers(testenv.AnotherProcess(db)))
 		}
 		const versions = 40
 		var wg sync.WaitGroup
@@ -319,7 +319,7 @@ func TestUsernameRace(t *testing.T) {
 func TestDeleteRace(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		a, b := users(t, db), store.NewUsers(db)
+		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
 		if db.OneProcess {
 			b = a
 		}

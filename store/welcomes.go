@@ -39,7 +39,7 @@ type welcome struct {
 
 // NewWelcomes returns the welcomes of db. Call Setup once before the first claim.
 func NewWelcomes(db *DB) *Welcomes {
-	return &Welcomes{db: db, rows: db.Collection("clerksync_welcome_mails"), locks: NewLocks()}
+	return &Welcomes{db: db, rows: db.Collection("clerksync_welcome_mails"), locks: db.Locks("clerksync_welcome_mails")}
 }
 
 // Setup makes the index by which MongoDB forgets claims, with the tombstones. It can be repeated.

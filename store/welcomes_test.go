@@ -55,7 +55,7 @@ func TestWelcomes(t *testing.T) {
 func TestWelcomesOnce(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		processes := []*store.Welcomes{store.NewWelcomes(db), store.NewWelcomes(db)}
+		processes := []*store.Welcomes{store.NewWelcomes(db), store.NewWelcomes(testenv.AnotherProcess(db))}
 		if db.OneProcess {
 			processes = processes[:1]
 		}

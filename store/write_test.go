@@ -91,7 +91,7 @@ func TestWriteList(t *testing.T) {
 func TestWriteListsAtOnce(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		a, b := users(t, db), store.NewUsers(db)
+		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
 		if db.OneProcess {
 			b = a
 		}

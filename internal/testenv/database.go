@@ -92,6 +92,11 @@ func Connect(t testing.TB, uri, name string) *store.DB {
 	return db
 }
 
+// AnotherProcess returns the database as another process has it, which shares no locks with this one.
+func AnotherProcess(db *store.DB) *store.DB {
+	return &store.DB{Database: db.Database, OneProcess: db.OneProcess, IDs: db.IDs}
+}
+
 // ListsIndexes tells whether the database can list its indexes, as MongoDB can.
 func ListsIndexes(t testing.TB, db *store.DB) bool {
 	t.Helper()
