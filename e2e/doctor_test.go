@@ -86,7 +86,7 @@ func TestDoctorSelfHosted(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kill(server) })
-	w.env = append(w.env, "INNGEST_DEV=0", fmt.Sprintf("INNGEST_BASE_URL=http://127.0.0.1:%d", port))
+	w.env = append(w.env, "INNGEST_DEV=0", fmt.Sprintf("INNGEST_BASE_URL=http://127.0.0.1:%d", port), "INNGEST_SIGNING_KEY="+signingKey)
 	w.withClerk() // the row is that Inngest's work
 	w.examine(0, []string{
 		"ok    inngest    your Inngest answers", "ok    inngest    INNGEST_EVENT_KEY is accepted", "ok    inngest    INNGEST_SIGNING_KEY is accepted",

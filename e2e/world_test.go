@@ -210,7 +210,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.env = []string{
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
 		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + w.name, "INNGEST_DEV=http://" + inngestAddr,
-		"INBOX_RESEND_AFTER=5s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey, "INNGEST_SIGNING_KEY=" + signingKey,
+		"INBOX_RESEND_AFTER=5s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey,
 	}
 	w.env = append(w.env, o.env...)
 	w.startService()
