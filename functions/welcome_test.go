@@ -21,21 +21,22 @@ import (
 // post is an Inngest executor with the welcome mail, a database and an SMTP server.
 type post struct {
 	*testenv.Executor
-	box   *box
-	db    *store.DB
-	users *store.Users
-	smtp  *testenv.SMTP
+	box    *box
+	db     *store.DB
+	users  *store.Users
+	claims *store.Welcomes
+	smtp   *testenv.SMTP
 }
 
 func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool) post {
 	t.Helper()
 	p := post{box: &box{}, db: testenv.Embedded(t), smtp: testenv.NewSMTP(t, o)}
-	p.users = store.NewUsers(p.db)
+	p.users, p.claims = store.NewUsers(p.db), store.NewWelcomes(p.db)
 	m, err := mail.New(mail.Options{URL: "smtp://" + p.smtp.Addr, From: "App <hello@app.example>"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := functions.Welcome{Mailer: m, Claims: store.NewWelcomes(p.db), Deleted: p.users.IsDeleted, Unverified: unverified}
+	w := functions.Welcome{Mailer: m, Claims: p.claims, Deleted: p.users.IsDeleted, Unverified: unverified}
 	p.Executor, _ = setup(t, functions.Functions{Users: p.users, Inbox: p.box}, w.Function())
 	return p
 }
@@ -141,7 +142,7 @@ func TestWelcomeTrouble(t *testing.T) {
 		"5xx is not tried again":   {answer(554), true, 1, 0},
 		"4xx and then 5xx":         {answer(450, 550), true, 2, 0},
 		"for ever 4xx":             {func(int) error { return answer(451)(0) }, true, 21, 0},
-		"cut after DATA":           {answer(0), false, 2, 2}, // the window: the second has the same Message-ID
+		"cut after the last dot":   {answer(0), false, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -158,6 +159,88 @@ func TestWelcomeTrouble(t *testing.T) {
 				if got, want := m.Message(t).Header.Get("Message-Id"), mails[0].Message(t).Header.Get("Message-Id"); got != want {
 					t.Errorf("got Message-ID %s, want %s", got, want)
 				}
+			}
+		})
+	}
+}
+
+// TestSlowAnswerMailsAgain: while the server thinks about the whole message, a mail goes out once. Each attempt once gave up after 30 s
+// and the next one sent the mail again; an attempt of the same run, which Inngest makes when a call breaks, did so at once.
+func TestSlowAnswerMailsAgain(t *testing.T) {
+	t.Parallel()
+	got, answer := make(chan struct{}), make(chan struct{})
+	p := newPost(t, testenv.SMTPOptions{Data: func(n int) error {
+		if n == 0 {
+			close(got)
+			<-answer
+		}
+		return nil
+	}}, false)
+	ctx, hangUp := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() { first <- p.Attempt(ctx, t, functions.SendWelcome, signUp("msg_1", 0)) }()
+	<-got
+	if err := p.Attempt(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another run is sending") {
+		t.Errorf("the same run meets its own fresh claim: got %v", err)
+	}
+	hangUp() // what called the function does not wait for so long
+	close(answer)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	p.welcome(t, signUp("msg_1", 0), "sent before")
+	if got := len(p.smtp.Mails()); got != 1 {
+		t.Errorf("got %d mails, want 1", got)
+	}
+}
+
+// TestPerhapsSentIsNotSentAgain: after the last dot nobody knows, so neither another event nor a new run sends the mail again, also where
+// the process died there; a replay does, if the person who asked for it was told so ('clerksync deadletters replay').
+func TestPerhapsSentIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	replay := signUp("msg_1:send-welcome-email:replay1", 0)
+	replay.Name = "clerksync/replay.send-welcome-email"
+	for name, tc := range map[string]struct {
+		before func(t *testing.T, p post)
+		mails  int
+	}{
+		"the connection broke": {func(t *testing.T, p post) {
+			t.Helper()
+			p.welcome(t, signUp("msg_1", 0), `"perhaps sent: the mail server had all of it and did not say that it took it; it is not sent again"`)
+		}, 1},
+		"the process died": {func(t *testing.T, p post) {
+			t.Helper()
+			c, err := p.claims.Claim(t.Context(), "user_a", "01JTESTRUN")
+			if err := errors.Join(err, p.claims.Sending(t.Context(), c)); err != nil {
+				t.Fatal(err)
+			}
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPost(t, testenv.SMTPOptions{Data: func(n int) error {
+				if n == 0 && tc.mails == 1 {
+					return testenv.ErrCut
+				}
+				return nil
+			}}, false)
+			tc.before(t, p)
+			over := map[string]any{"$set": map[string]any{"claimed_at": time.Now().Add(-store.ClaimLease)}}
+			if _, err := p.db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a", over); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range []testenv.Event{signUp("msg_1", 0), signUp("msg_1:r1", 0), replay} {
+				p.welcome(t, e, `"perhaps sent before: it is not sent again"`)
+			}
+			if got := len(p.smtp.Mails()); got != tc.mails {
+				t.Errorf("got %d mails, want %d", got, tc.mails)
+			}
+			if again, err := p.claims.SendAgain(t.Context(), "user_a"); !again || err != nil {
+				t.Fatalf("got %v, %v, want it to be sent again", again, err)
+			}
+			p.welcome(t, replay, `"sent"`)
+			if got := len(p.smtp.Mails()); got != tc.mails+1 {
+				t.Errorf("got %d mails, want %d", got, tc.mails+1)
 			}
 		})
 	}
