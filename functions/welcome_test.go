@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"clerksync/functions"
@@ -242,6 +244,62 @@ func TestPerhapsSentIsNotSentAgain(t *testing.T) {
 			if got := len(p.smtp.Mails()); got != tc.mails+1 {
 				t.Errorf("got %d mails, want %d", got, tc.mails+1)
 			}
+		})
+	}
+}
+
+// claimNotes are claims that any run wins; they note what becomes of them.
+type claimNotes struct{ notes []string }
+
+func (c *claimNotes) Claim(context.Context, string, string) (store.Claim, error) {
+	c.notes = append(c.notes, "claim")
+	return store.Claim{State: store.Won}, nil
+}
+func (c *claimNotes) Sending(context.Context, store.Claim) error { return c.note("sending") }
+func (c *claimNotes) Release(context.Context, store.Claim) error { return c.note("release") }
+func (c *claimNotes) Done(context.Context, store.Claim) error    { return c.note("done") }
+
+func (c *claimNotes) note(s string) error {
+	c.notes = append(c.notes, s)
+	return nil
+}
+
+// TestWaitForMailServer: a run waits for what the server says to the whole message, a minute at the most, and then leaves its claim as it
+// is.
+func TestWaitForMailServer(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		answer time.Duration
+		says   error
+		want   string
+		notes  []string
+	}{
+		"it takes the mail after 50 s": {50 * time.Second, nil, `"sent"`, []string{"claim", "sending", "done"}},
+		"it refuses after 50 s":        {50 * time.Second, &smtp.SMTPError{Code: 451}, "answered 451", []string{"claim", "sending", "release"}},
+		"it says nothing for a minute": {70 * time.Second, nil, "perhaps sent", []string{"claim", "sending"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				network := testenv.NewPipes()
+				testenv.NewSMTP(t, testenv.SMTPOptions{Listener: network, Data: func(int) error { <-time.After(tc.answer); return tc.says }})
+				m, err := mail.New(mail.Options{URL: "smtp://127.0.0.1", From: "App <hello@app.example>", Dial: network.Dial})
+				if err != nil {
+					t.Fatal(err)
+				}
+				claims := &claimNotes{}
+				w := functions.Welcome{Mailer: m, Claims: claims, Deleted: func(context.Context, string) (bool, error) { return false, nil }}
+				client, ex := testenv.NewExecutor(t)
+				fns := functions.Functions{Log: slog.New(slog.DiscardHandler)}
+				if err := fns.Register(client, w.Function()); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				_, _, body := ex.Call(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0), nil, 0, 21)
+				if !strings.Contains(string(body), tc.want) || !cmp.Equal(claims.notes, tc.notes) || time.Since(start) > functions.RunTimeout {
+					t.Errorf("got %s, %v after %v, want %q, %v within %v", body, claims.notes, time.Since(start), tc.want, tc.notes, functions.RunTimeout)
+				}
+				<-time.After(time.Minute) // the server is slower
+			})
 		})
 	}
 }

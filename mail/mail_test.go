@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,33 +282,6 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// pipes is a network within a test's time: a listener and what dials it.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  *sync.Once
-}
-
-func newPipes() pipes { return pipes{make(chan net.Conn), make(chan struct{}), &sync.Once{}} }
-
-func (p pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 25} }
-
-func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
-	client, server := net.Pipe()
-	p.conns <- server
-	return client, nil
-}
-
 // TestUnknownAfterLastDot: once the server has the whole message, a broken connection or silence tells nothing, and Send says so; before,
 // the mail is not sent, and Send says that. The server has ten minutes to answer (RFC 5321, 4.5.3.2.6): Send gave up after 30 s, as if
 // nothing had been sent.
@@ -341,11 +313,11 @@ func TestUnknownAfterLastDot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				net := newPipes()
+				net := testenv.NewPipes()
 				tc.server.Listener = net
 				server := testenv.NewSMTP(t, tc.server)
 				o := options(server)
-				o.Dial = net.dial
+				o.Dial = net.Dial
 				o.AppURL += strings.Repeat("x", 20_000) // more than any buffer on the way
 				err := newMailer(t, o).Send(t.Context(), ada, func(context.Context) error { return tc.beforeEnd })
 				<-time.After(20 * time.Minute) // the server is slower
