@@ -51,8 +51,8 @@ type Options struct {
 	Forward []string
 	// ForwardPrivateMetadata keeps private_metadata in the events.
 	ForwardPrivateMetadata bool
-	// Seen, if set, is told when Clerk has reached us.
-	Seen       func(at time.Time)
+	// Seen, if set, is told when Clerk has reached us, and the instance that the event names; "" if it names none.
+	Seen       func(at time.Time, instanceID string)
 	Inbox      Putter
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -170,7 +170,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		return answer{http.StatusForbidden, "other_instance", "the event is of another Clerk instance than CLERK_INSTANCE_ID"}
 	}
 	if h.Seen != nil {
-		h.Seen(time.Now())
+		h.Seen(time.Now(), e.InstanceID)
 	}
 	if !h.forwards(e.Type) {
 		return answer{http.StatusNoContent, "not_forwarded", ""}

@@ -638,6 +638,42 @@ func TestBackfill(t *testing.T) {
 	}
 }
 
+// TestKeyOfAnotherInstance: the first backfill is refused a key of another instance than the webhooks were of, and the right key is not.
+func TestKeyOfAnotherInstance(t *testing.T) {
+	t.Parallel()
+	right, wrong := testenv.NewClerkAPI(t), testenv.NewClerkAPI(t)
+	right.Put(testenv.People(30)...)
+	wrong.Put(testenv.ClerkUser{ID: "user_2stranger"})
+	wrong.Instance = "ins_other"
+	settings := good(t)
+	maps.Copy(settings, map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": wrong.URL})
+	clerksync := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		err := run(t.Context(), args, environ(settings), &out, io.Discard)
+		return out.String(), err
+	}
+	for _, instance := range []string{sampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
+		s := serve(t, settings)
+		body := fmt.Sprintf(`{"type":"session.created","instance_id":%q,"data":{}}`, instance)
+		if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(body))); code != http.StatusNoContent {
+			t.Fatalf("got %d %s, want 204", code, text)
+		}
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{"backfill"}, {"backfill", "--dry-run"}, {"reconcile"}, {"users", "ensure", "user_2stranger"}} {
+		out, err := clerksync(args...)
+		if want := "CLERK_SECRET_KEY is of the instance ins_other, and the users here are of ins_2e2e: copy"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %q, %v, want %q", args, out, err, want)
+		}
+	}
+	settings["CLERK_API_URL"] = right.URL
+	if out, err := clerksync("backfill"); err != nil || !strings.HasPrefix(out, "30 users: 30 created, 0 updated") {
+		t.Errorf("the right key: got %q, %v", out, err)
+	}
+}
+
 // TestReconcile: the plan names users and fields, values only when asked; what differs is repaired, and rows are not removed by the dozen.
 func TestReconcile(t *testing.T) {
 	t.Parallel()

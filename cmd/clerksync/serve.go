@@ -94,6 +94,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	})
 	state := store.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)
+	a.watch.InstanceID = cfg.InstanceID
 	claims := store.NewWelcomes(a.db.DB)
 	if err := a.db.prepare(ctx); err != nil {
 		return a, err
@@ -131,7 +132,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.secrets(), InstanceID: cfg.InstanceID, Forward: cfg.forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.watch.Webhook, Inbox: a.inbox, Log: log, Registerer: reg,
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Inbox: a.inbox, Log: log, Registerer: reg,
 	})
 	if err != nil {
 		return a, err
@@ -166,6 +167,14 @@ func (a *app) clerkAPI(ctx context.Context) (*clerk.API, error) {
 		a.log.WarnContext(ctx, "Clerk's API does not answer, so CLERK_SECRET_KEY is not checked", "error", err)
 	}
 	return api, nil
+}
+
+// seen notes a verified webhook. A sample of ours is of no instance of Clerk's.
+func (a *app) seen(at time.Time, instanceID string) {
+	if instanceID == sampleInstance {
+		instanceID = ""
+	}
+	a.watch.Verified(at, instanceID)
 }
 
 // functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be nil or zero.
