@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"clerksync/internal/child"
+	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
 )
 
@@ -77,12 +79,14 @@ func TestDoctorSelfHosted(t *testing.T) {
 	inngest := exec.Command(programs.inngest.Path, "start", "--host", "127.0.0.1", "--port", fmt.Sprint(port),
 		"--connect-gateway-port", fmt.Sprint(freePort(t)), "--signing-key", strings.TrimPrefix(signingKey, "signkey-test-"),
 		"--event-key", eventKey, "--sqlite-dir", dir, "--tick", "20", "-l", "error")
-	inngest.Dir, inngest.Env = dir, []string{"DO_NOT_TRACK=1", "HOME=" + dir}
-	if err := inngest.Start(); err != nil {
+	inngest.Dir = dir
+	inngest.Env = append(inngestserver.GRPCPorts(fmt.Sprint(freePort(t)), fmt.Sprint(freePort(t))), "DO_NOT_TRACK=1", "HOME="+dir)
+	server, err := child.Start(inngest)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { kill(inngest) })
-	w.env = append(w.env, "INNGEST_DEV=0", fmt.Sprintf("INNGEST_BASE_URL=http://127.0.0.1:%d", port))
+	t.Cleanup(func() { kill(server) })
+	w.env = append(w.env, "INNGEST_DEV=0", fmt.Sprintf("INNGEST_BASE_URL=http://127.0.0.1:%d", port), "INNGEST_SIGNING_KEY="+signingKey)
 	w.withClerk() // the row is that Inngest's work
 	w.examine(0, []string{
 		"ok    inngest    your Inngest answers", "ok    inngest    INNGEST_EVENT_KEY is accepted", "ok    inngest    INNGEST_SIGNING_KEY is accepted",

@@ -16,7 +16,7 @@ const ReconcileUsers = "reconcile-users-with-clerk"
 
 const (
 	// fullJitter spreads the full tiers of the world over the night: Clerk's API is everybody's.
-	fullJitter = 30 * time.Minute
+	fullJitter = 0 * time.Minute
 	// reconcileRetries is how often a step is tried again, over about half an hour: then the next run comes.
 	reconcileRetries = 6
 )
@@ -63,7 +63,7 @@ func reconcileStep(ctx context.Context, r *reconcile.Reconcile, t reconcile.Tier
 		return nil, err
 	case p.Done():
 		e.Log.InfoContext(ctx, "reconciled", "tier", t, "users", p.Found.Users, "rows", p.Found.Rows,
-			"missing", p.Found.Missing, "stale", p.Found.Stale, "extra", p.Found.Extra, "failed", p.Found.Failed)
+			"missing", p.Found.Missing, "stale", p.Found.Stale, "extra", p.Found.Extra, "unknown", p.Found.Unknown, "failed", p.Found.Failed)
 	}
 	return p, nil
 }

@@ -24,14 +24,26 @@ type Old struct {
 	Remove func(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
-// Upkeep returns a function that removes old records every night, in bounded batches. MongoDB's TTL indexes do most of it by
-// themselves; the embedded database has none.
-func Upkeep(kinds ...Old) Function {
+// Sweep looks at a page of records, those after after, which is "" at first, limit at the most, and removes what should not be there. It
+// returns how many, and where the next page begins, "" after the last.
+type Sweep func(ctx context.Context, after string, limit int) (removed int, next string, err error)
+
+// Upkeep returns a function that removes the rows of deleted users and old records every night, in bounded batches. MongoDB's TTL indexes
+// do most of the latter by themselves; the embedded database has none.
+func Upkeep(deleted Sweep, kinds ...Old) Function {
 	return Function{ID: CleanUp, Name: "Clean up old records", cron: cleanUpCron, Run: func(ctx context.Context, _ Event) (any, error) {
 		ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 		defer cancel()
 		start := time.Now()
 		removed := map[string]int{}
+		for more, next := true, ""; more && time.Since(start) < cleanUpTime; more = next != "" { // before the tombstones that tell of them go
+			n, after, err := deleted(ctx, next, cleanUpBatch)
+			if err != nil {
+				return nil, err
+			}
+			removed["rows_of_deleted_users"] += n
+			next = after
+		}
 		for _, k := range kinds {
 			for n := cleanUpBatch; n == cleanUpBatch && time.Since(start) < cleanUpTime; {
 				var err error

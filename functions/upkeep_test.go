@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestUpkeep: each kind is removed batch by batch until there is no more.
+// TestUpkeep: each kind is removed batch by batch until there is no more, and all tombstones are looked at.
 func TestUpkeep(t *testing.T) {
 	t.Parallel()
 	left := 1200
@@ -25,10 +25,21 @@ func TestUpkeep(t *testing.T) {
 		left -= n
 		return n, nil
 	}}
-	ex, _ := setup(t, functions.Functions{Inbox: &box{}}, functions.Upkeep(old))
+	var looks []string
+	deleted := func(_ context.Context, after string, limit int) (int, string, error) {
+		if left != 1200 {
+			t.Error("the tombstones go before the rows beside them")
+		}
+		looks = append(looks, after)
+		return map[string]int{"": 2, "user_m": 0, "user_p": 1}[after], map[string]string{"": "user_m", "user_m": "user_p"}[after], nil
+	}
+	ex, _ := setup(t, functions.Functions{Inbox: &box{}}, functions.Upkeep(deleted, old))
 	r := ex.Run(t, functions.CleanUp, testenv.Event{ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`)})
-	if got, want := string(r.Output), `{"records":1200}`; got != want {
+	if got, want := string(r.Output), `{"records":1200,"rows_of_deleted_users":3}`; got != want {
 		t.Errorf("got %s, %s, want %s", got, r.Error, want)
+	}
+	if d := cmp.Diff([]string{"", "user_m", "user_p"}, looks); d != "" {
+		t.Errorf("looks (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff([]int{500, 500, 500}, limits); d != "" {
 		t.Errorf("limits (-want +got):\n%s", d)

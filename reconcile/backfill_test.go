@@ -57,7 +57,7 @@ func TestBackfill(t *testing.T) {
 				t.Fatal(err)
 			}
 			u.FullName, u.ChangedAt = "by webhook", u.ChangedAt+clerk.Millis(i*1000-500)
-			if _, err := users.Apply(t.Context(), u, store.When{Clerk: 1}); err != nil {
+			if _, err := users.Apply(t.Context(), u, store.When{Clerk: u.ChangedAt}); err != nil {
 				t.Fatal(err)
 			}
 		}

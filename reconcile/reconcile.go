@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"time"
 
 	"clerksync/clerk"
@@ -25,8 +26,8 @@ const (
 	overlap = 5 * time.Minute
 	// firstLook is how far it looks back when there was no run.
 	firstLook = time.Hour
-	// newborn is how old a user must be before Clerk's 404 makes a deletion, which is for ever: Clerk does not say that a user is to be
-	// found by id at once.
+	// newborn is how old a user's id must be before Clerk's 404 makes a deletion, which is for ever: Clerk does not say that a user is to
+	// be found by id at once.
 	newborn = 10 * time.Minute
 	// minBrake is how many rows a run may always remove.
 	minBrake = 5
@@ -49,6 +50,7 @@ const (
 	Missing Kind = "missing" // Clerk has the user, and there is no row
 	Stale   Kind = "stale"   // the row has other values
 	Extra   Kind = "extra"   // Clerk does not have the user
+	Unknown Kind = "unknown" // neither does Clerk have the user, nor has clerksync ever written the row
 )
 
 // Reconcile makes rows equal to what Clerk's API says. All it writes goes through the store's rules, so that webhooks may arrive all the
@@ -62,10 +64,10 @@ type Reconcile struct {
 		User(ctx context.Context, id string) (clerk.Fetched, error)
 	}
 	Users interface { // a store.Users
-		Users
-		IDs(ctx context.Context, after string, limit int) ([]string, error)
+		IDs(ctx context.Context, after string, limit int) ([]store.RowID, error)
 		Get(ctx context.Context, id string) (store.Row, error)
-		Delete(ctx context.Context, id string) (store.Outcome, error)
+		Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
+		Overrule(ctx context.Context, w store.Write, was string) (store.Outcome, error)
 	}
 	State State
 	Log   *slog.Logger
@@ -77,6 +79,8 @@ type Reconcile struct {
 	StepTime time.Duration
 	// DryRun only finds drift, and remembers nothing.
 	DryRun bool
+	// RemoveUnknown also removes rows with Clerk's ids that clerksync has never written and whose users Clerk does not have.
+	RemoveUnknown bool
 	// Report, if set, is called for each drift, repaired or not.
 	Report func(Drift)
 }
@@ -101,7 +105,8 @@ type Progress struct {
 	Phase     phase     `json:"phase"`
 	Next      string    `json:"next,omitempty"`
 	Since     time.Time `json:"since,omitzero"` // the recent tier looks back so far
-	Unnamed   int       `json:"unnamed"`        // rows whom Clerk's list did not name
+	MayGo     int       `json:"may_go"`         // rows that the run may remove
+	Unnamed   int       `json:"unnamed"`        // those of them whom Clerk's list did not name
 	Found     Found     `json:"found"`
 }
 
@@ -193,35 +198,40 @@ func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {
 // absent asks Clerk for a page of rows: counts those whom it does not name and then, on the second way through, removes those whom it
 // does not have. The brake is between the two.
 func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
-	ids, err := r.Users.IDs(ctx, p.Next, clerk.MaxIDs)
+	rows, err := r.Users.IDs(ctx, p.Next, clerk.MaxIDs)
 	if err != nil {
 		return p, err
 	}
-	if len(ids) > 0 {
-		page, err := r.API.ListIDs(ctx, ids)
-		if err != nil {
-			return p, err
-		}
-		named := map[string]bool{}
-		for _, u := range page.Users {
-			named[u.ID] = true
-		}
-		for _, id := range ids {
-			switch {
-			case p.Phase == counting && !named[id]:
-				p.Unnamed++
-			case p.Phase == deleting && !named[id]:
-				if err := r.remove(ctx, &p, id); err != nil {
-					return p, err
-				}
+	whole := len(rows) == clerk.MaxIDs
+	if len(rows) > 0 {
+		p.Next = rows[len(rows)-1].ID
+	}
+	rows = slices.DeleteFunc(rows, func(row store.RowID) bool { return !clerk.IsUserID(row.ID) })
+	named, err := r.named(ctx, rows)
+	if err != nil {
+		return p, err
+	}
+	for _, row := range rows {
+		switch mayGo := row.Ours || r.RemoveUnknown; {
+		case p.Phase == deleting && (named[row.ID] || !mayGo):
+		case p.Phase == deleting:
+			if err := r.remove(ctx, &p, row); err != nil {
+				return p, err
 			}
+		case time.Since(clerk.UserIDMadeAt(row.ID)) < newborn:
+		case mayGo:
+			if p.MayGo++; !named[row.ID] {
+				p.Unnamed++
+			}
+		case !named[row.ID]:
+			p.Found.Unknown++
+			r.report(Drift{UserID: row.ID, Kind: Unknown})
 		}
-		p.Next = ids[len(ids)-1]
 	}
 	if p.Phase == counting {
-		p.Found.Rows += len(ids)
+		p.Found.Rows += len(rows)
 	}
-	if len(ids) == clerk.MaxIDs {
+	if whole {
 		return p, nil
 	}
 	p.Next = ""
@@ -237,22 +247,43 @@ func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
 	return p, nil
 }
 
-// mayGo returns how many rows the run may remove.
-func (r *Reconcile) mayGo(p Progress) int {
-	return max(minBrake, int(math.Ceil(r.MaxDelete/100*float64(p.Found.Rows))))
+// named returns the ids of those rows whose users Clerk has, as its list says.
+func (r *Reconcile) named(ctx context.Context, rows []store.RowID) (map[string]bool, error) {
+	named := map[string]bool{}
+	if len(rows) == 0 {
+		return named, nil
+	}
+	ids := make([]string, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	page, err := r.API.ListIDs(ctx, ids)
+	for _, u := range page.Users {
+		named[u.ID] = true
+	}
+	return named, err
 }
 
-// brake refuses to remove too many rows, or all there are: that is what a wrong key looks like.
+// most returns how many rows the run may remove.
+func (r *Reconcile) most(p Progress) int {
+	return max(minBrake, int(math.Ceil(r.MaxDelete/100*float64(p.MayGo))))
+}
+
+// brake refuses to remove too many rows, or all there are: that is what a wrong key looks like. Rows that the run would not remove in any
+// case count for nothing.
 func (r *Reconcile) brake(p Progress) error {
-	if r.MaxDelete >= 100 || p.Unnamed <= r.mayGo(p) && p.Unnamed < p.Found.Rows {
+	if r.MaxDelete >= 100 || p.Unnamed <= r.most(p) && p.Unnamed < p.MayGo {
 		return nil
 	}
-	return fmt.Errorf("%w: Clerk does not have the users of %d of %d rows, and nothing was removed; check that CLERK_SECRET_KEY is of the instance whose users these are, or raise RECONCILE_MAX_DELETE", ErrBrake, p.Unnamed, p.Found.Rows)
+	return fmt.Errorf("%w: Clerk does not have the users of %d of %d rows, and nothing was removed; check that CLERK_SECRET_KEY is of the instance whose users these are, or raise RECONCILE_MAX_DELETE", ErrBrake, p.Unnamed, p.MayGo)
 }
 
 // remove removes the row of a user if Clerk says, asked for that one user, that there is none.
-func (r *Reconcile) remove(ctx context.Context, p *Progress, id string) error {
-	_, err := r.API.User(ctx, id)
+func (r *Reconcile) remove(ctx context.Context, p *Progress, row store.RowID) error {
+	if time.Since(clerk.UserIDMadeAt(row.ID)) < newborn {
+		return nil
+	}
+	_, err := r.API.User(ctx, row.ID)
 	if !errors.Is(err, clerk.ErrNoUser) {
 		if errors.Is(err, clerk.ErrNotUser) { // listed, and not to be read
 			p.Found.Failed++
@@ -260,24 +291,30 @@ func (r *Reconcile) remove(ctx context.Context, p *Progress, id string) error {
 		}
 		return err
 	}
-	row, err := r.Users.Get(ctx, id)
-	switch {
+	removed := p.Found.Extra
+	if r.RemoveUnknown {
+		removed += p.Found.Unknown
+	}
+	switch _, err := r.Users.Get(ctx, row.ID); {
 	case errors.Is(err, store.ErrNotFound): // meanwhile
 		return nil
 	case err != nil:
 		return err
-	case time.Since(row.Clerk.CreatedAt) < newborn:
-		return nil
-	case p.Found.Extra >= r.mayGo(*p) && r.MaxDelete < 100:
-		return fmt.Errorf("%w: more users go while they are counted; %d rows were removed", ErrBrake, p.Found.Extra)
+	case removed >= r.most(*p) && r.MaxDelete < 100:
+		return fmt.Errorf("%w: more users go while they are counted; %d rows were removed", ErrBrake, removed)
+	}
+	kind, n := Extra, &p.Found.Extra
+	if !row.Ours {
+		kind, n = Unknown, &p.Found.Unknown
 	}
 	if !r.DryRun {
-		if _, err := r.Users.Delete(ctx, id); err != nil {
+		dead := []store.Write{{User: clerk.User{ID: row.ID}, Deleted: true}}
+		if err := r.Users.Write(ctx, dead, store.All)[0].Err; err != nil {
 			return err
 		}
 	}
-	p.Found.Extra++
-	r.report(Drift{UserID: id, Kind: Extra})
+	*n++
+	r.report(Drift{UserID: row.ID, Kind: kind})
 	return nil
 }
 
@@ -292,7 +329,7 @@ func (r *Reconcile) list(ctx context.Context, p Progress) (Progress, error) {
 	if err != nil {
 		return p, err
 	}
-	if _, err := r.repair(ctx, page, &p.Found); err != nil {
+	if _, err := r.repair(ctx, page, &p); err != nil {
 		return p, err
 	}
 	if p.Next = page.Next; p.Next == "" {
@@ -317,7 +354,7 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 			page.Users = append(page.Users, u)
 		}
 	}
-	n, err := r.repair(ctx, page, &p.Found)
+	n, err := r.repair(ctx, page, &p)
 	if err != nil {
 		return p, err
 	}
@@ -350,56 +387,55 @@ func (r *Reconcile) noteUnbrought(ctx context.Context, n int) error {
 }
 
 // repair writes those users of a page whose rows differ, and returns how many.
-func (r *Reconcile) repair(ctx context.Context, page clerk.Page, found *Found) (int, error) {
+func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
 	writes := make([]store.Write, len(page.Users))
 	for i, u := range page.Users {
-		writes[i] = store.Write{User: u, When: store.When{Clerk: page.At}}
+		writes[i] = store.Write{User: u, When: store.When{Clerk: page.At}, AnsweredAt: page.AnsweredAt}
 	}
-	diffs, err := r.Users.Compare(ctx, writes)
-	if err != nil {
-		return 0, err
-	}
-	var drift []Drift
-	var mend []store.Write
-	for i, d := range diffs {
-		switch d.Outcome {
-		case store.Created:
-			drift = append(drift, Drift{UserID: d.UserID, Kind: Missing})
-		case store.Updated:
-			drift = append(drift, Drift{UserID: d.UserID, Kind: Stale, Fields: d.Fields})
-		default: // equal, or newer, or deleted
-			continue
-		}
-		mend = append(mend, writes[i])
-	}
-	results := make([]store.Written, len(mend))
-	if !r.DryRun {
-		results = r.Users.WriteMany(ctx, mend)
+	mode := store.Differing
+	if r.DryRun {
+		mode = store.DryRun
 	}
 	var failed []error
 	n := 0
-	for i, d := range drift {
-		switch w := results[i]; {
-		case w.Err != nil:
-			failed = append(failed, fmt.Errorf("user %s: %w", d.UserID, w.Err))
+	for i, res := range r.Users.Write(ctx, writes, mode) {
+		drift := Drift{UserID: writes[i].User.ID, Kind: Stale, Fields: res.Fields}
+		var err error
+		switch {
+		case res.Err != nil:
+			err = res.Err
+		case res.Outcome == store.Created:
+			drift.Kind = Missing
+		case res.Outcome == store.Updated:
+		case p.Tier == Full:
+			if drift.Fields, err = r.overrule(ctx, writes[i], res); drift.Fields == nil && err == nil {
+				continue
+			}
+		default: // equal, or newer, or deleted
 			continue
-		case w.Outcome == store.Stale || w.Outcome == store.Deleted: // meanwhile
+		}
+		if errors.Is(err, errAsk) {
+			return n, err
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("user %s: %w", drift.UserID, err))
 			continue
-		case d.Kind == Missing:
-			found.Missing++
-		default:
-			found.Stale++
+		}
+		if drift.Kind == Missing {
+			p.Found.Missing++
+		} else {
+			p.Found.Stale++
 		}
 		n++
-		r.report(d)
+		r.report(drift)
 	}
-	if len(failed) > 0 && len(failed) == len(drift) { // it is the database
+	if len(failed) > 0 && n == 0 { // it is the database
 		return n, fmt.Errorf("repair users: %w", failed[0])
 	}
 	for _, err := range failed {
 		r.Log.ErrorContext(ctx, "a user cannot be repaired", "error", err)
 	}
-	found.Failed += len(page.Skipped) + len(failed)
-	found.Users += len(page.Users)
+	p.Found.Failed += len(page.Skipped) + len(failed)
+	p.Found.Users += len(page.Users)
 	return n, nil
 }

@@ -81,30 +81,27 @@ func TestFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		added := people[6]
-		added.ID, added.Created = "user_2added", added.Created+5000
+		added.ID, added.Created = testenv.UserID(time.UnixMilli(added.Created), 1), added.Created+5000
 		fake.Put(added)
-		for _, row := range []doc{{"_id": "user_2ghost", "username": "ghost"}, {"_id": "app-1", "username": "app-1"}} {
-			if _, err := rows.InsertOne(t.Context(), row); err != nil {
-				t.Fatal(err)
-			}
-		}
+		ghost := testenv.UserID(time.UnixMilli(added.Created), 2)
+		insert(t, db, doc{"_id": ghost, "username": "ghost", "clerk": doc{"version": "1767603600000.1767603600000"}}, doc{"_id": "app-1", "username": "app-1"})
 		fake.Remove(people[7].ID)
 		young := people[8]
-		young.ID, young.Created = "user_2young", time.Now().UnixMilli() // Clerk may not find by id yet whom it has just created
+		young.ID, young.Created = testenv.UserID(time.Now(), 3), time.Now().UnixMilli() // Clerk may not find by id yet whom it has just created
 		fake.Put(young)
 		u, err := clerk.ParseUser(young.JSON())
 		if err != nil {
 			t.Fatal(err)
 		}
 		users := store.NewUsers(db)
-		if _, err := users.Apply(t.Context(), u, store.When{Clerk: 1}); err != nil {
+		if _, err := users.Apply(t.Context(), u, store.When{Clerk: u.ChangedAt}); err != nil {
 			t.Fatal(err)
 		}
 		fake.Remove(young.ID)
 
 		wantFound := reconcile.Found{Users: 250, Rows: 251, Missing: 2, Stale: 2, Extra: 2}
 		want := []string{
-			"extra user_2ghost", "extra " + people[7].ID, "missing user_2added", "missing " + people[5].ID,
+			"extra " + ghost, "extra " + people[7].ID, "missing " + added.ID, "missing " + people[5].ID,
 			"stale " + people[3].ID + " full_name", "stale " + people[4].ID + " email profile_picture",
 		}
 		slices.Sort(want)

@@ -55,6 +55,7 @@ type Found struct {
 	Missing int `bson:"missing" json:"missing"` // users without a row
 	Stale   int `bson:"stale"   json:"stale"`   // rows that differed
 	Extra   int `bson:"extra"   json:"extra"`   // rows of users that Clerk does not have
+	Unknown int `bson:"unknown" json:"unknown"` // rows that neither Clerk knows nor clerksync has written
 	Failed  int `bson:"failed"  json:"failed"`  // users that cannot be read or written
 }
 

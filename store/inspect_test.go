@@ -39,7 +39,7 @@ func TestInspect(t *testing.T) {
 			t.Fatal(err)
 		}
 		lacks(false)
-		for _, id := range []string{"user_1", "user_2", "app_1", "zoe"} {
+		for _, id := range []string{testenv.People(1)[0].ID, testenv.People(2)[1].ID, "user_1", "app_1", "zoe"} {
 			if _, err := db.Collection("users").InsertOne(t.Context(), map[string]string{"_id": id, "username": id}); err != nil {
 				t.Fatal(err)
 			}

@@ -157,6 +157,13 @@ func (d *doctor) database(ctx context.Context) {
 	default:
 		d.ok("database", "the indexes are there")
 	}
+	foreign, err := store.NewUsers(db.DB).ForeignUnique(ctx)
+	if err != nil {
+		d.fail("database", "%v", err)
+	}
+	for _, name := range foreign {
+		d.warn("database", "%s: %s", name, foreignIndex)
+	}
 }
 
 const (
@@ -354,9 +361,17 @@ func (d *doctor) reconcile(s reconcile.Status, now time.Time) {
 		case f.Failed > 0:
 			d.warn("reconcile", "%s: %s ago, %d users could not be read or written: the service's log names them", t, began, f.Failed)
 		default:
-			d.ok("reconcile", "%s: %s ago, %d users and %d rows compared: %d missing, %d stale, %d extra", t, began, f.Users, f.Rows, f.Missing, f.Stale, f.Extra)
+			d.ok("reconcile", "%s: %s ago, %d users and %d rows compared: %d missing, %d stale, %d extra%s", t, began, f.Users, f.Rows, f.Missing, f.Stale, f.Extra, unknown(f))
 		}
 	}
+}
+
+// unknown says what of the rows that a run left alone.
+func unknown(f reconcile.Found) string {
+	if f.Unknown == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d unknown: 'clerksync reconcile --dry-run' names them", f.Unknown)
 }
 
 // passed is how long ago something was, without more digits than matter.

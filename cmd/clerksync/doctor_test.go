@@ -320,8 +320,8 @@ func TestDoctorSync(t *testing.T) {
 			want:   "ok    webhooks   the last came 0s ago\nok    reconcile  recent: under way, began 5s ago\n" + notYet,
 		},
 		"drift": {
-			status: reconcile.Status{LastWebhook: ago(90 * time.Second), Runs: runs(ended(reconcile.Found{Users: 40, Rows: 30, Missing: 1, Stale: 2, Extra: 3}, "the first attempt's"))},
-			want:   "ok    webhooks   the last came 1m ago\nok    reconcile  recent: 3h0m ago, 40 users and 30 rows compared: 1 missing, 2 stale, 3 extra\n" + notYet,
+			status: reconcile.Status{LastWebhook: ago(90 * time.Second), Runs: runs(ended(reconcile.Found{Users: 40, Rows: 30, Missing: 1, Stale: 2, Extra: 3, Unknown: 4}, "the first attempt's"))},
+			want:   "ok    webhooks   the last came 1m ago\nok    reconcile  recent: 3h0m ago, 40 users and 30 rows compared: 1 missing, 2 stale, 3 extra, 4 unknown: 'clerksync reconcile --dry-run' names them\n" + notYet,
 		},
 		"unreadable": {
 			status: reconcile.Status{LastWebhook: ago(time.Minute), Runs: runs(ended(reconcile.Found{Failed: 4}, ""))},

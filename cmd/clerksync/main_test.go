@@ -435,7 +435,7 @@ func TestProduction(t *testing.T) {
 		"a call that is signed wrongly":  {signed("signkey-test-ffff", 0, body), 401},
 		"a call that was signed before":  {signed(key, 10*time.Minute, body), 401},
 		"a call that was changed":        {signed(key, 0, strings.Replace(body, "user_a", "user_b", 1)), 401},
-		"a call of 6 MiB":                {signed(key, 0, body+strings.Repeat(" ", 6<<20)), 400},
+		"a call of 6 MiB":                {signed(key, 0, body+strings.Repeat(" ", 6<<20)), 413},
 		"a signed call":                  {signed(key, 0, body), 200},
 		"an inspection":                  {get(), 401},
 		"one that is signed wrongly":     {sign(get(), "signkey-test-ffff", time.Now(), ""), 401},
@@ -691,7 +691,7 @@ func TestReconcile(t *testing.T) {
 		}
 		return out.String(), err
 	}
-	if out, err := reconcile("", nil); err != nil || !strings.HasPrefix(out, "missing  user_2people") || !strings.Contains(out, "30 users at Clerk, 0 rows: 30 missing, 0 stale, 0 extra (repaired), 0 failed; ") {
+	if out, err := reconcile("", nil); err != nil || !strings.HasPrefix(out, "missing  user_2people") || !strings.Contains(out, "30 users at Clerk, 0 rows: 30 missing, 0 stale, 0 extra (repaired), 0 failed, 0 unknown; ") {
 		t.Fatalf("an empty collection: got %s, %v", out, err)
 	}
 	people[4].Email = "new@mail.example"
@@ -707,10 +707,10 @@ func TestReconcile(t *testing.T) {
 		{"", map[string]string{"CLERK_SECRET_KEY": "sk_live_hunter2"}, "^$", "CLERK_SECRET_KEY is not accepted (Clerk answered 401)"},
 		{"", map[string]string{"RECONCILE_MAX_DELETE": "all"}, "^$", "RECONCILE_MAX_DELETE cannot be read: set it to a percentage"},
 		{"", map[string]string{"RECONCILE_MAX_DELETE": "101%"}, "^$", "RECONCILE_MAX_DELETE is out of range: set it to a percentage"},
-		{"--dry-run", nil, `^extra    user_2people0+7\nstale    user_2people0+4  email\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed`, ""},
+		{"--dry-run", nil, `^extra    user_2people0+7\nstale    user_2people0+4  email\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed, 0 unknown; `, ""},
 		{"--dry-run --show-values", nil, `stale    user_2people0+4  email "person-4@mail.example", at Clerk "new@mail.example"\n`, ""},
 		{"", nil, `^extra .*\nstale .*\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(repaired\), 0 failed`, ""},
-		{"", nil, `^29 users at Clerk, 29 rows: 0 missing, 0 stale, 0 extra \(repaired\), 0 failed; [0-9.]+m?s\n$`, ""},
+		{"", nil, `^29 users at Clerk, 29 rows: 0 missing, 0 stale, 0 extra \(repaired\), 0 failed, 0 unknown; [0-9.]+m?s\n$`, ""},
 	} {
 		out, err := reconcile(step.args, step.set)
 		if !regexp.MustCompile(step.out).MatchString(out) {

@@ -17,6 +17,8 @@ import (
 type reconcileCmd struct {
 	DryRun     bool `help:"Only say what differs."`
 	ShowValues bool `help:"Say the values too, which are personal data."`
+	// RemoveUnknown is never set by a tier.
+	RemoveUnknown bool `help:"Also remove the unknown: rows with an id of Clerk's form that clerksync has never written, and whose user Clerk does not have."`
 }
 
 // Run compares all rows and all users, and prints a line for each that differs.
@@ -43,7 +45,7 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 		}
 	}
 	r := cfg.reconciler(api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), cfg.logger(e.stderr))
-	r.DryRun, r.Report = c.DryRun, func(d reconcile.Drift) { c.print(e.stdout, d) }
+	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
 	p := reconcile.Start(reconcile.Full, "cli-"+rand.Text())
 	var err error
 	for err == nil && !p.Done() {
@@ -53,9 +55,9 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 	if c.DryRun {
 		what = "nothing was written"
 	}
-	if err == nil || f.Missing+f.Stale+f.Extra > 0 {
-		_, _ = fmt.Fprintf(e.stdout, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed; %s\n",
-			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, time.Since(p.StartedAt).Round(time.Second/10))
+	if err == nil || f.Missing+f.Stale+f.Extra+f.Unknown > 0 {
+		_, _ = fmt.Fprintf(e.stdout, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d unknown%s; %s\n",
+			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Unknown, c.unknown(f), time.Since(p.StartedAt).Round(time.Second/10))
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -64,6 +66,17 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 		return fmt.Errorf("%d users could not be read or written: see the log", f.Failed)
 	}
 	return err
+}
+
+// unknown says what becomes of the unknown rows.
+func (c reconcileCmd) unknown(f reconcile.Found) string {
+	switch {
+	case f.Unknown == 0 || c.DryRun && c.RemoveUnknown:
+		return ""
+	case c.RemoveUnknown:
+		return " (removed)"
+	}
+	return " (left alone: --remove-unknown removes them)"
 }
 
 // print writes the kind, the user and which fields differ, and with ShowValues what the row has and what Clerk has.

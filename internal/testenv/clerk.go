@@ -44,7 +44,7 @@ func Histories(t testing.TB, rng *rand.Rand, n int) []History {
 	t.Helper()
 	all := make([]History, n)
 	for i := range all {
-		u := newUser(rng, fmt.Sprintf("user_2e2e%05d%s", i, letters(rng, 12)))
+		u := newUser(rng, fmt.Sprintf("user_2e2e%05d%s", i, letters(rng, 18)))
 		u.post(t, "user.created")
 		for range rng.IntN(6) {
 			u.change()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 )
 
 // Keys of the fake Clerk API.
@@ -94,6 +96,7 @@ type ClerkAPI struct {
 
 	mu       sync.Mutex
 	users    map[string]ClerkUser
+	listed   map[string]ClerkUser   // what lists say of users instead
 	sorted   map[string][]ClerkUser // by order_by; nil after a change
 	requests []string               // path and query
 	taken    []time.Time
@@ -130,6 +133,16 @@ func (a *ClerkAPI) Put(users ...ClerkUser) {
 	a.sorted = nil
 }
 
+// ListsAs makes the lists be behind: they go on to say this of the user.
+func (a *ClerkAPI) ListsAs(u ClerkUser) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.listed == nil {
+		a.listed = map[string]ClerkUser{}
+	}
+	a.listed[u.ID] = u
+}
+
 // Remove deletes users.
 func (a *ClerkAPI) Remove(ids ...string) {
 	a.mu.Lock()
@@ -155,6 +168,21 @@ func (a *ClerkAPI) Requests() []string {
 	return slices.Clone(a.requests)
 }
 
+// UserID returns an id of Clerk's form that was made at a time, to the second; n tells those of one second apart.
+func UserID(made time.Time, n int64) string {
+	ksuid := new(big.Int).Lsh(big.NewInt(made.Unix()-1_400_000_000), 128)
+	digits := strings.Map(func(r rune) rune { // a KSUID has the capitals first
+		switch {
+		case unicode.IsLower(r):
+			return unicode.ToUpper(r)
+		case unicode.IsUpper(r):
+			return unicode.ToLower(r)
+		}
+		return r
+	}, ksuid.Add(ksuid, big.NewInt(n)).Text(62))
+	return "user_" + strings.Repeat("0", 27-len(digits)) + digits
+}
+
 // People returns n users with different addresses; one in a hundred wants a user name that another has.
 func People(n int) []ClerkUser {
 	all := make([]ClerkUser, n)
@@ -164,7 +192,7 @@ func People(n int) []ClerkUser {
 			mail = fmt.Sprintf("person-%d@other.example", i-1)
 		}
 		all[i] = ClerkUser{
-			ID: fmt.Sprintf("user_2people%015d", i), FirstName: "Ada", LastName: fmt.Sprint("Lovelace ", i), Email: mail,
+			ID: fmt.Sprintf("user_2people%020d", i), FirstName: "Ada", LastName: fmt.Sprint("Lovelace ", i), Email: mail,
 			Created: 1767603600000 + int64(i), Updated: 1767603600000 + int64(i),
 		}
 	}
@@ -272,6 +300,9 @@ func (a *ClerkAPI) list(w http.ResponseWriter, q url.Values) {
 	}
 	page := []json.RawMessage{}
 	for _, u := range all[min(offset, len(all)):min(offset+limit, len(all))] {
+		if old, behind := a.listed[u.ID]; behind {
+			u = old
+		}
 		page = append(page, u.JSON())
 	}
 	answer(w, page)

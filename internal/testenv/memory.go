@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -291,18 +293,24 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 
 // get returns what is at a dotted path, or nil.
 func get(d bson.D, path string) any {
+	v, _ := lookup(d, path)
+	return v
+}
+
+// lookup returns what is at a dotted path, and whether anything is: null is something.
+func lookup(d bson.D, path string) (v any, there bool) {
 	key, rest, nested := strings.Cut(path, ".")
 	for _, e := range d {
 		if e.Key != key {
 			continue
 		}
 		if !nested {
-			return e.Value
+			return e.Value, true
 		}
 		sub, _ := e.Value.(bson.D)
-		return get(sub, rest)
+		return lookup(sub, rest)
 	}
-	return nil
+	return nil, false
 }
 
 // set returns the document with v at a dotted path; without what is there if v is nil.
@@ -356,7 +364,7 @@ func compare(a, b any) (order int, ok bool) {
 
 func matches(d, filter bson.D) (bool, error) {
 	for _, f := range filter {
-		v := get(d, f.Key)
+		v, there := lookup(d, f.Key)
 		ops, isOps := f.Value.(bson.D)
 		if !isOps {
 			ops = bson.D{{Key: "$eq", Value: f.Value}}
@@ -365,7 +373,9 @@ func matches(d, filter bson.D) (bool, error) {
 			order, ok := compare(v, op.Value)
 			switch op.Key {
 			case "$eq":
-				ok = ok && order == 0 || v == nil && op.Value == nil
+				ok = ok && order == 0 || reflect.DeepEqual(v, op.Value)
+			case "$type":
+				ok = op.Value == "null" && there && v == nil // no other is used
 			case "$ne":
 				ok = !ok || order != 0
 			case "$lt":
@@ -377,10 +387,14 @@ func matches(d, filter bson.D) (bool, error) {
 			case "$gte":
 				ok = ok && order >= 0
 			case "$exists":
-				ok = (v != nil) == op.Value
+				ok = there == op.Value
 			case "$in":
 				list, _ := op.Value.(bson.A)
 				ok = slices.ContainsFunc(list, func(e any) bool { o, ok := compare(v, e); return ok && o == 0 })
+			case "$regex":
+				text, isText := v.(string)
+				pattern, _ := op.Value.(string)
+				ok = isText && regexp.MustCompile(pattern).MatchString(text)
 			default:
 				return false, failure{codeBadValue, "not implemented: " + op.Key}
 			}
@@ -434,21 +448,28 @@ func (c *collection) find(cmd bson.D, namespace string) (bson.D, error) {
 		_, _ = fmt.Sscan(fmt.Sprint(get(cmd, "limit")), &n) // whatever type the driver chose
 		docs = docs[:min(n, len(docs))]
 	}
-	projection, _ := get(cmd, "projection").(bson.D)
-	for _, p := range projection {
-		keep, _ := compare(p.Value, int32(0))
-		if keep != 0 && (p.Key != "_id" || len(projection) > 1) {
-			return nil, failure{codeBadValue, "not implemented: inclusion of more than the _id"}
-		}
+	if projection, _ := get(cmd, "projection").(bson.D); len(projection) > 0 {
 		for i := range docs {
-			if keep != 0 {
-				docs[i] = bson.D{{Key: p.Key, Value: get(docs[i], p.Key)}}
-			} else {
-				docs[i] = set(docs[i], p.Key, nil)
-			}
+			docs[i] = project(docs[i], projection)
 		}
 	}
 	return cursor(docs, namespace), nil
+}
+
+// project leaves out the fields that a projection names with 0, or else all but those that it names and the _id.
+func project(d, projection bson.D) bson.D {
+	kept, without := bson.D{{Key: "_id", Value: get(d, "_id")}}, false
+	for _, p := range projection {
+		if keep, _ := compare(p.Value, int32(0)); keep == 0 {
+			d, without = set(d, p.Key, nil), true
+		} else {
+			kept = set(kept, p.Key, get(d, p.Key))
+		}
+	}
+	if without {
+		return d
+	}
+	return kept
 }
 
 // count answers what CountDocuments asks.

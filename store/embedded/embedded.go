@@ -136,44 +136,46 @@ func indexIDs(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// IDsOf returns what lists the _ids of a collection of the database that are strings between two others, in their order. It reads the
-// SQLite file by the index that IndexIDs makes. A collection that does not exist has none.
-func (s *Server) IDsOf(database string) func(ctx context.Context, collection, after, before string, limit int) ([]string, error) {
-	return func(ctx context.Context, collection, after, before string, limit int) ([]string, error) {
+// IDsOf returns what lists the _ids of a collection of the database that are strings between two others, in their order, and with each
+// the text that its row has at a path such as clerk.version, "" where there is no text. It reads the SQLite file by the index that
+// IndexIDs makes. A collection that does not exist has none.
+func (s *Server) IDsOf(database string) func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error) {
+	return func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error) {
 		db, err := sql.Open("sqlite", s.folder.file(database))
 		if err != nil {
-			return nil, fmt.Errorf("open the SQLite file of %s: %w", database, err)
+			return nil, nil, fmt.Errorf("open the SQLite file of %s: %w", database, err)
 		}
-		ids, err := readIDs(ctx, db, collection, after, before, limit)
+		ids, texts, err = readIDs(ctx, db, collection, path, after, before, limit)
 		if err != nil {
 			err = fmt.Errorf("read the _ids of %s: %w", collection, err)
 		}
-		return ids, errors.Join(err, db.Close())
+		return ids, texts, errors.Join(err, db.Close())
 	}
 }
 
-func readIDs(ctx context.Context, db *sql.DB, collection, after, before string, limit int) (ids []string, _ error) {
+func readIDs(ctx context.Context, db *sql.DB, collection, path, after, before string, limit int) (ids, texts []string, _ error) {
 	var statement string
-	err := db.QueryRowContext(ctx, `SELECT format('SELECT json_extract(_ferretdb_sjson, ''$._id'') FROM "%w"
-		WHERE _ferretdb_sjson->''$._id'' > json_quote(?) AND _ferretdb_sjson->''$._id'' < json_quote(?)
-		ORDER BY _ferretdb_sjson->''$._id'' LIMIT ?', table_name) FROM _ferretdb_collections WHERE name = ?`, collection).Scan(&statement)
+	err := db.QueryRowContext(ctx, `SELECT format('SELECT json_extract(_ferretdb_sjson, ''$._id''),
+			iif(json_type(_ferretdb_sjson, ?1) = ''text'', json_extract(_ferretdb_sjson, ?1), '''') FROM "%w"
+		WHERE _ferretdb_sjson->''$._id'' > json_quote(?2) AND _ferretdb_sjson->''$._id'' < json_quote(?3)
+		ORDER BY _ferretdb_sjson->''$._id'' LIMIT ?4', table_name) FROM _ferretdb_collections WHERE name = ?`, collection).Scan(&statement)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	rows, err := db.QueryContext(ctx, statement, after, before, limit)
+	rows, err := db.QueryContext(ctx, statement, "$."+path, after, before, limit)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
+		var id, text string
+		if err := rows.Scan(&id, &text); err != nil {
+			return nil, nil, err
 		}
-		ids = append(ids, id)
+		ids, texts = append(ids, id), append(texts, text)
 	}
-	return ids, rows.Err()
+	return ids, texts, rows.Err()
 }
