@@ -773,7 +773,8 @@ func TestEnsure(t *testing.T) {
 		"a user of Clerk's": {ask(http.MethodPost, people[0].ID, "Bearer "+token), 200, `"full_name":"Ada Lovelace 0"`},
 		"once more":         {ask(http.MethodPost, people[0].ID, "Bearer "+token), 200, `"username":"person-0"`},
 		"a deleted user":    {ask(http.MethodPost, people[1].ID, "Bearer "+token), 410, `{"error":"the user is deleted"}`},
-		"nobody":            {ask(http.MethodPost, "user_nobody", "Bearer "+token), 404, `{"error":"no such user at Clerk"}`},
+		"nobody":            {ask(http.MethodPost, "user_nobody", "Bearer "+token), 404, `{"error":"no such user at Clerk: an id of Clerk's is user_ and 27 letters`},
+		"count":             {ask(http.MethodPost, "count", "Bearer "+token), 404, `{"error":"no such user at Clerk: an id`},
 		"another token":     {ask(http.MethodPost, people[0].ID, "Bearer "+token+"x"), 401, "ADMIN_TOKEN"},
 		"no token":          {ask(http.MethodPost, people[0].ID, ""), 401, "ADMIN_TOKEN"},
 		"by GET":            {ask(http.MethodGet, people[0].ID, "Bearer "+token), 405, ""},
@@ -785,7 +786,7 @@ func TestEnsure(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	for id, want := range map[string]string{people[2].ID: "", people[1].ID: "the user is deleted, and stays so", "user_nobody": "no such user at Clerk: check the id"} {
+	for id, want := range map[string]string{people[2].ID: "", people[1].ID: "the user is deleted, and stays so", "user_nobody": "no such user at Clerk: an id", testenv.UserID(time.Now(), 1): "no such user at Clerk: check the id"} {
 		var out bytes.Buffer
 		err := run(t.Context(), []string{"users", "ensure", id}, environ(settings), &out, io.Discard)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) || want == "" && !strings.Contains(out.String(), `"full_name": "Ada Lovelace 2"`) {
