@@ -26,8 +26,7 @@ var ErrMissed = errors.New("users were passed over")
 
 // Users are the rows: a store.Users.
 type Users interface {
-	WriteMany(ctx context.Context, writes []store.Write) []store.Written
-	Compare(ctx context.Context, writes []store.Write) ([]store.Difference, error)
+	Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
 }
 
 // Checkpoints remember how far a backfill is: a store.Checkpoints.
@@ -178,25 +177,22 @@ func (b Backfill) progress(done Counts, of int) {
 func (b Backfill) write(ctx context.Context, p clerk.Page, counts *Counts) error {
 	writes := make([]store.Write, len(p.Users))
 	for i, u := range p.Users {
-		writes[i] = store.Write{User: u, When: store.When{Clerk: p.At}}
+		writes[i] = store.Write{User: u, When: store.When{Clerk: p.At}, AnsweredAt: p.AnsweredAt}
 	}
 	counts.Failed += len(p.Skipped)
 	for _, s := range p.Skipped {
 		b.Log.ErrorContext(ctx, "a user of Clerk's cannot be read", "user_id", s.ID, "error", s.Err)
 	}
+	mode := store.All
 	if b.DryRun {
-		diffs, err := b.Users.Compare(ctx, writes)
-		for _, d := range diffs {
-			counts.add(d.Outcome)
-		}
-		return err
+		mode = store.DryRun
 	}
 	tries := 0
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		tries++
 		var left []store.Write
 		var first error
-		for i, w := range b.Users.WriteMany(ctx, writes) {
+		for i, w := range b.Users.Write(ctx, writes, mode) {
 			if w.Err == nil {
 				counts.add(w.Outcome)
 				continue
