@@ -31,6 +31,8 @@ const (
 	retryAfter = 5 * time.Second
 	// minKey is the shortest key of a signing secret, in bytes. Clerk's have 24.
 	minKey = 16
+	// ahead is how much later than its delivery an event may be: svix-timestamp is whole seconds, and Clerk's clock is not Svix's.
+	ahead = 5 * time.Second
 	// maxID bounds a svix-id, which becomes the key of a row.
 	maxID = 256
 )
@@ -152,7 +154,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if err != nil {
 		return answer{http.StatusBadRequest, "unreadable", "the body cannot be read"}
 	}
-	id, err := verify(h.keys, body, r.Header, time.Now())
+	id, sent, err := verify(h.keys, body, r.Header, time.Now())
 	if err != nil {
 		h.Log.WarnContext(ctx, "refused a webhook", "reason", err)
 		return answer{http.StatusBadRequest, "not_verified", err.Error() + ": check that CLERK_WEBHOOK_SIGNING_SECRET is this endpoint's, and the clock"}
@@ -183,7 +185,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		h.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
-	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, time.Now())}
+	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, sent)}
 	if size := event.Size(); size > inbox.MaxEventSize {
 		h.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", size)
 		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}
@@ -217,12 +219,13 @@ func (h *Handler) forwards(typ string) bool {
 	return false
 }
 
-// mend returns a time that Inngest takes as it is, in milliseconds: it delays an event from the future until then, and refuses
-// one from before 1980. Clerk's specimens hold seconds, which clerk.Millis has mended already.
-func mend(t clerk.Millis, now time.Time) int64 {
+// mend returns the time of an event as Inngest takes it, in milliseconds: it delays an event from the future until then, and refuses one
+// from before 1980. sent is the svix-timestamp, the time of this delivery by the sender's clock, to which ours is of no use: a slow one
+// would give the changes of a second the order of their arrival.
+func mend(t clerk.Millis, sent time.Time) int64 {
 	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
-	if ms := int64(t); ms >= earliest && ms <= now.UnixMilli() {
-		return ms
+	if int64(t) < earliest {
+		return sent.UnixMilli()
 	}
-	return now.UnixMilli()
+	return min(int64(t), sent.Add(ahead).UnixMilli())
 }

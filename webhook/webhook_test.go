@@ -187,7 +187,7 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 // TestEvent: what is forwarded has the name and the data that Inngest's own integration produces, less the secrets.
 func TestEvent(t *testing.T) {
 	t.Parallel()
-	before := time.Now().UnixMilli()
+	signed := time.Now()
 	const (
 		common = `"big":12345678901234567890,"public_metadata":{"private_metadata":"the app's","backup_codes":[1],"h":"<&>"},"phone_numbers":[{`
 		data   = `"data":{"private_metadata":{"k":1},` + common + `"backup_codes":["secret"],"id":"idn_1"}],"user":{"private_metadata":{}}}`
@@ -197,14 +197,15 @@ func TestEvent(t *testing.T) {
 		timestamp string
 		private   bool
 		data      string
-		ts        int64 // 0 is now
+		ts        int64 // 0 is the second of svix-timestamp
 	}{
 		"milliseconds":      {`1767603600018`, false, `{` + pruned + `}}`, 1767603600018},
 		"seconds":           {`1767603600`, false, `{` + pruned + `}}`, 1767603600000},
 		"RFC 3339":          {`"2026-01-05T09:00:00Z"`, false, `{` + pruned + `}}`, 1767603600000},
 		"none":              {`null`, false, `{` + pruned + `}}`, 0},
 		"nonsense":          {`"soon"`, false, `{` + pruned + `}}`, 0},
-		"in the future":     {`4102444800000`, false, `{` + pruned + `}}`, 0},
+		"in the future":     {`4102444800000`, false, `{` + pruned + `}}`, signed.Unix()*1000 + 5000},
+		"4 s ahead":         {fmt.Sprint(signed.Unix()*1000 + 4000), false, `{` + pruned + `}}`, signed.Unix()*1000 + 4000},
 		"before 1980":       {`-5`, false, `{` + pruned + `}}`, 0},
 		"private on demand": {`1767603600018`, true, `{"private_metadata":{"k":1},` + pruned + `"private_metadata":{}}}`, 1767603600018},
 	} {
@@ -212,17 +213,46 @@ func TestEvent(t *testing.T) {
 			t.Parallel()
 			b := setup(t, func(o *webhook.Options) { o.ForwardPrivateMetadata = tc.private })
 			body := fmt.Sprintf(`{"type":"user.updated","timestamp":%s,%s}`, tc.timestamp, data)
-			if w := b.do(testenv.Signed(t, "/", testenv.Secret, "msg_1", time.Now(), []byte(body))); w.Code != 202 {
+			if w := b.do(testenv.Signed(t, "/", testenv.Secret, "msg_1", signed, []byte(body))); w.Code != 202 {
 				t.Fatalf("got %d %s", w.Code, w.Body)
 			}
 			got := b.box.events[0]
-			if tc.ts == 0 && got.TS >= before && got.TS <= time.Now().UnixMilli() {
-				got.TS = 0
+			if tc.ts == 0 {
+				tc.ts = signed.Unix() * 1000
 			}
 			want := inbox.Event{ID: "msg_1", Name: "clerk/user.updated", Data: json.RawMessage(tc.data), TS: tc.ts}
 			if d := cmp.Diff(want, got, cmp.Transformer("string", func(r json.RawMessage) string { return string(r) })); d != "" {
 				t.Errorf("event (-want +got):\n%s", d)
 			}
+		})
+	}
+}
+
+// TestTwoEventsOfOneSecond: two changes of one second, delivered within that second and swapped, keep their own times whatever our clock
+// says, and so their order.
+func TestTwoEventsOfOneSecond(t *testing.T) {
+	t.Parallel()
+	for name, behind := range map[string]time.Duration{ // our clock
+		"right": 0, "4 minutes behind": 4 * time.Minute, "4 minutes ahead": -4 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { // its clock begins with a full second
+				b := setup(t)
+				clerks := time.Now().Add(behind)
+				time.Sleep(50 * time.Millisecond) //nolint:forbidigo // of the bubble's clock
+				for i, ms := range []int64{clerks.UnixMilli() + 900, clerks.UnixMilli() + 100} {
+					body := fmt.Sprintf(`{"type":"user.updated","timestamp":%d,"data":{"id":"user_a"}}`, ms)
+					if w := b.do(testenv.Signed(t, "/", testenv.Secret, fmt.Sprint("msg_", i), clerks, []byte(body))); w.Code != 202 {
+						t.Fatalf("got %d %s", w.Code, w.Body)
+					}
+				}
+				for i, want := range []int64{900, 100} {
+					if got := b.box.events[i].TS - clerks.UnixMilli(); got != want {
+						t.Errorf("event %d has the time %d ms of the second, want %d", i, got, want)
+					}
+				}
+			})
 		})
 	}
 }
