@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,7 +50,7 @@ type Options struct {
 	Secrets []string
 	// InstanceID is the Clerk instance whose events are taken; "" takes all.
 	InstanceID string
-	// Forward are patterns (path.Match) of the types that go to Inngest.
+	// Forward are patterns (path.Match) of the types that go to Inngest; see OneTimeCodes for those that have to be named.
 	Forward []string
 	// ForwardPrivateMetadata keeps private_metadata in the events.
 	ForwardPrivateMetadata bool
@@ -174,7 +175,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if h.Seen != nil {
 		h.Seen(time.Now(), e.InstanceID)
 	}
-	if !h.forwards(e.Type) {
+	if !forwards(h.Forward, e.Type) {
 		return answer{http.StatusNoContent, "not_forwarded", ""}
 	}
 	data, err := clerk.WithoutSecrets(e.Data, h.ForwardPrivateMetadata)
@@ -210,13 +211,35 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, err
 }
 
-func (h *Handler) forwards(typ string) bool {
-	for _, p := range h.Forward {
-		if ok, _ := path.Match(p, typ); ok { // New has checked the patterns
-			return true
+// OneTimeCodes returns those types of event that hold one-time codes and are forwarded by the patterns, and those that are left out
+// though a pattern matches them: they would be kept in Inngest's history, where a code has no business. Only its name forwards one.
+func OneTimeCodes(patterns []string) (forwarded, leftOut []string) {
+	for _, typ := range codeTypes() {
+		switch {
+		case forwards(patterns, typ):
+			forwarded = append(forwarded, typ)
+		case matches(patterns, typ):
+			leftOut = append(leftOut, typ)
 		}
 	}
-	return false
+	return forwarded, leftOut
+}
+
+// codeTypes are those whose data holds a one-time code or a link that signs in.
+func codeTypes() []string { return []string{"email.created", "sms.created"} }
+
+func forwards(patterns []string, typ string) bool {
+	if slices.Contains(codeTypes(), typ) {
+		return slices.Contains(patterns, typ)
+	}
+	return matches(patterns, typ)
+}
+
+func matches(patterns []string, typ string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, _ := path.Match(p, typ) // New has checked the patterns
+		return ok
+	})
 }
 
 // mend returns the time of an event as Inngest takes it, in milliseconds: it delays an event from the future until then, and refuses one

@@ -228,6 +228,52 @@ func TestEvent(t *testing.T) {
 	}
 }
 
+// TestOneTimeCodes: a pattern does not forward the types that hold one-time codes; their names do.
+func TestOneTimeCodes(t *testing.T) {
+	t.Parallel()
+	const data = `{"id":"ema_1","otp_code":"424242","body":"Your code is 424242"}`
+	types := []string{"sms.created", "email.created", "user.created", "session.created"}
+	for forward, want := range map[string]struct{ forwarded, named, leftOut string }{
+		"*":                             {"user.created session.created", "", "email.created sms.created"},
+		"*.created":                     {"user.created session.created", "", "email.created sms.created"},
+		"user.*":                        {"user.created", "", ""},
+		"email.*":                       {"", "", "email.created"},
+		"* sms.created":                 {"sms.created user.created session.created", "sms.created", "email.created"},
+		"email.created sms.created":     {"sms.created email.created", "email.created sms.created", ""},
+		"[es]m*.created user.* sms.???": {"user.created", "", "email.created sms.created"},
+	} {
+		t.Run(forward, func(t *testing.T) {
+			t.Parallel()
+			patterns := strings.Fields(forward)
+			b := setup(t, func(o *webhook.Options) { o.Forward = patterns })
+			var forwarded []string
+			for _, typ := range types {
+				body := fmt.Sprintf(`{"type":%q,"data":%s}`, typ, data)
+				switch w := b.do(testenv.Signed(t, "/", testenv.Secret, "msg_1", time.Now(), []byte(body))); w.Code {
+				case http.StatusAccepted:
+					forwarded = append(forwarded, typ)
+					if got := string(b.box.events[len(b.box.events)-1].Data); got != data {
+						t.Errorf("%s: got %s, want it whole", typ, got)
+					}
+				case http.StatusNoContent:
+				default:
+					t.Errorf("%s: got %d %s", typ, w.Code, w.Body)
+				}
+			}
+			if got := strings.Join(forwarded, " "); got != want.forwarded {
+				t.Errorf("forwarded %q, want %q", got, want.forwarded)
+			}
+			named, leftOut := webhook.OneTimeCodes(patterns)
+			if got, want := fmt.Sprintf("%q %q", named, leftOut), fmt.Sprintf("%q %q", strings.Fields(want.named), strings.Fields(want.leftOut)); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+			if strings.Contains(b.log.String(), "424242") {
+				t.Errorf("the log holds a code: %s", b.log)
+			}
+		})
+	}
+}
+
 // TestTwoEventsOfOneSecond: two changes of one second, delivered within that second and swapped, keep their own times whatever our clock
 // says, and so their order.
 func TestTwoEventsOfOneSecond(t *testing.T) {

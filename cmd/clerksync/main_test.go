@@ -638,6 +638,34 @@ func TestBackfill(t *testing.T) {
 	}
 }
 
+// TestOneTimeCodesAtStart: who names a type that holds one-time codes is warned at start, and who uses a pattern reads what it leaves out.
+func TestOneTimeCodesAtStart(t *testing.T) {
+	t.Parallel()
+	for forward, want := range map[string]map[string]string{ // what a line of each level names
+		"user.*":         {},
+		"*":              {"INFO": `["email.created","sms.created"]`},
+		"*, sms.created": {"WARN": `["sms.created"]`, "INFO": `["email.created"]`},
+	} {
+		settings := good(t)
+		settings["CLERK_FORWARD_EVENTS"] = forward
+		s := serve(t, settings)
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+		for _, level := range []string{"WARN", "INFO"} {
+			got := ""
+			for line := range strings.Lines(s.log.String()) {
+				if strings.Contains(line, `"level":"`+level) && strings.Contains(line, "one-time codes") {
+					_, got, _ = strings.Cut(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(line), "}")), `"types":`)
+				}
+			}
+			if got != want[level] {
+				t.Errorf("%s: a line %s names %s, want %s", forward, level, got, want[level])
+			}
+		}
+	}
+}
+
 // TestKeyOfAnotherInstance: the first backfill is refused a key of another instance than the webhooks were of, and the right key is not.
 func TestKeyOfAnotherInstance(t *testing.T) {
 	t.Parallel()

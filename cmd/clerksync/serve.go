@@ -141,6 +141,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	calls := inngest.Guard(client.ServeWithOpts(a.serveOpts(false)), inngest.Options{
 		SigningKeys: []string{cfg.Inngest.SigningKey, cfg.Inngest.SigningKeyFallback}, Dev: cfg.Inngest.dev(), MaxBody: maxCall, Log: log,
 	})
+	a.noteOneTimeCodes(ctx)
 	routes := a.routes(hook, calls, reg)
 	if cfg.AdminToken != "" {
 		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
@@ -179,6 +180,17 @@ func (a *app) seen(at time.Time, instanceID string) {
 		instanceID = ""
 	}
 	a.watch.Verified(at, instanceID)
+}
+
+// noteOneTimeCodes says what becomes of the types of event that hold one-time codes.
+func (a *app) noteOneTimeCodes(ctx context.Context) {
+	forwarded, leftOut := webhook.OneTimeCodes(a.cfg.forward())
+	if len(forwarded) > 0 {
+		a.log.WarnContext(ctx, "CLERK_FORWARD_EVENTS names types that hold one-time codes: whoever sees Inngest's history can read them", "types", forwarded)
+	}
+	if len(leftOut) > 0 {
+		a.log.InfoContext(ctx, "types that hold one-time codes are not forwarded: name them in CLERK_FORWARD_EVENTS if a function of yours needs them", "types", leftOut)
+	}
 }
 
 // functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be nil or zero.
