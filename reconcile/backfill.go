@@ -79,8 +79,8 @@ type Backfill struct {
 	DryRun bool
 	// Restart begins with the first user again, though an earlier run was cut off.
 	Restart bool
-	// Progress, if set, is called after each page with what has been done, earlier runs included, and of how many users; and once before
-	// the first.
+	// Progress, if set, is called after each page with what has been done, earlier runs included, and of how many
+	// users; and once before the first.
 	Progress func(done Counts, of int)
 }
 
@@ -158,8 +158,8 @@ func (b Backfill) Run(ctx context.Context) (Counts, error) {
 	return at.Counts, missed(before, after, at.Counts.Seen())
 }
 
-// missed returns ErrMissed if fewer users were seen than Clerk had both before and after. Who was deleted or signed up meanwhile makes
-// the two differ, and may be seen or not.
+// missed returns ErrMissed if fewer users were seen than Clerk had both before and after. Who was deleted or signed up
+// meanwhile makes the two differ, and may be seen or not.
 func missed(before, after, seen int) error {
 	if had := min(before, after); seen < had {
 		return fmt.Errorf("%w: Clerk's list named %d users, and Clerk has %d: run it again; if that does not help, ask Clerk", ErrMissed, seen, had)

@@ -89,7 +89,8 @@ func TestBackfill(t *testing.T) {
 	})
 }
 
-// TestBackfillMissesNobody: a list that names fewer users than Clerk counts is an error, unless so many came or went meanwhile.
+// TestBackfillMissesNobody: a list that names fewer users than Clerk counts is an error, unless so many came or went
+// meanwhile.
 func TestBackfillMissesNobody(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

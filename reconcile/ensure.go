@@ -33,9 +33,9 @@ type Ensure struct {
 	fetches singleflight.Group
 }
 
-// Row returns the user's row. If there is none that clerksync has written it asks Clerk and writes the row by the rules of every write;
-// concurrent calls for one user ask once. It returns ErrDeleted for a user with a tombstone, and clerk.ErrNoUser for one that Clerk does
-// not have, or cannot have: whose id is not of the form of Clerk's.
+// Row returns the user's row. If there is none that clerksync has written it asks Clerk and writes the row by the rules
+// of every write; concurrent calls for one user ask once. It returns ErrDeleted for a user with a tombstone, and
+// clerk.ErrNoUser for one that Clerk does not have, or cannot have: whose id is not of the form of Clerk's.
 func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 	r, err := e.written(ctx, id)
 	if !errors.Is(err, store.ErrNotFound) {
@@ -63,7 +63,8 @@ func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 	}
 }
 
-// written returns the user's row, or store.ErrNotFound if there is none but the app's own: what that says is not what Clerk says.
+// written returns the user's row, or store.ErrNotFound if there is none but the app's own: what that says is not what
+// Clerk says.
 func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
 	r, err := e.Users.Get(ctx, id)
 	if err == nil && r.Clerk.Version == "" {

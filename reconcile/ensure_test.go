@@ -73,7 +73,8 @@ func TestEnsure(t *testing.T) {
 	})
 }
 
-// TestEnsureAsksForUsersOnly: what is not of the form of Clerk's ids is no user of Clerk's, and Clerk is not asked for its other pages.
+// TestEnsureAsksForUsersOnly: what is not of the form of Clerk's ids is no user of Clerk's, and Clerk is not asked for
+// its other pages.
 func TestEnsureAsksForUsersOnly(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -91,7 +92,8 @@ func TestEnsureAsksForUsersOnly(t *testing.T) {
 	})
 }
 
-// TestEnsureAppsOwnRow: a row that the app made under a Clerk id is not Clerk's answer: Clerk is asked, and the row written by the rule.
+// TestEnsureAppsOwnRow: a row that the app made under a Clerk id is not Clerk's answer: Clerk is asked, and the row
+// written by the rule.
 func TestEnsureAppsOwnRow(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

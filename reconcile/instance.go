@@ -7,18 +7,20 @@ import (
 	"clerksync/clerk"
 )
 
-// Instance makes sure that a key is of the instance whose users are in the collection: another's would be added to them.
+// Instance makes sure that a key is of the instance whose users are in the collection: another's would be added to
+// them.
 type Instance struct {
 	API interface { // a clerk.API
 		Instance(ctx context.Context) (string, error)
 	}
 	State Checkpoints
-	// Want is what CLERK_INSTANCE_ID says; "" is the instance that is remembered: of the first webhook, or of the first key.
+	// Want is what CLERK_INSTANCE_ID says; "" is the instance that is remembered: of the first webhook, or of the first
+	// key.
 	Want string
 }
 
-// Check returns an error that holds clerk.ErrKey and says what to do if the key is of another instance. A Clerk that does not tell is no
-// error. If remember is set, the instance is remembered unless another is.
+// Check returns an error that holds clerk.ErrKey and says what to do if the key is of another instance. A Clerk that
+// does not tell is no error. If remember is set, the instance is remembered unless another is.
 func (i Instance) Check(ctx context.Context, remember bool) error {
 	got, err := i.API.Instance(ctx)
 	if err != nil || got == "" {
@@ -40,7 +42,8 @@ func (i Instance) Check(ctx context.Context, remember bool) error {
 	return err
 }
 
-// savedInstance is the instance whose users are in the collection: CLERK_INSTANCE_ID, or the first that a verified webhook or a key named.
+// savedInstance is the instance whose users are in the collection: CLERK_INSTANCE_ID, or the first that a verified
+// webhook or a key named.
 type savedInstance struct{ ID string }
 
 func loadInstance(ctx context.Context, state Checkpoints) (string, error) {
@@ -49,7 +52,8 @@ func loadInstance(ctx context.Context, state Checkpoints) (string, error) {
 	return saved.ID, err
 }
 
-// keepInstance keeps id, and returns another that was kept before. That one stays, unless id is what CLERK_INSTANCE_ID says.
+// keepInstance keeps id, and returns another that was kept before. That one stays, unless id is what CLERK_INSTANCE_ID
+// says.
 func keepInstance(ctx context.Context, state Checkpoints, id, want string) (other string, err error) {
 	saved, err := loadInstance(ctx, state)
 	switch {

@@ -17,7 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestInstanceOfWebhooks: the instance that the first verified webhook names is kept at once, and then a key of another is refused.
+// TestInstanceOfWebhooks: the instance that the first verified webhook names is kept at once, and then a key of another
+// is refused.
 func TestInstanceOfWebhooks(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

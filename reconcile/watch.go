@@ -46,8 +46,8 @@ func (w *Watch) Webhook(at time.Time) {
 	}
 }
 
-// Verified says that a webhook with a good signature came, and of which Clerk instance; "" if it did not say. The first instance is kept
-// in the database at once, as the one whose users are there: see Instance.
+// Verified says that a webhook with a good signature came, and of which Clerk instance; "" if it did not say. The first
+// instance is kept in the database at once, as the one whose users are there: see Instance.
 func (w *Watch) Verified(at time.Time, instanceID string) {
 	w.Webhook(at)
 	if instanceID != "" && w.instance.CompareAndSwap(nil, &instanceID) {

@@ -14,8 +14,8 @@ import (
 // tolerance is how far the time of a signature may be from ours.
 const tolerance = 5 * time.Minute
 
-// verify returns the id of the message, and to the second when it was sent, if one of the keys has signed the body within tolerance of
-// now. No error quotes anything.
+// verify returns the id of the message, and to the second when it was sent, if one of the keys has signed the body
+// within tolerance of now. No error quotes anything.
 //
 // It is what Svix's library does (https://docs.svix.com/receiving/verifying-payloads/how-manual; FuzzVerify compares the two) without the
 // three copies of the body that the library makes, a fifth of a webhook's garbage.

@@ -32,7 +32,8 @@ const (
 	retryAfter = 5 * time.Second
 	// minKey is the shortest key of a signing secret, in bytes. Clerk's have 24.
 	minKey = 16
-	// ahead is how much later than its delivery an event may be: svix-timestamp is whole seconds, and Clerk's clock is not Svix's.
+	// ahead is how much later than its delivery an event may be: svix-timestamp is whole seconds, and Clerk's clock is
+	// not Svix's.
 	ahead = 5 * time.Second
 	// maxID bounds a svix-id, which becomes the key of a row.
 	maxID = 256
@@ -50,7 +51,8 @@ type Options struct {
 	Secrets []string
 	// InstanceID is the Clerk instance whose events are taken; "" takes all.
 	InstanceID string
-	// Forward are patterns (path.Match) of the types that go to Inngest; see OneTimeCodes for those that have to be named.
+	// Forward are patterns (path.Match) of the types that go to Inngest; see OneTimeCodes for those that have to be
+	// named.
 	Forward []string
 	// ForwardPrivateMetadata keeps private_metadata in the events.
 	ForwardPrivateMetadata bool
@@ -211,8 +213,9 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, err
 }
 
-// OneTimeCodes returns those types of event that hold one-time codes and are forwarded by the patterns, and those that are left out
-// though a pattern matches them: they would be kept in Inngest's history, where a code has no business. Only its name forwards one.
+// OneTimeCodes returns those types of event that hold one-time codes and are forwarded by the patterns, and those that
+// are left out though a pattern matches them: they would be kept in Inngest's history, where a code has no business.
+// Only its name forwards one.
 func OneTimeCodes(patterns []string) (forwarded, leftOut []string) {
 	for _, typ := range codeTypes() {
 		switch {
@@ -242,9 +245,9 @@ func matches(patterns []string, typ string) bool {
 	})
 }
 
-// mend returns the time of an event as Inngest takes it, in milliseconds: it delays an event from the future until then, and refuses one
-// from before 1980. sent is the svix-timestamp, the time of this delivery by the sender's clock, to which ours is of no use: a slow one
-// would give the changes of a second the order of their arrival.
+// mend returns the time of an event as Inngest takes it, in milliseconds: it delays an event from the future until
+// then, and refuses one from before 1980. sent is the svix-timestamp, the time of this delivery by the sender's clock,
+// to which ours is of no use: a slow one would give the changes of a second the order of their arrival.
 func mend(t clerk.Millis, sent time.Time) int64 {
 	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	if int64(t) < earliest {

@@ -274,8 +274,8 @@ func TestOneTimeCodes(t *testing.T) {
 	}
 }
 
-// TestTwoEventsOfOneSecond: two changes of one second, delivered within that second and swapped, keep their own times whatever our clock
-// says, and so their order.
+// TestTwoEventsOfOneSecond: two changes of one second, delivered within that second and swapped, keep their own times
+// whatever our clock says, and so their order.
 func TestTwoEventsOfOneSecond(t *testing.T) {
 	t.Parallel()
 	for name, behind := range map[string]time.Duration{ // our clock
@@ -286,7 +286,7 @@ func TestTwoEventsOfOneSecond(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // its clock begins with a full second
 				b := setup(t)
 				clerks := time.Now().Add(behind)
-				time.Sleep(50 * time.Millisecond) //nolint:forbidigo // of the bubble's clock
+				time.Sleep(50 * time.Millisecond)
 				for i, ms := range []int64{clerks.UnixMilli() + 900, clerks.UnixMilli() + 100} {
 					body := fmt.Sprintf(`{"type":"user.updated","timestamp":%d,"data":{"id":"user_a"}}`, ms)
 					if w := b.do(testenv.Signed(t, "/", testenv.Secret, fmt.Sprint("msg_", i), clerks, []byte(body))); w.Code != 202 {

@@ -638,7 +638,8 @@ func TestBackfill(t *testing.T) {
 	}
 }
 
-// TestOneTimeCodesAtStart: who names a type that holds one-time codes is warned at start, and who uses a pattern reads what it leaves out.
+// TestOneTimeCodesAtStart: who names a type that holds one-time codes is warned at start, and who uses a pattern reads
+// what it leaves out.
 func TestOneTimeCodesAtStart(t *testing.T) {
 	t.Parallel()
 	for forward, want := range map[string]map[string]string{ // what a line of each level names
@@ -666,7 +667,8 @@ func TestOneTimeCodesAtStart(t *testing.T) {
 	}
 }
 
-// TestKeyOfAnotherInstance: the first backfill is refused a key of another instance than the webhooks were of, and the right key is not.
+// TestKeyOfAnotherInstance: the first backfill is refused a key of another instance than the webhooks were of, and the
+// right key is not.
 func TestKeyOfAnotherInstance(t *testing.T) {
 	t.Parallel()
 	right, wrong := testenv.NewClerkAPI(t), testenv.NewClerkAPI(t)
