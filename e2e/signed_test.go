@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -57,23 +56,9 @@ func TestSignedCalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
 	got, proxy := record(t, w.url)
-	dir := t.TempDir()
-	port := freePort(t)
-	inngest := exec.Command(programs.inngest.Path, "start", "--host", "127.0.0.1", "--port", fmt.Sprint(port),
-		"--connect-gateway-port", fmt.Sprint(freePort(t)), "--signing-key", strings.TrimPrefix(signingKey, "signkey-test-"),
-		"--event-key", eventKey, "--sqlite-dir", dir, "--tick", "20", "-l", "error", "--sdk-url", proxy.URL+"/api/inngest", "--poll-interval", "1")
-	inngest.Dir = dir
-	inngest.Env = []string{
-		"DO_NOT_TRACK=1", "HOME=" + dir,
-		fmt.Sprint("INNGEST_CONNECT_GATEWAY_GRPC_PORT=", freePort(t)), fmt.Sprint("INNGEST_CONNECT_EXECUTOR_GRPC_PORT=", freePort(t)),
-	}
 	kill(w.service)
-	w.env = append(w.env, "INNGEST_DEV=0", fmt.Sprintf("INNGEST_BASE_URL=http://127.0.0.1:%d", port),
+	w.env = append(w.env, "INNGEST_DEV=0", "INNGEST_BASE_URL="+selfHosted(t, "--sdk-url", proxy.URL+"/api/inngest", "--poll-interval", "1"),
 		"INNGEST_SIGNING_KEY=signkey-test-ffff", "INNGEST_SIGNING_KEY_FALLBACK="+signingKey, "INNGEST_SERVE_ORIGIN="+proxy.URL)
-	if err := inngest.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kill(inngest) })
 	w.startService()
 
 	shallow, _, _ := life(t, "user_2shallow")

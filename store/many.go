@@ -73,7 +73,7 @@ func (db *DB) thereOf(ctx context.Context, c *mongo.Collection, ids []string) []
 	first, last := slices.Min(ids), slices.Max(ids)
 	limit := 4 * len(ids)
 	there, _, err := db.IDs(ctx, c.Name(), "", first[:len(first)-1], last+"~", limit) // the limits themselves are left out
-	if err != nil || len(there) == limit { // no database yet, or too far apart
+	if err != nil || len(there) == limit {                                            // no database yet, or too far apart
 		return ids
 	}
 	has := make(map[string]bool, len(there))
