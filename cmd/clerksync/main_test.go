@@ -638,6 +638,72 @@ func TestBackfill(t *testing.T) {
 	}
 }
 
+// TestOneTimeCodesAtStart: who names a type that holds one-time codes is warned at start, and who uses a pattern reads
+// what it leaves out.
+func TestOneTimeCodesAtStart(t *testing.T) {
+	t.Parallel()
+	for forward, want := range map[string]map[string]string{ // what a line of each level names
+		"user.*":         {},
+		"*":              {"INFO": `["email.created","sms.created"]`},
+		"*, sms.created": {"WARN": `["sms.created"]`, "INFO": `["email.created"]`},
+	} {
+		settings := good(t)
+		settings["CLERK_FORWARD_EVENTS"] = forward
+		s := serve(t, settings)
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+		for _, level := range []string{"WARN", "INFO"} {
+			got := ""
+			for line := range strings.Lines(s.log.String()) {
+				if strings.Contains(line, `"level":"`+level) && strings.Contains(line, "one-time codes") {
+					_, got, _ = strings.Cut(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(line), "}")), `"types":`)
+				}
+			}
+			if got != want[level] {
+				t.Errorf("%s: a line %s names %s, want %s", forward, level, got, want[level])
+			}
+		}
+	}
+}
+
+// TestKeyOfAnotherInstance: the first backfill is refused a key of another instance than the webhooks were of, and the
+// right key is not.
+func TestKeyOfAnotherInstance(t *testing.T) {
+	t.Parallel()
+	right, wrong := testenv.NewClerkAPI(t), testenv.NewClerkAPI(t)
+	right.Put(testenv.People(30)...)
+	wrong.Put(testenv.ClerkUser{ID: "user_2stranger"})
+	wrong.Instance = "ins_other"
+	settings := good(t)
+	maps.Copy(settings, map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": wrong.URL})
+	clerksync := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		err := run(t.Context(), args, environ(settings), &out, io.Discard)
+		return out.String(), err
+	}
+	for _, instance := range []string{sampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
+		s := serve(t, settings)
+		body := fmt.Sprintf(`{"type":"session.created","instance_id":%q,"data":{}}`, instance)
+		if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(body))); code != http.StatusNoContent {
+			t.Fatalf("got %d %s, want 204", code, text)
+		}
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{"backfill"}, {"backfill", "--dry-run"}, {"reconcile"}, {"users", "ensure", "user_2stranger"}} {
+		out, err := clerksync(args...)
+		if want := "CLERK_SECRET_KEY is of the instance ins_other, and the users here are of ins_2e2e: copy"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %q, %v, want %q", args, out, err, want)
+		}
+	}
+	settings["CLERK_API_URL"] = right.URL
+	if out, err := clerksync("backfill"); err != nil || !strings.HasPrefix(out, "30 users: 30 created, 0 updated") {
+		t.Errorf("the right key: got %q, %v", out, err)
+	}
+}
+
 // TestReconcile: the plan names users and fields, values only when asked; what differs is repaired, and rows are not removed by the dozen.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
@@ -737,7 +803,8 @@ func TestEnsure(t *testing.T) {
 		"a user of Clerk's": {ask(http.MethodPost, people[0].ID, "Bearer "+token), 200, `"full_name":"Ada Lovelace 0"`},
 		"once more":         {ask(http.MethodPost, people[0].ID, "Bearer "+token), 200, `"username":"person-0"`},
 		"a deleted user":    {ask(http.MethodPost, people[1].ID, "Bearer "+token), 410, `{"error":"the user is deleted"}`},
-		"nobody":            {ask(http.MethodPost, "user_nobody", "Bearer "+token), 404, `{"error":"no such user at Clerk"}`},
+		"nobody":            {ask(http.MethodPost, "user_nobody", "Bearer "+token), 404, `{"error":"no such user at Clerk: an id of Clerk's is user_ and 27 letters`},
+		"count":             {ask(http.MethodPost, "count", "Bearer "+token), 404, `{"error":"no such user at Clerk: an id`},
 		"another token":     {ask(http.MethodPost, people[0].ID, "Bearer "+token+"x"), 401, "ADMIN_TOKEN"},
 		"no token":          {ask(http.MethodPost, people[0].ID, ""), 401, "ADMIN_TOKEN"},
 		"by GET":            {ask(http.MethodGet, people[0].ID, "Bearer "+token), 405, ""},
@@ -749,7 +816,7 @@ func TestEnsure(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	for id, want := range map[string]string{people[2].ID: "", people[1].ID: "the user is deleted, and stays so", "user_nobody": "no such user at Clerk: check the id"} {
+	for id, want := range map[string]string{people[2].ID: "", people[1].ID: "the user is deleted, and stays so", "user_nobody": "no such user at Clerk: an id", testenv.UserID(time.Now(), 1): "no such user at Clerk: check the id"} {
 		var out bytes.Buffer
 		err := run(t.Context(), []string{"users", "ensure", id}, environ(settings), &out, io.Discard)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) || want == "" && !strings.Contains(out.String(), `"full_name": "Ada Lovelace 2"`) {

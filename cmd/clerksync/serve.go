@@ -95,6 +95,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	})
 	state := store.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)
+	a.watch.InstanceID = cfg.InstanceID
 	claims := store.NewWelcomes(a.db.DB)
 	if err := a.db.prepare(ctx); err != nil {
 		return a, err
@@ -132,7 +133,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.secrets(), InstanceID: cfg.InstanceID, Forward: cfg.forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.watch.Webhook, Inbox: a.inbox, Log: log, Registerer: reg,
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Inbox: a.inbox, Log: log, Registerer: reg,
 	})
 	if err != nil {
 		return a, err
@@ -140,6 +141,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	calls := inngest.Guard(client.ServeWithOpts(a.serveOpts(false)), inngest.Options{
 		SigningKeys: []string{cfg.Inngest.SigningKey, cfg.Inngest.SigningKeyFallback}, Dev: cfg.Inngest.dev(), MaxBody: maxCall, Log: log,
 	})
+	a.noteOneTimeCodes(ctx)
 	routes := a.routes(hook, calls, reg)
 	if cfg.AdminToken != "" {
 		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
@@ -170,6 +172,25 @@ func (a *app) clerkAPI(ctx context.Context) (*clerk.API, error) {
 		a.log.WarnContext(ctx, "Clerk's API does not answer, so CLERK_SECRET_KEY is not checked", "error", err)
 	}
 	return api, nil
+}
+
+// seen notes a verified webhook. A sample of ours is of no instance of Clerk's.
+func (a *app) seen(at time.Time, instanceID string) {
+	if instanceID == sampleInstance {
+		instanceID = ""
+	}
+	a.watch.Verified(at, instanceID)
+}
+
+// noteOneTimeCodes says what becomes of the types of event that hold one-time codes.
+func (a *app) noteOneTimeCodes(ctx context.Context) {
+	forwarded, leftOut := webhook.OneTimeCodes(a.cfg.forward())
+	if len(forwarded) > 0 {
+		a.log.WarnContext(ctx, "CLERK_FORWARD_EVENTS names types that hold one-time codes: whoever sees Inngest's history can read them", "types", forwarded)
+	}
+	if len(leftOut) > 0 {
+		a.log.InfoContext(ctx, "types that hold one-time codes are not forwarded: name them in CLERK_FORWARD_EVENTS if a function of yours needs them", "types", leftOut)
+	}
 }
 
 // functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be nil or zero.
