@@ -96,7 +96,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	state := store.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)
 	claims := store.NewWelcomes(a.db.DB)
-	if err := a.db.prepare(ctx); err != nil {
+	if err := patiently(ctx, log, func() error { return a.db.prepare(ctx) }); err != nil {
 		return a, err
 	}
 	if cfg.Mail.SMTPURL == "" {
