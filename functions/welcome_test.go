@@ -182,7 +182,7 @@ func TestSlowAnswerMailsAgain(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- p.Attempt(ctx, t, functions.SendWelcome, signUp("msg_1", 0)) }()
 	<-got
-	if err := p.Attempt(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another run is sending") {
+	if err := p.Attempt(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another attempt is sending") {
 		t.Errorf("the same run meets its own fresh claim: got %v", err)
 	}
 	hangUp() // what called the function does not wait for so long

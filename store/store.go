@@ -46,9 +46,6 @@ const opTimeout = 10 * time.Second
 // maxPool keeps below the parallel writes at which FerretDB v1 deadlocks.
 const maxPool = 32
 
-// ErrNoAnswer says that the database is not there, or not yet.
-var ErrNoAnswer = errors.New("the database does not answer")
-
 // CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host of a
 // mongodb+srv one.
 func CheckURI(uri string) error {
@@ -64,8 +61,8 @@ func CheckURI(uri string) error {
 	return nil
 }
 
-// Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is. It returns
-// ErrNoAnswer if trying again may help. No error quotes the URI, which holds a password.
+// Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is. MayPass tells
+// whether trying again may help. No error quotes the URI, which holds a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
 		return nil, err
@@ -81,9 +78,6 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	}
 	db := &DB{Database: client.Database(name)}
 	if err := db.Ping(ctx); err != nil {
-		if mongo.IsTimeout(err) || mongo.IsNetworkError(err) {
-			err = ErrNoAnswer
-		}
 		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))
 	}
 	info, err := db.build(ctx)
@@ -92,6 +86,25 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	}
 	db.OneProcess = info.FerretDBv1 != ""
 	return db, nil
+}
+
+// MayPass tells whether an error of the database may go by itself, as those of a server that is away, starts, recovers, shuts down or is
+// no primary do; those about a login or a setting do not. An error of another kind does not either.
+func MayPass(err error) bool {
+	var ce mongo.CommandError
+	if !errors.As(err, &ce) || ce.Code == 0 {
+		return mongo.IsTimeout(err) || mongo.IsNetworkError(err)
+	}
+	// src/mongo/base/error_codes.yml of MongoDB. What is not known here is worth another try.
+	switch ce.Code {
+	case 11, 13, 18, 334, // UserNotFound, Unauthorized, AuthenticationFailed, MechanismUnavailable
+		8000,             // AtlasError: a wrong password, or a cluster that does not allow it
+		2, 9, 14, 20, 59, // BadValue, FailedToParse, TypeMismatch, IllegalOperation, CommandNotFound
+		67, 72, 73, 85, 86, // CannotCreateIndex, InvalidOptions, InvalidNamespace, IndexOptionsConflict, IndexKeySpecsConflict
+		115, 322, 323, 11000: // CommandNotSupported, APIVersionError, APIStrictError, DuplicateKey
+		return false
+	}
+	return true
 }
 
 // Ping fails if the database does not answer.

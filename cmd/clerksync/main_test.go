@@ -513,6 +513,63 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// TestStartWhileDatabaseRefuses: a database that shuts down, recovers or has no primary yet answers with an error first. The service
+// waits for it, as for one that does not answer; one about a login or a setting ends the start at once.
+func TestStartWhileDatabaseRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		command string
+		codes   []int32
+		uri     string // is added to the database's
+		err     string // "" is a start
+	}{
+		"shutting down":               {command: "ping", codes: []int32{91, 11600, 91}},
+		"recovering":                  {command: "ping", codes: []int32{13436, 11602}},
+		"no primary":                  {command: "ping", codes: []int32{10107, 13435, 189}},
+		"no primary for the indexes":  {command: "createIndexes", codes: []int32{10107, 91}},
+		"stopped when it is asked":    {command: "buildInfo", codes: []int32{91, 11600}},
+		"it does not know the user":   {command: "saslStart", codes: []int32{18}, uri: "/?authMechanism=PLAIN", err: "code 18"},
+		"the user may not":            {command: "createIndexes", codes: []int32{13}, err: "code 13"},
+		"it does not know buildInfo":  {command: "buildInfo", codes: []int32{59}},
+		"it does not know ping":       {command: "ping", codes: []int32{59}, err: "code 59"},
+		"user names are there twice":  {command: "createIndexes", codes: []int32{11000}, err: "has rows with the same username"},
+		"an index of the app's clash": {command: "createIndexes", codes: []int32{86}, err: "has another kind of index on username"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			left := tc.codes
+			settings := good(t)
+			settings["MONGODB_URI"] = testenv.NewMemory().Listen(t, func(command string) int32 {
+				mu.Lock()
+				defer mu.Unlock()
+				if command != tc.command || len(left) == 0 {
+					return 0
+				}
+				code := left[0]
+				left = left[1:]
+				return code
+			}) + tc.uri
+			if tc.uri != "" {
+				settings["MONGODB_URI"] = strings.Replace(settings["MONGODB_URI"], "//", "//ada:hunter2@", 1)
+			}
+			if tc.err == "" {
+				serve(t, settings)
+				return
+			}
+			start := time.Now()
+			var log bytes.Buffer
+			err := run(t.Context(), []string{"serve"}, environ(settings), io.Discard, &log)
+			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2") || time.Since(start) > databaseWait {
+				t.Errorf("got %v after %v, want %q at once", err, time.Since(start), tc.err)
+			}
+			if strings.Contains(log.String(), "trying again") {
+				t.Errorf("it tried again:\n%s", &log)
+			}
+		})
+	}
+}
+
 // TestDeadLetters: the commands work beside a running service, on a folder too, and without it; they say what is wrong.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
