@@ -31,7 +31,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("reproduce with: go test ./e2e -run Chaos -seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	w := newWorld(t, options{proxies: true})
+	w := newWorld(t, options{proxies: true, env: []string{manyEvents}})
 	histories := testenv.Histories(t, rng, 300**longFlag)
 	start := time.Now()
 	s := w.supervise()

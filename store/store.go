@@ -20,6 +20,9 @@ import (
 // DB is a database that rows are written to.
 type DB struct {
 	*mongo.Database
+	// Ingress is the same database through connections of its own, for what Clerk waits for: it does not stand in line behind functions and
+	// sweeps. nil where there are none.
+	Ingress *mongo.Database
 	// OneProcess says that conditional updates are not atomic there, so that only this process may write and rows are reached by
 	// _id alone: FerretDB v1, embedded or not. See docs/adr/0004-embedded-database.md.
 	OneProcess bool
@@ -43,8 +46,15 @@ func (db *DB) Logger() *slog.Logger {
 // opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.
 const opTimeout = 10 * time.Second
 
-// maxPool keeps below the parallel writes at which FerretDB v1 deadlocks.
-const maxPool = 32
+const (
+	// ingressPool is how many connections are kept for what Clerk waits for: as many as the inbox has inserts in flight.
+	ingressPool = 16
+	// maxPool is how many all others share.
+	maxPool = 32
+	// maxPoolOne is that for FerretDB v1, whose writers wait for each other, and not in turn: with 32 of them an insert waited for seconds
+	// (BenchmarkPriority). Both together stay below the parallel writes at which it deadlocks, some 40.
+	maxPoolOne = 8
+)
 
 // CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host of a
 // mongodb+srv one.
@@ -70,13 +80,13 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	opts := options.Client().ApplyURI(uri)
 	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.
 	opts.SetWriteConcern(writeconcern.Majority()).SetReadPreference(readpref.Primary()).
-		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(maxPool).
+		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
 	client, err := mongo.Connect(opts)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", Redact(err))
 	}
-	db := &DB{Database: client.Database(name)}
+	db := &DB{Database: client.Database(name)} // until it is known what kind it is
 	if err := db.Ping(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))
 	}
@@ -85,6 +95,14 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 		return nil, errors.Join(err, db.Close(ctx))
 	}
 	db.OneProcess = info.FerretDBv1 != ""
+	opts.SetMaxPoolSize(maxPool)
+	if db.OneProcess {
+		opts.SetMaxPoolSize(maxPoolOne)
+	}
+	if client, err = mongo.Connect(opts); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to the database: %w", Redact(err)), db.Close(ctx))
+	}
+	db.Ingress, db.Database = db.Database, client.Database(name)
 	return db, nil
 }
 
@@ -114,7 +132,11 @@ func (db *DB) Ping(ctx context.Context) error {
 
 // Close ends the connections.
 func (db *DB) Close(ctx context.Context) error {
-	return Redact(db.Client().Disconnect(ctx))
+	err := db.Client().Disconnect(ctx)
+	if db.Ingress != nil {
+		err = errors.Join(err, db.Ingress.Client().Disconnect(ctx))
+	}
+	return Redact(err)
 }
 
 // Redact returns err without the texts of the driver and the server, which quote values of rows ("dup key: { username: … }"):
