@@ -122,6 +122,7 @@ type Inbox struct {
 	pause   atomic.Int64
 	stamped atomic.Int64  // see stamp
 	left    chan struct{} // tells the sweep that something has been left to it
+	resent  resent
 	metrics metrics
 }
 
@@ -143,6 +144,8 @@ const (
 	maxSendBytes = 500_000
 	// roundTrips is how many rows are changed at once: one after the other would drain a backlog slowly.
 	roundTrips = 8
+	// resentEvery is how often a line says what was sent again: after an outage that is everything.
+	resentEvery = time.Minute
 	// sendTimeout is when a send is given up.
 	sendTimeout = 10 * time.Second
 	// insertTimeout bounds one insert; with the wait for a committer it stays well within the 15 s that Clerk waits.
