@@ -36,7 +36,7 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 		if err != nil {
 			data = e.Data
 		}
-		return f.Inbox.Fail(ctx, inbox.Event{ID: e.id, Name: e.Name, Data: data, TS: e.At.UnixMilli()}, inbox.Failure{
+		return f.Inbox.Fail(ctx, inbox.Event{ID: e.id.String(), Name: e.Name, Data: data, TS: e.At.UnixMilli()}, inbox.Failure{
 			Function: fn.slug, RunID: e.RunID, Error: why.Error(), Attempts: e.Attempt + 1,
 		})
 	}
@@ -86,8 +86,8 @@ func (f *Functions) written(ctx context.Context, e Event) error {
 	if f.Seen != nil {
 		f.Seen(e.At)
 	}
-	if e.id == "" {
+	if e.id.Row == "" {
 		return nil
 	}
-	return f.Inbox.Done(ctx, e.id)
+	return f.Inbox.Done(ctx, e.id.String())
 }

@@ -71,10 +71,7 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) 
 // ownDeadLetter is the dead letter of a function that writes no row. It leaves the event's own row in the inbox alone, and a replay of
 // it runs that function and no other.
 func ownDeadLetter(e inbox.Event, fnID string) inbox.Event {
-	e.ID = inbox.MessageID(e.ID)
-	if name := replayPrefix + fnID; e.Name != name { // else it was a replay that failed again
-		e.ID, e.Name = e.ID+":"+fnID, name
-	}
+	e.ID, e.Name = inbox.ParseEventID(e.ID).Own(fnID).String(), replayPrefix+fnID
 	return e
 }
 

@@ -50,7 +50,7 @@ type Event struct {
 	Attempt   int          // from 0
 	Log       *slog.Logger // its lines carry the function, the run and the event
 
-	id      string          // of this sending
+	id      inbox.EventID   // of this sending
 	last    json.RawMessage // what the step before returned; nil in the first
 	payload clerk.Payload
 	when    store.When
@@ -76,6 +76,9 @@ func check(all []Function) error {
 		wrong := func(what string) { errs = append(errs, fmt.Errorf("%w: %q %s", ErrFunction, fn.ID, what)) }
 		if !regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`).MatchString(fn.ID) {
 			wrong("is no id: use small letters, digits and -")
+		}
+		if inbox.Ambiguous(fn.ID) {
+			wrong("is how the id of an event ends that is sent again: choose another")
 		}
 		if seen[fn.ID] {
 			wrong("is the id of another function too: one of them would never run")
@@ -155,7 +158,7 @@ func (f *Functions) attempt(ctx context.Context, fn Function, in inngestgo.Input
 	defer func() {
 		if r := recover(); r != nil {
 			e := event(in.Event, in.InputCtx)
-			f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", e.RunID, "event_id", e.id, "stack", string(debug.Stack()))
+			f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", e.RunID, "event_id", e.id.String(), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
 		}
 	}()
@@ -183,12 +186,12 @@ func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[ra
 	defer cancel()
 	e := event(in.Event, in.InputCtx)
 	e.last = last
-	e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id)
+	e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id.String())
 	replay := e.Name == replayPrefix+fn.ID
 	if replay {
-		e.MessageID = strings.TrimSuffix(e.MessageID, ":"+fn.ID)
+		e.MessageID = e.id.Message(fn.ID)
 	}
-	if !fn.row && !replay && inbox.Replayed(e.id) {
+	if !fn.row && !replay && e.id.Replayed {
 		return "skipped: the event is replayed for the user's row", nil
 	}
 	if f.foreign(e) {
@@ -212,9 +215,9 @@ func event(g inngestgo.GenericEvent[raw], in inngestgo.InputCtx) Event {
 		RunID: in.RunID, Attempt: in.Attempt, payload: clerk.Unwrap(g.Data.RawMessage),
 	}
 	if g.ID != nil {
-		e.id = *g.ID
+		e.id = inbox.ParseEventID(*g.ID)
 	}
-	e.MessageID = inbox.MessageID(e.id)
+	e.MessageID = e.id.Row
 	e.when = when(g.ID, clerk.Millis(g.Timestamp), e.payload.Timestamp)
 	return e
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +57,7 @@ type row struct {
 	Name       string    `bson:"name"`
 	TS         int64     `bson:"ts"`
 	ReceivedAt time.Time `bson:"received_at"`
-	// Sends counts how often Inngest may have accepted it, and makes the id of the next sending, see sendID.
+	// Sends counts how often Inngest may have accepted it, and is in the id of the next sending, see EventID.
 	Sends int `bson:"sends"`
 	// Accepted counts how often Inngest has accepted it, the first sending left out: that would be a write more for every event.
 	Accepted int `bson:"accepted,omitempty"`
@@ -67,7 +66,7 @@ type row struct {
 	// DueAt is when any process may send it; until then the one that wrote or claimed it has the lease.
 	DueAt    time.Time `bson:"due_at,omitempty"`
 	GiveUpAt time.Time `bson:"give_up_at"`
-	Replayed bool      `bson:"replayed,omitempty"` // it had failed before, see sendID
+	Replayed bool      `bson:"replayed,omitempty"` // it had failed before
 	Failure  *Failure  `bson:"failure,omitempty"`
 	Data     string    `bson:"data"` // JSON; last, because the driver's buffer grows for it
 }
@@ -205,7 +204,7 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 // Done removes the event whose row has been written. eventID is the id under which Inngest ran it; one that never was in the
 // inbox is not an error.
 func (b *Inbox) Done(ctx context.Context, eventID string) error {
-	if _, err := b.rows.DeleteOne(ctx, byID(MessageID(eventID))); err != nil {
+	if _, err := b.rows.DeleteOne(ctx, byID(ParseEventID(eventID).Row)); err != nil {
 		return fmt.Errorf("clear the inbox: %w", store.Redact(err))
 	}
 	return nil
@@ -215,7 +214,7 @@ func (b *Inbox) Done(ctx context.Context, eventID string) error {
 // event that is not in the inbox, as those of Inngest's own integration, gets a row; not so one that had been sent again, because
 // then another run has cleared it.
 func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
-	id := MessageID(e.ID)
+	id := ParseEventID(e.ID).Row
 	f.At = time.Now()
 	defer b.locks.Lock(id)()
 	known, err := b.markFailed(ctx, id, f)
@@ -277,46 +276,6 @@ func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 	_ = writing.Wait() // none fails
 	close(b.out)
 	_ = sending.Wait() // none fails
-}
-
-// sendID is the id of the sending after n others: Inngest swallows an id that it has seen within 24 hours, even if that run
-// failed, so each sending after an accepted one needs a new id. That of a replay tells what a function may not do twice.
-func sendID(id string, n int, replayed bool) string {
-	switch {
-	case replayed:
-		return fmt.Sprintf("%s:replay%d", id, n)
-	case n == 0:
-		return id
-	}
-	return fmt.Sprintf("%s:r%d", id, n)
-}
-
-// MessageID returns the id that all sendings of an event share, of the id under which Inngest ran one: the svix-id.
-func MessageID(eventID string) string {
-	id, _ := splitID(eventID)
-	return id
-}
-
-// Replayed tells whether Inngest ran an event because a dead letter was replayed.
-func Replayed(eventID string) bool {
-	_, replayed := splitID(eventID)
-	return replayed
-}
-
-// splitID is the inverse of sendID.
-func splitID(eventID string) (id string, replayed bool) {
-	i := strings.LastIndex(eventID, ":r")
-	if i < 0 {
-		return eventID, false
-	}
-	n, replayed := strings.CutPrefix(eventID[i:], ":replay")
-	if !replayed {
-		n = eventID[i+len(":r"):]
-	}
-	if _, err := strconv.ParseUint(n, 10, 31); err != nil {
-		return eventID, false
-	}
-	return eventID[:i], replayed
 }
 
 // resendInterval is the time between the nth sending (from 1) and the next.

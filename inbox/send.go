@@ -340,7 +340,7 @@ func (b *Inbox) send(ctx context.Context, batch []sending) error {
 	events := make([]Event, len(batch))
 	for i, s := range batch {
 		events[i] = s.Event
-		events[i].ID = sendID(s.ID, s.before, s.replayed)
+		events[i].ID = EventID{s.ID, s.before, s.replayed}.String()
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
