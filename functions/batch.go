@@ -32,13 +32,7 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 	var writes []store.Write
 	fail := func(e Event, why error) error {
 		res.Failed++
-		data, err := clerk.WithoutSecrets(e.Data, false)
-		if err != nil {
-			data = e.Data
-		}
-		return f.Inbox.Fail(ctx, inbox.Event{ID: e.id.String(), Name: e.Name, Data: data, TS: e.At.UnixMilli()}, inbox.Failure{
-			Function: fn.slug, RunID: e.RunID, Error: why.Error(), Attempts: e.Attempt + 1,
-		})
+		return f.keep(ctx, fn, e, inbox.Failure{Function: fn.slug, RunID: e.RunID, Error: why.Error(), Attempts: e.Attempt + 1})
 	}
 	for _, g := range in.Events {
 		e := event(g, in.InputCtx)

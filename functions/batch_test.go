@@ -65,10 +65,10 @@ type unwritable struct {
 }
 
 func (u *unwritable) WriteMany(ctx context.Context, writes []store.Write) []store.Written {
-	results := u.Users.WriteMany(ctx, writes)
+	results := make([]store.Written, len(writes))
 	for i, w := range writes {
-		if w.User.ID == u.id {
-			results[i] = store.Written{Err: errors.New("refused")}
+		if results[i].Err = errors.New("refused"); w.User.ID != u.id {
+			results[i] = u.Users.WriteMany(ctx, writes[i:i+1])[0]
 		}
 	}
 	return results

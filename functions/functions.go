@@ -33,11 +33,15 @@ type Users interface {
 	Apply(ctx context.Context, u clerk.User, at store.When) (store.Outcome, error)
 	Delete(ctx context.Context, id string) (store.Outcome, error)
 	WriteMany(ctx context.Context, writes []store.Write) []store.Written
+	Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
+	IsDeleted(ctx context.Context, id string) (bool, error)
+	Get(ctx context.Context, id string) (store.Row, error)
 }
 
 // Inbox forgets events whose rows are written, and keeps those that failed: an inbox.Inbox.
 type Inbox interface {
 	Done(ctx context.Context, eventID string) error
+	FailPending(ctx context.Context, eventID string, f inbox.Failure) (bool, error)
 	Fail(ctx context.Context, e inbox.Event, f inbox.Failure) error
 }
 

@@ -39,6 +39,8 @@ func (b *box) Done(_ context.Context, id string) error {
 	return nil
 }
 
+func (*box) FailPending(context.Context, string, inbox.Failure) (bool, error) { return false, nil }
+
 func (b *box) Fail(_ context.Context, e inbox.Event, f inbox.Failure) error {
 	b.failed = append(b.failed, deadLetter{e, f})
 	return nil

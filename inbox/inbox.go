@@ -210,34 +210,53 @@ func (b *Inbox) Done(ctx context.Context, eventID string) error {
 	return nil
 }
 
-// Fail keeps the event as a dead letter: it is not sent again. It may be repeated. e.ID is the id under which Inngest ran it. An
-// event that is not in the inbox, as those of Inngest's own integration, gets a row; not so one that had been sent again, because
-// then another run has cleared it.
-func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
-	id := ParseEventID(e.ID).Row
+// FailPending makes an event that is in the inbox a dead letter: it is not sent again. eventID is the id under which Inngest ran it. It
+// tells whether the event is there; a failed one is too. It may be repeated.
+func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (bool, error) {
+	id := ParseEventID(eventID).Row
 	f.At = time.Now()
 	defer b.locks.Lock(id)()
 	known, err := b.markFailed(ctx, id, f)
 	if errors.Is(err, mongo.ErrNoDocuments) {
-		if id != e.ID {
-			return nil
-		}
-		_, err = b.rows.InsertOne(ctx, row{
-			ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
-		})
-		if store.IsDuplicate(err) { // another process was quicker
-			known, err = b.markFailed(ctx, id, f)
-		}
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("keep a dead letter: %w", store.Redact(err))
+	}
+	b.tellFailed(ctx, id, f, known)
+	return true, nil
+}
+
+// Fail keeps the event as a dead letter, also if it is not in the inbox: because it came by Inngest's own integration, or has been
+// cleared. It may be repeated. e.ID is the id under which Inngest ran it.
+func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
+	there, err := b.FailPending(ctx, e.ID, f)
+	if there || err != nil {
+		return err
+	}
+	id := ParseEventID(e.ID).Row
+	f.At = time.Now()
+	_, err = b.rows.InsertOne(ctx, row{
+		ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
+	})
+	if store.IsDuplicate(err) { // another process was quicker, or it has just been delivered
+		_, err = b.FailPending(ctx, e.ID, f)
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("keep a dead letter: %w", store.Redact(err))
 	}
-	if !known {
-		b.metrics.failed.Inc()
-		// Not the error: a function of the app's may have put anything into it.
-		b.Log.ErrorContext(ctx, "event failed for good; see clerksync deadletters", "svix_id", id, "function", f.Function)
-	}
+	b.tellFailed(ctx, id, f, false)
 	return nil
+}
+
+func (b *Inbox) tellFailed(ctx context.Context, id string, f Failure, known bool) {
+	if known {
+		return
+	}
+	b.metrics.failed.Inc()
+	// Not the error: a function of the app's may have put anything into it.
+	b.Log.ErrorContext(ctx, "event failed for good; see clerksync deadletters", "svix_id", id, "function", f.Function)
 }
 
 // markFailed marks a row as failed. It tells whether it was already, by the same run, and returns mongo.ErrNoDocuments if there is

@@ -141,7 +141,8 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 	now := time.Now()
 	if r.Accepted >= giveUpSends && now.After(r.GiveUpAt) {
-		return false, b.Fail(ctx, r.event(), Failure{Error: errGaveUp.Error()})
+		_, err := b.FailPending(ctx, r.ID, Failure{Error: errGaveUp.Error()})
+		return false, err
 	}
 	return b.change(ctx, r.ID, func(current row) bson.D {
 		if !current.DueAt.Equal(r.DueAt) { // another process has it, or it has failed
@@ -232,7 +233,7 @@ func (b *Inbox) deliver(ctx context.Context, batch []sending) (delivery, error) 
 		more, err := b.deliver(ctx, rest)
 		return delivery{res.heard || more.heard, append(res.blocked, more.blocked...), cmp.Or(more.why, res.why)}, err
 	case refused:
-		if err := b.Fail(ctx, batch[0].Event, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
+		if _, err := b.FailPending(ctx, batch[0].ID, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
 			b.Log.WarnContext(ctx, "a refused event could not be marked failed; it will be sent again", "svix_id", batch[0].ID, "error", err)
 		}
 		return delivery{heard: true}, nil
