@@ -83,6 +83,8 @@ func (c deadLettersShow) Run(ctx context.Context, e env) error {
 type deadLettersReplay struct {
 	ID  string `arg:"" optional:"" help:"Id of the event."`
 	All bool   `help:"All that are listed."`
+
+	Force bool `help:"Also a created or updated event that is older than 90 days: look first that its user was not deleted since."`
 }
 
 // Run marks them to be sent.
@@ -92,7 +94,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	}
 	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
 		if c.ID != "" {
-			if err := d.Replay(ctx, c.ID); err != nil {
+			if err := d.Replay(ctx, c.ID, c.Force); err != nil {
 				return explain(err, c.ID)
 			}
 			_, err := fmt.Fprintf(e.stdout, "%s will be sent again\n", c.ID)
@@ -102,16 +104,21 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 		if err != nil {
 			return err
 		}
-		n := 0
+		n, old := 0, 0
 		for _, l := range all {
-			switch err := d.Replay(ctx, l.ID); {
+			switch err := d.Replay(ctx, l.ID, c.Force); {
 			case err == nil:
 				n++
+			case errors.Is(err, inbox.ErrOld):
+				old++
+				_, _ = fmt.Fprintf(e.stdout, "%s is skipped: it happened on %s\n", l.ID, stamp(time.UnixMilli(l.TS))) // what follows returns the error
 			case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
 				return err
 			}
 		}
-		_, err = fmt.Fprintf(e.stdout, "%d will be sent again\n", n)
+		if _, err = fmt.Fprintf(e.stdout, "%d will be sent again\n", n); err == nil && old > 0 {
+			err = fmt.Errorf("%d were skipped: %w; drop them, or replay them with --force", old, inbox.ErrOld)
+		}
 		return err
 	})
 }
@@ -147,6 +154,9 @@ func withDeadLetters(ctx context.Context, e env, f func(inbox.DeadLetters) error
 func explain(err error, id string) error {
 	if errors.Is(err, inbox.ErrNoDeadLetter) {
 		return fmt.Errorf("%w: %s is not among those that 'clerksync deadletters list' lists", err, id)
+	}
+	if errors.Is(err, inbox.ErrOld) {
+		return fmt.Errorf("%w; look at it with 'clerksync deadletters show %s', and drop it, or replay it with --force", err, id)
 	}
 	return err
 }
