@@ -116,14 +116,14 @@ func IDs(others ...Function) []string {
 	return ids
 }
 
-// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it
-// is the ts of an event whose id is a Svix id ("msg_…"): our ingress sends both, and so does the README's transform. The default
-// transform of Inngest's integration sends neither: its ts is when Inngest got the event.
-func when(id *string, ts, envelope clerk.Millis) store.When {
+// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it is the
+// ts of an event that says so: our ingress does, and the README's transform. Of all others, those too that have a Svix id, the ts may be
+// when Inngest got them.
+func when(version string, ts, envelope clerk.Millis) store.When {
 	switch {
 	case envelope != 0:
 		return store.When{Clerk: min(ts, envelope)} // Clerk's specimens are from the future
-	case id != nil && strings.HasPrefix(*id, "msg_"):
+	case version == inbox.ClerkTime:
 		return store.When{Clerk: ts}
 	}
 	return store.When{Arrived: ts}

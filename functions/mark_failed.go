@@ -72,7 +72,7 @@ func (f *Functions) keep(ctx context.Context, fn Function, e Event, why inbox.Fa
 	if err != nil {
 		data = e.Data
 	}
-	kept := inbox.Event{ID: e.id.String(), Name: e.Name, Data: data, TS: e.At.UnixMilli()}
+	kept := inbox.Event{ID: e.id.String(), Name: e.Name, Data: data, TS: e.At.UnixMilli(), V: e.version}
 	if !fn.row {
 		return f.Inbox.Fail(ctx, ownDeadLetter(kept, fn.ID), why)
 	}

@@ -51,6 +51,7 @@ type Event struct {
 	Log       *slog.Logger // its lines carry the function, the run and the event
 
 	id      inbox.EventID   // of this sending
+	version string          // Inngest's, see inbox.Event.V
 	last    json.RawMessage // what the step before returned; nil in the first
 	payload clerk.Payload
 	when    store.When
@@ -212,12 +213,12 @@ func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[ra
 func event(g inngestgo.GenericEvent[raw], in inngestgo.InputCtx) Event {
 	e := Event{
 		Name: g.Name, Data: g.Data.RawMessage, At: time.UnixMilli(g.Timestamp),
-		RunID: in.RunID, Attempt: in.Attempt, payload: clerk.Unwrap(g.Data.RawMessage),
+		RunID: in.RunID, Attempt: in.Attempt, payload: clerk.Unwrap(g.Data.RawMessage), version: g.Version,
 	}
 	if g.ID != nil {
 		e.id = inbox.ParseEventID(*g.ID)
 	}
 	e.MessageID = e.id.Row
-	e.when = when(g.ID, clerk.Millis(g.Timestamp), e.payload.Timestamp)
+	e.when = when(g.Version, clerk.Millis(g.Timestamp), e.payload.Timestamp)
 	return e
 }

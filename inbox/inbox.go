@@ -26,8 +26,13 @@ type Event struct {
 	ID   string          // the svix-id: the same in every delivery of one message
 	Name string          // such as "clerk/user.created"
 	Data json.RawMessage // the webhook's data
-	TS   int64           // when it happened at Clerk, in milliseconds since 1970
+	TS   int64           // when it happened at Clerk, in milliseconds since 1970; or when it arrived, see V
+	V    string          // Inngest's version of an event; ClerkTime, or whatever the integration has sent
 }
+
+// ClerkTime is the V of an event whose TS is Clerk's own time of it. Nothing else tells that from the time of arrival, which Inngest puts
+// where the sender gives none.
+const ClerkTime = "clerk-time"
 
 // MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
 // (https://www.inngest.com/docs/usage-limits/inngest). Users are 2 to 4 KB, 30 KB at the most.
@@ -35,7 +40,7 @@ const MaxEventSize = 256 << 10
 
 // Size returns how many bytes Inngest will count for the event.
 func (e Event) Size() int {
-	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS}.append(nil)) + len(e.Data)
+	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS, V: e.V}.append(nil)) + len(e.Data)
 }
 
 // append appends the event in JSON. The data is JSON, and stays as it is.
@@ -48,6 +53,10 @@ func (e Event) append(b []byte) []byte {
 	b = append(b, e.Data...)
 	b = append(b, `,"ts":`...)
 	b = strconv.AppendInt(b, e.TS, 10)
+	if e.V != "" {
+		b = append(b, `,"v":`...)
+		b, _ = jsontext.AppendQuote(b, e.V)
+	}
 	return append(b, '}')
 }
 
@@ -56,6 +65,7 @@ type row struct {
 	ID         string    `bson:"_id"`
 	Name       string    `bson:"name"`
 	TS         int64     `bson:"ts"`
+	V          string    `bson:"v,omitempty"`
 	ReceivedAt time.Time `bson:"received_at"`
 	// Sends counts how often Inngest may have accepted it, and is in the id of the next sending, see EventID.
 	Sends int `bson:"sends"`
@@ -72,7 +82,7 @@ type row struct {
 }
 
 func (r row) event() Event {
-	return Event{ID: r.ID, Name: r.Name, Data: json.RawMessage(r.Data), TS: r.TS}
+	return Event{ID: r.ID, Name: r.Name, Data: json.RawMessage(r.Data), TS: r.TS, V: r.V}
 }
 
 // Failure says why an event was given up.
@@ -237,7 +247,7 @@ func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
 	id := ParseEventID(e.ID).Row
 	f.At = time.Now()
 	_, err = b.rows.InsertOne(ctx, row{
-		ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
+		ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, V: e.V, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
 	})
 	if store.IsDuplicate(err) { // another process was quicker, or it has just been delivered
 		_, err = b.FailPending(ctx, e.ID, f)
