@@ -71,7 +71,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 			continue
 		}
 		r := row{
-			ID: e.ID, Name: e.Name, Data: string(e.Data), TS: e.TS,
+			ID: e.ID, Name: e.Name, Data: string(e.Data), TS: e.TS, V: e.V,
 			ReceivedAt: now, DueAt: now, GiveUpAt: now.Add(giveUpAfter),
 		}
 		if direct {
