@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"log/slog"
 	"maps"
@@ -69,13 +70,24 @@ type config struct {
 type reconcileConfig struct {
 	RecentCron string  `env:"RECENT_CRON" envDefault:"*/5 * * * *"`
 	AbsentCron string  `env:"ABSENT_CRON" envDefault:"TZ=UTC 41 * * * *"`
-	Cron       string  `env:"CRON"        envDefault:"TZ=UTC 17 3 * * *"`
+	Cron       string  `env:"CRON"` // "" is spread, see crons
 	MaxDelete  percent `env:"MAX_DELETE"  envDefault:"1%"`
 }
 
-// crons returns when which tier runs. "off" is never.
-func (c reconcileConfig) crons() map[reconcile.Tier]string {
-	crons := map[reconcile.Tier]string{reconcile.Recent: c.RecentCron, reconcile.Absent: c.AbsentCron, reconcile.Full: c.Cron}
+// crons returns when which tier runs. "off" is never. The full tiers of the world are spread over an hour, for Clerk's API is everybody's: by
+// a minute that all replicas of one Clerk instance have, and every registration, or of one app if the instance is not set.
+func (c config) crons() map[reconcile.Tier]string {
+	full := c.Reconcile.Cron
+	if full == "" {
+		of := c.InstanceID
+		if of == "" {
+			of = c.Inngest.AppID
+		}
+		h := fnv.New32a()
+		_, _ = io.WriteString(h, of) // never fails
+		full = fmt.Sprintf("TZ=UTC %d 3 * * *", h.Sum32()%60)
+	}
+	crons := map[reconcile.Tier]string{reconcile.Recent: c.Reconcile.RecentCron, reconcile.Absent: c.Reconcile.AbsentCron, reconcile.Full: full}
 	maps.DeleteFunc(crons, func(_ reconcile.Tier, cron string) bool { return strings.EqualFold(cron, "off") })
 	return crons
 }
@@ -83,7 +95,7 @@ func (c reconcileConfig) crons() map[reconcile.Tier]string {
 func (c reconcileConfig) check() error {
 	var errs []error
 	for name, v := range map[string]string{"RECONCILE_RECENT_CRON": c.RecentCron, "RECONCILE_ABSENT_CRON": c.AbsentCron, "RECONCILE_CRON": c.Cron} {
-		if !strings.EqualFold(v, "off") && !isCron(v) {
+		if v != "" && !strings.EqualFold(v, "off") && !isCron(v) {
 			errs = append(errs, fmt.Errorf("%s is no cron expression: set it to five fields such as \"TZ=UTC 17 3 * * *\", or to off", name))
 		}
 	}

@@ -22,6 +22,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
+	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/embedded"
 
@@ -842,6 +843,87 @@ func TestHelp(t *testing.T) {
 		}
 		if !strings.Contains(out.String(), tc.out) || strings.Contains(out.String(), "hunter2") {
 			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
+		}
+	}
+}
+
+// TestFullTierIsRegistered: Inngest refuses a whole app for one jitter over 5 minutes. The full tier has none: it is spread over the hour by
+// a minute that every replica and every registration of one Clerk instance has, and others do not.
+func TestFullTierIsRegistered(t *testing.T) {
+	t.Parallel()
+	api := testenv.NewClerkAPI(t)
+	// registered returns the cron of the full tier in the first n registrations of a service.
+	registered := func(n int, set map[string]string) []string {
+		t.Helper()
+		inngest := newFakeInngest(t)
+		settings := good(t)
+		maps.Copy(settings, map[string]string{"INNGEST_DEV": inngest.URL, "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": api.URL})
+		maps.Copy(settings, set)
+		s := serve(t, settings)
+		var crons []string
+		for range n {
+			until(t, "the functions are registered", func() bool {
+				inngest.mu.Lock()
+				defer inngest.mu.Unlock()
+				if inngest.register == nil {
+					return false
+				}
+				var reg struct {
+					Functions []struct {
+						ID       string
+						Triggers []map[string]any
+					}
+				}
+				if err := json.Unmarshal(inngest.register, &reg); err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range reg.Functions {
+					for _, trigger := range f.Triggers {
+						if _, ok := trigger["jitter"]; ok {
+							t.Errorf("%s is registered with %v", f.ID, trigger)
+						}
+						if f.ID == "clerksync-reconcile-users-with-clerk" {
+							crons = append(crons, fmt.Sprint(trigger["cron"]))
+						}
+					}
+				}
+				inngest.register = nil
+				return true
+			})
+		}
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+		if len(crons) != n {
+			t.Fatalf("got crons %v, want %d", crons, n)
+		}
+		return crons
+	}
+	ours := map[string]string{"CLERK_INSTANCE_ID": testenv.ClerkInstance}
+	got := append(registered(2, ours), registered(1, ours)...)
+	if !regexp.MustCompile(`^TZ=UTC [1-5]?[0-9] 3 \* \* \*$`).MatchString(got[0]) || got[1] != got[0] || got[2] != got[0] {
+		t.Errorf("got %q, at the next registration %q, by a replica %q", got[0], got[1], got[2])
+	}
+	if set := registered(1, map[string]string{"RECONCILE_CRON": "TZ=UTC 5 1 * * *"}); set[0] != "TZ=UTC 5 1 * * *" {
+		t.Errorf("RECONCILE_CRON: got %q, want it as it is", set)
+	}
+}
+
+// TestFullTierIsSpread: instances, and apps where no instance is set, get minutes all over the hour.
+func TestFullTierIsSpread(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]func(id string) config{
+		"instances": func(id string) config {
+			return config{InstanceID: "ins_" + id, Inngest: inngestConfig{AppID: "clerksync"}}
+		},
+		"apps": func(id string) config { return config{Inngest: inngestConfig{AppID: id}} },
+	} {
+		seen := map[string]bool{}
+		for i := range 600 {
+			seen[of(fmt.Sprint(i)).crons()[reconcile.Full]] = true
+		}
+		if len(seen) < 50 || len(seen) > 60 {
+			t.Errorf("%s: got %d minutes, want nearly all 60", name, len(seen))
 		}
 	}
 }

@@ -180,7 +180,7 @@ func (c config) functions(users *store.Users, claims *store.Welcomes, dead inbox
 		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
 	))
 	if c.SecretKey != "" {
-		all = append(all, functions.Reconcile(r, c.Reconcile.crons())...)
+		all = append(all, functions.Reconcile(r, c.crons())...)
 	}
 	if c.Mail.SMTPURL == "" {
 		return all, nil
