@@ -147,8 +147,8 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	a.server = &http.Server{
 		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second, // Clerk's own patience; Inngest's calls are 4 MB at the most
-		WriteTimeout:      2 * time.Minute,  // a function has its own, shorter limit
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      2 * time.Minute, // a function has its own, shorter limit
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
