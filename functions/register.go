@@ -33,7 +33,7 @@ type Function struct {
 	batch       *inngestgo.ConfigBatchEvents     // of a function that writes rows
 	slug        string                           // Inngest's id for it
 	cron        string                           // when it runs without an event
-	jitter      time.Duration                    // up to which it runs later than that
+	jitter      time.Duration                    // up to which it runs later than that, maxJitter at the most
 	retries     *int                             // nil is retries
 	more        func(json.RawMessage) bool       // tells by what a step has returned whether another follows; nil: none
 	row         func(Event) (store.Write, error) // what is to be written; nil of a function that writes no row
@@ -69,6 +69,9 @@ func NoRetry(err error) error { return inngestgo.NoRetryError(err) }
 // ErrFunction is in the errors of Register that a wrong Function makes.
 var ErrFunction = errors.New("a function cannot be registered")
 
+// maxJitter is Inngest's limit since v1.18: a server refuses the whole app for one function that breaks it.
+const maxJitter = 5 * time.Minute
+
 // check finds what Inngest would only say, or not even that, when the functions are registered.
 func check(all []Function) error {
 	var errs []error
@@ -87,6 +90,9 @@ func check(all []Function) error {
 		seen[fn.ID] = true
 		if fn.cron == "" && strings.TrimSpace(strings.Join(fn.Events, "")) == "" {
 			wrong("runs on no event: set Events")
+		}
+		if fn.jitter > maxJitter {
+			wrong(fmt.Sprintf("has a jitter of %s, and Inngest takes %s at the most", fn.jitter, maxJitter))
 		}
 		if fn.Run == nil {
 			wrong("does nothing: set Run")

@@ -22,6 +22,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
+	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/embedded"
 
@@ -71,7 +72,7 @@ func TestSettings(t *testing.T) {
 			[]string{
 				"CLERK_FORWARD_PRIVATE_METADATA cannot be read", "SYNC_BATCH_SIZE cannot be read", "WELCOME_UNVERIFIED cannot be read", "LOG_LEVEL cannot be read", "SHUTDOWN_TIMEOUT cannot be read", "PORT is no port",
 				`CLERK_WEBHOOK_SIGNING_SECRET: secret 2 does not begin with "whsec_"`, "CLERK_FORWARD_EVENTS holds a bad pattern", "MONGODB_URI is of no known kind",
-				"INNGEST_APP_ID is no id", "INNGEST_BASE_URL is no URL", "INNGEST_SERVE_ORIGIN is no URL", "INNGEST_SERVE_PATH does not begin with /",
+				"INNGEST_APP_ID is no id", "INNGEST_BASE_URL is no URL", "INNGEST_DEV is on, but INNGEST_SIGNING_KEY is set", "INNGEST_SERVE_ORIGIN is no URL", "INNGEST_SERVE_PATH does not begin with /",
 				"INNGEST_SIGNING_KEY is not hexadecimal", "SYNC_BATCH_TIMEOUT is out of range", "SMTP_URL names no host", "MAIL_FROM is not set", "APP_URL is no URL", "LOG_FORMAT is neither", "INBOX_RESEND_AFTER is not positive",
 			},
 		},
@@ -82,8 +83,30 @@ func TestSettings(t *testing.T) {
 				"RECONCILE_RECENT_CRON is no cron expression",
 			},
 		},
-		"off means off":   {map[string]string{"INNGEST_DEV": "0"}, []string{"INNGEST_EVENT_KEY is not set", "INNGEST_SIGNING_KEY is not set"}},
-		"false means off": {map[string]string{"INNGEST_DEV": "False", "INNGEST_EVENT_KEY": "k"}, []string{"INNGEST_SIGNING_KEY is not set"}},
+		"time zones alone": {
+			map[string]string{"RECONCILE_CRON": "TZ=UTC", "RECONCILE_ABSENT_CRON": "CRON_TZ=", "RECONCILE_RECENT_CRON": "TZ=UTC\t17\t3\t*\t*\t*"},
+			[]string{
+				"RECONCILE_ABSENT_CRON is no cron expression", "RECONCILE_CRON is no cron expression: set it to five fields", "RECONCILE_RECENT_CRON is no cron expression",
+			},
+		},
+		"off":      {map[string]string{"INNGEST_DEV": "off"}, []string{"INNGEST_DEV is neither on nor off: set it to 1 or to the URL"}},
+		"no":       {map[string]string{"INNGEST_DEV": "no"}, []string{"INNGEST_DEV is neither on nor off"}},
+		"disabled": {map[string]string{"INNGEST_DEV": "disabled"}, []string{"INNGEST_DEV is neither on nor off"}},
+		"space 0":  {map[string]string{"INNGEST_DEV": " 0"}, []string{"INNGEST_DEV is neither on nor off"}},
+		"00":       {map[string]string{"INNGEST_DEV": "00"}, []string{"INNGEST_DEV is neither on nor off"}},
+		"dev mode beside a key": {
+			map[string]string{"INNGEST_SIGNING_KEY": "signkey-test-00"}, []string{"INNGEST_DEV is on, but INNGEST_SIGNING_KEY is set: unset INNGEST_DEV"},
+		},
+		"dev mode beside the second key": {
+			map[string]string{"INNGEST_DEV": "TRUE", "INNGEST_SIGNING_KEY_FALLBACK": "signkey-test-00"}, []string{"INNGEST_DEV is on, but INNGEST_SIGNING_KEY_FALLBACK is set: unset INNGEST_DEV"},
+		},
+		"a host with a port":    {map[string]string{"HOST": "127.0.0.1:3000"}, []string{"HOST is no address: set it to an IP address"}},
+		"a host that is a URL":  {map[string]string{"HOST": "http://0.0.0.0"}, []string{"HOST is no address"}},
+		"a host in brackets":    {map[string]string{"HOST": "[::1]"}, []string{"HOST is no address"}},
+		"another instance id":   {map[string]string{"CLERK_INSTANCE_ID": "ins_1 ins_2"}, []string{"CLERK_INSTANCE_ID is no instance id: set it to"}},
+		"a key for an instance": {map[string]string{"CLERK_INSTANCE_ID": "sk_live_hunter2"}, []string{"CLERK_INSTANCE_ID is no instance id: set it to"}},
+		"off means off":         {map[string]string{"INNGEST_DEV": "0"}, []string{"INNGEST_EVENT_KEY is not set", "INNGEST_SIGNING_KEY is not set"}},
+		"false means off":       {map[string]string{"INNGEST_DEV": "False", "INNGEST_EVENT_KEY": "k"}, []string{"INNGEST_SIGNING_KEY is not set"}},
 		"a URI that is none": {
 			map[string]string{"MONGODB_URI": "mongodb://u:hunter2@h:port", "MONGODB_DATABASE": "a/b"},
 			[]string{"MONGODB_URI cannot be used: set it to", "MONGODB_DATABASE is no name"},
@@ -98,7 +121,9 @@ func TestSettings(t *testing.T) {
 			settings := good(t)
 			maps.Copy(settings, tc.set)
 			var out bytes.Buffer
-			err := run(t.Context(), []string{"serve"}, environ(settings), &out, &out)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // it refuses at once
+			defer cancel()
+			err := run(ctx, []string{"serve"}, environ(settings), &out, &out)
 			if err == nil {
 				t.Fatal("it started")
 			}
@@ -115,6 +140,36 @@ func TestSettings(t *testing.T) {
 				t.Errorf("a secret is quoted: %v", err)
 			}
 		})
+	}
+}
+
+// TestDevIgnoresKeys: the keys in a developer's environment do not stop 'dev', which says that it does not use them; a value of INNGEST_DEV
+// that is neither on nor off does.
+func TestDevIgnoresKeys(t *testing.T) {
+	t.Parallel()
+	settings := good(t)
+	maps.Copy(settings, map[string]string{
+		"INNGEST_DEV": newFakeInngest(t).URL, "INNGEST_SIGNING_KEY": "signkey-test-00ff", "INNGEST_SIGNING_KEY_FALLBACK": "no hexadecimal",
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out syncBuffer
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, []string{"dev"}, environ(settings), &out, io.Discard) }()
+	until(t, "it runs", func() bool { return strings.Contains(out.String(), "Ctrl-C ends") || len(ended) > 0 })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	for _, want := range []string{"INNGEST_SIGNING_KEY is ignored", "INNGEST_SIGNING_KEY_FALLBACK is ignored"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("printed %q, want %q", &out, want)
+		}
+	}
+	settings["INNGEST_DEV"] = "off"
+	err := run(t.Context(), []string{"dev"}, environ(settings), io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "INNGEST_DEV is neither on nor off") {
+		t.Errorf("with INNGEST_DEV=off: got %v", err)
 	}
 }
 
@@ -910,6 +965,87 @@ func TestHelp(t *testing.T) {
 		}
 		if !strings.Contains(out.String(), tc.out) || strings.Contains(out.String(), "hunter2") {
 			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
+		}
+	}
+}
+
+// TestFullTierIsRegistered: Inngest refuses a whole app for one jitter over 5 minutes. The full tier has none: it is spread over the hour by
+// a minute that every replica and every registration of one Clerk instance has, and others do not.
+func TestFullTierIsRegistered(t *testing.T) {
+	t.Parallel()
+	api := testenv.NewClerkAPI(t)
+	// registered returns the cron of the full tier in the first n registrations of a service.
+	registered := func(n int, set map[string]string) []string {
+		t.Helper()
+		inngest := newFakeInngest(t)
+		settings := good(t)
+		maps.Copy(settings, map[string]string{"INNGEST_DEV": inngest.URL, "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": api.URL})
+		maps.Copy(settings, set)
+		s := serve(t, settings)
+		var crons []string
+		for range n {
+			until(t, "the functions are registered", func() bool {
+				inngest.mu.Lock()
+				defer inngest.mu.Unlock()
+				if inngest.register == nil {
+					return false
+				}
+				var reg struct {
+					Functions []struct {
+						ID       string
+						Triggers []map[string]any
+					}
+				}
+				if err := json.Unmarshal(inngest.register, &reg); err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range reg.Functions {
+					for _, trigger := range f.Triggers {
+						if _, ok := trigger["jitter"]; ok {
+							t.Errorf("%s is registered with %v", f.ID, trigger)
+						}
+						if f.ID == "clerksync-reconcile-users-with-clerk" {
+							crons = append(crons, fmt.Sprint(trigger["cron"]))
+						}
+					}
+				}
+				inngest.register = nil
+				return true
+			})
+		}
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+		if len(crons) != n {
+			t.Fatalf("got crons %v, want %d", crons, n)
+		}
+		return crons
+	}
+	ours := map[string]string{"CLERK_INSTANCE_ID": testenv.ClerkInstance}
+	got := append(registered(2, ours), registered(1, ours)...)
+	if !regexp.MustCompile(`^TZ=UTC [1-5]?[0-9] 3 \* \* \*$`).MatchString(got[0]) || got[1] != got[0] || got[2] != got[0] {
+		t.Errorf("got %q, at the next registration %q, by a replica %q", got[0], got[1], got[2])
+	}
+	if set := registered(1, map[string]string{"RECONCILE_CRON": "TZ=UTC 5 1 * * *"}); set[0] != "TZ=UTC 5 1 * * *" {
+		t.Errorf("RECONCILE_CRON: got %q, want it as it is", set)
+	}
+}
+
+// TestFullTierIsSpread: instances, and apps where no instance is set, get minutes all over the hour.
+func TestFullTierIsSpread(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]func(id string) config{
+		"instances": func(id string) config {
+			return config{InstanceID: "ins_" + id, Inngest: inngestConfig{AppID: "clerksync"}}
+		},
+		"apps": func(id string) config { return config{Inngest: inngestConfig{AppID: id}} },
+	} {
+		seen := map[string]bool{}
+		for i := range 600 {
+			seen[of(fmt.Sprint(i)).crons()[reconcile.Full]] = true
+		}
+		if len(seen) < 50 || len(seen) > 60 {
+			t.Errorf("%s: got %d minutes, want nearly all 60", name, len(seen))
 		}
 	}
 }

@@ -144,8 +144,8 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	a.server = &http.Server{
 		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second, // Clerk's own patience; Inngest's calls are 4 MB at the most
-		WriteTimeout:      2 * time.Minute,  // a function has its own, shorter limit
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      2 * time.Minute, // a function has its own, shorter limit
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -197,7 +197,7 @@ func (c config) functions(users *store.Users, claims *store.Welcomes, dead inbox
 		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
 	))
 	if c.SecretKey != "" {
-		all = append(all, functions.Reconcile(r, c.Reconcile.crons())...)
+		all = append(all, functions.Reconcile(r, c.crons())...)
 	}
 	if c.Mail.SMTPURL == "" {
 		return all, nil
