@@ -55,9 +55,10 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 	if c.DryRun {
 		what = "nothing was written"
 	}
-	if err == nil || f.Missing+f.Stale+f.Extra+f.Unknown > 0 {
-		_, _ = fmt.Fprintf(e.stdout, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d unknown%s; %s\n",
-			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Unknown, c.unknown(f), time.Since(p.StartedAt).Round(time.Second/10))
+	if err == nil || f.Missing+f.Stale+f.Extra+f.Buried+f.Unknown > 0 {
+		_, _ = fmt.Fprintf(e.stdout, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d buried, %d unknown; %s\n",
+			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Buried, f.Unknown, time.Since(p.StartedAt).Round(time.Second/10))
+		c.advise(e.stdout, f)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -68,15 +69,18 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 	return err
 }
 
-// unknown says what becomes of the unknown rows.
-func (c reconcileCmd) unknown(f reconcile.Found) string {
+// advise says what to do about what a run has left alone.
+func (c reconcileCmd) advise(w io.Writer, f reconcile.Found) {
+	if f.Buried > 0 {
+		_, _ = fmt.Fprintln(w, "buried: Clerk has the user, and here is a tombstone; 'clerksync users restore ID' brings the user back")
+	}
 	switch {
 	case f.Unknown == 0 || c.DryRun && c.RemoveUnknown:
-		return ""
 	case c.RemoveUnknown:
-		return " (removed)"
+		_, _ = fmt.Fprintln(w, "unknown: clerksync had never written these rows, and Clerk does not have the users; they are removed")
+	default:
+		_, _ = fmt.Fprintln(w, "unknown: clerksync has never written these rows, and Clerk does not have the users; --remove-unknown removes them")
 	}
-	return " (left alone: --remove-unknown removes them)"
 }
 
 // print writes the kind, the user and which fields differ, and with ShowValues what the row has and what Clerk has.

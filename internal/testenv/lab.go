@@ -135,6 +135,9 @@ func (p *Process) wait() (ended bool, err error) {
 // Waiting tells whether the process is about to make a call.
 func (p *Process) Waiting() bool { return p.running }
 
+// Call returns which call the process is about to make, such as "delete".
+func (p *Process) Call() string { return p.call }
+
 // Kill ends the process if it is running.
 func (p *Process) Kill() {
 	for ended := !p.running; !ended; {
