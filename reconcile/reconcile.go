@@ -121,11 +121,11 @@ func Start(t Tier, id string) Progress { return Progress{Tier: t, ID: id, Starte
 func (p Progress) Done() bool { return p.Phase == done }
 
 // Step goes on with a run for about StepTime, and returns how far it is then. If it fails, the same step may be done again. A
-// run that is neither done nor stepped on for 3 minutes lets others run. The error is ErrBusy while another runs, ErrBrake if too many
+// run that is neither done nor stepped on for 3 minutes lets others run. The error is a BusyError while another runs, ErrBrake if too many
 // rows would go, and clerk.ErrKey if the key is not accepted or is of another instance.
 func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
 	until := time.Now().Add(r.StepTime)
-	if err := r.claim(ctx, p.ID, time.Now().Add(lease)); err != nil {
+	if err := r.claim(ctx, p, time.Now().Add(lease)); err != nil {
 		return p, err
 	}
 	var err error
@@ -153,18 +153,19 @@ func (r *Reconcile) record(ctx context.Context, p Progress, err error) error {
 		return err
 	}
 	if err != nil || p.Done() {
-		return r.claim(ctx, p.ID, time.Now())
+		return r.claim(ctx, p, time.Now())
 	}
 	return nil
 }
 
-func (r *Reconcile) claim(ctx context.Context, id string, until time.Time) error {
+func (r *Reconcile) claim(ctx context.Context, p Progress, until time.Time) error {
 	if r.DryRun {
 		return nil
 	}
-	ok, err := r.State.Claim(ctx, leaseName, id, until)
-	if err == nil && !ok {
-		return ErrBusy
+	holder := fmt.Sprintf("%s tier, run %s", p.Tier, p.ID)
+	l, err := r.State.Claim(ctx, leaseName, store.Lease{Holder: holder, Until: until})
+	if err == nil && l.Holder != holder {
+		return &BusyError{l}
 	}
 	return err
 }

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"clerksync/store"
 )
 
 // State is what runs leave for each other: a store.Checkpoints.
 type State interface {
 	Checkpoints
-	Claim(ctx context.Context, name, holder string, until time.Time) (bool, error)
+	Claim(ctx context.Context, name string, l store.Lease) (store.Lease, error)
 }
 
 // Tier is how much a run compares.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -46,11 +47,14 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 	}
 	r := cfg.reconciler(api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), cfg.logger(e.stderr))
 	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
-	p := reconcile.Start(reconcile.Full, "cli-"+rand.Text())
-	var err error
-	for err == nil && !p.Done() {
-		p, err = r.Step(ctx, p)
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a host without a name"
 	}
+	id := fmt.Sprintf("by hand on %s, process %d, %s", host, os.Getpid(), rand.Text()[:8]) // who is busy, for another that meets its lease
+	p, err := r.Run(ctx, reconcile.Start(reconcile.Full, id), func(b *reconcile.BusyError) {
+		_, _ = fmt.Fprintf(e.stderr, "%v; waiting for %s, in case it was killed\n", b, max(time.Until(b.Until), 0).Round(time.Second/10))
+	})
 	f, what := p.Found, "repaired"
 	if c.DryRun {
 		what = "nothing was written"
@@ -61,6 +65,8 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 		c.advise(e.stdout, f)
 	}
 	switch {
+	case errors.Is(err, reconcile.ErrBusy):
+		return fmt.Errorf("%w: run this again when it has ended", err)
 	case ctx.Err() != nil:
 		return errors.New("cut off: run it again, what it has repaired stays so")
 	case err == nil && f.Failed > 0:

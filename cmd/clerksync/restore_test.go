@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"log/slog"
 	"maps"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -86,3 +89,42 @@ func TestBuriedAndUnknown(t *testing.T) {
 		t.Errorf("doctor still says %s", out)
 	}
 }
+
+// TestReconcileSaysWhoIsBusy: a run by hand that meets the lease of a killed one says whose it is and how long it waits.
+func TestReconcileSaysWhoIsBusy(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	fake.Put(testenv.People(3)...)
+	settings := map[string]string{"MONGODB_URI": embeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL}
+	cfg, err := readConfigForCommand(environ(settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := time.Now().Add(3 * time.Minute)
+	if _, err := store.NewCheckpoints(db.DB).Claim(t.Context(), "reconcile_lease", store.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var out, log bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	err = run(ctx, []string{"reconcile"}, environ(settings), &out, io.MultiWriter(&log, writer(cancel)))
+	if err == nil || !strings.HasPrefix(err.Error(), "cut off") || out.Len() > 0 {
+		t.Errorf("got %s, %v", &out, err)
+	}
+	want := regexp.MustCompile(`^another reconcile is running: full tier, run 01JKILLED, whose lease ends at ` + until.UTC().Format(time.TimeOnly) +
+		` UTC unless it goes on; waiting for [0-9.]+m[0-9.]+s, in case it was killed\n$`)
+	if !want.MatchString(log.String()) {
+		t.Errorf("said %q, want %s", &log, want)
+	}
+}
+
+// writer is a function that is called for each write.
+type writer func()
+
+func (w writer) Write(b []byte) (int, error) { w(); return len(b), nil }
