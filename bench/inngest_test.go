@@ -121,7 +121,7 @@ func newInngest(b *testing.B, tick time.Duration) *inngestserver.Server {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cmd, err := inngestserver.Find(b.Context(), inngestserver.FindOptions{Environ: os.Environ(), Dir: wd, PinnedOnly: true, Progress: func(l string) { fmt.Println(l) }})
+	cmd, err := inngestserver.ForTests(b.Context(), inngestserver.FindOptions{BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()}, Dir: wd})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,11 +9,13 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/time/rate"
 )
 
@@ -25,6 +27,10 @@ var (
 
 // DefaultURL is Clerk's Backend API.
 const DefaultURL = "https://api.clerk.com"
+
+// apiVersion is the specification that this package was written by (github.com/clerk/openapi-specs, bapi/2026-05-12.yml): without the
+// header Clerk answers by an older one, or by the one that the dashboard names.
+const apiVersion = "2026-05-12"
 
 const (
 	// MaxPage is the most users that Clerk lists in one answer.
@@ -49,7 +55,7 @@ type APIOptions struct {
 	SecretKey string
 	URL       string  // "" is DefaultURL
 	Share     float64 // of Clerk's rate limit that we may use, above 0 and at most 1
-	PageSize  int     // 0 is MaxPage
+	PageSize  int     // 0 is MaxPage; 2 at least
 }
 
 // API is Clerk's Backend API as far as it is about users. It stays under Clerk's rate limit and tries again what may succeed. It is
@@ -85,16 +91,16 @@ func NewAPI(o APIOptions) (*API, error) {
 	if o.PageSize == 0 {
 		o.PageSize = MaxPage
 	}
+	o.PageSize = max(2, o.PageSize) // pages by offset overlap
 	// Per instance, all its callers together: https://clerk.com/docs/guides/how-clerk-works/system-limits
 	perSecond := 100.0
 	if IsDevelopment(o.SecretKey) {
 		perSecond = 10
 	}
-	perSecond *= o.Share
-	return &API{
-		o: o, client: &http.Client{}, backoff: 500 * time.Millisecond,
-		limiter: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond))),
-	}, nil
+	// A bucket of one that begins empty: Clerk counts ten seconds, and a burst would come on top of what they may hold.
+	limiter := rate.NewLimiter(rate.Limit(perSecond*o.Share), 1)
+	limiter.Allow()
+	return &API{o: o, client: &http.Client{}, backoff: 500 * time.Millisecond, limiter: limiter}, nil
 }
 
 // Page is an answer that lists users.
@@ -108,72 +114,119 @@ type Page struct {
 	AnsweredAt Millis
 	// Next is where the next page begins; "" after the last.
 	Next string
-	// Skipped counts what in the page is not a user that we can read.
-	Skipped int
+	// Skipped is what in the page is not a user that we can read.
+	Skipped []Skipped
 }
 
-// ListCreated returns a page of the users, oldest first. after is a page's Next; "" begins. A user that is created meanwhile is
-// in a later page, and one that is deleted meanwhile makes no other be passed over.
+// Skipped is an entry of a list that cannot be read as a user.
+type Skipped struct {
+	ID  string // "" if it has none
+	Err error  // holds ErrNotUser, and quotes no data
+}
+
+// ListCreated returns a page of the users, oldest first. after is a page's Next; "" begins. A user who is created meanwhile is in a
+// later page, and however many are deleted meanwhile, no other is passed over; some may be in two pages then.
 func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
-	offset, last, err := parseCursor(after)
+	last, err := parsePlace(after)
 	if err != nil {
 		return Page{}, err
 	}
 	q := url.Values{"order_by": {"+created_at"}, "limit": {strconv.Itoa(a.o.PageSize)}}
-	if last == "" {
-		return a.listCreated(ctx, q, 0, "")
+	if last.id == "" {
+		all, when, err := a.list(ctx, q)
+		if err != nil {
+			return Page{}, err
+		}
+		return a.page(all, all, when, 0)
 	}
 	if a.refused.Load() < 3 {
-		q.Set("starting_after", last)
-		p, err := a.listCreated(ctx, q, offset, last)
-		if err == nil && len(p.Users)+p.Skipped > 0 {
-			return p, nil
+		q.Set("starting_after", last.id)
+		all, when, err := a.list(ctx, q)
+		if err == nil && len(all) > 0 && all[0].created >= last.created {
+			a.refused.Store(0)
+			return a.page(all, all, when, last.offset)
 		}
-		// Refused, by a Clerk that has no cursor or because that user is deleted; or empty, for the latter reason or because it
+		// Refused or ignored, by a Clerk that has no cursor or because that user is deleted; or empty, for the latter reason or because it
 		// was the last. The offset tells.
 		if s := (statusError{}); err != nil && (!errors.As(err, &s) || s.code != http.StatusBadRequest && s.code != http.StatusNotFound && s.code != http.StatusUnprocessableEntity) {
 			return Page{}, err
 		}
-		if err != nil {
+		if err != nil || len(all) > 0 {
 			a.refused.Add(1)
 		}
 		q.Del("starting_after")
 	}
-	q.Set("offset", strconv.Itoa(max(0, offset-min(overlap, a.o.PageSize/2))))
-	return a.listCreated(ctx, q, offset, last)
-}
-
-func (a *API) listCreated(ctx context.Context, q url.Values, offset int, last string) (Page, error) {
-	p, n, err := a.list(ctx, q)
-	if err != nil {
-		return Page{}, err
-	}
-	seen := 0
-	if from := q.Get("offset"); from != "" { // leave out what the page before had
-		for i, u := range p.Users {
-			if u.ID == last {
-				p.Users, seen = p.Users[i+1:], i+1
-				break
-			}
+	// Each user before the last who is deleted moves all that follow forward: so begin further back, until a user is there who was listed.
+	step := min(overlap, a.o.PageSize/2)
+	for start, back := last.offset-step, step; ; {
+		start = max(0, start)
+		q.Set("offset", strconv.Itoa(start))
+		all, when, err := a.list(ctx, q)
+		if err != nil {
+			return Page{}, err
+		}
+		rest, joins := last.rest(all)
+		switch {
+		case !joins && start > 0:
+			back *= 2
+			start -= back
+		case len(rest) == 0 && len(all) >= a.o.PageSize: // that was too far
+			start, back = start+len(all)-step, step
+		default:
+			return a.page(rest, all, when, start)
 		}
 	}
-	if n >= a.o.PageSize && len(p.Users) > 0 {
-		p.Next = fmt.Sprintf("%d %s", offset+n-seen, p.Users[len(p.Users)-1].ID)
-	}
-	return p, nil
 }
 
-// parseCursor reads a Next of ListCreated: how many users came before, and the id of the last of them.
-func parseCursor(s string) (int, string, error) {
+// page makes a page of rest, which is what is new of all that an answer listed, from offset start on.
+func (a *API) page(rest, all []entry, when span, start int) (Page, error) {
+	p := newPage(rest, when)
+	if len(all) < a.o.PageSize {
+		return p, nil
+	}
+	for _, e := range slices.Backward(rest) {
+		if e.id != "" {
+			p.Next = place{start + len(all), e.created, e.id}.String()
+			return p, nil
+		}
+	}
+	return Page{}, errors.New("list Clerk's users: nothing in a page has an id")
+}
+
+// place is a place in the list of ListCreated: behind the user who is last there.
+type place struct {
+	offset  int // how many came before, if none of them has been deleted since
+	created Millis
+	id      string
+}
+
+func (l place) String() string { return fmt.Sprintf("%d %d %s", l.offset, l.created, l.id) }
+
+func parsePlace(s string) (place, error) {
 	if s == "" {
-		return 0, "", nil
+		return place{}, nil
 	}
-	n, id, ok := strings.Cut(s, " ")
-	offset, err := strconv.Atoi(n)
-	if !ok || err != nil {
-		return 0, "", errors.New("the place in Clerk's list cannot be read")
+	var l place
+	if n, err := fmt.Sscanf(s, "%d %d %s", &l.offset, &l.created, &l.id); n != 3 || err != nil {
+		return place{}, errors.New("the place in Clerk's list cannot be read: begin with the first user again (--restart)")
 	}
-	return offset, id, nil
+	return l, nil
+}
+
+// rest returns those of a list that come after the place, and whether the list begins before it, so that nobody is between the two. If
+// the last user is deleted, those of the same moment are taken for new.
+func (l place) rest(all []entry) (rest []entry, joins bool) {
+	for i, e := range all {
+		if e.id == l.id {
+			return all[i+1:], true
+		}
+	}
+	for i, e := range all {
+		if e.created >= l.created {
+			return all[i:], i > 0
+		}
+	}
+	return nil, len(all) > 0
 }
 
 // ListChanged returns a page of the users, last changed first; after is a page's Next. A user who is changed meanwhile goes to the
@@ -186,36 +239,61 @@ func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 			return Page{}, errors.New("the place in Clerk's list cannot be read")
 		}
 	}
-	p, n, err := a.list(ctx, url.Values{"order_by": {"-updated_at"}, "limit": {strconv.Itoa(a.o.PageSize)}, "offset": {strconv.Itoa(offset)}})
-	if n >= a.o.PageSize {
-		p.Next = strconv.Itoa(offset + n)
+	all, when, err := a.list(ctx, url.Values{"order_by": {"-updated_at"}, "limit": {strconv.Itoa(a.o.PageSize)}, "offset": {strconv.Itoa(offset)}})
+	p := newPage(all, when)
+	if len(all) >= a.o.PageSize {
+		p.Next = strconv.Itoa(offset + len(all))
 	}
 	return p, err
 }
 
 // ListIDs returns those of the users, MaxIDs at the most, whom Clerk has.
 func (a *API) ListIDs(ctx context.Context, ids []string) (Page, error) {
-	p, _, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
-	return p, err
+	all, when, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
+	return newPage(all, when), err
 }
 
-// list also returns how many entries the answer had.
-func (a *API) list(ctx context.Context, q url.Values) (Page, int, error) {
+// entry is what stands in a list: a user, or why it is none.
+type entry struct {
+	id      string // "" if it has none
+	created Millis
+	user    User
+	err     error
+}
+
+func (a *API) list(ctx context.Context, q url.Values) ([]entry, span, error) {
 	var raw []json.RawMessage
-	when, err := a.get(ctx, "/v1/users?"+q.Encode(), &raw)
+	when, err := a.get(ctx, "/v1/users?"+q.Encode(), '[', &raw)
 	if err != nil {
-		return Page{}, 0, fmt.Errorf("list Clerk's users: %w", err)
+		return nil, span{}, fmt.Errorf("list Clerk's users: %w", err)
 	}
-	p := Page{At: when.asked, AnsweredAt: when.answered, Users: make([]User, 0, len(raw))}
-	for _, r := range raw {
-		u, err := ParseUser(r)
-		if err != nil {
-			p.Skipped++
+	all := make([]entry, len(raw))
+	for i, r := range raw {
+		e := &all[i]
+		if e.user, e.err = ParseUser(r); e.err == nil {
+			e.id, e.created = e.user.ID, e.user.CreatedAt
 			continue
 		}
-		p.Users = append(p.Users, u)
+		var u struct {
+			ID        string `json:"id"`
+			CreatedAt Millis `json:"created_at"`
+		}
+		_ = json.Unmarshal(r, &u) // what is no user either has no id
+		e.id, e.created = u.ID, u.CreatedAt
 	}
-	return p, len(raw), nil
+	return all, when, nil
+}
+
+func newPage(all []entry, when span) Page {
+	p := Page{At: when.asked, AnsweredAt: when.answered, Users: make([]User, 0, len(all))}
+	for _, e := range all {
+		if e.err != nil {
+			p.Skipped = append(p.Skipped, Skipped{e.id, e.err})
+			continue
+		}
+		p.Users = append(p.Users, e.user)
+	}
+	return p
 }
 
 // Fetched is an answer about one user. Its times are those of a Page.
@@ -228,7 +306,7 @@ type Fetched struct {
 // User returns one user, or ErrNoUser if Clerk says that there is none; the times are set with ErrNoUser too.
 func (a *API) User(ctx context.Context, id string) (Fetched, error) {
 	var raw json.RawMessage
-	when, err := a.get(ctx, "/v1/users/"+url.PathEscape(id), &raw)
+	when, err := a.get(ctx, "/v1/users/"+url.PathEscape(id), '{', &raw)
 	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
 		// Only Clerk's own 404: that of a proxy, or of a wrong CLERK_API_URL, must delete nobody.
 		if s.clerk == "resource_not_found" {
@@ -251,7 +329,7 @@ func (a *API) Count(ctx context.Context) (int, error) {
 	var c struct {
 		TotalCount *int `json:"total_count"`
 	}
-	if _, err := a.get(ctx, "/v1/users/count", &c); err != nil {
+	if _, err := a.get(ctx, "/v1/users/count", '{', &c); err != nil {
 		return 0, fmt.Errorf("count Clerk's users: %w", err)
 	}
 	if c.TotalCount == nil {
@@ -265,7 +343,7 @@ func (a *API) Instance(ctx context.Context) (string, error) {
 	var i struct {
 		ID string `json:"id"`
 	}
-	_, err := a.get(ctx, "/v1/instance", &i)
+	_, err := a.get(ctx, "/v1/instance", '{', &i)
 	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
 		return "", nil
 	}
@@ -288,14 +366,14 @@ func (e statusError) Error() string {
 // span is when Clerk was asked and had answered; see Page.
 type span struct{ asked, answered Millis }
 
-// get fetches path into v and returns when that was.
-func (a *API) get(ctx context.Context, path string, v any) (span, error) {
+// get fetches path, whose answer is of a kind, into v, and returns when that was.
+func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (span, error) {
 	wait := a.backoff
 	for attempt := 1; ; attempt++ {
 		if err := a.limiter.Wait(ctx); err != nil {
 			return span{}, fmt.Errorf("wait for Clerk's rate limit: %w", err)
 		}
-		when, after, err := a.try(ctx, path, v)
+		when, after, err := a.try(ctx, path, kind, v)
 		if err == nil {
 			return when, nil
 		}
@@ -316,7 +394,7 @@ func (a *API) get(ctx context.Context, path string, v any) (span, error) {
 }
 
 // try makes one request. after is what Retry-After says.
-func (a *API) try(ctx context.Context, path string, v any) (when span, after time.Duration, err error) {
+func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (when span, after time.Duration, err error) {
 	tctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(tctx, http.MethodGet, a.o.URL+path, nil)
@@ -324,6 +402,7 @@ func (a *API) try(ctx context.Context, path string, v any) (when span, after tim
 		return span{}, 0, errors.New("CLERK_API_URL is no URL")
 	}
 	req.Header.Set("Authorization", "Bearer "+a.o.SecretKey)
+	req.Header.Set("Clerk-API-Version", apiVersion)
 	start := time.Now()
 	res, err := a.client.Do(req)
 	if err != nil {
@@ -353,8 +432,9 @@ func (a *API) try(ctx context.Context, path string, v any) (when span, after tim
 		}
 		return when, after, statusError{res.StatusCode, errorCode(body)}
 	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return span{}, 0, statusError{res.StatusCode, "with something else than the JSON expected"}
+	// Half of it, or a page of HTML: that is no answer of Clerk's, but of what is in between, and soon over.
+	if jsontext.Value(body).Kind() != kind || json.Unmarshal(body, v) != nil {
+		return span{}, 0, errors.New("an answer 200 that is not the JSON expected: check CLERK_API_URL, and what is between Clerk and here")
 	}
 	return when, 0, nil
 }

@@ -82,6 +82,136 @@ func TestListCreated(t *testing.T) {
 	}
 }
 
+// TestPassedOver: when the user of the cursor is deleted, and whoever else before him, nobody who is there all the time is passed over.
+func TestPassedOver(t *testing.T) {
+	t.Parallel()
+	const all, page = 800, 100
+	people := testenv.People(all)
+	same := testenv.People(all) // an import: hundreds of the same moment
+	for i := 120; i < 600; i++ {
+		same[i].Created = same[120].Created
+	}
+	for kind, set := range map[string]func(*testenv.ClerkAPI){
+		"422":        func(*testenv.ClerkAPI) {},
+		"404":        func(a *testenv.ClerkAPI) { a.GoneCursor = http.StatusNotFound },
+		"empty page": func(a *testenv.ClerkAPI) { a.GoneCursor = http.StatusOK },
+		"no cursor":  func(a *testenv.ClerkAPI) { a.NoCursor = true },
+	} {
+		for name, tc := range map[string]struct {
+			people   []testenv.ClerkUser
+			deleted  int // the last that were listed,
+			from, to int // before these pages
+			most     int // are listed: everybody once, if it can be told
+		}{
+			"one a page":           {people, 1, 1, 100, all},
+			"40 a page":            {people, 40, 1, 100, all},
+			"60 a page":            {people, 60, 1, 100, all}, // more than the overlap
+			"all that were listed": {people, 100, 1, 100, all},
+			"half of all at once":  {people, 400, 4, 4, all},
+			"one, of one moment":   {same, 1, 2, 3, all + 2*280},
+			"60, of one moment":    {same, 60, 2, 3, all + 2*280},
+		} {
+			t.Run(kind+", "+name, func(t *testing.T) {
+				t.Parallel()
+				fake := testenv.NewClerkAPI(t)
+				set(fake)
+				fake.Put(tc.people...)
+				c := api(t, fake, page)
+				seen, deleted := map[string]bool{}, map[string]bool{}
+				var listed []string
+				for n, next := 0, ""; n == 0 || next != ""; n++ {
+					if n >= tc.from && n <= tc.to {
+						for i := max(0, len(listed)-tc.deleted); i < len(listed); i++ {
+							deleted[listed[i]] = true
+							fake.Remove(listed[i])
+						}
+					}
+					p, err := c.ListCreated(t.Context(), next)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, u := range p.Users {
+						seen[u.ID] = true
+						listed = append(listed, u.ID)
+					}
+					if next = p.Next; n > 100 {
+						t.Fatal("it does not end")
+					}
+				}
+				lost := 0
+				for _, u := range tc.people {
+					if !seen[u.ID] && !deleted[u.ID] {
+						lost++
+					}
+				}
+				if lost > 0 {
+					t.Errorf("%d of %d users are passed over", lost, len(tc.people))
+				}
+				if len(listed) > tc.most {
+					t.Errorf("%d are listed, want %d at the most", len(listed), tc.most)
+				}
+			})
+		}
+	}
+}
+
+// TestCursorIgnored: an API that does not know starting_after lists from the beginning again; that is noticed.
+func TestCursorIgnored(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkHandler()
+	fake.Put(testenv.People(25)...)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		q.Del("starting_after")
+		r.URL.RawQuery = q.Encode()
+		fake.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	fake.Server = s
+	c := api(t, fake, 10)
+	got := 0
+	for n, next := 0, ""; n == 0 || next != ""; n++ {
+		p, err := c.ListCreated(t.Context(), next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, next = got+len(p.Users), p.Next; n > 10 {
+			t.Fatal("it does not end")
+		}
+	}
+	if got != 25 {
+		t.Errorf("got %d users, want 25", got)
+	}
+}
+
+// TestUnreadable: users who cannot be read are named, and a page of nothing else is not taken for the last.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	people := testenv.People(30)
+	for i := 10; i < 20; i++ {
+		people[i].Raw = fmt.Appendf(nil, `{"id":%q,"object":"user","first_name":[1],"created_at":%d}`, people[i].ID, people[i].Created)
+	}
+	fake.Put(people...)
+	c := api(t, fake, 10)
+	users, skipped := 0, map[string]bool{}
+	for n, next := 0, ""; n == 0 || next != ""; n++ {
+		p, err := c.ListCreated(t.Context(), next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		users, next = users+len(p.Users), p.Next
+		for _, s := range p.Skipped {
+			if skipped[s.ID] = true; !errors.Is(s.Err, clerk.ErrNotUser) || !strings.Contains(s.Err.Error(), "first_name") {
+				t.Errorf("%s: got %v, want the field", s.ID, s.Err)
+			}
+		}
+	}
+	if users != 20 || len(skipped) != 10 || !skipped[people[10].ID] {
+		t.Errorf("got %d users, and %v are skipped", users, skipped)
+	}
+}
+
 func remove(a *testenv.ClerkAPI, n, at int, u testenv.ClerkUser) {
 	if n == at {
 		a.Remove(u.ID)
@@ -238,6 +368,44 @@ func TestAnsweredAt(t *testing.T) {
 				}
 				if !asked || !answered {
 					t.Errorf("%s: got %+v, between %d and %d, Date %d", what, got, before, after, second)
+				}
+			}
+		})
+	}
+}
+
+// TestHalfAnAnswer: a 200 whose body is not what was asked for is a proxy's or broke off, and is tried again like a 502.
+func TestHalfAnAnswer(t *testing.T) {
+	t.Parallel()
+	user := testenv.People(1)[0]
+	for name, body := range map[string]string{
+		"half":    string(user.JSON()[:100]),
+		"HTML":    "<!DOCTYPE html><html><body>Just a moment...</body></html>",
+		"nothing": "",
+		"null":    " null\n",
+		"another": `"ok"`,
+		"two":     string(user.JSON()) + string(user.JSON()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for what, ask := range map[string]func(*clerk.API) error{
+				"list": func(c *clerk.API) error {
+					p, err := c.ListCreated(t.Context(), "")
+					if err == nil && len(p.Users) != 1 {
+						err = fmt.Errorf("got %d users", len(p.Users))
+					}
+					return err
+				},
+				"user":     func(c *clerk.API) error { _, err := c.User(t.Context(), user.ID); return err },
+				"count":    func(c *clerk.API) error { _, err := c.Count(t.Context()); return err },
+				"instance": func(c *clerk.API) error { _, err := c.Instance(t.Context()); return err },
+			} {
+				fake := testenv.NewClerkAPI(t)
+				fake.Put(user)
+				var n atomic.Int32
+				fake.Body = func(*http.Request) (string, bool) { return body, n.Add(1) == 1 }
+				if err := ask(api(t, fake, 0)); err != nil || n.Load() != 2 {
+					t.Errorf("%s: got %v after %d tries, want none after 2", what, err, n.Load())
 				}
 			}
 		})

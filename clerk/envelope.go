@@ -3,11 +3,11 @@
 package clerk
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"unicode/utf8"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -20,7 +20,8 @@ const (
 
 // Errors of ParseEnvelope.
 var (
-	ErrNotObject = errors.New("the body is not a JSON object in UTF-8 with each key once")
+	// ErrNotObject tells of the depth too: what reads the event after us, encoding/json, goes no deeper than our reader does.
+	ErrNotObject = errors.New("the body is not a JSON object in UTF-8 with each key once and at most 10,000 levels")
 	ErrNoType    = errors.New("the event has no type")
 )
 
@@ -29,45 +30,28 @@ type Envelope struct {
 	Type       string          // such as "user.created"
 	Timestamp  Millis          // when the event happened; 0 if Clerk did not say
 	InstanceID string          // the Clerk instance it comes from; "" before April 2025
-	Data       json.RawMessage // the user, or another object; valid JSON, and a part of the body
+	Data       json.RawMessage // the user, or another object; valid JSON
 }
 
 // ParseEnvelope reads the body of a webhook. It returns ErrNotObject if the body is no JSON object, or one that two readers could
-// read differently, and ErrNoType if the object names no type.
+// read differently, or not at all, and ErrNoType if the object names no type.
 func ParseEnvelope(body []byte) (Envelope, error) {
+	var e struct {
+		Type       jsontext.Value `json:"type"`
+		Timestamp  jsontext.Value `json:"timestamp"`
+		InstanceID jsontext.Value `json:"instance_id"`
+		Data       jsontext.Value `json:"data"`
+	}
 	// A lone surrogate, as a name that was cut in the middle of an emoji may hold, is no reason to lose a user.
-	if !utf8.Valid(body) || !jsontext.Value(body).IsValid(jsontext.AllowInvalidUTF8(true)) || jsontext.Value(body).Kind() != '{' {
+	if !utf8.Valid(body) || jsontext.Value(body).Kind() != '{' || jsonv2.Unmarshal(body, &e, jsontext.AllowInvalidUTF8(true)) != nil {
 		return Envelope{}, ErrNotObject
 	}
-	var e Envelope
-	c := cutter{in: body}
-	c.space()
-	for _, key := range c.members {
-		c.space()
-		from := c.at
-		c.value(true)
-		if err := e.set(string(key), bytes.TrimRight(body[from:c.at], whitespace)); err != nil {
-			return Envelope{}, ErrNotObject
-		}
-	}
-	if e.Type == "" {
+	event := Envelope{Type: text(e.Type), InstanceID: text(e.InstanceID), Data: json.RawMessage(e.Data)}
+	_ = event.Timestamp.UnmarshalJSON(e.Timestamp) // never fails
+	if event.Type == "" {
 		return Envelope{}, ErrNoType
 	}
-	return e, nil
-}
-
-func (e *Envelope) set(key string, value jsontext.Value) error {
-	switch key {
-	case "type":
-		e.Type = text(value)
-	case "instance_id":
-		e.InstanceID = text(value)
-	case "timestamp":
-		return e.Timestamp.UnmarshalJSON(value)
-	case "data":
-		e.Data = json.RawMessage(value)
-	}
-	return nil
+	return event, nil
 }
 
 // text returns what a JSON string holds, or "" of another value.

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"clerksync/internal/child"
 	"clerksync/internal/testenv"
 
 	"golang.org/x/sync/errgroup"
@@ -194,7 +194,7 @@ func (c *clerkSide) answers() string {
 // supervisor starts the service again whenever it ends, as systemd does.
 type supervisor struct {
 	mu      sync.Mutex
-	cmd     *exec.Cmd
+	service *child.Process
 	stopped bool
 	starts  atomic.Int64
 }
@@ -207,8 +207,8 @@ func (w *world) supervise() *supervisor {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for cmd := s.start(w); cmd != nil; cmd = s.start(w) {
-			_ = cmd.Wait() // killed
+		for p := s.start(w); p != nil; p = s.start(w) {
+			_ = p.Wait() // killed
 			<-time.After(100 * time.Millisecond)
 		}
 	}()
@@ -222,25 +222,23 @@ func (w *world) supervise() *supervisor {
 	return s
 }
 
-func (s *supervisor) start(w *world) *exec.Cmd {
+func (s *supervisor) start(w *world) *child.Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
 		return nil
 	}
-	s.cmd = w.newService()
-	if err := s.cmd.Start(); err != nil {
+	var err error
+	if s.service, err = child.Start(w.newService()); err != nil {
 		w.t.Error(err)
 		return nil
 	}
 	s.starts.Add(1)
-	return s.cmd
+	return s.service
 }
 
 func (s *supervisor) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cmd != nil {
-		_ = s.cmd.Process.Kill() // it may have ended
-	}
+	kill(s.service)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"clerksync/internal/child"
+	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
 )
 
@@ -68,21 +70,30 @@ func TestDoctor(t *testing.T) {
 	w.examine(1, []string{"FAIL  inngest    the dev server cannot be reached", "ok    rows       1, as", "1 check failed"})
 }
 
+// selfHosted starts an Inngest of one's own, with our keys, and returns its URL.
+func selfHosted(t *testing.T, args ...string) string {
+	t.Helper()
+	dir, port := t.TempDir(), freePort(t)
+	cmd := exec.Command(programs.inngest.Path, append([]string{
+		"start", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "--connect-gateway-port", fmt.Sprint(freePort(t)),
+		"--signing-key", strings.TrimPrefix(signingKey, "signkey-test-"), "--event-key", eventKey,
+		"--sqlite-dir", dir, "--tick", "20", "-l", "error",
+	}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(inngestserver.GRPCPorts(fmt.Sprint(freePort(t)), fmt.Sprint(freePort(t))), "DO_NOT_TRACK=1", "HOME="+dir)
+	server, err := child.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kill(server) })
+	return fmt.Sprintf("http://127.0.0.1:%d", port)
+}
+
 // TestDoctorSelfHosted: a self-hosted Inngest refuses other keys than those that it was started with, and lists the functions.
 func TestDoctorSelfHosted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
-	dir := t.TempDir()
-	port := freePort(t)
-	inngest := exec.Command(programs.inngest.Path, "start", "--host", "127.0.0.1", "--port", fmt.Sprint(port),
-		"--connect-gateway-port", fmt.Sprint(freePort(t)), "--signing-key", strings.TrimPrefix(signingKey, "signkey-test-"),
-		"--event-key", eventKey, "--sqlite-dir", dir, "--tick", "20", "-l", "error")
-	inngest.Dir, inngest.Env = dir, []string{"DO_NOT_TRACK=1", "HOME=" + dir}
-	if err := inngest.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kill(inngest) })
-	w.env = append(w.env, "INNGEST_DEV=0", fmt.Sprintf("INNGEST_BASE_URL=http://127.0.0.1:%d", port))
+	w.env = append(w.env, "INNGEST_DEV=0", "INNGEST_BASE_URL="+selfHosted(t), "INNGEST_SIGNING_KEY="+signingKey)
 	w.withClerk() // the row is that Inngest's work
 	w.examine(0, []string{
 		"ok    inngest    your Inngest answers", "ok    inngest    INNGEST_EVENT_KEY is accepted", "ok    inngest    INNGEST_SIGNING_KEY is accepted",

@@ -96,8 +96,8 @@ func TestHostile(t *testing.T) {
 	if w.row("user_hostile") == nil {
 		t.Error("the real webhook has not been written")
 	}
-	if w.service.ProcessState != nil {
-		t.Errorf("the service ended: %v", w.service.ProcessState)
+	if w.service.Ended() {
+		t.Errorf("the service ended: %v", w.service.State())
 	}
 }
 
@@ -244,7 +244,7 @@ func readCode(c net.Conn) int {
 // peakMemory returns the most memory that the service has had, in bytes.
 func (w *world) peakMemory() int {
 	w.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.service.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.service.PID()))
 	if err != nil {
 		w.t.Fatal(err)
 	}

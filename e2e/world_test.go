@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/internal/child"
 	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
 	"clerksync/store"
@@ -35,7 +36,7 @@ var programs struct {
 	inngest   inngestserver.Command
 }
 
-// databaseEnv makes the test binary serve the embedded database of a folder at an address, "ADDR DIR", so that it can be killed.
+// databaseEnv makes the test binary serve the embedded database of a folder at an address, "ADDR NAME DIR", so that it can be killed.
 const databaseEnv = "CLERKSYNC_E2E_DATABASE"
 
 func TestMain(m *testing.M) {
@@ -63,12 +64,15 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the program, and the Inngest server that tools/inngest pins if no test run or 'clerksync dev' has yet.
+// build builds the program, and finds the Inngest server.
 func build(dir string) error {
 	if flag.Parse(); testing.Short() {
 		return nil
 	}
-	wd, err := os.Getwd()
+	var err error
+	programs.inngest, err = inngestserver.ForTests(context.Background(), inngestserver.FindOptions{
+		BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()},
+	})
 	if err != nil {
 		return err
 	}
@@ -76,18 +80,24 @@ func build(dir string) error {
 	if out, err := exec.Command("go", "build", "-o", programs.clerksync, "../cmd/clerksync").CombinedOutput(); err != nil {
 		return fmt.Errorf("build clerksync: %w\n%s", err, out)
 	}
-	programs.inngest, err = inngestserver.Find(context.Background(), inngestserver.FindOptions{
-		Environ: os.Environ(), Dir: wd, PinnedOnly: true, Progress: func(l string) { fmt.Fprintln(os.Stderr, l) },
-	})
-	return err
+	return nil
 }
 
 func serveDatabase(s string) error {
-	addr, dir, _ := strings.Cut(s, " ")
+	addr, s, _ := strings.Cut(s, " ")
+	name, dir, _ := strings.Cut(s, " ")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	srv, err := embedded.Start(ctx, dir, addr, slog.New(slog.DiscardHandler))
 	if err != nil {
+		return err
+	}
+	db, err := store.Connect(ctx, srv.URI(), name)
+	if err != nil {
+		return err
+	}
+	// As the service's own embedded database has it: without the indexes every lookup of an event would read all of them.
+	if err := errors.Join(testenv.IndexIDs(ctx, srv, db), db.Close(ctx)); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -100,10 +110,11 @@ type world struct {
 	uri     string // of the database
 	dbAddr  string // of the database if it is ours, else ""
 	dbDir   string
-	db      *exec.Cmd
+	name    string // of the database
+	db      *child.Process
 	port    int // of Inngest
 	inngest *inngestserver.Server
-	service *exec.Cmd
+	service *child.Process
 	env     []string
 	url     string   // of the service
 	log     *logFile // what the service and the commands beside it wrote, and what they answered
@@ -153,14 +164,28 @@ type options struct {
 	env         []string
 }
 
-// newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
-func newWorld(t *testing.T, o options) *world {
+// endToEnd leaves the test out by -short, and lets the go command know what it depends on besides what this package imports: the sources of
+// the binary, and which Inngest server it is. Otherwise an old result would be taken for a new one.
+func endToEnd(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("e2e is left out by -short")
 	}
+	for _, dir := range []string{"../cmd/clerksync", "../webhook"} {
+		if _, err := os.ReadDir(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{inngestserver.TestEnv, "INNGEST_CLI"} {
+		os.Getenv(name)
+	}
+}
+
+// newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
+func newWorld(t *testing.T, o options) *world {
+	endToEnd(t)
 	w := &world{t: t, patience: 3 * time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
-	name := fmt.Sprintf("e2e_%d", time.Now().UnixNano())
+	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
 	} else {
@@ -184,8 +209,8 @@ func newWorld(t *testing.T, o options) *world {
 	w.url = fmt.Sprintf("http://127.0.0.1:%d", port)
 	w.env = []string{
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
-		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + name, "INNGEST_DEV=http://" + inngestAddr,
-		"INBOX_RESEND_AFTER=5s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey, "INNGEST_SIGNING_KEY=" + signingKey,
+		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + w.name, "INNGEST_DEV=http://" + inngestAddr,
+		"INBOX_RESEND_AFTER=5s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey,
 	}
 	w.env = append(w.env, o.env...)
 	w.startService()
@@ -193,7 +218,7 @@ func newWorld(t *testing.T, o options) *world {
 		kill(w.service)
 		w.checkPrivate()
 	})
-	w.store = testenv.Connect(t, w.uri, name)
+	w.store = testenv.Connect(t, w.uri, w.name)
 	w.users = store.NewUsers(w.store)
 	return w
 }
@@ -204,10 +229,10 @@ func (w *world) startDatabase() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.db = exec.Command(self)
-	w.db.Env = append(os.Environ(), databaseEnv+"="+w.dbAddr+" "+w.dbDir)
-	w.db.Stderr = os.Stderr
-	if err := w.db.Start(); err != nil {
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), databaseEnv+"="+w.dbAddr+" "+w.name+" "+w.dbDir)
+	cmd.Stderr = os.Stderr
+	if w.db, err = child.Start(cmd); err != nil {
 		w.t.Fatal(err)
 	}
 	w.until("the database listens", func() bool {
@@ -232,8 +257,8 @@ func (w *world) startService() {
 	w.t.Helper()
 	const known = "registered the functions"
 	before := w.log.count(known)
-	w.service = w.newService()
-	if err := w.service.Start(); err != nil {
+	var err error
+	if w.service, err = child.Start(w.newService()); err != nil {
 		w.t.Fatal(err)
 	}
 	w.until("the functions are registered", func() bool { return w.log.count(known) > before })
@@ -246,10 +271,9 @@ func (w *world) newService() *exec.Cmd {
 	return cmd
 }
 
-func kill(c *exec.Cmd) {
-	if c != nil && c.ProcessState == nil {
-		_ = c.Process.Kill() // it may have ended
-		_ = c.Wait()         // killed
+func kill(p *child.Process) {
+	if p != nil {
+		_ = p.Kill() // it may have ended
 	}
 }
 

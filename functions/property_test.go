@@ -55,7 +55,7 @@ func TestProperty(t *testing.T) {
 			if !copied {
 				lab.Memory.Ensure("lab", "clerksync_inbox", hook.ID)
 			} else {
-				e.ID, e.TS = "01JD5V9P3K0000000000000000", 1e12+rng.Int64N(1e12)
+				e.ID, e.TS = "01JD5V9P3K0000000000000000", hook.TS+rng.Int64N(1e12) // it arrives after it happened
 				switch rng.IntN(3) {
 				case 0:
 					e.Data = fmt.Appendf(nil, `{"data":%s,"headers":{}}`, hook.Data)

@@ -16,7 +16,7 @@ const ReconcileUsers = "reconcile-users-with-clerk"
 
 const (
 	// fullJitter spreads the full tiers of the world over the night: Clerk's API is everybody's.
-	fullJitter = 30 * time.Minute
+	fullJitter = 0 * time.Minute
 	// reconcileRetries is how often a step is tried again, over about half an hour: then the next run comes.
 	reconcileRetries = 6
 )

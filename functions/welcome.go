@@ -20,12 +20,13 @@ const WelcomeWithin = 72 * time.Hour
 // Welcome is what the welcome mail works with.
 type Welcome struct {
 	Mailer interface { // a mail.Mailer
-		Send(ctx context.Context, u mail.User) error
+		Send(ctx context.Context, u mail.User, beforeEnd func(context.Context) error) error
 	}
 	Claims interface { // a store.Welcomes
 		Claim(ctx context.Context, userID, runID string) (store.Claim, error)
-		Release(ctx context.Context, userID, runID string) error
-		Done(ctx context.Context, userID string) error
+		Sending(ctx context.Context, c store.Claim) error
+		Release(ctx context.Context, c store.Claim) error
+		Done(ctx context.Context, c store.Claim) error
 	}
 	Deleted    func(ctx context.Context, userID string) (bool, error) // tells whether the user has a tombstone
 	Unverified bool                                                   // also to an address that is not verified
@@ -71,24 +72,37 @@ func (w Welcome) run(ctx context.Context, e Event) (WelcomeResult, error) {
 	case dead:
 		return result("skipped: deleted")
 	}
-	switch claim, err := w.Claims.Claim(ctx, u.ID, e.RunID); {
+	claim, err := w.Claims.Claim(ctx, u.ID, e.RunID)
+	switch {
 	case err != nil:
 		return WelcomeResult{}, err
-	case claim == store.Sent:
+	case claim.State == store.Sent:
 		return result("sent before")
-	case claim == store.Held:
+	case claim.State == store.PerhapsSent:
+		return result("perhaps sent before: it is not sent again")
+	case claim.State == store.Held:
 		return WelcomeResult{}, errHeld
 	}
-	if err = w.Mailer.Send(ctx, mail.User{ID: u.ID, Email: u.Email, FullName: u.FullName}); err != nil {
-		_ = w.Claims.Release(context.WithoutCancel(ctx), u.ID, e.RunID) // else the lease ends by itself
+	// Whoever called may hang up while the mail server thinks: what it says is worth having all the same.
+	ctx = context.WithoutCancel(ctx)
+	bounded, cancel := context.WithTimeout(ctx, RunTimeout)
+	defer cancel()
+	err = w.Mailer.Send(bounded, mail.User{ID: u.ID, Email: u.Email, FullName: u.FullName}, func(ctx context.Context) error {
+		return w.Claims.Sending(ctx, claim)
+	})
+	switch {
+	case errors.Is(err, mail.ErrPerhapsSent):
+		e.Log.WarnContext(ctx, "a welcome mail was perhaps sent; it is not sent again", "user_id", u.ID, "error", err)
+		return result("perhaps sent: the mail server had all of it and did not say that it took it; it is not sent again")
+	case err != nil:
+		_ = w.Claims.Release(ctx, claim) // else the lease ends by itself
 		if errors.Is(err, mail.ErrRefused) {
 			err = NoRetry(err)
 		}
 		return WelcomeResult{}, err
 	}
-	// From here to the end of Done is the window in which a crash sends the mail twice.
-	if err := w.Claims.Done(context.WithoutCancel(ctx), u.ID); err != nil {
-		return WelcomeResult{}, err
+	if err := w.Claims.Done(ctx, claim); err != nil { // then others take it for perhaps sent
+		e.Log.WarnContext(ctx, "a welcome mail is sent, which could not be noted", "user_id", u.ID, "error", err)
 	}
 	return result("sent")
 }

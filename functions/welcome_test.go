@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"clerksync/functions"
@@ -21,21 +23,22 @@ import (
 // post is an Inngest executor with the welcome mail, a database and an SMTP server.
 type post struct {
 	*testenv.Executor
-	box   *box
-	db    *store.DB
-	users *store.Users
-	smtp  *testenv.SMTP
+	box    *box
+	db     *store.DB
+	users  *store.Users
+	claims *store.Welcomes
+	smtp   *testenv.SMTP
 }
 
 func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool) post {
 	t.Helper()
 	p := post{box: &box{}, db: testenv.Embedded(t), smtp: testenv.NewSMTP(t, o)}
-	p.users = store.NewUsers(p.db)
+	p.users, p.claims = store.NewUsers(p.db), store.NewWelcomes(p.db)
 	m, err := mail.New(mail.Options{URL: "smtp://" + p.smtp.Addr, From: "App <hello@app.example>"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := functions.Welcome{Mailer: m, Claims: store.NewWelcomes(p.db), Deleted: p.users.IsDeleted, Unverified: unverified}
+	w := functions.Welcome{Mailer: m, Claims: p.claims, Deleted: p.users.IsDeleted, Unverified: unverified}
 	p.Executor, _ = setup(t, functions.Functions{Users: p.users, Inbox: p.box}, w.Function())
 	return p
 }
@@ -141,7 +144,7 @@ func TestWelcomeTrouble(t *testing.T) {
 		"5xx is not tried again":   {answer(554), true, 1, 0},
 		"4xx and then 5xx":         {answer(450, 550), true, 2, 0},
 		"for ever 4xx":             {func(int) error { return answer(451)(0) }, true, 21, 0},
-		"cut after DATA":           {answer(0), false, 2, 2}, // the window: the second has the same Message-ID
+		"cut after the last dot":   {answer(0), false, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -159,6 +162,144 @@ func TestWelcomeTrouble(t *testing.T) {
 					t.Errorf("got Message-ID %s, want %s", got, want)
 				}
 			}
+		})
+	}
+}
+
+// TestSlowAnswerMailsAgain: while the server thinks about the whole message, a mail goes out once. Each attempt once gave up after 30 s
+// and the next one sent the mail again; an attempt of the same run, which Inngest makes when a call breaks, did so at once.
+func TestSlowAnswerMailsAgain(t *testing.T) {
+	t.Parallel()
+	got, answer := make(chan struct{}), make(chan struct{})
+	p := newPost(t, testenv.SMTPOptions{Data: func(n int) error {
+		if n == 0 {
+			close(got)
+			<-answer
+		}
+		return nil
+	}}, false)
+	ctx, hangUp := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() { first <- p.Attempt(ctx, t, functions.SendWelcome, signUp("msg_1", 0)) }()
+	<-got
+	if err := p.Attempt(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another run is sending") {
+		t.Errorf("the same run meets its own fresh claim: got %v", err)
+	}
+	hangUp() // what called the function does not wait for so long
+	close(answer)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	p.welcome(t, signUp("msg_1", 0), "sent before")
+	if got := len(p.smtp.Mails()); got != 1 {
+		t.Errorf("got %d mails, want 1", got)
+	}
+}
+
+// TestPerhapsSentIsNotSentAgain: after the last dot nobody knows, so neither another event nor a new run sends the mail again, also where
+// the process died there; a replay does, if the person who asked for it was told so ('clerksync deadletters replay').
+func TestPerhapsSentIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	replay := signUp("msg_1:send-welcome-email:replay1", 0)
+	replay.Name = "clerksync/replay.send-welcome-email"
+	for name, tc := range map[string]struct {
+		before func(t *testing.T, p post)
+		mails  int
+	}{
+		"the connection broke": {func(t *testing.T, p post) {
+			t.Helper()
+			p.welcome(t, signUp("msg_1", 0), `"perhaps sent: the mail server had all of it and did not say that it took it; it is not sent again"`)
+		}, 1},
+		"the process died": {func(t *testing.T, p post) {
+			t.Helper()
+			c, err := p.claims.Claim(t.Context(), "user_a", "01JTESTRUN")
+			if err := errors.Join(err, p.claims.Sending(t.Context(), c)); err != nil {
+				t.Fatal(err)
+			}
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPost(t, testenv.SMTPOptions{Data: func(n int) error {
+				if n == 0 && tc.mails == 1 {
+					return testenv.ErrCut
+				}
+				return nil
+			}}, false)
+			tc.before(t, p)
+			over := map[string]any{"$set": map[string]any{"claimed_at": time.Now().Add(-store.ClaimLease)}}
+			if _, err := p.db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a", over); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range []testenv.Event{signUp("msg_1", 0), signUp("msg_1:r1", 0), replay} {
+				p.welcome(t, e, `"perhaps sent before: it is not sent again"`)
+			}
+			if got := len(p.smtp.Mails()); got != tc.mails {
+				t.Errorf("got %d mails, want %d", got, tc.mails)
+			}
+			if again, err := p.claims.SendAgain(t.Context(), "user_a"); !again || err != nil {
+				t.Fatalf("got %v, %v, want it to be sent again", again, err)
+			}
+			p.welcome(t, replay, `"sent"`)
+			if got := len(p.smtp.Mails()); got != tc.mails+1 {
+				t.Errorf("got %d mails, want %d", got, tc.mails+1)
+			}
+		})
+	}
+}
+
+// claimNotes are claims that any run wins; they note what becomes of them.
+type claimNotes struct{ notes []string }
+
+func (c *claimNotes) Claim(context.Context, string, string) (store.Claim, error) {
+	c.notes = append(c.notes, "claim")
+	return store.Claim{State: store.Won}, nil
+}
+func (c *claimNotes) Sending(context.Context, store.Claim) error { return c.note("sending") }
+func (c *claimNotes) Release(context.Context, store.Claim) error { return c.note("release") }
+func (c *claimNotes) Done(context.Context, store.Claim) error    { return c.note("done") }
+
+func (c *claimNotes) note(s string) error {
+	c.notes = append(c.notes, s)
+	return nil
+}
+
+// TestWaitForMailServer: a run waits for what the server says to the whole message, a minute at the most, and then leaves its claim as it
+// is.
+func TestWaitForMailServer(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		answer time.Duration
+		says   error
+		want   string
+		notes  []string
+	}{
+		"it takes the mail after 50 s": {50 * time.Second, nil, `"sent"`, []string{"claim", "sending", "done"}},
+		"it refuses after 50 s":        {50 * time.Second, &smtp.SMTPError{Code: 451}, "answered 451", []string{"claim", "sending", "release"}},
+		"it says nothing for a minute": {70 * time.Second, nil, "perhaps sent", []string{"claim", "sending"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				network := testenv.NewPipes()
+				testenv.NewSMTP(t, testenv.SMTPOptions{Listener: network, Data: func(int) error { <-time.After(tc.answer); return tc.says }})
+				m, err := mail.New(mail.Options{URL: "smtp://127.0.0.1", From: "App <hello@app.example>", Dial: network.Dial})
+				if err != nil {
+					t.Fatal(err)
+				}
+				claims := &claimNotes{}
+				w := functions.Welcome{Mailer: m, Claims: claims, Deleted: func(context.Context, string) (bool, error) { return false, nil }}
+				client, ex := testenv.NewExecutor(t)
+				fns := functions.Functions{Log: slog.New(slog.DiscardHandler)}
+				if err := fns.Register(client, w.Function()); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				_, _, body := ex.Call(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0), nil, 0, 21)
+				if !strings.Contains(string(body), tc.want) || !cmp.Equal(claims.notes, tc.notes) || time.Since(start) > functions.RunTimeout {
+					t.Errorf("got %s, %v after %v, want %q, %v within %v", body, claims.notes, time.Since(start), tc.want, tc.notes, functions.RunTimeout)
+				}
+				<-time.After(time.Minute) // the server is slower
+			})
 		})
 	}
 }

@@ -73,7 +73,7 @@ func (d DeadLetters) Get(ctx context.Context, id string) (DeadLetter, error) {
 // Replay hands the event to the running services, which send it under an id that Inngest does not know yet; for 24 hours again,
 // until a function has written its row. The error may be ErrNoDeadLetter.
 func (d DeadLetters) Replay(ctx context.Context, id string) error {
-	done, err := d.revive(ctx, id)
+	done, _, err := d.revive(ctx, id)
 	if err == nil && !done {
 		err = ErrNoDeadLetter
 	}

@@ -9,14 +9,24 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 )
 
-// ErrRefused says that Inngest does not take what was sent, however often it comes; so not when it is away, overloaded or in
-// disagreement about the key.
-var ErrRefused = errors.New("refused")
+// What the errors of Send may say of the events. Of all others that is nothing: Inngest is away, overloaded or in disagreement about
+// the key.
+var (
+	// ErrRefused says that Inngest, by its own answer, does not take one of the events, however often it comes.
+	ErrRefused = errors.New("refused")
+	// ErrBlocked says that one of the events may be why Inngest, or something on the way to it, answered 4xx. It may be let through at
+	// another time.
+	ErrBlocked = errors.New("not let through")
+)
+
+// maxRetryAfter is the longest pause that an answer may ask for.
+const maxRetryAfter = time.Minute
 
 // EventAPI is Inngest's event API, POST /e/KEY (https://www.inngest.com/docs/events). inngestgo's Client.SendMany sends the same, but it
 // encodes every event's data once more, which was a tenth of what a webhook costs; and it heeds no context.
@@ -32,8 +42,9 @@ func NewEventAPI(server, key, env string) *EventAPI {
 	}}
 }
 
-// Send returns nil when Inngest says that it has accepted every event, and ErrRefused when it never will. What may have been a hiccup is
-// tried three times; Inngest knows an event by its id. No error holds the event key.
+// Send returns nil when Inngest says that it has accepted every event. The error may be ErrRefused or ErrBlocked, and holds a
+// backoff.RetryAfterError where the answer has a Retry-After. What may have been a hiccup is tried three times; Inngest knows an event by
+// its id. No error holds the event key.
 func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 	size := len("[]")
 	for _, e := range events {
@@ -76,20 +87,48 @@ func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 	}
 	defer res.Body.Close()
 	var answer struct {
-		IDs   []string
-		Error string
+		IDs    []string
+		Status int
+		Error  string
 	}
-	// An answer that is no JSON holds no ids.
+	// An answer that is no JSON holds no ids, and is not Inngest's own.
 	_ = json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&answer)
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10)) // so that the connection can be used again
-	switch err := fmt.Errorf("it answers %d %s %s", res.StatusCode, http.StatusText(res.StatusCode), answer.Error); {
-	case res.StatusCode < http.StatusMultipleChoices:
+	code := res.StatusCode
+	err = fmt.Errorf("it answers %d %s %s", code, http.StatusText(code), answer.Error)
+	switch {
+	case code < http.StatusMultipleChoices:
 		return len(answer.IDs), nil
-	case res.StatusCode == http.StatusBadRequest || res.StatusCode == http.StatusRequestEntityTooLarge:
+	case (code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge) && answer.Error != "" && answer.Status == code:
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrRefused, err))
-	case res.StatusCode < http.StatusInternalServerError:
-		return 0, backoff.Permanent(err)
-	default:
-		return 0, err
+	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && !ofNoEvent(code):
+		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrBlocked, err))
 	}
+	if pause := retryAfter(res.Header.Get("Retry-After"), time.Now()); pause > 0 {
+		return 0, backoff.Permanent(fmt.Errorf("%w: %w", err, &backoff.RetryAfterError{Duration: pause}))
+	}
+	if code < http.StatusInternalServerError {
+		return 0, backoff.Permanent(err)
+	}
+	return 0, err
+}
+
+// ofNoEvent tells whether an answer of 4xx cannot be about the events that were sent.
+func ofNoEvent(code int) bool {
+	switch code {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return false
+}
+
+// retryAfter reads the header Retry-After: seconds or a time (RFC 9110, 10.2.3).
+func retryAfter(header string, now time.Time) time.Duration {
+	if s, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return min(time.Duration(s)*time.Second, maxRetryAfter)
+	}
+	if t, err := http.ParseTime(header); err == nil {
+		return min(max(t.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
 }

@@ -9,7 +9,28 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for header, want := range map[string]time.Duration{
+		"":                              0,
+		"7":                             7 * time.Second,
+		"0":                             0,
+		"86400":                         time.Minute,
+		"-1":                            0,
+		"soon":                          0,
+		"Tue, 24 Nov 2026 12:00:09 GMT": 9 * time.Second,
+		"Tue, 24 Nov 2026 13:00:00 GMT": time.Minute,
+		"Tue, 24 Nov 2026 11:00:00 GMT": 0,
+	} {
+		if got := retryAfter(header, now); got != want {
+			t.Errorf("%q: got %v, want %v", header, got, want)
+		}
+	}
+}
 
 // TestEventAPI: what Inngest gets and what its answers mean; no error holds the event key.
 func TestEventAPI(t *testing.T) {
@@ -27,20 +48,27 @@ func TestEventAPI(t *testing.T) {
 		body    string
 		posts   int32
 		refused bool
+		blocked bool
 		ok      bool
 	}{
-		"accepted":        {200, `{"ids":["1","2"],"status":200}`, 1, false, true},
-		"one is missing":  {200, `{"ids":["1"],"status":200}`, 1, false, false},
-		"bad event":       {400, `{"error":"event is bad"}`, 1, true, false},
-		"too large":       {413, ``, 1, true, false},
-		"bad key":         {401, `{"error":"no such key"}`, 1, false, false},
-		"forbidden":       {403, ``, 1, false, false},
-		"not Inngest":     {404, `<html>`, 1, false, false},
-		"a proxy's page":  {200, `<html>`, 1, false, false},
-		"too many":        {429, ``, 1, false, false},
-		"not now":         {503, ``, 3, false, false},
-		"nobody listens":  {0, ``, 0, false, false},
-		"another address": {308, ``, 1, false, false},
+		"accepted":        {200, `{"ids":["1","2"],"status":200}`, 1, false, false, true},
+		"one is missing":  {200, `{"ids":["1"],"status":200}`, 1, false, false, false},
+		"bad event":       {400, `{"error":"event is bad","status":400}`, 1, true, false, false},
+		"too large":       {413, `{"error":"event is large","status":413}`, 1, true, false, false},
+		"proxy's limit":   {413, ``, 1, false, true, false},
+		"proxy's no":      {400, `<html>`, 1, false, true, false},
+		"gateway's no":    {400, `{"message":"no"}`, 1, false, true, false},
+		"unprocessable":   {422, `{"error":"no","status":422}`, 1, false, true, false},
+		"time is up":      {408, ``, 1, false, false, false},
+		"too early":       {425, ``, 1, false, false, false},
+		"bad key":         {401, `{"error":"no such key"}`, 1, false, false, false},
+		"forbidden":       {403, ``, 1, false, true, false},
+		"not Inngest":     {404, `<html>`, 1, false, true, false},
+		"a proxy's page":  {200, `<html>`, 1, false, false, false},
+		"too many":        {429, ``, 1, false, false, false},
+		"not now":         {503, ``, 3, false, false, false},
+		"nobody listens":  {0, ``, 0, false, false, false},
+		"another address": {308, ``, 1, false, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -65,6 +93,8 @@ func TestEventAPI(t *testing.T) {
 				t.Errorf("got %v", err)
 			case errors.Is(err, ErrRefused) != tc.refused:
 				t.Errorf("%v: refused is %v, want %v", err, !tc.refused, tc.refused)
+			case errors.Is(err, ErrBlocked) != tc.blocked:
+				t.Errorf("%v: blocked is %v, want %v", err, !tc.blocked, tc.blocked)
 			case err != nil && strings.Contains(err.Error(), "thekey"):
 				t.Errorf("the error holds the event key: %v", err)
 			}

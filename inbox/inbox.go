@@ -60,6 +60,10 @@ type row struct {
 	ReceivedAt time.Time `bson:"received_at"`
 	// Sends counts how often Inngest may have accepted it, and makes the id of the next sending, see sendID.
 	Sends int `bson:"sends"`
+	// Accepted counts how often Inngest has accepted it, the first sending left out: that would be a write more for every event.
+	Accepted int `bson:"accepted,omitempty"`
+	// Blocked counts how often it was not let through while its neighbours were, see postpone.
+	Blocked int `bson:"blocked,omitempty"`
 	// DueAt is when any process may send it; until then the one that wrote or claimed it has the lease.
 	DueAt    time.Time `bson:"due_at,omitempty"`
 	GiveUpAt time.Time `bson:"give_up_at"`
@@ -84,8 +88,7 @@ type Failure struct {
 	DroppedAt time.Time `bson:"dropped_at,omitempty"`
 }
 
-// Sender sends events to Inngest: an EventAPI. It returns nil when Inngest says that it has accepted them all, and ErrRefused when it
-// never will.
+// Sender sends events to Inngest: an EventAPI. It returns nil when Inngest says that it has accepted them all.
 type Sender interface {
 	Send(ctx context.Context, events []Event) error
 }
@@ -114,7 +117,9 @@ type Inbox struct {
 	queued atomic.Int64
 	flow   *flow
 	// away is set while Inngest takes nothing: then events wait in the collection alone.
-	away    atomic.Bool
+	away atomic.Bool
+	// pause is until when Inngest has asked to be left alone, in milliseconds since 1970.
+	pause   atomic.Int64
 	stamped atomic.Int64  // see stamp
 	left    chan struct{} // tells the sweep that something has been left to it
 	metrics metrics
@@ -136,12 +141,18 @@ const (
 	// maxSend and maxSendBytes bound one request to Inngest, which takes 5,000 events; its cloud 512 KB.
 	maxSend      = 100
 	maxSendBytes = 500_000
+	// roundTrips is how many rows are changed at once: one after the other would drain a backlog slowly.
+	roundTrips = 8
 	// sendTimeout is when a send is given up.
 	sendTimeout = 10 * time.Second
 	// insertTimeout bounds one insert; with the wait for a committer it stays well within the 15 s that Clerk waits.
 	insertTimeout = 5 * time.Second
-	// giveUpAfter is how long an event is sent again.
+	// giveUpAfter is how long an event is sent again, and giveUpSends how often Inngest has accepted that at the least: the clock says
+	// nothing of a process that was away.
 	giveUpAfter = 24 * time.Hour
+	giveUpSends = 8
+	// probe is how many events are sent to see whether Inngest is back: more than one, because one may be what does not pass.
+	probe = 4
 	// maxInterval is the longest time between two sends.
 	maxInterval = time.Hour
 )
@@ -152,7 +163,7 @@ func New(o Options) *Inbox {
 		Options: o,
 		table:   newTable(o.DB),
 		puts:    make(chan *put),
-		out:     make(chan []Event, maxOut), // never full: none is empty
+		out:     make(chan []Event, maxOut),
 		flow:    newFlow(),
 		left:    make(chan struct{}, 1),
 		metrics: newMetrics(o.Registerer),
@@ -161,7 +172,7 @@ func New(o Options) *Inbox {
 
 // Setup makes the index of the collection. It can be repeated.
 func Setup(ctx context.Context, db *store.DB) error {
-	return store.EnsureIndex(ctx, db.Collection("clerksync_inbox"), index())
+	return store.EnsureIndex(ctx, db.Logger(), db.Collection("clerksync_inbox"), index())
 }
 
 // LacksIndex tells whether Setup has something to do.
@@ -329,4 +340,4 @@ func newMetrics(r prometheus.Registerer) metrics {
 	return m
 }
 
-var errGaveUp = errors.New("no function wrote the row within 24 hours of sending the event")
+var errGaveUp = fmt.Errorf("no function has cleared the event, though it was sent again %d times in 24 hours", giveUpSends)

@@ -1,13 +1,16 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"clerksync/store"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"golang.org/x/sync/errgroup"
@@ -17,6 +20,7 @@ import (
 type sending struct {
 	Event
 	before   int
+	blocked  int // how often it was not let through alone
 	replayed bool
 }
 
@@ -52,7 +56,7 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 	every := min(max(b.ResendAfter/4, 50*time.Millisecond), 5*time.Second)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var backoff time.Duration
+	var away time.Duration // how long it waits while Inngest is away
 	for {
 		select {
 		case <-timer.C:
@@ -60,18 +64,22 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		if pause := time.Until(time.UnixMilli(b.pause.Load())); pause > 0 {
+			timer.Reset(pause)
+			continue
+		}
 		n, scan, err := b.sendDue(hard)
 		wait := every
 		switch {
 		case err != nil:
 			b.Log.WarnContext(ctx, "the inbox cannot be read; trying again", "error", err)
 		case b.away.Load():
-			backoff = min(max(2*backoff, 100*time.Millisecond), 2*time.Second)
-			wait = backoff
+			away = min(max(2*away, 100*time.Millisecond), 2*time.Second)
+			wait = away
 		case n > 0: // there may be more
-			wait, backoff = 0, 0
+			wait, away = 0, 0
 		default:
-			backoff = 0
+			away = 0
 		}
 		// The embedded database reads the whole collection for it: a tenth of its time at the most.
 		timer.Reset(max(wait, 9*scan))
@@ -81,13 +89,15 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 // sendDue claims events that are due and sends them. It returns how many there were, and how long it took to find them where
 // that is slow.
 func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err error) {
-	limit := int64(maxSend)
+	limit := maxSend
 	if b.away.Load() {
-		limit = 1 // to see whether Inngest is back
+		limit = probe
 	}
-	find := options.Find().SetLimit(limit)
-	if !b.db.OneProcess {
-		find.SetSort(bson.D{{Key: "due_at", Value: 1}})
+	find := options.Find()
+	if b.db.OneProcess { // it would sort all of them
+		find.SetLimit(maxSend)
+	} else {
+		find.SetLimit(int64(limit)).SetSort(bson.D{{Key: "due_at", Value: 1}})
 	}
 	start := time.Now()
 	cur, err := b.rows.Find(ctx, bson.D{{Key: "due_at", Value: bson.D{{Key: "$lte", Value: time.Now()}}}}, find)
@@ -100,18 +110,20 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	}
 	if b.db.OneProcess {
 		scan = time.Since(start)
+		slices.SortStableFunc(found, func(a, b row) int { return a.DueAt.Compare(b.DueAt) })
+		found = found[:min(limit, len(found))]
 	}
 	var mu sync.Mutex
 	var batch []sending
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8) // round trips at once: a row at a time would drain a backlog slowly
+	g.SetLimit(roundTrips)
 	for _, r := range found {
 		g.Go(func() error {
 			claimed, err := b.claim(gctx, r)
 			if claimed {
 				mu.Lock()
 				defer mu.Unlock()
-				batch = append(batch, sending{r.event(), r.Sends, r.Replayed})
+				batch = append(batch, sending{Event: r.event(), before: r.Sends, blocked: r.Blocked, replayed: r.Replayed})
 			}
 			return err
 		})
@@ -124,8 +136,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 // claim takes the lease of a due event, unless another process was quicker or its time is up.
 func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 	now := time.Now()
-	// One that Inngest never took has not been tried yet: it waits for as long as Inngest is away.
-	if r.Sends > 0 && now.After(r.GiveUpAt) {
+	if r.Accepted >= giveUpSends && now.After(r.GiveUpAt) {
 		return false, b.Fail(ctx, r.event(), Failure{Error: errGaveUp.Error()})
 	}
 	return b.change(ctx, r.ID, func(current row) bson.D {
@@ -156,46 +167,98 @@ func (b *Inbox) release(ctx context.Context, batch []sending) {
 	}
 }
 
-// dispatch sends a batch. What Inngest does not take goes back to the collection; a batch that it refuses is split until only
-// the refused event is left, which fails for good.
+// dispatch sends a batch. What Inngest does not take goes back to the collection.
 func (b *Inbox) dispatch(ctx context.Context, batch []sending) {
-	for len(batch) > 0 {
+	for first := true; len(batch) > 0; first = false {
 		n, size := 0, 0
 		for n < min(len(batch), maxSend) && (n == 0 || size+len(batch[n].Data) <= maxSendBytes) {
 			size += len(batch[n].Data)
 			n++
+		}
+		if !first && b.away.Load() {
+			b.release(ctx, batch)
+			return
 		}
 		b.dispatchOne(ctx, batch[:n])
 		batch = batch[n:]
 	}
 }
 
-// dispatchOne sends a batch that fits into one request.
+// dispatchOne sends a batch that fits into one request. What is not let through has to wait alone if others were let through, or if it had
+// to before. Else that says nothing of the events: Inngest is away.
 func (b *Inbox) dispatchOne(ctx context.Context, batch []sending) {
+	res, err := b.deliver(ctx, batch)
+	known := !slices.ContainsFunc(res.blocked, func(s sending) bool { return s.blocked == 0 })
+	switch {
+	case err != nil || !res.heard && !known:
+		b.setAway(ctx, true, cmp.Or(err, res.why))
+		b.release(ctx, res.blocked)
+		return
+	case res.heard:
+		b.setAway(ctx, false, nil)
+	}
+	for _, s := range res.blocked {
+		b.postpone(ctx, s, res.why)
+	}
+}
+
+// delivery is what became of a batch that was sent while Inngest was there.
+type delivery struct {
+	heard   bool      // Inngest itself has answered
+	blocked []sending // what was not let through, each sent alone
+	why     error     // of the last of them
+}
+
+// deliver sends a batch. While the answer may be because of one of its events, it is split in halves, until such an event is alone; one
+// that Inngest refuses then fails for good. If Inngest is away it returns why, and the rest of the batch has been given back.
+func (b *Inbox) deliver(ctx context.Context, batch []sending) (delivery, error) {
 	err := b.send(ctx, batch)
+	refused, blocked := errors.Is(err, ErrRefused), errors.Is(err, ErrBlocked)
 	switch {
 	case err == nil:
-		b.setAway(ctx, false, nil)
 		b.accepted(ctx, batch)
-	case errors.Is(err, ErrRefused) && len(batch) > 1:
-		b.setAway(ctx, false, nil)
-		b.dispatchOne(ctx, batch[:len(batch)/2])
-		b.dispatchOne(ctx, batch[len(batch)/2:])
-	case errors.Is(err, ErrRefused):
-		b.setAway(ctx, false, nil)
+		return delivery{heard: true}, nil
+	case (refused || blocked) && len(batch) > 1:
+		first, rest := batch[:len(batch)/2], batch[len(batch)/2:]
+		res, err := b.deliver(ctx, first)
+		if err != nil {
+			b.release(ctx, rest)
+			return res, err
+		}
+		more, err := b.deliver(ctx, rest)
+		return delivery{res.heard || more.heard, append(res.blocked, more.blocked...), cmp.Or(more.why, res.why)}, err
+	case refused:
 		if err := b.Fail(ctx, batch[0].Event, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
 			b.Log.WarnContext(ctx, "a refused event could not be marked failed; it will be sent again", "svix_id", batch[0].ID, "error", err)
 		}
-	default:
-		b.setAway(ctx, true, err)
-		b.release(ctx, batch)
+		return delivery{heard: true}, nil
+	case blocked:
+		return delivery{blocked: slices.Clone(batch), why: err}, nil
 	}
+	b.release(ctx, batch)
+	return delivery{}, err
+}
+
+// postpone lets an event wait, for longer each time up to maxInterval, that is not let through though others are. It is never given up
+// for that: a rule of a proxy or of a firewall may be why, and Inngest has never seen it.
+func (b *Inbox) postpone(ctx context.Context, s sending, why error) {
+	wait := min(time.Second<<min(s.blocked, 16), maxInterval) // it may be let through at once: Inngest may have come back just then
+	b.Log.WarnContext(ctx, "an event is not let through to Inngest, while others are; it waits, and will be sent again", "svix_id", s.ID, "wait", wait.String(), "error", why)
+	_, _ = b.change(ctx, s.ID, func(r row) bson.D { // if it fails the lease ends by itself
+		if r.Failure != nil {
+			return nil
+		}
+		return bson.D{{Key: "$set", Value: append(due(time.Now().Add(wait), s.before), bson.E{Key: "blocked", Value: s.blocked + 1})}}
+	})
 }
 
 // accepted follows up what Inngest has taken.
 func (b *Inbox) accepted(ctx context.Context, batch []sending) {
+	var g errgroup.Group
+	g.SetLimit(roundTrips)
 	for _, s := range batch {
 		if s.before > 0 {
+			g.Go(func() error { b.count(ctx, s); return nil })
 			b.metrics.resent.Inc()
 			b.Log.WarnContext(ctx, "no function cleared the event in time; sent again", "svix_id", s.ID, "sends", s.before+1)
 		}
@@ -206,9 +269,29 @@ func (b *Inbox) accepted(ctx context.Context, batch []sending) {
 			b.Log.WarnContext(ctx, "an accepted event stays in the inbox and will be sent again", "svix_id", s.ID, "error", err)
 		}
 	}
+	_ = g.Wait() // none fails
 }
 
+// count notes that Inngest has accepted an event once more. If that fails it is sent once more than it must be.
+func (b *Inbox) count(ctx context.Context, s sending) {
+	_, err := b.change(ctx, s.ID, func(r row) bson.D {
+		if r.Failure != nil {
+			return nil
+		}
+		return bson.D{{Key: "$set", Value: bson.D{{Key: "accepted", Value: r.Accepted + 1}}}}
+	})
+	if err != nil {
+		b.Log.WarnContext(ctx, "could not note that an event was sent again", "svix_id", s.ID, "error", err)
+	}
+}
+
+// setAway says whether Inngest takes events, and if not, why.
 func (b *Inbox) setAway(ctx context.Context, away bool, err error) {
+	if after, ok := errors.AsType[*backoff.RetryAfterError](err); ok {
+		b.pause.Store(time.Now().Add(after.Duration).UnixMilli())
+	} else if !away {
+		b.pause.Store(0)
+	}
 	if b.away.Swap(away) == away {
 		return
 	}

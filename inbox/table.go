@@ -20,7 +20,7 @@ type table struct {
 }
 
 func newTable(db *store.DB) table {
-	return table{db: db, rows: db.Collection("clerksync_inbox"), locks: store.NewLocks()}
+	return table{db: db, rows: db.Collection("clerksync_inbox"), locks: db.Locks("clerksync_inbox")}
 }
 
 // change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was changed
@@ -54,16 +54,17 @@ func (t table) change(ctx context.Context, id string, f func(row) bson.D) (bool,
 	return res.MatchedCount > 0, nil
 }
 
-// revive makes a failed event pending again. It tells whether it did.
-func (t table) revive(ctx context.Context, id string) (bool, error) {
+// revive makes a failed event pending again. It tells whether it did, and whether the event was pending before.
+func (t table) revive(ctx context.Context, id string) (done, pending bool, err error) {
 	now := time.Now()
-	return t.change(ctx, id, func(r row) bson.D {
-		if r.Failure == nil {
+	done, err = t.change(ctx, id, func(r row) bson.D {
+		if pending = r.Failure == nil; pending {
 			return nil
 		}
 		return bson.D{
-			{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}, {Key: "replayed", Value: true}}},
+			{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}, {Key: "replayed", Value: true}, {Key: "accepted", Value: 0}}},
 			{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
 		}
 	})
+	return done, pending, err
 }

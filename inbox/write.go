@@ -10,6 +10,7 @@ import (
 
 	"clerksync/store"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
@@ -88,10 +89,17 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 				out = append(out, puts[r.ID][0].event)
 			}
 		case errors.Is(err, errThere):
-			_, err = b.revive(ctx, r.ID) // somebody who delivers it once more wants it tried once more
+			err = nil
+		case errors.Is(err, errFailed):
+			var done, pending bool // somebody who delivers it once more wants it tried once more
+			if done, pending, err = b.revive(ctx, r.ID); err == nil && !done && !pending {
+				err = errVanished
+			}
+		default:
+			err = store.Redact(err)
 		}
 		if err != nil {
-			err = fmt.Errorf("write to the inbox: %w", store.Redact(err))
+			err = fmt.Errorf("write to the inbox: %w", err)
 		}
 		for _, p := range puts[r.ID] {
 			p.done <- err
@@ -101,7 +109,8 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		b.queued.Add(int64(len(out)))
 		select {
 		case b.out <- out:
-		case <-ctx.Done(): // they are sent later, under another id
+		default: // they are sent later, under another id
+			b.queued.Add(-int64(len(out)))
 		}
 	}
 }
@@ -117,10 +126,17 @@ func (b *Inbox) stamp() time.Time {
 	}
 }
 
-// errThere says that a row was in the collection before.
-var errThere = errors.New("the event is in the inbox already")
+// errThere says that a row was in the collection before, and errFailed that it is a dead letter there.
+var (
+	errThere  = errors.New("the event is in the inbox already")
+	errFailed = errors.New("the event is a dead letter")
+)
 
-// insert writes all rows in one round trip and returns an error for each that was not written.
+// errVanished says that a row was removed meanwhile: when its event was written, or as a dropped dead letter, by the clean-up. Which of
+// the two cannot be told, so it has to be delivered again.
+var errVanished = errors.New("the event left the inbox while it was delivered once more")
+
+// insert writes all rows in one round trip and returns an error for each that was not written; what was there already takes another.
 func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	errs := make([]error, len(rows))
 	b.metrics.inserts.Inc()
@@ -134,9 +150,23 @@ func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	case refused && b.db.OneProcess:
 		return b.insertRest(ctx, rows)
 	case refused:
+		var again []row
 		for _, we := range bulk.WriteErrors {
 			if errs[we.Index] = we; store.IsDuplicate(we) {
-				errs[we.Index] = errThere
+				again = append(again, rows[we.Index])
+			}
+		}
+		there, err := b.those(ctx, again)
+		for _, we := range bulk.WriteErrors {
+			switch {
+			case !store.IsDuplicate(we):
+			case err != nil:
+				errs[we.Index] = err
+			default:
+				errs[we.Index] = errVanished
+				if r, ok := there[rows[we.Index].ID]; ok {
+					errs[we.Index] = r.known()
+				}
 			}
 		}
 	default:
@@ -147,21 +177,33 @@ func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	return errs
 }
 
+// known says why a row that is in the collection cannot be inserted.
+func (r row) known() error {
+	if r.Failure != nil {
+		return errFailed
+	}
+	return errThere
+}
+
 // insertRest goes on where FerretDB v1 stopped, at the first row that was there already; it does not say which one that is.
 func (b *Inbox) insertRest(ctx context.Context, rows []row) []error {
 	errs := make([]error, len(rows))
+	there, err := b.those(ctx, rows)
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
 	var rest []row
 	var at []int // the places of rest in rows
 	for i, r := range rows {
-		var there row
-		err := b.rows.FindOne(ctx, byID(r.ID)).Decode(&there)
+		found, ok := there[r.ID]
 		switch {
-		case errors.Is(err, mongo.ErrNoDocuments):
+		case !ok:
 			rest, at = append(rest, r), append(at, i)
-		case err != nil:
-			errs[i] = err
-		case !there.ReceivedAt.Equal(r.ReceivedAt): // else it was written before the stop
-			errs[i] = errThere
+		case !found.ReceivedAt.Equal(r.ReceivedAt): // else it was written before the stop
+			errs[i] = found.known()
 		}
 	}
 	if len(rest) > 0 {
@@ -170,4 +212,35 @@ func (b *Inbox) insertRest(ctx context.Context, rows []row) []error {
 		}
 	}
 	return errs
+}
+
+// those reads the rows of these ids that are in the collection, without their data. It takes one round trip: one for each, when Clerk
+// delivers hundreds once more, would last longer than Clerk waits.
+func (b *Inbox) those(ctx context.Context, rows []row) (map[string]row, error) {
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	filters := []bson.D{{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}}
+	if b.db.IDs != nil { // FerretDB v1 with an index by _id, which it uses for one at a time, and reads everything for $in
+		filters = nil
+		for _, id := range ids {
+			filters = append(filters, byID(id))
+		}
+	}
+	there := make(map[string]row, len(rows))
+	for _, f := range filters {
+		cur, err := b.rows.Find(ctx, f, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
+		if err != nil {
+			return nil, err
+		}
+		var found []row
+		if err := cur.All(ctx, &found); err != nil {
+			return nil, err
+		}
+		for _, r := range found {
+			there[r.ID] = r
+		}
+	}
+	return there, nil
 }

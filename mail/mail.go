@@ -12,12 +12,14 @@ import (
 	"net/mail"
 	"net/textproto"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	gomail "github.com/wneessen/go-mail"
+	"github.com/wneessen/go-mail/smtp"
 )
 
 // Options is what New needs.
@@ -30,13 +32,27 @@ type Options struct {
 	AppName     string
 	AppURL      string      // of the button; "" leaves it out
 	TLS         *tls.Config // for servers whose certificate the system does not know; nil is the system's
+	// Dial makes the connections; nil is a net.Dialer's DialContext.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// SendTimeout bounds one sending, from the dialling on.
-const SendTimeout = 30 * time.Second
+// Two times bound one sending: HandInTimeout, from the dialling to the last byte of the message, and AnswerTimeout, the wait for what the
+// server says to it, which is that of RFC 5321, 4.5.3.2.6: servers look for viruses and spam then.
+const (
+	HandInTimeout = 30 * time.Second
+	AnswerTimeout = 10 * time.Minute
+)
 
-// ErrRefused is in the errors of Send that no repetition mends: the server answered 5xx (RFC 5321, 4.2.1), or the address is none.
-var ErrRefused = errors.New("the mail is refused for good")
+// quitTimeout is for how long a server may keep us with a goodbye.
+const quitTimeout = 2 * time.Second
+
+var (
+	// ErrRefused is in the errors of Send that no repetition mends: the server answered 5xx (RFC 5321, 4.2.1), or the address is none.
+	ErrRefused = errors.New("the mail is refused for good")
+	// ErrPerhapsSent is in the errors of Send after which nobody knows whether the mail is sent: the server got the whole message, and
+	// its answer did not come.
+	ErrPerhapsSent = errors.New("the mail was perhaps sent")
+)
 
 // User is whom a mail is for.
 type User struct {
@@ -65,7 +81,10 @@ func New(o Options) (*Mailer, error) {
 	if m.server, err = parseURL(o.URL); err != nil {
 		errs = append(errs, err)
 	}
-	m.server.tls = o.TLS
+	m.server.tls, m.server.dial = o.TLS, o.Dial
+	if m.server.dial == nil {
+		m.server.dial = (&net.Dialer{}).DialContext
+	}
 	if m.from, err = mail.ParseAddress(o.From); err != nil {
 		errs = append(errs, errors.New(`MAIL_FROM is not set to an address: set it to one such as "App <hello@app.example>"`))
 	}
@@ -110,24 +129,88 @@ func (m *Mailer) MessageID(userID string) string {
 	return "welcome." + hex.EncodeToString(sum[:16]) + "@" + domain
 }
 
-// Send sends the user's welcome mail, in SendTimeout at the most. An error without ErrRefused may go by itself. No error quotes
-// an address or what the server said.
-func (m *Mailer) Send(ctx context.Context, u User) error {
-	ctx, cancel := context.WithTimeout(ctx, SendTimeout)
-	defer cancel()
+// Send sends the user's welcome mail. It calls beforeEnd before the last byte of the message goes out, which does not happen if that
+// fails; it may be nil. An error that is neither ErrRefused nor ErrPerhapsSent may go by itself, and the mail is not sent. No error of
+// Send's own quotes an address or what the server said.
+func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Context) error) error {
 	msg, err := m.message(u)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx) // ends the connection
+	defer cancel(nil)
+	timer := time.AfterFunc(HandInTimeout, func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
 	client, err := m.server.client(ctx)
 	if err != nil {
 		return err
 	}
-	err = client.DialAndSendWithContext(ctx, msg)
-	if err == nil || msg.IsDelivered() { // what fails after the server has taken it, as QUIT, is not our concern
-		return nil
+	conn, err := client.DialToSMTPClientWithContext(ctx)
+	if err != nil {
+		return explain(ctx, "connecting", err)
 	}
-	return explain(ctx, err)
+	quit := func() {
+		timer.Reset(quitTimeout)
+		_ = conn.Quit() // the mail's fate is known
+	}
+	if doing, err := begin(conn, msg); err != nil {
+		quit()
+		return explain(ctx, doing, err)
+	}
+	// From here to the end of the message no command may be sent, QUIT neither: textproto would end the message first.
+	w := conn.Text.DotWriter()
+	if _, err := msg.WriteTo(w); err != nil {
+		return explain(ctx, "sending the message", err)
+	}
+	if beforeEnd != nil {
+		if err := beforeEnd(ctx); err != nil {
+			return err
+		}
+	}
+	if !timer.Reset(AnswerTimeout) {
+		return explain(ctx, "sending the message", context.DeadlineExceeded)
+	}
+	if err := w.Close(); err != nil { // what has not left us whole, its end has not
+		return explain(ctx, "sending the message", err)
+	}
+	_, _, err = conn.Text.ReadResponse(2) // 2xx
+	if te := (*textproto.Error)(nil); err == nil || errors.As(err, &te) && te.Code >= 400 {
+		quit()
+		if err == nil {
+			return nil
+		}
+		return explain(ctx, "sending the message", err)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: the SMTP server had all of it and did not answer in time", ErrPerhapsSent)
+	}
+	return fmt.Errorf("%w: the SMTP server had all of it and broke the connection, or gave no answer that can be read", ErrPerhapsSent)
+}
+
+// begin hands in all but the message itself. If it fails, it says in what.
+func begin(conn *smtp.Client, msg *gomail.Msg) (doing string, err error) {
+	from, err := msg.GetSender(false)
+	if err != nil {
+		return "reading the sender", err
+	}
+	to, err := msg.GetRecipients()
+	if err != nil {
+		return "reading the recipient", err
+	}
+	if err := conn.Mail(from); err != nil {
+		return "sending MAIL FROM", err
+	}
+	for _, rcpt := range to {
+		if err := conn.Rcpt(rcpt); err != nil {
+			return "sending RCPT TO", err
+		}
+	}
+	// Not by conn.Data: the writer that it returns does not tell whether the end of the message could be written.
+	if err := conn.Text.PrintfLine("DATA"); err != nil {
+		return "sending DATA", err
+	}
+	_, _, err = conn.Text.ReadResponse(354)
+	return "sending DATA", err
 }
 
 func (m *Mailer) message(u User) (*gomail.Msg, error) {
@@ -156,18 +239,17 @@ func (m *Mailer) message(u User) (*gomail.Msg, error) {
 }
 
 // explain says what failed without the server's words, which quote addresses.
-func explain(ctx context.Context, err error) error {
-	code, doing := 0, "connecting"
-	var se *gomail.SendError
+func explain(ctx context.Context, doing string, err error) error {
+	code := 0
 	var te *textproto.Error
-	switch {
-	case errors.As(err, &se):
-		code, doing = se.ErrorCode(), se.Reason.String()
-		if s := se.EnhancedStatusCode(); s != "" && code != 0 {
+	if errors.As(err, &te) {
+		code = te.Code
+		if doing == "connecting" {
+			doing = "greeting or logging in"
+		}
+		if s := regexp.MustCompile(`^[45]\.\d{1,3}\.\d{1,3}\b`).FindString(te.Msg); s != "" { // RFC 3463
 			doing += " (" + s + ")"
 		}
-	case errors.As(err, &te):
-		code, doing = te.Code, "greeting or logging in"
 	}
 	var cert *tls.CertificateVerificationError
 	var dns *net.DNSError
@@ -185,7 +267,7 @@ func explain(ctx context.Context, err error) error {
 	case strings.Contains(err.Error(), "AUTH"), errors.Is(err, gomail.ErrNoSupportedAuthDiscovered):
 		return errors.New("the SMTP server takes no login, or none that is safe on this connection: remove user and password from SMTP_URL, or use TLS")
 	case ctx.Err() != nil:
-		return fmt.Errorf("the SMTP server did not answer in time: %w", ctx.Err())
+		return fmt.Errorf("the SMTP server did not answer in time: %w", context.Cause(ctx))
 	}
 	return fmt.Errorf("the SMTP server cannot be reached, or broke the connection while %s", doing)
 }
@@ -198,6 +280,7 @@ type server struct {
 	policy     gomail.TLSPolicy
 	user, pass string
 	tls        *tls.Config
+	dial       func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // parseURL reads SMTP_URL. No error quotes it, since it holds a password.
@@ -253,7 +336,7 @@ func parseURL(s string) (server, error) {
 	return srv, nil
 }
 
-// client returns a client whose connection ends with ctx: go-mail heeds it while it dials only.
+// client returns a client whose connection ends with ctx: go-mail heeds it while it dials only, and its own limit is never reached.
 func (s server) client(ctx context.Context) (*gomail.Client, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.tls != nil {
@@ -261,9 +344,9 @@ func (s server) client(ctx context.Context) (*gomail.Client, error) {
 	}
 	cfg.ServerName = s.host
 	opts := []gomail.Option{
-		gomail.WithPort(s.port), gomail.WithTLSPolicy(s.policy), gomail.WithTLSConfig(cfg), gomail.WithTimeout(SendTimeout),
+		gomail.WithPort(s.port), gomail.WithTLSPolicy(s.policy), gomail.WithTLSConfig(cfg), gomail.WithTimeout(HandInTimeout + AnswerTimeout),
 		gomail.WithDialContextFunc(func(dialCtx context.Context, network, address string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(dialCtx, network, address)
+			conn, err := s.dial(dialCtx, network, address)
 			if err != nil {
 				return nil, err
 			}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"clerksync/internal/testenv"
@@ -44,7 +45,7 @@ func newMailer(t *testing.T, o mail.Options) *mail.Mailer {
 // send sends one mail and returns what the server took.
 func send(t *testing.T, o mail.Options, s *testenv.SMTP, u mail.User) testenv.Mail {
 	t.Helper()
-	if err := newMailer(t, o).Send(t.Context(), u); err != nil {
+	if err := newMailer(t, o).Send(t.Context(), u, nil); err != nil {
 		t.Fatal(err)
 	}
 	all := s.Mails()
@@ -180,7 +181,7 @@ func TestHostileAddresses(t *testing.T) {
 		"a NUL":            "ada@example.com\x00",
 		"quoted new lines": "\"ada\r\n\"@example.com",
 	} {
-		err := m.Send(t.Context(), mail.User{ID: "user_a", Email: address})
+		err := m.Send(t.Context(), mail.User{ID: "user_a", Email: address}, nil)
 		if !errors.Is(err, mail.ErrRefused) {
 			t.Errorf("%s: got %v, want ErrRefused", name, err)
 		}
@@ -234,7 +235,7 @@ func TestTLSAndLogin(t *testing.T) {
 				}
 				return
 			}
-			err := newMailer(t, o).Send(t.Context(), ada)
+			err := newMailer(t, o).Send(t.Context(), ada, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) || errors.Is(err, mail.ErrRefused) != tc.refused {
 				t.Errorf("got %v, want %q, refused %v", err, tc.want, tc.refused)
 			}
@@ -263,12 +264,11 @@ func TestAnswers(t *testing.T) {
 		"5xx to the address": {testenv.SMTPOptions{Rcpt: func(string) error { return answer(550) }}, "answered 550", true, 0},
 		"4xx to the message": {testenv.SMTPOptions{Data: func(int) error { return answer(451) }}, "answered 451", false, 0},
 		"5xx to the message": {testenv.SMTPOptions{Data: func(int) error { return answer(554) }}, "answered 554", true, 0},
-		"cut after DATA":     {testenv.SMTPOptions{Data: func(int) error { return testenv.ErrCut }}, "broke the connection", false, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := testenv.NewSMTP(t, tc.server)
-			err := newMailer(t, options(s)).Send(t.Context(), ada)
+			err := newMailer(t, options(s)).Send(t.Context(), ada, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) || errors.Is(err, mail.ErrRefused) != tc.refused {
 				t.Errorf("got %v, want %q, refused %v", err, tc.want, tc.refused)
 			}
@@ -278,6 +278,61 @@ func TestAnswers(t *testing.T) {
 			if got := len(s.Mails()); got != tc.taken {
 				t.Errorf("the server took %d, want %d", got, tc.taken)
 			}
+		})
+	}
+}
+
+// TestUnknownAfterLastDot: once the server has the whole message, a broken connection or silence tells nothing, and Send says so; before,
+// the mail is not sent, and Send says that. The server has ten minutes to answer (RFC 5321, 4.5.3.2.6): Send gave up after 30 s, as if
+// nothing had been sent.
+func TestUnknownAfterLastDot(t *testing.T) {
+	t.Parallel()
+	errBefore, errEnd := errors.New("any other error"), errors.New("no end")
+	cut := func(int) error { return testenv.ErrCut }
+	after := func(d time.Duration, err error) func(int) error {
+		return func(int) error { <-time.After(d); return err }
+	}
+	for name, tc := range map[string]struct {
+		server    testenv.SMTPOptions
+		beforeEnd error
+		want      error // nil is a mail that was sent
+		taken     int
+	}{
+		"cut at the recipient": {server: testenv.SMTPOptions{Rcpt: func(string) error { return testenv.ErrCut }}, want: errBefore},
+		"silence at the recipient": {
+			server: testenv.SMTPOptions{Rcpt: func(string) error { <-time.After(31 * time.Second); return testenv.ErrCut }}, want: errBefore,
+		},
+		"cut in the message":        {server: testenv.SMTPOptions{CutAfter: 5000}, want: errBefore},
+		"its end is not wanted":     {beforeEnd: errEnd, want: errEnd},
+		"cut after the last dot":    {server: testenv.SMTPOptions{Data: cut}, want: mail.ErrPerhapsSent, taken: 1},
+		"an answer after 31 s":      {server: testenv.SMTPOptions{Data: after(31*time.Second, nil)}, taken: 1},
+		"an answer after 9 minutes": {server: testenv.SMTPOptions{Data: after(9*time.Minute, nil)}, taken: 1},
+		"no answer in 10 minutes":   {server: testenv.SMTPOptions{Data: after(11*time.Minute, nil)}, want: mail.ErrPerhapsSent, taken: 1},
+		"a refusal after 9 minutes": {server: testenv.SMTPOptions{Data: after(9*time.Minute, &smtp.SMTPError{Code: 451})}, want: errBefore},
+		"an answer that is none":    {server: testenv.SMTPOptions{Data: after(0, &smtp.SMTPError{Code: 354})}, want: mail.ErrPerhapsSent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				net := testenv.NewPipes()
+				tc.server.Listener = net
+				server := testenv.NewSMTP(t, tc.server)
+				o := options(server)
+				o.Dial = net.Dial
+				o.AppURL += strings.Repeat("x", 20_000) // more than any buffer on the way
+				err := newMailer(t, o).Send(t.Context(), ada, func(context.Context) error { return tc.beforeEnd })
+				<-time.After(20 * time.Minute) // the server is slower
+				switch {
+				case tc.want == errBefore:
+					if err == nil || errors.Is(err, mail.ErrPerhapsSent) || errors.Is(err, mail.ErrRefused) {
+						t.Errorf("got %v, want one that may go by itself", err)
+					}
+				case !errors.Is(err, tc.want):
+					t.Errorf("got %v, want %v", err, tc.want)
+				}
+				if got := len(server.Mails()); got != tc.taken {
+					t.Errorf("the server took %d, want %d", got, tc.taken)
+				}
+			})
 		})
 	}
 }
@@ -294,7 +349,7 @@ func TestSilence(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if err := m.Send(ctx, ada); err == nil || errors.Is(err, mail.ErrRefused) {
+	if err := m.Send(ctx, ada, nil); err == nil || errors.Is(err, mail.ErrRefused) {
 		t.Errorf("got %v, want one that may go by itself", err)
 	}
 	if d := time.Since(start); d > 5*time.Second {

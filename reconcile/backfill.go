@@ -17,8 +17,12 @@ import (
 
 // API is what Clerk says: a clerk.API.
 type API interface {
+	Count(ctx context.Context) (int, error)
 	ListCreated(ctx context.Context, after string) (clerk.Page, error)
 }
+
+// ErrMissed says that Clerk's list has left users out.
+var ErrMissed = errors.New("users were passed over")
 
 // Users are the rows: a store.Users.
 type Users interface {
@@ -76,8 +80,9 @@ type Backfill struct {
 	DryRun bool
 	// Restart begins with the first user again, though an earlier run was cut off.
 	Restart bool
-	// Progress, if set, is called after each page with what has been done, earlier runs included, and once before the first.
-	Progress func(Counts)
+	// Progress, if set, is called after each page with what has been done, earlier runs included, and of how many users; and once before
+	// the first.
+	Progress func(done Counts, of int)
 }
 
 // checkpoint is how far a backfill is.
@@ -95,15 +100,20 @@ const (
 )
 
 // Run fetches and writes until the last user, and goes on where an earlier run was cut off. The counts include that run's. The
-// memory it takes is that of three pages.
+// memory it takes is that of three pages. It returns ErrMissed if fewer users were listed than Clerk had all the while.
 func (b Backfill) Run(ctx context.Context) (Counts, error) {
+	before, err := b.API.Count(ctx)
+	if err != nil {
+		return Counts{}, err
+	}
 	var at checkpoint
 	if !b.Restart && !b.DryRun {
 		if _, err := b.Checkpoints.Load(ctx, backfillName, &at); err != nil {
 			return Counts{}, err
 		}
 	}
-	b.progress(at.Counts)
+	b.progress(at.Counts, before)
+	var after int
 	pages := make(chan clerk.Page, pagesAhead)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { // the network
@@ -118,8 +128,9 @@ func (b Backfill) Run(ctx context.Context) (Counts, error) {
 			case <-gctx.Done():
 				return gctx.Err()
 			}
-			if next = p.Next; next == "" {
-				return nil
+			if next = p.Next; next == "" { // count at once: the longer it is until then, the more come that no page had
+				after, err = b.API.Count(gctx)
+				return err
 			}
 		}
 	})
@@ -133,22 +144,33 @@ func (b Backfill) Run(ctx context.Context) (Counts, error) {
 					return err
 				}
 			}
-			b.progress(at.Counts)
+			b.progress(at.Counts, before)
 		}
 		return nil
 	})
 	if err := g.Wait(); err != nil {
 		return at.Counts, err
 	}
-	if b.DryRun {
-		return at.Counts, nil
+	if !b.DryRun {
+		if err := b.Checkpoints.Remove(ctx, backfillName); err != nil {
+			return at.Counts, err
+		}
 	}
-	return at.Counts, b.Checkpoints.Remove(ctx, backfillName)
+	return at.Counts, missed(before, after, at.Counts.Seen())
 }
 
-func (b Backfill) progress(c Counts) {
+// missed returns ErrMissed if fewer users were seen than Clerk had both before and after. Who was deleted or signed up meanwhile makes
+// the two differ, and may be seen or not.
+func missed(before, after, seen int) error {
+	if had := min(before, after); seen < had {
+		return fmt.Errorf("%w: Clerk's list named %d users, and Clerk has %d: run it again; if that does not help, ask Clerk", ErrMissed, seen, had)
+	}
+	return nil
+}
+
+func (b Backfill) progress(done Counts, of int) {
 	if b.Progress != nil {
-		b.Progress(c)
+		b.Progress(done, of)
 	}
 }
 
@@ -158,7 +180,10 @@ func (b Backfill) write(ctx context.Context, p clerk.Page, counts *Counts) error
 	for i, u := range p.Users {
 		writes[i] = store.Write{User: u, When: store.When{Clerk: p.At}}
 	}
-	counts.Failed += p.Skipped
+	counts.Failed += len(p.Skipped)
+	for _, s := range p.Skipped {
+		b.Log.ErrorContext(ctx, "a user of Clerk's cannot be read", "user_id", s.ID, "error", s.Err)
+	}
 	if b.DryRun {
 		diffs, err := b.Users.Compare(ctx, writes)
 		for _, d := range diffs {

@@ -1,12 +1,16 @@
 package reconcile_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,7 +57,7 @@ func TestBackfill(t *testing.T) {
 				t.Fatal(err)
 			}
 			u.FullName, u.ChangedAt = "by webhook", u.ChangedAt+clerk.Millis(i*1000-500)
-			if _, err := users.Apply(t.Context(), u, store.When{Clerk: 1}); err != nil {
+			if _, err := users.Apply(t.Context(), u, store.When{Clerk: u.ChangedAt}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -85,6 +89,69 @@ func TestBackfill(t *testing.T) {
 	})
 }
 
+// TestBackfillMissesNobody: a list that names fewer users than Clerk counts is an error, unless so many came or went meanwhile.
+func TestBackfillMissesNobody(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		for name, tc := range map[string]struct {
+			before, after int // what Clerk counts; its list names 50
+			want          string
+		}{
+			"all":                    {50, 50, ""},
+			"one is deleted":         {51, 50, ""},
+			"some sign up":           {50, 57, ""},
+			"one is missing":         {51, 51, "51"},
+			"more than were deleted": {60, 55, "55"},
+			"more than signed up":    {55, 60, "55"},
+		} {
+			for _, dry := range []bool{true, false} {
+				fake := testenv.NewClerkAPI(t)
+				fake.Put(testenv.People(50)...)
+				var n atomic.Int32
+				fake.Body = func(r *http.Request) (string, bool) {
+					if r.URL.Path != "/v1/users/count" {
+						return "", false
+					}
+					return fmt.Sprintf(`{"object":"total_count","total_count":%d}`, []int{tc.before, tc.after}[n.Add(1)-1]), true
+				}
+				b := backfill(t, db, fake)
+				b.DryRun = dry
+				c, err := b.Run(t.Context())
+				if errors.Is(err, reconcile.ErrMissed) != (tc.want != "") || c.Seen() != 50 {
+					t.Errorf("%s: got %+v, %v", name, c, err)
+				}
+				if want := fmt.Sprintf("named 50 users, and Clerk has %s: run", tc.want); tc.want != "" && !strings.Contains(fmt.Sprint(err), want) {
+					t.Errorf("%s: got %v, want %q", name, err, want)
+				}
+				n.Store(0)
+				if c, _ := b.Run(t.Context()); c.Seen() != 50 {
+					t.Errorf("%s: the next run saw %d, want all", name, c.Seen())
+				}
+			}
+		}
+	})
+}
+
+// TestBackfillNamesWhoCannotBeRead: they are counted as failed, and the log says who they are and why.
+func TestBackfillNamesWhoCannotBeRead(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		fake := testenv.NewClerkAPI(t)
+		people := testenv.People(3)
+		people[1].Raw = fmt.Appendf(nil, `{"id":%q,"object":"user","first_name":["secret"],"created_at":%d}`, people[1].ID, people[1].Created)
+		fake.Put(people...)
+		b := backfill(t, db, fake)
+		var log bytes.Buffer
+		b.Log = slog.New(slog.NewTextHandler(&log, nil))
+		if c, err := b.Run(t.Context()); err != nil || !cmp.Equal(c, reconcile.Counts{Created: 2, Failed: 1}) {
+			t.Errorf("got %+v, %v", c, err)
+		}
+		if got := log.String(); !strings.Contains(got, "user_id="+people[1].ID) || !strings.Contains(got, "first_name") || strings.Contains(got, "secret") {
+			t.Errorf("the log says %s", got)
+		}
+	})
+}
+
 // TestBackfillGoesOn: one that was cut off goes on after the last page that was written, and its counts too.
 func TestBackfillGoesOn(t *testing.T) {
 	t.Parallel()
@@ -93,7 +160,7 @@ func TestBackfillGoesOn(t *testing.T) {
 		fake.Put(testenv.People(100)...)
 		b := backfill(t, db, fake)
 		ctx, cancel := context.WithCancel(t.Context())
-		b.Progress = func(c reconcile.Counts) {
+		b.Progress = func(c reconcile.Counts, _ int) {
 			if c.Seen() == 40 {
 				cancel()
 			}
@@ -103,7 +170,7 @@ func TestBackfillGoesOn(t *testing.T) {
 		}
 		before := len(fake.Requests())
 		first := -1
-		b.Progress = func(c reconcile.Counts) {
+		b.Progress = func(c reconcile.Counts, _ int) {
 			if first < 0 {
 				first = c.Seen()
 			}
@@ -111,7 +178,7 @@ func TestBackfillGoesOn(t *testing.T) {
 		if c, err := b.Run(t.Context()); err != nil || c.Created != 100 || first != 40 {
 			t.Errorf("got %+v, %v after %d, want 100 created after 40", c, err, first)
 		}
-		if n := len(fake.Requests()) - before; n > 6 {
+		if n := len(fake.Requests()) - before; n > 8 { // two of them count
 			t.Errorf("made %d requests for the other 60 users", n)
 		}
 		b.Restart = true

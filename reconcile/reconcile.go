@@ -445,7 +445,7 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	for _, err := range failed {
 		r.Log.ErrorContext(ctx, "a user cannot be repaired", "error", err)
 	}
-	p.Found.Failed += page.Skipped + len(failed)
+	p.Found.Failed += len(page.Skipped) + len(failed)
 	p.Found.Users += len(page.Users)
 	return n, nil
 }

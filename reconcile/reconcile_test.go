@@ -94,7 +94,7 @@ func TestFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		users := store.NewUsers(db)
-		if _, err := users.Apply(t.Context(), u, store.When{Clerk: 1}); err != nil {
+		if _, err := users.Apply(t.Context(), u, store.When{Clerk: u.ChangedAt}); err != nil {
 			t.Fatal(err)
 		}
 		fake.Remove(young.ID)

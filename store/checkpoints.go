@@ -20,7 +20,7 @@ type Checkpoints struct {
 
 // NewCheckpoints returns the checkpoints of db.
 func NewCheckpoints(db *DB) Checkpoints {
-	return Checkpoints{rows: db.Collection("clerksync_state"), locks: NewLocks()}
+	return Checkpoints{rows: db.Collection("clerksync_state"), locks: db.Locks("clerksync_state")}
 }
 
 // Load reads what was saved under a name into v, and tells whether there was anything.

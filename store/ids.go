@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"clerksync/clerk"
@@ -15,9 +14,6 @@ import (
 
 // afterUserID is behind all of Clerk's ids of users, which begin with clerk.UserIDPrefix.
 const afterUserID = "user`"
-
-// isVersion tells whether a text has the form of a version: two times, and a third one where the second is not Clerk's.
-var isVersion = regexp.MustCompile(`^[0-9]{13}\.[0-9]{13}(\.[0-9]{13})?$`).MatchString //nolint:gochecknoglobals // a constant
 
 // Count returns how many rows of Clerk's users there are: those with an id of its form.
 func (s *Users) Count(ctx context.Context) (int, error) {

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -19,9 +21,12 @@ type Index struct {
 	Unique  bool                         // refuses two rows with one value; rows without the field do not clash
 }
 
+// indexTimeout bounds the building of an index, which reads the whole collection.
+const indexTimeout = 2 * time.Hour
+
 // EnsureIndex makes the index if it is not there yet; one of the app's own on the same field will do, if it is unique where ours
-// is.
-func EnsureIndex(ctx context.Context, coll *mongo.Collection, ix Index) error {
+// is. It tells the log if the collection has rows, for then it may take long.
+func EnsureIndex(ctx context.Context, log *slog.Logger, coll *mongo.Collection, ix Index) error {
 	there, err := hasIndex(ctx, coll, ix)
 	if err != nil || there {
 		return err
@@ -33,7 +38,18 @@ func EnsureIndex(ctx context.Context, coll *mongo.Collection, ix Index) error {
 	if ix.Unique {
 		opts.SetUnique(true)
 	}
+	// The rest of this project's operations take milliseconds; this one takes minutes on a large collection.
+	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
+	defer cancel()
+	start := time.Now()
+	large := coll.FindOne(ctx, bson.D{}).Err() == nil
+	if log = log.With("collection", coll.Name(), "field", ix.Field); large {
+		log.InfoContext(ctx, "building an index: this takes minutes on a large collection")
+	}
 	_, err = coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: ix.Field, Value: 1}}, Options: opts})
+	if large && err == nil {
+		log.InfoContext(ctx, "the index is built", "took", time.Since(start).Round(time.Millisecond).String())
+	}
 	if IsDuplicate(err) {
 		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is unique", coll.Name(), ix.Field)
 	}
@@ -70,21 +86,53 @@ func hasIndex(ctx context.Context, coll *mongo.Collection, ix Index) (bool, erro
 var errNoList = errors.New("the server cannot list its indexes")
 
 func listsIndex(ctx context.Context, coll *mongo.Collection, ix Index) (bool, error) {
+	specs, err := listIndexes(ctx, coll)
+	return slices.ContainsFunc(specs, func(s mongo.IndexSpecification) bool {
+		return slices.Equal(keysOf(s), []string{ix.Field}) && (!ix.Unique || s.Unique != nil && *s.Unique)
+	}), err
+}
+
+// listIndexes returns the indexes of a collection, none if there is no collection yet. The error may be errNoList.
+func listIndexes(ctx context.Context, coll *mongo.Collection) ([]mongo.IndexSpecification, error) {
 	specs, err := coll.Indexes().ListSpecifications(ctx)
 	var se mongo.ServerError
 	switch {
 	case errors.As(err, &se) && se.HasErrorCode(59): // CommandNotFound
-		return false, errNoList
+		return nil, errNoList
 	case errors.As(err, &se) && se.HasErrorCode(26): // NamespaceNotFound: no collection yet
-		return false, nil
+		return nil, nil
 	case err != nil:
-		return false, fmt.Errorf("list the indexes of %s: %w", coll.Name(), Redact(err))
+		return nil, fmt.Errorf("list the indexes of %s: %w", coll.Name(), Redact(err))
 	}
-	return slices.ContainsFunc(specs, func(s mongo.IndexSpecification) bool {
-		var keys bson.D
-		return bson.Unmarshal(s.KeysDocument, &keys) == nil && len(keys) == 1 && keys[0].Key == ix.Field &&
-			(!ix.Unique || s.Unique != nil && *s.Unique)
-	}), nil
+	return specs, nil
+}
+
+// keysOf returns the fields of an index.
+func keysOf(s mongo.IndexSpecification) []string {
+	var keys bson.D
+	_ = bson.Unmarshal(s.KeysDocument, &keys) // one without keys is not the one that is looked for
+	var fields []string
+	for _, k := range keys {
+		fields = append(fields, k.Key)
+	}
+	return fields
+}
+
+// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a user who has the same value as
+// another, as Clerk's users may: two sign-ups with one address, or no value at all. A server that cannot list its indexes has none.
+func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
+	specs, err := listIndexes(ctx, s.rows)
+	if err != nil && !errors.Is(err, errNoList) {
+		return nil, err
+	}
+	var names []string
+	for _, ix := range specs {
+		unique := ix.Unique != nil && *ix.Unique
+		if keys := keysOf(ix); unique && !slices.Equal(keys, []string{"username"}) && !slices.Equal(keys, []string{"_id"}) {
+			names = append(names, ix.Name)
+		}
+	}
+	return names, nil
 }
 
 // isUnique finds out by trying, on a server that cannot list its indexes and may not bear to be given one twice.

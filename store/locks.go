@@ -14,8 +14,11 @@ type Locks struct {
 	locks [256]sync.Mutex
 }
 
-// NewLocks returns locks that nobody holds.
-func NewLocks() *Locks { return &Locks{seed: maphash.MakeSeed()} }
+// Locks returns the locks of the rows of a collection, the same for all who ask: two that each had their own would not keep apart.
+func (db *DB) Locks(collection string) *Locks {
+	l, _ := db.locks.LoadOrStore(collection, &Locks{seed: maphash.MakeSeed()})
+	return l.(*Locks)
+}
 
 // LockAll waits for the locks of all these rows, and returns what frees them. It takes them in one order, so that two calls never wait
 // for each other; who calls it must hold none.

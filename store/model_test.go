@@ -16,18 +16,11 @@ import (
 // of three processes can come, and with every process killed at every call and started again.
 func TestEveryInterleaving(t *testing.T) {
 	t.Parallel()
-	newer := func() clerk.User { return ada(1_700_000_000_200, named("Ada King")) }
+	newer := func() store.Write { return of(ada(1_700_000_000_200, named("Ada King"))) }
 	bob := func(u *clerk.User) { u.ID = "user_bob" }
-	apply := func(u clerk.User) operation {
-		return func(ctx context.Context, s *store.Users) error {
-			_, err := s.Apply(ctx, u, store.When{Clerk: 1})
-			return err
-		}
-	}
-	remove := func(ctx context.Context, s *store.Users) error {
-		_, err := s.Delete(ctx, "user_ada")
-		return err
-	}
+	gone := store.Write{User: clerk.User{ID: "user_ada"}, Deleted: true}
+	removed := operation{gone}
+	apply := func(u clerk.User) operation { return operation{of(u)} }
 	for name, tc := range map[string]struct {
 		before  []operation // have ended before
 		ops     []operation
@@ -35,25 +28,25 @@ func TestEveryInterleaving(t *testing.T) {
 		want    string // the rows
 	}{
 		"two writers and a deleter, no row yet": {
-			ops: []operation{apply(ada(1_700_000_000_100)), apply(newer()), remove}, want: "",
+			ops: []operation{apply(ada(1_700_000_000_100)), {newer()}, removed}, want: "",
 		},
 		"two writers and a deleter, a row": {
-			before: []operation{apply(ada(1))}, ops: []operation{apply(ada(1_700_000_000_100)), apply(newer()), remove}, want: "",
+			before: []operation{apply(ada(1))}, ops: []operation{apply(ada(1_700_000_000_100)), {newer()}, removed}, want: "",
 		},
 		"two writers": {
-			ops: []operation{apply(ada(1_700_000_000_100)), apply(newer())}, crashes: 3, want: "user_ada: Ada King, ada",
+			ops: []operation{apply(ada(1_700_000_000_100)), {newer()}}, crashes: 3, want: "user_ada: Ada King, ada",
 		},
 		"a writer and a deleter that are killed": {
-			ops: []operation{apply(newer()), remove}, crashes: 4, want: "",
+			ops: []operation{{newer()}, removed}, crashes: 4, want: "",
 		},
 		"a writer and a deleter that are killed, a row": {
-			before: []operation{apply(ada(1))}, ops: []operation{apply(newer()), remove}, crashes: 4, want: "",
+			before: []operation{apply(ada(1))}, ops: []operation{{newer()}, removed}, crashes: 4, want: "",
 		},
 		"two writers and a deleter that are killed": {
-			ops: []operation{apply(ada(1_700_000_000_100)), apply(newer()), remove}, crashes: 2, want: "",
+			ops: []operation{apply(ada(1_700_000_000_100)), {newer()}, removed}, crashes: 2, want: "",
 		},
 		"two deleters and a writer": {
-			before: []operation{apply(ada(1))}, ops: []operation{remove, remove, apply(newer())}, crashes: 2, want: "",
+			before: []operation{apply(ada(1))}, ops: []operation{removed, removed, {newer()}}, crashes: 2, want: "",
 		},
 		"two users race for a name": {
 			ops: []operation{apply(ada(1)), apply(ada(1, bob))}, crashes: 2,
@@ -64,8 +57,28 @@ func TestEveryInterleaving(t *testing.T) {
 			want: "user_ada: Ada Lovelace, ada; user_bob: Bob, ada-vnsrdg | user_ada: Ada Lovelace, ada-mpxyko; user_bob: Bob, ada",
 		},
 		"two users race for a name, and the one that has it is deleted": {
-			before: []operation{apply(ada(1))}, ops: []operation{remove, apply(ada(1, bob)), apply(ada(2, bob, named("Bob")))},
+			before: []operation{apply(ada(1))}, ops: []operation{removed, apply(ada(1, bob)), apply(ada(2, bob, named("Bob")))},
 			want: "user_bob: Bob, ada | user_bob: Bob, ada-vnsrdg",
+		},
+		"lists of two users that cross": {
+			ops:  []operation{{of(ada(1)), of(ada(1, bob))}, {of(ada(2, bob, named("Bob"))), of(ada(2, named("Ada King")))}},
+			want: "user_ada: Ada King, ada; user_bob: Bob, ada-vnsrdg | user_ada: Ada King, ada-mpxyko; user_bob: Bob, ada",
+		},
+		"a list of two users, and a deleter of one that is killed": {
+			before: []operation{apply(ada(1, bob))}, ops: []operation{{newer(), of(ada(2, bob, named("Bob")))}, removed}, crashes: 2,
+			want: "user_bob: Bob, ada",
+		},
+		"lists that write and delete": {
+			ops:     []operation{{of(ada(1)), of(ada(2, bob, named("Bob")))}, {gone, of(ada(1, bob))}},
+			crashes: 1, want: "user_bob: Bob, ada | user_bob: Bob, ada-vnsrdg",
+		},
+		"a list of five, one of them written by another meanwhile": {
+			before: []operation{{of(ada(1)), of(ada(1, bob)), of(ada(1, third("c"))), of(ada(1, third("d"))), of(ada(1, third("e")))}},
+			ops: []operation{
+				{of(ada(2)), of(ada(2, bob)), of(ada(2, third("c"))), of(ada(2, third("d"))), of(ada(2, third("e")))},
+				{newer(), of(ada(1, bob))},
+			},
+			want: "user_ada: Ada King, ada; user_bob: Ada Lovelace, ada-vnsrdg",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +104,23 @@ func TestEveryInterleaving(t *testing.T) {
 	}
 }
 
-type operation func(ctx context.Context, s *store.Users) error
+// of is the write of a user by an event after all changes.
+func of(u clerk.User) store.Write { return store.Write{User: u, When: store.When{Clerk: noon}} }
+
+func third(id string) func(*clerk.User) {
+	return func(u *clerk.User) { u.ID, u.Username = "user_"+id, "name-"+id }
+}
+
+// operation is a list of writes that is repeated until all have succeeded.
+type operation []store.Write
+
+func (o operation) do(ctx context.Context, s *store.Users) error {
+	var errs []error
+	for _, r := range s.Write(ctx, o, store.All) {
+		errs = append(errs, r.Err)
+	}
+	return errors.Join(errs...)
+}
 
 // model explores what processes can do, one operation each.
 type model struct {
@@ -127,7 +156,7 @@ func (m *model) explore(t *testing.T, before []operation, check func(schedule st
 		m.schedules++
 		m.lab.Memory.Clear()
 		for _, op := range before {
-			if err := op(t.Context(), m.users[0]); err != nil {
+			if err := op.do(t.Context(), m.users[0]); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -156,7 +185,7 @@ func (m *model) run(t *testing.T, path []int) (counts []int, schedule string) {
 	crashes := 0
 	restarts := make([]int, len(m.ops))
 	start := func(i int) {
-		ended, err := m.lab.Processes[i].Start(t.Context(), func(ctx context.Context) error { return m.ops[i](ctx, m.users[i]) })
+		ended, err := m.lab.Processes[i].Start(t.Context(), func(ctx context.Context) error { return m.ops[i].do(ctx, m.users[i]) })
 		if ended {
 			t.Fatalf("process %d ended without a call: %v", i, err)
 		}

@@ -17,9 +17,7 @@ func TestForget(t *testing.T) {
 		s, w := users(t, db), store.NewWelcomes(db)
 		for i := range 5 {
 			id := fmt.Sprint("user_", i)
-			if _, err := s.Delete(t.Context(), id); err != nil {
-				t.Fatal(err)
-			}
+			remove(t, s, id)
 			if _, err := w.Claim(t.Context(), id, "run"); err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ const (
 	simulations = 16_000
 )
 
-// TestProperty: random histories, applied by several processes in random order, each webhook once or twice and by both sources, with a
-// fault at any database call and the retry after it, end with rows that are equal to Clerk; no user name that we gave ever changes, and
+// TestProperty: random histories, applied by several processes in random order, each webhook once or twice and by both sources, in lists
+// of one to five, with a fault at any database call and the retry after it, end with rows that are equal to Clerk; no user name that we gave ever changes, and
 // what the app put into a row is there.
 func TestProperty(t *testing.T) {
 	t.Parallel()
@@ -78,24 +79,31 @@ func (p property) simulate(t *testing.T, seed uint64) {
 	if _, err := p.lab.Processes[0].DB.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: own}, {Key: "theme", Value: "dark"}}); err != nil {
 		t.Fatal(err)
 	}
-	deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook, copied bool) error {
-		s, at := p.users[process], store.When{Clerk: clerk.Millis(hook.TS)}
+	var writes []store.Write
+	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook, copied bool) error {
+		w := store.Write{When: store.When{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted}
 		if copied {
-			at = store.When{Arrived: clerk.Millis(rng.Int64N(1e13))}
+			w.When = store.When{Arrived: clerk.Millis(hook.TS + rng.Int64N(1e12))}
 		}
-		if hook.Type == clerk.UserDeleted {
-			id, err := clerk.ParseDeleted(hook.Data)
-			if err == nil {
-				_, err = s.Delete(ctx, id)
-			}
-			return err
+		var err error
+		if w.Deleted {
+			w.User.ID, err = clerk.ParseDeleted(hook.Data)
+		} else {
+			w.User, err = clerk.ParseUser(hook.Data)
 		}
-		u, err := clerk.ParseUser(hook.Data)
-		if err == nil {
-			_, err = s.Apply(ctx, u, at)
-		}
+		writes = append(writes, w)
 		return err
-	})
+	}) {
+		if err := d.Do(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var deliveries []testenv.Delivery
+	for list := range slices.Chunk(writes, 1+rng.IntN(5)) {
+		deliveries = append(deliveries, testenv.Delivery{UserID: list[0].User.ID, Do: func(ctx context.Context, process int) error {
+			return operation(list).do(ctx, p.users[process])
+		}})
+	}
 	names := map[string]string{}
 	err := p.lab.Simulate(t.Context(), rng, deliveries, 12, func(id string) error {
 		if !byID[id].KeepsName() {

@@ -39,7 +39,7 @@ func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (remov
 		return 0, "", err
 	}
 	for id, row := range rows {
-		if !clerk.IsUserID(id) || !isVersion(row.Clerk.Version) {
+		if !clerk.IsUserID(id) || row.Clerk.Version == "" {
 			continue
 		}
 		gone, err := s.removeBuriedRow(ctx, row)

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -24,6 +26,18 @@ type DB struct {
 	// IDs, where it is set, lists the _ids of a collection between two others, in their order, and with each the text that its row has at
 	// a path: FerretDB v1 would read and sort the whole collection for it.
 	IDs func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error)
+	// Log, where it is set, is told what takes long.
+	Log *slog.Logger
+
+	locks sync.Map // *Locks by collection
+}
+
+// Logger returns Log, or a logger that discards everything.
+func (db *DB) Logger() *slog.Logger {
+	if db.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return db.Log
 }
 
 // opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.

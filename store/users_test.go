@@ -29,6 +29,9 @@ func ada(ms clerk.Millis, change ...func(*clerk.User)) clerk.User {
 	return u
 }
 
+// noon is the time of an event that came after all changes in these tests.
+const noon clerk.Millis = 1_800_000_000_000
+
 func named(name string) func(*clerk.User) { return func(u *clerk.User) { u.FullName = name } }
 
 func users(t *testing.T, db *store.DB) *store.Users {
@@ -42,13 +45,25 @@ func users(t *testing.T, db *store.DB) *store.Users {
 	return s
 }
 
-func apply(t *testing.T, s *store.Users, u clerk.User, at clerk.Millis) store.Outcome {
+// write writes one user, by an event whose time is noon and ms.
+func write(t *testing.T, s *store.Users, u clerk.User, ms clerk.Millis) store.Outcome {
 	t.Helper()
-	o, err := s.Apply(t.Context(), u, store.When{Clerk: at})
-	if err != nil {
-		t.Fatalf("Apply: %v", err)
+	return do(t, s, store.Write{User: u, When: store.When{Clerk: noon + ms}})
+}
+
+// remove deletes one user.
+func remove(t *testing.T, s *store.Users, id string) store.Outcome {
+	t.Helper()
+	return do(t, s, store.Write{User: clerk.User{ID: id}, Deleted: true})
+}
+
+func do(t *testing.T, s *store.Users, w store.Write) store.Outcome {
+	t.Helper()
+	r := s.Write(t.Context(), []store.Write{w}, store.All)[0]
+	if r.Err != nil {
+		t.Errorf("write %s: %v", w.User.ID, r.Err)
 	}
-	return o
+	return r.Outcome
 }
 
 func get(t *testing.T, s *store.Users, id string) store.Row {
@@ -91,15 +106,15 @@ func TestUsers(t *testing.T) {
 			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 				s := users(t, db)
 				for i, w := range tc.writes {
-					var o store.Outcome
-					var err error
-					if w.delete {
-						o, err = s.Delete(t.Context(), "user_ada")
-					} else {
-						o, err = s.Apply(t.Context(), w.u, store.When{Clerk: w.at, Arrived: w.arrived})
+					if w.u.ID = "user_ada"; w.at != 0 {
+						w.at += noon
 					}
-					if err != nil || o != w.want {
-						t.Fatalf("write %d: got %q, %v, want %q", i, o, err, w.want)
+					if w.arrived != 0 {
+						w.arrived += noon
+					}
+					o := do(t, s, store.Write{User: w.u, When: store.When{Clerk: w.at, Arrived: w.arrived}, Deleted: w.delete})
+					if o != w.want {
+						t.Fatalf("write %d: got %q, want %q", i, o, w.want)
 					}
 				}
 				r, err := s.Get(t.Context(), "user_ada")
@@ -119,11 +134,11 @@ func TestRow(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := users(t, db)
 		u := ada(1_700_000_000_100, func(u *clerk.User) { u.Banned, u.Locked, u.Deprovisioned = true, true, true })
-		apply(t, s, u, 1_700_000_000_150)
+		write(t, s, u, 150)
 		want := store.Row{
 			ID: "user_ada", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a", Username: "ada",
 			Clerk: store.State{
-				Version: "1700000000100.1700000000150", CreatedAt: time.UnixMilli(1_700_000_000_000).UTC(),
+				Version: "1700000000100.1800000000150", CreatedAt: time.UnixMilli(1_700_000_000_000).UTC(),
 				Banned: true, Locked: true, Deprovisioned: true, EmailVerified: true,
 			},
 		}
@@ -136,7 +151,7 @@ func TestRow(t *testing.T) {
 		}
 
 		// A phone-only user has no field email at all.
-		apply(t, s, ada(1_700_000_000_200, func(u *clerk.User) { u.Email = "" }), 0)
+		write(t, s, ada(1_700_000_000_200, func(u *clerk.User) { u.Email = "" }), 0)
 		raw, err := db.Collection("users").FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
 		if err != nil {
 			t.Fatal(err)
@@ -163,10 +178,10 @@ func TestAppFields(t *testing.T) {
 		s := users(t, db)
 		u := ada(100)
 		u.ID = "user_0"
-		if got := apply(t, s, u, 1); got != store.Updated {
+		if got := write(t, s, u, 1); got != store.Updated {
 			t.Errorf("got %q, want updated", got)
 		}
-		apply(t, s, u, 2)
+		write(t, s, u, 2)
 		var got struct {
 			Plan     string `bson:"plan"`
 			Email    string `bson:"email"`
@@ -210,7 +225,7 @@ func TestUsername(t *testing.T) {
 				for range 2 { // the second time in another database: the same names
 					s := users(t, db)
 					for i, u := range tc.writes {
-						apply(t, s, u, clerk.Millis(i))
+						write(t, s, u, clerk.Millis(i))
 					}
 					got := map[string]string{}
 					for id, want := range tc.want {
@@ -242,8 +257,8 @@ func TestSameEmail(t *testing.T) {
 		s := users(t, db)
 		a, b := ada(1), ada(1)
 		b.ID = "user_other"
-		apply(t, s, a, 1)
-		apply(t, s, b, 1)
+		write(t, s, a, 1)
+		write(t, s, b, 1)
 		if a, b := get(t, s, a.ID), get(t, s, b.ID); a.Email != b.Email || a.Username == b.Username {
 			t.Errorf("got %q %q and %q %q, want one address and two names", a.Email, a.Username, b.Email, b.Username)
 		}
@@ -257,16 +272,14 @@ func TestConcurrentWriters(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		processes := []*store.Users{users(t, db)}
 		if !db.OneProcess {
-			processes = append(processes, store.NewUsers(db), store.NewUsers(db)) // each has locks of its own
+			processes = append(processes, store.NewUsers(testenv.AnotherProcess(db)), store.NewUsers(testenv.AnotherProcess(db)))
 		}
 		const versions = 40
 		var wg sync.WaitGroup
 		for i := range versions {
 			for _, s := range processes {
 				wg.Go(func() {
-					if _, err := s.Apply(t.Context(), ada(clerk.Millis(1000+i), named(fmt.Sprint("v", i))), store.When{Clerk: 1}); err != nil {
-						t.Error(err)
-					}
+					write(t, s, ada(clerk.Millis(1000+i), named(fmt.Sprint("v", i))), 1)
 				})
 			}
 		}
@@ -288,9 +301,7 @@ func TestUsernameRace(t *testing.T) {
 			wg.Go(func() {
 				u := ada(1)
 				u.ID = fmt.Sprint("user_", i)
-				if _, err := s.Apply(t.Context(), u, store.When{Clerk: 1}); err != nil {
-					t.Error(err)
-				}
+				write(t, s, u, 1)
 			})
 		}
 		wg.Wait()
@@ -308,7 +319,7 @@ func TestUsernameRace(t *testing.T) {
 func TestDeleteRace(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		a, b := users(t, db), store.NewUsers(db)
+		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
 		if db.OneProcess {
 			b = a
 		}
@@ -318,15 +329,11 @@ func TestDeleteRace(t *testing.T) {
 			var wg sync.WaitGroup
 			for j := range 3 {
 				wg.Go(func() {
-					if _, err := a.Apply(t.Context(), u, store.When{Clerk: clerk.Millis(j)}); err != nil {
-						t.Error(err)
-					}
+					write(t, a, u, clerk.Millis(j))
 				})
 			}
 			wg.Go(func() {
-				if _, err := b.Delete(t.Context(), u.ID); err != nil {
-					t.Error(err)
-				}
+				remove(t, b, u.ID)
 			})
 			wg.Wait()
 			if r, err := a.Get(t.Context(), u.ID); !errors.Is(err, store.ErrNotFound) {
@@ -342,15 +349,13 @@ func TestCrashedWriter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := users(t, db)
-		if _, err := s.Delete(t.Context(), "user_ada"); err != nil {
-			t.Fatal(err)
-		}
+		remove(t, s, "user_ada")
 		for name, version := range map[string]string{"older": "0000000000000.0000000000000", "newer": "9999999999999.0000000000000"} {
 			row := bson.D{{Key: "_id", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "clerk", Value: bson.D{{Key: "version", Value: version}}}}
 			if _, err := db.Collection("users").InsertOne(t.Context(), row); err != nil {
 				t.Fatal(err)
 			}
-			if got := apply(t, s, ada(1), 1); got != store.Deleted {
+			if got := write(t, s, ada(1), 1); got != store.Deleted {
 				t.Errorf("%s: got %q, want deleted", name, got)
 			}
 			if _, err := s.Get(t.Context(), "user_ada"); !errors.Is(err, store.ErrNotFound) {
@@ -365,10 +370,8 @@ func TestTombstone(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := users(t, db)
-		apply(t, s, ada(1), 1)
-		if _, err := s.Delete(t.Context(), "user_ada"); err != nil {
-			t.Fatal(err)
-		}
+		write(t, s, ada(1), 1)
+		remove(t, s, "user_ada")
 		raw, err := db.Collection("clerksync_deleted_users").FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
 		if err != nil {
 			t.Fatal(err)
@@ -391,7 +394,7 @@ func TestTombstone(t *testing.T) {
 func TestErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		apply(t, users(t, db), ada(1), 1)
+		write(t, users(t, db), ada(1), 1)
 		rows := db.Collection("users")
 		_, err := rows.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_b"}, {Key: "username", Value: "ada"}})
 		if err == nil || !store.IsDuplicate(err) {

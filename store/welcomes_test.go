@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -18,36 +19,71 @@ func TestWelcomes(t *testing.T) {
 		if err := w.Setup(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		claim := func(run string, want store.Claim) {
+		claim := func(run string, want store.ClaimState) store.Claim {
 			t.Helper()
-			if got, err := w.Claim(t.Context(), "user_a", run); got != want || err != nil {
-				t.Errorf("run %s: got %q, %v, want %q", run, got, err, want)
+			got, err := w.Claim(t.Context(), "user_a", run)
+			if got.State != want || err != nil {
+				t.Errorf("run %s: got %q, %v, want %q", run, got.State, err, want)
+			}
+			return got
+		}
+		must := func(f func(context.Context, store.Claim) error, c store.Claim) {
+			t.Helper()
+			if err := f(t.Context(), c); err != nil {
+				t.Error(err)
 			}
 		}
-		claim("1", store.Won)
-		claim("1", store.Won) // a retry
-		claim("2", store.Held)
-		for _, run := range []string{"2", "1"} { // only the first's is its to release
-			if err := w.Release(t.Context(), "user_a", run); err != nil {
+		mustNot := func(f func(context.Context, store.Claim) error, c store.Claim) {
+			t.Helper()
+			if f(t.Context(), c) == nil {
+				t.Error("it may change a claim that is no longer its own")
+			}
+		}
+		endLease := func() {
+			t.Helper()
+			old := bson.D{{Key: "$set", Value: bson.D{{Key: "claimed_at", Value: time.Now().Add(-2 * store.ClaimLease)}}}}
+			if _, err := db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a", old); err != nil {
 				t.Fatal(err)
 			}
-			if run == "2" {
-				claim("3", store.Held)
+		}
+		again := func(want bool) {
+			t.Helper()
+			if got, err := w.SendAgain(t.Context(), "user_a"); got != want || err != nil {
+				t.Errorf("send again: got %v, %v, want %v", got, err, want)
 			}
 		}
-		claim("3", store.Won)
+		again(false)
+		first := claim("1", store.Won)
+		claim("1", store.Held) // a retry, which does not know whether its first attempt is still at it
+		claim("2", store.Held)
+		must(w.Release, first)
+		third := claim("3", store.Won)
 		claim("1", store.Held)
-		old := bson.D{{Key: "$set", Value: bson.D{{Key: "claimed_at", Value: time.Now().Add(-2 * store.ClaimLease)}}}}
-		if _, err := db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a", old); err != nil {
-			t.Fatal(err)
-		}
-		claim("2", store.Won) // Inngest lost run 3
+		mustNot(w.Release, first)
+		endLease()
+		second := claim("2", store.Won) // Inngest lost run 3
+		mustNot(w.Sending, third)       // or it was only very slow
 		claim("3", store.Held)
-		if err := w.Done(t.Context(), "user_a"); err != nil {
-			t.Fatal(err)
-		}
-		claim("2", store.Sent)
-		claim("3", store.Sent)
+		must(w.Sending, second)
+		claim("2", store.Held)
+		must(w.Release, second) // the server refused the message
+		second = claim("2", store.Won)
+		endLease()
+		must(w.Sending, second) // nobody else has taken it, and the lease begins anew
+		claim("3", store.Held)
+		again(false) // it is being sent
+		endLease()
+		claim("2", store.PerhapsSent)
+		claim("3", store.PerhapsSent)
+		again(true)
+		again(false)
+		last := claim("4", store.Won)
+		must(w.Sending, last)
+		must(w.Done, last)
+		claim("4", store.Sent)
+		endLease()
+		claim("5", store.Sent)
+		again(false)
 	})
 }
 
@@ -55,7 +91,7 @@ func TestWelcomes(t *testing.T) {
 func TestWelcomesOnce(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		processes := []*store.Welcomes{store.NewWelcomes(db), store.NewWelcomes(db)}
+		processes := []*store.Welcomes{store.NewWelcomes(db), store.NewWelcomes(testenv.AnotherProcess(db))}
 		if db.OneProcess {
 			processes = processes[:1]
 		}
@@ -70,7 +106,7 @@ func TestWelcomesOnce(t *testing.T) {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				if c == store.Won {
+				if c.State == store.Won {
 					won++
 				}
 			})

@@ -1,6 +1,22 @@
 package store
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Outcome is what a write did.
+type Outcome string
+
+// The outcomes.
+const (
+	Created   Outcome = "created"
+	Updated   Outcome = "updated"
+	Unchanged Outcome = "unchanged" // the row had the same values; it has the newer version now
+	Stale     Outcome = "stale"     // the row is newer; nothing was written
+	Deleted   Outcome = "deleted"   // the user is deleted, and there is no row
+)
 
 // Mode is what Users.Write does with its writes.
 type Mode int
@@ -10,7 +26,8 @@ const (
 	// All writes what is not older than the row.
 	All Mode = iota
 	// Differing writes only where the row differs from Clerk. An equal row whose version begins with an older time than Clerk's
-	// gets the newer version: else a late older event would win over what was compared.
+	// gets the newer version: else a late older event would win over what was compared. A suffix of a user name that is free again
+	// is taken off.
 	Differing
 	// DryRun writes nothing and says what Differing would do.
 	DryRun
@@ -26,34 +43,290 @@ type Result struct {
 	Err     error // why the write has to be repeated
 }
 
-// Write brings rows to what Clerk said of their users. It returns what became of each write, in their order; one that fails harms no
-// other.
+const (
+	// maxBulk bounds what is written in one round trip: 500 users are 250 KB.
+	maxBulk = 500
+	// maxRounds is how often a row is tried: two more user names, and more lost races than any race has.
+	maxRounds = 10
+)
+
+var (
+	// errRefused says that no user name helps. The last of them is nobody else's, so it is hardly the name.
+	errRefused = errors.New("a unique index refuses the row whatever its user name: drop a unique index of the app's on another field, such as email")
+	// errRaced says that other processes changed the row between read and write again and again.
+	errRaced = fmt.Errorf("other processes wrote the row %d times", maxRounds)
+)
+
+// Write brings rows to what Clerk said of their users, by the version rule and the order of tombstones. Writes may be repeated, and come
+// in any order: the rows end at the newest version, and who is deleted stays so. It returns what became of each write, in their order;
+// one that fails harms no other. A few hundred writes take as many round trips as one.
 func (s *Users) Write(ctx context.Context, writes []Write, mode Mode) []Result {
 	results := make([]Result, len(writes))
-	var todo []int
-	if mode == All {
-		for i := range writes {
-			todo = append(todo, i)
-		}
-	} else {
-		diffs, err := s.Compare(ctx, writes)
-		for i := range writes {
-			if err != nil {
-				results[i].Err = err
-				continue
-			}
-			results[i].Outcome, results[i].Fields = diffs[i].Outcome, diffs[i].Fields
-			if o := diffs[i].Outcome; mode == Differing && (o == Created || o == Updated) {
-				todo = append(todo, i)
-			}
-		}
-	}
-	some := make([]Write, len(todo))
-	for k, i := range todo {
-		some[k] = writes[i]
-	}
-	for k, r := range s.WriteMany(ctx, some) {
-		results[todo[k]].Outcome, results[todo[k]].Err = r.Outcome, r.Err
+	for start := 0; start < len(writes); start += maxBulk {
+		end := min(start+maxBulk, len(writes))
+		b := &bulk{Users: s, mode: mode, writes: writes[start:end], results: results[start:end]}
+		b.run(ctx)
 	}
 	return results
+}
+
+// Overrule writes what Clerk's API says of a user although the row's version is newer, if that is still exactly was and must be wrong:
+// from the future, or, where the newest time in the user went down, of an event long before the question. Else the outcome is Stale.
+func (s *Users) Overrule(ctx context.Context, w Write, was string) (Outcome, error) {
+	w.overrules = was
+	r := s.Write(ctx, []Write{w}, All)[0]
+	return r.Outcome, r.Err
+}
+
+// bulk is a few hundred writes in progress.
+type bulk struct {
+	*Users
+	mode    Mode
+	writes  []Write
+	results []Result
+}
+
+// attempt is the write of one row.
+type attempt struct {
+	Write
+	result *Result
+	sent   Row   // what was last written, or tried
+	err    error // of that
+	insert bool  // that it was an insert
+	taken  int   // how many of the user names, best first, others have
+	looked bool  // for a tombstone, before an insert
+}
+
+func (b *bulk) run(ctx context.Context) {
+	live, dead := b.winners()
+	if b.mode == DryRun {
+		b.compare(ctx, live)
+		return
+	}
+	defer b.locks.LockAll(append(ids(live), dead...))()
+	failed := map[string]error{}
+	if err := b.bury(ctx, dead); err != nil {
+		for _, id := range dead {
+			failed[id] = err
+		}
+	}
+	todo := live
+	for n := 0; n < maxRounds && len(todo) > 0; n++ {
+		todo = b.round(ctx, todo)
+	}
+	for _, a := range todo {
+		a.result.Err = fmt.Errorf("write user %q: %w", a.User.ID, errRaced)
+	}
+	// After the writes, so that a deletion in between removes the row, here or in the deleter.
+	stones, err := b.removeBuried(ctx, ids(live))
+	for _, a := range live {
+		if stones[a.User.ID] != nil {
+			*a.result = Result{Outcome: Deleted, Version: a.result.Version}
+		}
+		if err := errors.Join(a.result.Err, err); err != nil {
+			failed[a.User.ID] = err
+		}
+	}
+	for i, w := range b.writes { // the older writes of a user share the fate of the newest
+		b.results[i].Err = failed[w.User.ID]
+	}
+}
+
+// winners returns the writes that count, one for each user: a deletion, or else the newest. The others get their outcome.
+func (b *bulk) winners() (live []*attempt, dead []string) {
+	winner := map[string]int{}
+	for i, w := range b.writes {
+		j, ok := winner[w.User.ID]
+		if !ok || !b.writes[j].Deleted && (w.Deleted || w.version() >= b.writes[j].version()) {
+			winner[w.User.ID] = i
+		}
+	}
+	for i, w := range b.writes {
+		switch j := winner[w.User.ID]; {
+		case b.writes[j].Deleted:
+			if b.results[i].Outcome = Deleted; j == i {
+				dead = append(dead, w.User.ID)
+			}
+		case j == i:
+			live = append(live, &attempt{Write: w, result: &b.results[i]})
+		default:
+			b.results[i].Outcome = Stale
+		}
+	}
+	return live, dead
+}
+
+// round reads the rows, plans and writes, and returns what has to be tried again: where another process was quicker, or a user name is
+// taken.
+func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
+	rows, free, err := b.read(ctx, todo)
+	if err != nil {
+		fail(todo, err)
+		return nil
+	}
+	var inserts, updates []*attempt
+	var changes []update
+	for _, a := range todo {
+		was := rows[a.User.ID]
+		if a.err != nil && was.isOurs(a.sent) { // of a bulk that did not say whether this one is in it
+			continue
+		}
+		name, err := a.name(was, free)
+		if err != nil {
+			a.result.Err = err
+			continue
+		}
+		p := a.plan(was, name)
+		b.say(a, was, p)
+		switch a.sent, a.insert = p.row, !was.there; {
+		case a.insert:
+			inserts = append(inserts, a)
+		case p.outcome == Stale, b.mode == Differing && p.outcome == Unchanged && !p.raised:
+		default:
+			updates = append(updates, a)
+			changes = append(changes, update{a.User.ID, was.guard, was.changes(p.row)})
+		}
+	}
+	inserts, err = b.withoutDead(ctx, inserts)
+	if err != nil {
+		fail(inserts, err)
+		inserts = nil
+	}
+	again = retry(inserts, b.insert(ctx, inserts), "insert")
+	return append(again, retry(updates, b.db.updateMany(ctx, b.rows, changes), "update")...)
+}
+
+// read returns the rows as they are, and which of the user names that rows have only with a suffix are free.
+func (b *bulk) read(ctx context.Context, todo []*attempt) (map[string]found, map[string]bool, error) {
+	rows, err := b.find(ctx, ids(todo))
+	if err != nil || b.mode == All {
+		return rows, nil, err
+	}
+	var wanted []string
+	for _, a := range todo {
+		if suffixed(rows[a.User.ID], a.User) {
+			wanted = append(wanted, a.User.Username)
+		}
+	}
+	free, err := b.freeNames(ctx, wanted)
+	return rows, free, err
+}
+
+// say notes what a plan does to a row.
+func (b *bulk) say(a *attempt, was found, p plan) {
+	if a.result.Outcome == "" {
+		a.result.Version = was.Clerk.Version
+	}
+	if a.result.Outcome = p.outcome; b.mode != All && (p.outcome == Updated || p.outcome == Stale) {
+		a.result.Fields = was.fields(p.row)
+	}
+}
+
+// compare does what DryRun wants.
+func (b *bulk) compare(ctx context.Context, live []*attempt) {
+	rows, free, err := b.read(ctx, live)
+	stones, e := b.buried(ctx, ids(live))
+	if err = errors.Join(err, e); err != nil {
+		for i := range b.results {
+			b.results[i].Err = err
+		}
+		return
+	}
+	for _, a := range live {
+		was := rows[a.User.ID]
+		name, _ := a.name(was, free) // no name has been tried
+		b.say(a, was, a.plan(was, name))
+		if stones[a.User.ID] != nil {
+			a.result.Outcome, a.result.Fields = Deleted, nil
+		}
+	}
+}
+
+// withoutDead returns those who have no tombstone: a dead user's row is not to be seen even for a moment.
+func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*attempt, _ error) {
+	var unsure []*attempt
+	for _, a := range inserts {
+		if !a.looked {
+			unsure = append(unsure, a)
+		}
+		a.looked = true
+	}
+	stones, err := b.buried(ctx, ids(unsure))
+	if err != nil {
+		return inserts, err
+	}
+	for _, a := range inserts {
+		if stones[a.User.ID] != nil {
+			a.result.Outcome = Deleted
+		} else {
+			rest = append(rest, a)
+		}
+	}
+	return rest, nil
+}
+
+// insert inserts new rows, each with a user name that no other of them has: a duplicate would have to be tried once more.
+func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
+	given := map[string]bool{}
+	docs := make([]any, len(inserts))
+	for i, a := range inserts {
+		for _, name := range names(a.User)[a.taken:] {
+			if a.sent.Username = name; !given[name] {
+				break
+			}
+		}
+		given[a.sent.Username] = true
+		docs[i] = a.sent
+	}
+	return b.db.insertMany(ctx, b.rows, ids(inserts), docs)
+}
+
+// name returns the user name that the row is to get, by what has been tried. The error says that there is none left.
+func (a *attempt) name(was found, free map[string]bool) (string, error) {
+	clash := a.err != nil && IsDuplicate(a.err)
+	switch {
+	case clash && a.insert && was.there: // it was the _id
+		a.taken = 0
+	case clash:
+		a.taken++
+	}
+	candidates := names(a.User)
+	switch {
+	case keepsName(was, a.User):
+		candidates = []string{was.Username}
+	case free != nil && suffixed(was, a.User) && !free[a.User.Username]:
+		return was.Username, nil
+	}
+	if a.taken >= len(candidates) {
+		return "", fmt.Errorf("write user %q: %w", a.User.ID, errRefused)
+	}
+	return candidates[a.taken], nil
+}
+
+// retry returns those that another process or a user name has stopped, and gives the others their errors.
+func retry(of []*attempt, errs []error, what string) (again []*attempt) {
+	for i, a := range of {
+		switch a.err = errs[i]; {
+		case a.err == nil:
+		case errors.Is(a.err, errUnmatched) || IsDuplicate(a.err):
+			again = append(again, a)
+		default:
+			a.result.Err = fmt.Errorf("%s user %q: %w", what, a.User.ID, Redact(a.err))
+		}
+	}
+	return again
+}
+
+func fail(all []*attempt, err error) {
+	for _, a := range all {
+		a.result.Err = err
+	}
+}
+
+func ids(of []*attempt) []string {
+	all := make([]string, len(of))
+	for i, a := range of {
+		all[i] = a.User.ID
+	}
+	return all
 }

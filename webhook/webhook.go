@@ -175,7 +175,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if !h.forwards(e.Type) {
 		return answer{http.StatusNoContent, "not_forwarded", ""}
 	}
-	data, err := e.DataWithoutSecrets(h.ForwardPrivateMetadata)
+	data, err := clerk.WithoutSecrets(e.Data, h.ForwardPrivateMetadata)
 	if err != nil {
 		if errors.Is(err, clerk.ErrNotObject) {
 			err = errors.New("the event has no data")

@@ -30,10 +30,6 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	total, err := api.Count(ctx)
-	if err != nil {
-		return err
-	}
 	db, err := openDatabase(ctx, cfg, cfg.logger(e.stderr))
 	if err != nil {
 		return err
@@ -42,7 +38,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 		return errors.Join(err, db.close(ctx))
 	}
 	start := time.Now()
-	progress := newProgress(e.stderr, total)
+	progress := &progress{w: e.stderr}
 	counts, err := c.run(ctx, reconcile.Backfill{
 		API: api, Users: store.NewUsers(db.DB), Checkpoints: store.NewCheckpoints(db.DB), Log: cfg.logger(e.stderr),
 		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
@@ -58,7 +54,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	switch {
 	case err == nil && counts.Failed > 0:
 		return fmt.Errorf("%d users could not be read or written: the log names them; run it again with --restart when that is mended", counts.Failed)
-	case err == nil || c.DryRun:
+	case err == nil || c.DryRun || errors.Is(err, reconcile.ErrMissed):
 		return err
 	case ctx.Err() != nil:
 		return errors.New("cut off: run it again to go on from here")
@@ -78,7 +74,6 @@ func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *database
 // progress shows how far something is: a bar on a terminal, and a line now and then elsewhere.
 type progress struct {
 	w     io.Writer
-	total int
 	bar   *progressbar.ProgressBar // nil elsewhere
 	begun time.Time
 	first int // how many there were when it began
@@ -88,27 +83,22 @@ type progress struct {
 // lineEvery is how often a line is written where there is no terminal.
 const lineEvery = 5 * time.Second
 
-func newProgress(w io.Writer, total int) *progress {
-	p := &progress{w: w, total: total}
-	if f, ok := w.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-			progressbar.OptionSetItsString("users"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))
-	}
-	return p
-}
-
-func (p *progress) show(c reconcile.Counts) {
+func (p *progress) show(c reconcile.Counts, total int) {
 	n := c.Seen()
 	now := time.Now()
 	if p.begun.IsZero() {
 		p.begun, p.first, p.said = now, n, now
+		if f, ok := p.w.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+			p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(p.w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+				progressbar.OptionSetItsString("users"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))
+		}
 		if n > 0 {
 			_, _ = fmt.Fprintf(p.w, "going on after %d users\n", n)
 		}
 		return
 	}
 	if p.bar != nil {
-		_ = p.bar.Set(min(n, p.total)) // a terminal that has gone ends nothing
+		_ = p.bar.Set(min(n, total)) // a terminal that has gone ends nothing
 		return
 	}
 	if now.Sub(p.said) < lineEvery {
@@ -116,8 +106,8 @@ func (p *progress) show(c reconcile.Counts) {
 	}
 	p.said = now
 	rate := float64(n-p.first) / now.Sub(p.begun).Seconds()
-	left := time.Duration(float64(max(p.total-n, 0)) / max(rate, 1) * float64(time.Second)).Round(time.Second)
-	_, _ = fmt.Fprintf(p.w, "%d of %d users, %.0f a second, %s left\n", n, p.total, rate, left)
+	left := time.Duration(float64(max(total-n, 0)) / max(rate, 1) * float64(time.Second)).Round(time.Second)
+	_, _ = fmt.Fprintf(p.w, "%d of %d users, %.0f a second, %s left\n", n, total, rate, left)
 }
 
 func (p *progress) end() {

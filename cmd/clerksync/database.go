@@ -37,6 +37,7 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database,
 	if db.DB, err = waitForDatabase(ctx, uri, cfg.database(), log); err != nil {
 		return nil, errors.Join(err, db.close(ctx))
 	}
+	db.Log = log
 	if db.engine != nil {
 		db.IDs = db.engine.IDsOf(db.Name())
 	}
@@ -100,11 +101,18 @@ func (db *database) prepare(ctx context.Context) error {
 	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB), store.NewWelcomes(db.DB).Setup(ctx)); err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
-	if db.engine == nil {
-		return nil
+	if db.engine != nil {
+		return db.engine.IndexIDs(ctx, db.Name())
 	}
-	return db.engine.IndexIDs(ctx, db.Name())
+	foreign, err := store.NewUsers(db.DB).ForeignUnique(ctx)
+	for _, name := range foreign {
+		db.Log.WarnContext(ctx, foreignIndex, "index", name)
+	}
+	return err
 }
+
+// foreignIndex says what a unique index of the app's does.
+const foreignIndex = "a unique index of the app's on users refuses each user who has the same value as another, who then becomes a dead letter: drop it, or make it not unique"
 
 // prepared tells whether prepare has been done.
 func (db *database) prepared(ctx context.Context) (bool, error) {

@@ -8,7 +8,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"clerksync/clerk"
+	"clerksync/functions"
 	"clerksync/inbox"
+	"clerksync/store"
 )
 
 type deadLettersCmd struct {
@@ -90,30 +93,53 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	if (c.ID == "") != c.All {
 		return errors.New("say what to replay: the id of a dead letter, or --all")
 	}
-	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
+	return withDeadLettersOf(ctx, e, func(db *database, d inbox.DeadLetters) error {
 		if c.ID != "" {
-			if err := d.Replay(ctx, c.ID); err != nil {
+			perhaps, err := replay(ctx, db, d, c.ID)
+			if err != nil {
 				return explain(err, c.ID)
 			}
-			_, err := fmt.Fprintf(e.stdout, "%s will be sent again\n", c.ID)
+			_, err = fmt.Fprintf(e.stdout, "%s will be sent again%s\n", c.ID, map[bool]string{true: ": the mail was perhaps sent before, so the user may get two"}[perhaps])
 			return err
 		}
 		all, err := d.List(ctx, false)
 		if err != nil {
 			return err
 		}
-		n := 0
+		n, twice := 0, 0
 		for _, l := range all {
-			switch err := d.Replay(ctx, l.ID); {
+			switch perhaps, err := replay(ctx, db, d, l.ID); {
 			case err == nil:
 				n++
+				if perhaps {
+					twice++
+				}
 			case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
 				return err
 			}
 		}
 		_, err = fmt.Fprintf(e.stdout, "%d will be sent again\n", n)
+		if twice > 0 && err == nil {
+			_, err = fmt.Fprintf(e.stdout, "mails among them that were perhaps sent before, so that the user may get two: %d\n", twice)
+		}
 		return err
 	})
+}
+
+// replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it sent again.
+func replay(ctx context.Context, db *database, d inbox.DeadLetters, id string) (perhaps bool, err error) {
+	if strings.HasSuffix(id, ":"+functions.SendWelcome) {
+		l, err := d.Get(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if u, err := clerk.ParseUser(clerk.Unwrap(l.Data).User); err == nil { // else the run says what is wrong with it
+			if perhaps, err = store.NewWelcomes(db.DB).SendAgain(ctx, u.ID); err != nil {
+				return false, err
+			}
+		}
+	}
+	return perhaps, d.Replay(ctx, id)
 }
 
 type deadLettersDrop struct {
@@ -133,6 +159,10 @@ func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 
 // withDeadLetters calls f with the dead letters of the database that the settings name.
 func withDeadLetters(ctx context.Context, e env, f func(inbox.DeadLetters) error) error {
+	return withDeadLettersOf(ctx, e, func(_ *database, d inbox.DeadLetters) error { return f(d) })
+}
+
+func withDeadLettersOf(ctx context.Context, e env, f func(*database, inbox.DeadLetters) error) error {
 	cfg, err := readConfigForCommand(e.environ)
 	if err != nil {
 		return err
@@ -141,7 +171,7 @@ func withDeadLetters(ctx context.Context, e env, f func(inbox.DeadLetters) error
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(inbox.NewDeadLetters(db.DB)), db.close(ctx))
+	return errors.Join(f(db, inbox.NewDeadLetters(db.DB)), db.close(ctx))
 }
 
 func explain(err error, id string) error {

@@ -123,7 +123,7 @@ func runInngest(ctx context.Context, e env, say func(string, ...any)) (*inngests
 		return nil, err
 	}
 	cmd, err := inngestserver.Find(ctx, inngestserver.FindOptions{
-		Environ: e.environ, Dir: dir, Progress: func(line string) { say("%s", line) },
+		BuildOptions: inngestserver.BuildOptions{Environ: e.environ, Progress: func(line string) { say("%s", line) }}, Dir: dir,
 	})
 	if err != nil {
 		return nil, err

@@ -157,6 +157,13 @@ func (d *doctor) database(ctx context.Context) {
 	default:
 		d.ok("database", "the indexes are there")
 	}
+	foreign, err := store.NewUsers(db.DB).ForeignUnique(ctx)
+	if err != nil {
+		d.fail("database", "%v", err)
+	}
+	for _, name := range foreign {
+		d.warn("database", "%s: %s", name, foreignIndex)
+	}
 }
 
 const (

@@ -435,7 +435,7 @@ func TestProduction(t *testing.T) {
 		"a call that is signed wrongly":  {signed("signkey-test-ffff", 0, body), 401},
 		"a call that was signed before":  {signed(key, 10*time.Minute, body), 401},
 		"a call that was changed":        {signed(key, 0, strings.Replace(body, "user_a", "user_b", 1)), 401},
-		"a call of 6 MiB":                {signed(key, 0, body+strings.Repeat(" ", 6<<20)), 400},
+		"a call of 6 MiB":                {signed(key, 0, body+strings.Repeat(" ", 6<<20)), 413},
 		"a signed call":                  {signed(key, 0, body), 200},
 		"an inspection":                  {get(), 401},
 		"one that is signed wrongly":     {sign(get(), "signkey-test-ffff", time.Now(), ""), 401},

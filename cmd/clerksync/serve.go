@@ -15,6 +15,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
+	"clerksync/inngest"
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/webhook"
@@ -136,7 +137,10 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	if err != nil {
 		return a, err
 	}
-	routes := a.routes(hook, client.ServeWithOpts(a.serveOpts(false)), reg)
+	calls := inngest.Guard(client.ServeWithOpts(a.serveOpts(false)), inngest.Options{
+		SigningKeys: []string{cfg.Inngest.SigningKey, cfg.Inngest.SigningKeyFallback}, Dev: cfg.Inngest.dev(), MaxBody: maxCall, Log: log,
+	})
+	routes := a.routes(hook, calls, reg)
 	if cfg.AdminToken != "" {
 		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
 	}
@@ -190,7 +194,7 @@ func (c config) functions(users *store.Users, claims *store.Welcomes, dead inbox
 	return append(all, welcome.Function()), nil
 }
 
-func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) *echo.Echo {
+func (a *app) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.Echo {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "server is running") })
@@ -198,7 +202,7 @@ func (a *app) routes(hook, inngest http.Handler, reg *prometheus.Registry) *echo
 	e.GET("/readyz", a.ready)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	e.POST(hookPath, echo.WrapHandler(boundMemory(hook, largeWebhooks)))
-	e.Match([]string{http.MethodGet, http.MethodPost, http.MethodPut}, "/api/inngest", echo.WrapHandler(boundMemory(inngest, largeCalls)))
+	e.Match([]string{http.MethodGet, http.MethodPost, http.MethodPut}, "/api/inngest", echo.WrapHandler(boundMemory(calls, largeCalls)))
 	return e
 }
 

@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"clerksync/internal/child"
 )
 
 // advice ends every error that leaves the user without a server.
-const advice = "install one (npm install -g inngest-cli) or set INNGEST_CLI to the path of one"
+const advice = "install one (npm install -g inngest-cli@" + release + ") or set INNGEST_CLI to the path of one"
 
 // tryLimit bounds the trial of a server, and what npx takes to download one of 50 MB.
 const tryLimit = time.Minute
@@ -30,43 +32,27 @@ type Command struct {
 
 // FindOptions are where Find looks.
 type FindOptions struct {
-	Environ    []string          // the process's environment, "NAME=value"
-	Dir        string            // the working directory, in the repository that has tools/inngest; "" is the current one
-	Cache      string            // keeps the server built from source; "" is the user's cache directory
-	PinnedOnly bool              // INNGEST_CLI's or the pinned one, nothing from PATH or npx
-	Progress   func(line string) // is told what takes long, never by two goroutines at once; may be nil
+	BuildOptions
+	Dir string // the working directory, for a relative INNGEST_CLI; "" is the current one
 }
 
-// Find returns the server that INNGEST_CLI names or else the first that works of: inngest and inngest-cli on PATH, npx
-// inngest-cli@latest, and the one that tools/inngest pins, which it builds if the cache does not have it. It returns an error if
-// INNGEST_CLI names something that does not work, if there is nothing else either, or if ctx ends.
+// Find returns the server that INNGEST_CLI names or else the first that works of: inngest and inngest-cli on PATH, inngest-cli of our
+// version through npx, and one built from source, which it builds if the cache does not have it. It returns an error if INNGEST_CLI names
+// something that does not work, if there is nothing else either, or if ctx ends.
 func Find(ctx context.Context, o FindOptions) (Command, error) {
-	if o.Progress == nil {
-		o.Progress = func(string) {}
+	if c, ok, err := Named(ctx, o); ok || err != nil {
+		return c, err
 	}
-	var err error
-	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
-		return Command{}, fmt.Errorf("find an Inngest dev server: %w", err)
-	}
-	if path := value(o.Environ, "INNGEST_CLI"); path != "" {
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(o.Dir, path) // it will run in another directory
-		}
-		c, err := o.try(ctx, path, "INNGEST_CLI="+path)
-		if err != nil {
-			return Command{}, fmt.Errorf("the server that INNGEST_CLI names does not work: %w", err)
-		}
+	if c, ok := o.installed(ctx); ok {
 		return c, nil
 	}
-	if !o.PinnedOnly {
-		if c, ok := o.installed(ctx); ok {
-			return c, nil
-		}
-		if c, ok := o.npx(ctx); ok {
-			return c, nil
-		}
+	if c, ok := o.npx(ctx); ok {
+		return c, nil
 	}
-	c, err := o.pinned(ctx)
+	if ctx.Err() != nil {
+		return Command{}, context.Cause(ctx)
+	}
+	c, err := Build(ctx, Version, o.BuildOptions)
 	switch {
 	case ctx.Err() != nil:
 		return Command{}, context.Cause(ctx)
@@ -76,12 +62,32 @@ func Find(ctx context.Context, o FindOptions) (Command, error) {
 	return c, nil
 }
 
-// try returns the command if the server at path can tell its version.
+// Named returns the server that INNGEST_CLI names, and whether it is set. It returns an error if that server does not work.
+func Named(ctx context.Context, o FindOptions) (c Command, ok bool, err error) {
+	path := value(o.Environ, "INNGEST_CLI")
+	if path == "" {
+		return Command{}, false, nil
+	}
+	if !filepath.IsAbs(path) { // it will run in another directory
+		if path, err = filepath.Abs(filepath.Join(o.Dir, path)); err != nil {
+			return Command{}, true, fmt.Errorf("find an Inngest dev server: %w", err)
+		}
+	}
+	if c, err = o.try(ctx, path, "INNGEST_CLI="+path); err != nil {
+		return Command{}, true, fmt.Errorf("the server that INNGEST_CLI names does not work: %w", err)
+	}
+	return c, true, nil
+}
+
+// try returns the command if the server at path can tell its version, and adds that to the source if it is not ours.
 func (o FindOptions) try(ctx context.Context, path, source string) (Command, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	c := Command{Path: path, Source: source, env: cleanEnv(o.Environ)}
-	_, err := run(ctx, os.TempDir(), c.env, path, "version")
+	version, err := run(ctx, os.TempDir(), c.env, path, "version") // such as 1.44.0-0f1e2d3c4
+	if !strings.HasPrefix(version, release+"-") {
+		c.Source += fmt.Sprintf(", which is %s; clerksync is tested with %s", version, Version)
+	}
 	return c, err
 }
 
@@ -96,7 +102,7 @@ func (o FindOptions) installed(ctx context.Context) (Command, bool) {
 		if err == nil {
 			return c, true
 		}
-		o.Progress(fmt.Sprintf("passing over %s, which does not work: %v", path, err))
+		o.say("passing over %s, which does not work: %v", path, err)
 	}
 	return Command{}, false
 }
@@ -108,16 +114,17 @@ func (o FindOptions) npx(ctx context.Context) (Command, bool) {
 	if npx == "" {
 		return Command{}, false
 	}
-	o.Progress("looking for inngest-cli through npx…")
+	const cli = "inngest-cli@" + release
+	o.say("looking for %s through npx…", cli)
 	limited, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	// Without a network, retries would take 70 s. From version 12 on npm runs only the install scripts that it was told to.
 	path, err := run(limited, os.TempDir(), cleanEnv(o.Environ), npx, "--yes", "--loglevel=error", "--fetch-retries=0",
-		"--allow-scripts=inngest-cli", "--package=inngest-cli@latest", "--", "node", "-p", "process.env.PATH")
+		"--allow-scripts=inngest-cli", "--package="+cli, "--", "node", "-p", "process.env.PATH")
 	if err != nil {
 		return Command{}, false
 	}
-	c, err := o.try(ctx, lookPath("inngest-cli", path), "npx inngest-cli@latest")
+	c, err := o.try(ctx, lookPath("inngest-cli", path), "npx "+cli)
 	return c, err == nil
 }
 
@@ -168,12 +175,9 @@ func lookPath(name, path string) string {
 func run(ctx context.Context, dir string, env []string, path string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // the user's own programs
 	cmd.Dir, cmd.Env = dir, env
-	ownGroup(cmd)
-	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
-	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	err := child.Run(cmd)
 	if err == nil {
 		return strings.TrimSpace(stdout.String()), nil
 	}

@@ -18,23 +18,30 @@ import (
 
 // What the programs on PATH do. DIR stands for the repository.
 const (
-	works    = `[ "$1" = version ]`
+	works    = `[ "$1" = version ] && echo 1.44.0-0f1e2d3c4`
+	older    = `[ "$1" = version ] && echo 1.30.0-c3b2a1908`
 	broken   = `echo "out of order" >&2; exit 3`
 	installs = `[ "$1" = --yes ] && mkdir DIR/npm && cp DIR/bin/works DIR/npm/inngest-cli && echo DIR/npm`
-	builds   = `[ "$1 $3 $5 $GOOS $GOFLAGS $GOWORK" = "build -o github.com/inngest/inngest/cmd ` + runtime.GOOS + ` -mod=readonly off" ] &&
-		grep -q v1.2.3 go.mod && echo built >>DIR/log && cp DIR/bin/works "$4"`
+	// builds is a Go that has a module without its documentation.
+	builds = `PATH=/usr/bin:/bin
+case "$*" in
+"mod download -json github.com/inngest/inngest@v1.44.0") echo '{"Dir": "DIR/module"}' ;;
+"build -trimpath -ldflags=-s -w -o "*" ./cmd")
+	[ "$GOFLAGS $GOWORK" = "-mod=mod off" ] && [ "$GOOS" != plan9 ] && [ -w cmd/main.go ] &&
+		[ -f internal/embeddocs/website/pages/docs/placeholder.mdx ] && echo built >>DIR/log && cp DIR/bin/works "$5" ;;
+*) echo "not expected: $*" >&2; exit 4 ;;
+esac`
 )
 
 func TestFind(t *testing.T) {
 	const (
-		throughNPX = "looking for inngest-cli through npx…"
-		building   = "building the Inngest dev server v1.2.3 from source, once; this takes a few minutes…"
-		built      = "v1.2.3 built from source, without its web page"
+		throughNPX = "looking for inngest-cli@1.44.0 through npx…"
+		building   = "building the Inngest server v1.44.0 from source, once: it takes about three minutes on two cores…"
+		built      = "v1.44.0 built from source, without its web page"
 	)
 	tests := map[string]struct {
 		programs   map[string]string
 		inngestCLI string
-		pinnedOnly bool
 		want       string // its source
 		progress   []string
 		wantErr    string
@@ -62,6 +69,10 @@ func TestFind(t *testing.T) {
 			programs: map[string]string{"inngest": works, "inngest-cli": works},
 			want:     "DIR/bin/inngest",
 		},
+		"another version is taken, and said": {
+			programs: map[string]string{"inngest": older},
+			want:     "DIR/bin/inngest, which is 1.30.0-c3b2a1908; clerksync is tested with v1.44.0",
+		},
 		"inngest-cli is before npx": {
 			programs: map[string]string{"inngest-cli": works, "npx": installs},
 			want:     "DIR/bin/inngest-cli",
@@ -73,7 +84,7 @@ func TestFind(t *testing.T) {
 		},
 		"npx is before a build": {
 			programs: map[string]string{"npx": installs, "go": builds},
-			want:     "npx inngest-cli@latest",
+			want:     "npx inngest-cli@1.44.0",
 			progress: []string{throughNPX},
 		},
 		"an npx that fails is passed over": {
@@ -91,22 +102,10 @@ func TestFind(t *testing.T) {
 			want:     built,
 			progress: []string{building},
 		},
-		"the pinned one is neither on PATH nor from npx": {
-			programs:   map[string]string{"inngest": works, "npx": installs, "go": builds},
-			pinnedOnly: true,
-			want:       built,
-			progress:   []string{building},
-		},
-		"INNGEST_CLI is before the pinned one": {
-			programs:   map[string]string{"go": builds},
-			inngestCLI: "DIR/bin/works",
-			pinnedOnly: true,
-			want:       "INNGEST_CLI=DIR/bin/works",
-		},
 		"a build that fails is an error": {
 			programs: map[string]string{"go": broken},
 			progress: []string{building},
-			wantErr:  "no Inngest dev server: build v1.2.3: DIR/bin/go build: exit status 3: out of order; " + advice,
+			wantErr:  "no Inngest dev server: build the Inngest server v1.44.0: DIR/bin/go mod: exit status 3: out of order; " + advice,
 		},
 		"no Go is an error": {
 			wantErr: "no Inngest dev server: there is no Go on PATH to build one with; " + advice,
@@ -116,9 +115,12 @@ func TestFind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRepo(t, tc.programs)
 			var progress []string
-			o := r.options(func(line string) { progress = append(progress, r.short(line)) })
+			o := r.options(func(line string) {
+				if !strings.HasPrefix(line, "built the Inngest server v1.44.0 in ") { // and how long it took
+					progress = append(progress, r.short(line))
+				}
+			})
 			o.Environ = append(o.Environ, "INNGEST_CLI="+r.long(tc.inngestCLI))
-			o.PinnedOnly = tc.pinnedOnly
 			got, err := Find(t.Context(), o)
 			if diff := cmp.Diff(tc.wantErr, r.short(text(err))); diff != "" {
 				t.Errorf("error (-want +got):\n%s", diff)
@@ -133,34 +135,6 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestFindWalksUp(t *testing.T) {
-	r := newRepo(t, map[string]string{"go": builds})
-	elsewhere := t.TempDir()
-	write(t, filepath.Join(elsewhere, "tools", "inngest", "go.mod"), "module example.com/tools/inngest\n\nrequire github.com/inngest/inngest v1.2.3\n")
-	tests := map[string]struct {
-		dir     string
-		wantErr string
-	}{
-		"from the repository":    {dir: "DIR"},
-		"from a directory in it": {dir: "DIR/cmd/clerksync"},
-		"from the module itself": {dir: "DIR/tools/inngest"},
-		"not from another project": {
-			dir:     elsewhere,
-			wantErr: "no Inngest dev server: the source of one, clerksync/tools/inngest, is not in " + elsewhere + " or above; " + advice,
-		},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			o := r.options(nil)
-			o.Dir = r.long(tc.dir)
-			_, err := Find(t.Context(), o)
-			if got := text(err); got != tc.wantErr {
-				t.Errorf("got error %q, want %q", got, tc.wantErr)
-			}
-		})
-	}
-}
-
 // text returns what the error says, or "" if it is nil.
 func text(err error) string {
 	if err == nil {
@@ -169,12 +143,19 @@ func text(err error) string {
 	return err.Error()
 }
 
-func TestFindBuildsOncePerPin(t *testing.T) {
+// TestBuild: what several want at once is built once; each version is another; what is not built is an error that takes no time; and nothing
+// is left of a build but the server.
+func TestBuild(t *testing.T) {
 	r := newRepo(t, map[string]string{"go": builds})
+	o := r.options(nil).BuildOptions
+	if _, err := Built(Version, o); !errors.Is(err, ErrNotBuilt) {
+		t.Errorf("before: got %v, want ErrNotBuilt", err)
+	}
+	write(t, r.long("DIR/cache/clerksync/inngest-v1.44.0.build/source/cmd/old.go"), "what one that was killed has left")
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			if _, err := Find(t.Context(), r.options(nil)); err != nil {
+			if _, err := Build(t.Context(), Version, o); err != nil {
 				t.Error(err)
 			}
 		})
@@ -183,12 +164,45 @@ func TestFindBuildsOncePerPin(t *testing.T) {
 	if got, want := r.read("log"), "built\n"; got != want {
 		t.Errorf("four at once: got %q, want %q", got, want)
 	}
-	write(t, r.long("DIR/tools/inngest/go.mod"), r.read("tools/inngest/go.mod")+"// changed\n")
-	if _, err := Find(t.Context(), r.options(nil)); err != nil {
+	if _, err := Built(Version, o); err != nil {
+		t.Errorf("after: %v", err)
+	}
+	if _, err := Build(t.Context(), OldVersion, o); !strings.Contains(text(err), "not expected: mod download -json github.com/inngest/inngest@v1.12.1") {
+		t.Errorf("the old version: got %v", err)
+	}
+	left, err := filepath.Glob(r.long("DIR/cache/clerksync/*"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := r.read("log"), "built\nbuilt\n"; got != want {
-		t.Errorf("after a change of the pin: got %q, want %q", got, want)
+	for i := range left {
+		left[i] = filepath.Base(left[i])
+	}
+	if d := cmp.Diff([]string{"inngest-v1.12.1.lock", "inngest-v1.44.0", "inngest-v1.44.0.lock"}, left); d != "" {
+		t.Errorf("in the cache (-want +got):\n%s", d)
+	}
+}
+
+// TestForTests: a test waits for no build, and says in a line what is missing.
+func TestForTests(t *testing.T) {
+	r := newRepo(t, map[string]string{"go": builds, "inngest": works, "npx": installs})
+	const missing = " is not built yet: run 'make test', which builds it first, or 'go test -short ./...', which does without"
+	for name, tc := range map[string]struct {
+		env       string
+		want, err string
+	}{
+		"the usual one":                 {err: "the Inngest server v1.44.0: it" + missing},
+		"the old one":                   {env: "CLERKSYNC_TEST_INNGEST=old", err: "the Inngest server v1.12.1: it" + missing},
+		"another":                       {env: "CLERKSYNC_TEST_INNGEST=1", err: `CLERKSYNC_TEST_INNGEST=1: want "old" or nothing`},
+		"the one that INNGEST_CLI says": {env: "INNGEST_CLI=bin/works", want: "INNGEST_CLI=DIR/bin/works"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := r.options(func(line string) { t.Errorf("it went on: %s", line) })
+			o.Environ = append(o.Environ, tc.env)
+			c, err := ForTests(t.Context(), o)
+			if got := text(err); got != tc.err || err == nil && r.short(c.Source) != tc.want {
+				t.Errorf("got %q, %q, want %q, %q", c.Source, got, tc.want, tc.err)
+			}
+		})
 	}
 }
 
@@ -200,22 +214,6 @@ func TestFindEndsWithItsContext(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
-}
-
-func TestRunEndsTheChildrenToo(t *testing.T) {
-	c, processes := fake(t, "parent")
-	ctx, cancel := context.WithCancel(t.Context())
-	failed := make(chan error)
-	go func() {
-		_, err := run(ctx, t.TempDir(), c.env, c.Path, "dev", "--port", "0")
-		failed <- err
-	}()
-	gone := processes(2)
-	cancel()
-	if err := <-failed; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want context.Canceled", err)
-	}
-	gone()
 }
 
 func TestCleanEnv(t *testing.T) {
@@ -242,7 +240,7 @@ func TestEvery(t *testing.T) {
 	})
 }
 
-// repo is a repository with a tools/inngest that pins v1.2.3, and with programs in bin, which is all of PATH.
+// repo is a directory with a module of the server in module, and with programs in bin, which is all of PATH.
 type repo struct {
 	t   *testing.T
 	dir string
@@ -254,7 +252,10 @@ func newRepo(t *testing.T, programs map[string]string) repo {
 		t.Skip("its programs are shell scripts")
 	}
 	r := repo{t: t, dir: t.TempDir()}
-	write(t, r.long("DIR/tools/inngest/go.mod"), "module clerksync/tools/inngest\n\nrequire (\n\tgithub.com/inngest/inngest v1.2.3 // indirect\n)\n")
+	write(t, r.long("DIR/module/cmd/main.go"), "package main\n")
+	if err := os.Chmod(r.long("DIR/module/cmd/main.go"), 0o400); err != nil { // as in the module cache
+		t.Fatal(err)
+	}
 	program := func(name, script string) {
 		write(t, r.long("DIR/bin/"+name), "#!/bin/sh\nPATH=/usr/bin:/bin\n"+r.long(script)+"\n")
 	}
@@ -271,10 +272,12 @@ func (r repo) short(s string) string { return strings.ReplaceAll(s, r.dir, "DIR"
 // options find only what is in the repository, in an environment that would spoil a build.
 func (r repo) options(progress func(string)) FindOptions {
 	return FindOptions{
-		Environ:  []string{"PATH=relative:" + r.long("DIR/bin"), "GOOS=plan9", "GOFLAGS=-mod=vendor", "GOWORK=/nowhere"},
-		Dir:      r.dir,
-		Cache:    r.long("DIR/cache"),
-		Progress: progress,
+		BuildOptions: BuildOptions{
+			Environ:  []string{"PATH=relative:" + r.long("DIR/bin"), "GOOS=plan9", "GOFLAGS=-mod=vendor", "GOWORK=/nowhere"},
+			Cache:    r.long("DIR/cache"),
+			Progress: progress,
+		},
+		Dir: r.dir,
 	}
 }
 

@@ -10,16 +10,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"clerksync/internal/child"
 )
 
 const (
 	startLimit  = 30 * time.Second // a start takes 0.2 s
-	stopLimit   = 5 * time.Second  // 'dev' ends at once
 	pollHealth  = 20 * time.Millisecond
 	healthLimit = 2 * time.Second
 	tailSize    = 4 << 10
@@ -34,10 +35,10 @@ type Config struct {
 }
 
 // flags returns the command line. Without -l warn the server logs the data of every event.
-func (c Config) flags(port, gateway int) []string {
+func (c Config) flags(ports [4]string) []string {
 	f := []string{
-		"dev", "--no-discovery", "--no-poll", "--host", "127.0.0.1", "--port", strconv.Itoa(port),
-		"--connect-gateway-port", strconv.Itoa(gateway), "-l", "warn",
+		"dev", "--no-discovery", "--no-poll", "--host", "127.0.0.1", "--port", ports[0],
+		"--connect-gateway-port", ports[1], "-l", "warn",
 	}
 	if c.Tick > 0 {
 		f = append(f, "--tick", strconv.FormatInt(c.Tick.Milliseconds(), 10))
@@ -48,19 +49,18 @@ func (c Config) flags(port, gateway int) []string {
 	return f
 }
 
-// Server is a running Inngest dev server. Its methods are safe for concurrent use.
+// Server is a running Inngest dev server. Its methods are safe for concurrent use. It may end by itself.
 type Server struct {
-	url  string
-	cmd  *exec.Cmd
-	dir  string        // its working directory
-	out  *output       // what it writes
-	done chan struct{} // closed when it has ended
+	*child.Process
+	url string
+	dir string  // its working directory
+	out *output // what it writes
 }
 
 // Start starts a server with nothing in it and returns when it answers; ctx bounds only the start. It returns an error if the port is
 // taken or if the server ends or does not answer in 30 s; the error then has what it wrote last.
 func Start(ctx context.Context, c Command, cfg Config) (*Server, error) {
-	port, gateway, err := freePorts(ctx, cfg.Port)
+	ports, err := freePorts(ctx, cfg.Port)
 	if err != nil {
 		return nil, fmt.Errorf("start the Inngest dev server on port %d: %w", cfg.Port, err)
 	}
@@ -68,43 +68,40 @@ func Start(ctx context.Context, c Command, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for the Inngest dev server: %w", err)
 	}
-	s := &Server{
-		url:  "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		cmd:  exec.CommandContext(context.WithoutCancel(ctx), c.Path, cfg.flags(port, gateway)...), //nolint:gosec // Find found it
-		dir:  dir,
-		out:  &output{to: cfg.Output},
-		done: make(chan struct{}),
+	cmd := exec.Command(c.Path, cfg.flags(ports)...) //nolint:gosec,noctx // Find found it; it outlives ctx
+	s := &Server{url: "http://" + net.JoinHostPort("127.0.0.1", ports[0]), dir: dir, out: &output{to: cfg.Output}}
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, s.out, s.out
+	cmd.Env = slices.Concat(c.env, GRPCPorts(ports[2], ports[3]))
+	if s.Process, err = child.Start(cmd); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the Inngest dev server: %w", err), os.RemoveAll(dir))
 	}
-	s.cmd.Dir = dir
-	s.cmd.Env = append([]string{}, c.env...) // nil would be our environment
-	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
-	s.cmd.WaitDelay = time.Second
-	ownGroup(s.cmd)
-	dieWithUs(s.cmd)
-	started := make(chan error)
-	go s.run(started)
-	if err := <-started; err != nil {
-		<-s.done
-		return nil, fmt.Errorf("start the Inngest dev server: %w", err)
-	}
+	go func() { // for one that ends by itself
+		<-s.Done()
+		_ = os.RemoveAll(dir)
+	}()
 	if err := s.awaitHealth(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the Inngest dev server: %w", err), s.Kill(), s.out.tail())
 	}
 	return s, nil
 }
 
-// freePorts returns the port, or any free one if it is 0, and another free one.
-func freePorts(ctx context.Context, port int) (first, second int, err error) {
-	var free [2]int
-	for i, p := range []int{port, 0} {
+// GRPCPorts are the settings that give a server ports of its own for its gRPC. From v1.18 on all servers take the same two unless told:
+// the second on a machine ends, and older ones ignore the settings.
+func GRPCPorts(gateway, executor string) []string {
+	return []string{"INNGEST_CONNECT_GATEWAY_GRPC_PORT=" + gateway, "INNGEST_CONNECT_EXECUTOR_GRPC_PORT=" + executor}
+}
+
+// freePorts returns the port, or any free one if it is 0, and three other free ones.
+func freePorts(ctx context.Context, port int) (free [4]string, _ error) {
+	for i, p := range []int{port, 0, 0, 0} {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
 		if err != nil {
-			return 0, 0, err
+			return free, err
 		}
-		defer func() { _ = l.Close() }() // not before the other is there
-		free[i] = l.Addr().(*net.TCPAddr).Port
+		defer func() { _ = l.Close() }() // not before the others are there
+		free[i] = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	}
-	return free[0], free[1], nil
+	return free, nil
 }
 
 // workDir makes a directory with an empty configuration file, which ends the server's search for one in the directories above and
@@ -115,23 +112,6 @@ func workDir() (string, error) {
 		return "", err
 	}
 	return dir, os.WriteFile(filepath.Join(dir, "inngest.json"), []byte("{}"), 0o600)
-}
-
-// run sees the process from its start to its end.
-func (s *Server) run(started chan<- error) {
-	runtime.LockOSThread() // Linux ends the process with the thread that started it, not with ours as a whole
-	defer runtime.UnlockOSThread()
-	defer close(s.done)
-	defer func() { _ = os.RemoveAll(s.dir) }() // nothing of worth is in it
-	err := s.cmd.Start()
-	started <- err
-	if err != nil {
-		return
-	}
-	_ = s.cmd.Wait()               // ProcessState has how it ended
-	if runtime.GOOS != "windows" { // where the id may be another's by now
-		_ = killGroup(s.cmd.Process.Pid) // what it left behind
-	}
 }
 
 // awaitHealth returns when the server answers, or an error if it ends or if it does not answer in time.
@@ -147,8 +127,8 @@ func (s *Server) awaitHealth(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
-		case <-s.done:
-			return fmt.Errorf("it ended: %s", s.cmd.ProcessState)
+		case <-s.Done():
+			return fmt.Errorf("it ended: %s", s.State())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -167,48 +147,11 @@ func healthy(ctx context.Context, client *http.Client, url string) bool {
 // URL returns the server's address, http://127.0.0.1:PORT.
 func (s *Server) URL() string { return s.url }
 
-// Done returns a channel that is closed when the server has ended, whatever the reason.
-func (s *Server) Done() <-chan struct{} { return s.done }
-
 // Stop asks the server to end, kills it if that takes more than 5 s, and returns when nothing of it is left. It may be repeated.
-func (s *Server) Stop() error { return s.stop(stopLimit) }
-
-func (s *Server) stop(limit time.Duration) error {
-	if s.ended() {
-		return nil
-	}
-	if err := terminateGroup(s.cmd.Process.Pid); err != nil {
-		return s.Kill()
-	}
-	select {
-	case <-s.done:
-		return nil
-	case <-time.After(limit):
-		return s.Kill()
-	}
-}
+func (s *Server) Stop() error { return errors.Join(s.Process.Stop(), os.RemoveAll(s.dir)) }
 
 // Kill ends the server as a crash would, and returns when nothing of it is left. It may be repeated.
-func (s *Server) Kill() error {
-	if s.ended() {
-		return nil
-	}
-	if err := killGroup(s.cmd.Process.Pid); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("kill the Inngest dev server: %w", err)
-	}
-	<-s.done
-	return nil
-}
-
-// ended tells whether the server has ended: its process id may then be another's.
-func (s *Server) ended() bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Server) Kill() error { return errors.Join(s.Process.Kill(), os.RemoveAll(s.dir)) }
 
 // output passes on what it is given and keeps the end of it.
 type output struct {

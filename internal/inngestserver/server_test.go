@@ -10,14 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -61,28 +58,6 @@ func fakeServer() error {
 	case "mute":
 		_, err := io.Copy(io.Discard, conn)
 		return err
-	case "stubborn":
-		signal.Ignore(syscall.SIGTERM)
-	case "parent":
-		if slices.Contains(os.Args, "child") {
-			_, err := io.Copy(io.Discard, conn)
-			return err
-		}
-		cmd := exec.Command(os.Args[0], "dev", "child")
-		cmd.Stdout = os.Stdout // which Wait then waits for
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-	case "orphans": // starts a server and is killed
-		c := Command{Path: filepath.Join(filepath.Dir(os.Args[0]), "works")}
-		if _, err := Start(context.Background(), c, Config{}); err != nil {
-			return err
-		}
-		self, err := os.FindProcess(os.Getpid())
-		if err != nil {
-			return err
-		}
-		return self.Kill()
 	}
 	http.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	http.HandleFunc("GET /about", func(w http.ResponseWriter, _ *http.Request) {
@@ -112,7 +87,7 @@ func fake(t *testing.T, name string) (c Command, processes func(n int) (gone fun
 	}
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "watcher"), l.Addr().String())
-	for _, kind := range []string{"works", "dies", "ends", "mute", "stubborn", "parent", "orphans"} {
+	for _, kind := range []string{"works", "dies", "ends", "mute"} {
 		if err := os.Symlink(self, filepath.Join(dir, kind)); err != nil {
 			t.Fatal(err)
 		}
@@ -176,18 +151,28 @@ func TestStartGivesAFreshSurrounding(t *testing.T) {
 	if err := json.Unmarshal(get(t, s.URL()+"/about"), &got); err != nil {
 		t.Fatal(err)
 	}
-	gateway := slices.Index(got.Args, "--connect-gateway-port") + 1
 	port := s.URL()[strings.LastIndexByte(s.URL(), ':')+1:]
-	if got.Args[gateway] == port {
-		t.Errorf("the gateway has the server's port, %s", port)
+	ports := map[string]bool{port: true}
+	free := func(port *string) {
+		ports[*port] = true
+		*port = "FREE"
 	}
-	got.Args[gateway] = "GATEWAY"
+	free(&got.Args[slices.Index(got.Args, "--connect-gateway-port")+1])
+	for i := range got.Env {
+		if name, port, ok := strings.Cut(got.Env[i], "_GRPC_PORT="); ok {
+			free(&port)
+			got.Env[i] = name + "_GRPC_PORT=" + port
+		}
+	}
+	if len(ports) != 4 {
+		t.Errorf("got the ports %v, want four of its own", ports)
+	}
 	want := about{
 		Args: []string{
 			"dev", "--no-discovery", "--no-poll", "--host", "127.0.0.1", "--port", port,
-			"--connect-gateway-port", "GATEWAY", "-l", "warn", "--tick", "20", "--retry-interval", "1",
+			"--connect-gateway-port", "FREE", "-l", "warn", "--tick", "20", "--retry-interval", "1",
 		},
-		Env:    []string{"MARK=1"},
+		Env:    []string{"MARK=1", "INNGEST_CONNECT_GATEWAY_GRPC_PORT=FREE", "INNGEST_CONNECT_EXECUTOR_GRPC_PORT=FREE"},
 		Config: "{}",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -265,84 +250,31 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	gone()
 }
 
-func TestDoneWhenItEndsByItself(t *testing.T) {
-	c, processes := fake(t, "parent")
-	s := start(t, c, Config{})
-	gone := processes(2)
-	if err := s.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	<-s.Done()
-	gone()
-}
-
-func TestStop(t *testing.T) {
-	tests := map[string]struct {
-		fake      string
-		processes int
-		end       func(*Server) error
-	}{
-		"ends a server":               {fake: "works", processes: 1, end: (*Server).Stop},
-		"ends its children":           {fake: "parent", processes: 2, end: (*Server).Stop},
-		"kills one that lingers":      {fake: "stubborn", processes: 1, end: func(s *Server) error { return s.stop(time.Millisecond) }},
-		"Kill ends one that will not": {fake: "stubborn", processes: 1, end: (*Server).Kill},
-		"Kill ends its children":      {fake: "parent", processes: 2, end: (*Server).Kill},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			c, processes := fake(t, tc.fake)
-			s := start(t, c, Config{})
-			gone := processes(tc.processes)
-			for range 2 {
-				if err := tc.end(s); err != nil {
-					t.Fatal(err)
-				}
+// TestRealServer runs the servers that are built, two of each beside each other: they share no port.
+func TestRealServer(t *testing.T) {
+	for _, version := range []string{Version, OldVersion} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			c, err := Built(version, BuildOptions{Environ: os.Environ()})
+			if err != nil {
+				t.Skip(err)
 			}
-			gone()
+			s := start(t, c, Config{Tick: 20 * time.Millisecond, RetryInterval: time.Second, Output: t.Output()})
+			beside := start(t, c, Config{Output: t.Output()})
+			get(t, s.URL()+"/dev")
+			get(t, beside.URL()+"/dev")
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			port, err := strconv.Atoi(s.URL()[strings.LastIndexByte(s.URL(), ':')+1:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := start(t, c, Config{Port: port, Output: t.Output()})
+			if got, want := again.URL(), s.URL(); got != want {
+				t.Errorf("on a given port: got %s, want %s", got, want)
+			}
+			get(t, beside.URL()+"/dev")
 		})
 	}
-}
-
-func TestRealServer(t *testing.T) {
-	o := FindOptions{Environ: os.Environ(), PinnedOnly: true}
-	if os.Getenv("INNGEST_CLI") == "" {
-		if _, err := os.Stat(pinnedBinary(t)); err != nil {
-			t.Skipf("INNGEST_CLI is not set and no server is built: %v", err)
-		}
-	}
-	c, err := Find(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, c, Config{Tick: 20 * time.Millisecond, RetryInterval: time.Second, Output: t.Output()})
-	get(t, s.URL()+"/dev")
-	if err := s.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(s.URL()[strings.LastIndexByte(s.URL(), ':')+1:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	again := start(t, c, Config{Port: port, Output: t.Output()})
-	if got, want := again.URL(), s.URL(); got != want {
-		t.Errorf("on a given port: got %s, want %s", got, want)
-	}
-}
-
-// pinnedBinary returns where the server that tools/inngest pins is once built.
-func pinnedBinary(t *testing.T) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := findModule(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Skip(err)
-	}
-	return m.binary(cache)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +23,9 @@ const (
 	ClerkKey      = "sk_live_testenvtestenvtestenv"
 	ClerkInstance = "ins_2e2e"
 )
+
+// apiVersion is the version of Clerk's API that the fake is a fake of.
+const apiVersion = "2026-05-12"
 
 // ClerkUser is a user at the fake Clerk API.
 type ClerkUser struct {
@@ -78,6 +82,8 @@ type ClerkAPI struct {
 	Key      string
 	Instance string // "" answers 404, as an API without /v1/instance would
 	NoCursor bool   // answers starting_after with 422
+	// GoneCursor is how it answers starting_after of a user who is deleted: 404, or 200 with an empty page. 0 is 422.
+	GoneCursor int
 	// ForgetIDs makes lists by id empty, as another instance's are.
 	ForgetIDs bool
 	// Limit is how many requests it takes in LimitPer; the next are answered 429 with Retry-After. 0 is any number.
@@ -85,6 +91,8 @@ type ClerkAPI struct {
 	LimitPer time.Duration
 	// Fail, if set, may answer a request with a status of its own; 0 lets it through.
 	Fail func(r *http.Request) int
+	// Body, if set, may answer a request with 200 and a body of its own.
+	Body func(r *http.Request) (body string, ok bool)
 
 	mu       sync.Mutex
 	users    map[string]ClerkUser
@@ -199,8 +207,18 @@ func (a *ClerkAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if a.Body != nil {
+		if body, ok := a.Body(r); ok {
+			_, _ = io.WriteString(w, body) // whoever asked is gone
+			return
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if r.Header.Get("Clerk-API-Version") != apiVersion { // Clerk itself would answer by an older version
+		decline(w, http.StatusBadRequest, "clerk_api_version_invalid")
+		return
+	}
 	if r.Header.Get("Authorization") != "Bearer "+a.Key {
 		decline(w, http.StatusUnauthorized, "authentication_invalid")
 		return
@@ -269,8 +287,12 @@ func (a *ClerkAPI) list(w http.ResponseWriter, q url.Values) {
 	}
 	if after != "" {
 		last, ok := a.users[after]
-		if !ok {
-			decline(w, http.StatusUnprocessableEntity, "form_param_value_invalid")
+		switch {
+		case !ok && a.GoneCursor == http.StatusOK:
+			answer(w, []any{})
+			return
+		case !ok:
+			decline(w, cmp.Or(a.GoneCursor, http.StatusUnprocessableEntity), "form_param_value_invalid")
 			return
 		}
 		i, _ := slices.BinarySearchFunc(all, last, byOrder(order))

@@ -135,7 +135,7 @@ func (p *Process) wait() (ended bool, err error) {
 // Waiting tells whether the process is about to make a call.
 func (p *Process) Waiting() bool { return p.running }
 
-// Call returns which call the process is about to make, such as "delete".
+// Call is the name of the call that the process is about to make.
 func (p *Process) Call() string { return p.call }
 
 // Kill ends the process if it is running.

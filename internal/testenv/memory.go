@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -292,18 +293,24 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 
 // get returns what is at a dotted path, or nil.
 func get(d bson.D, path string) any {
+	v, _ := lookup(d, path)
+	return v
+}
+
+// lookup returns what is at a dotted path, and whether anything is: null is something.
+func lookup(d bson.D, path string) (v any, there bool) {
 	key, rest, nested := strings.Cut(path, ".")
 	for _, e := range d {
 		if e.Key != key {
 			continue
 		}
 		if !nested {
-			return e.Value
+			return e.Value, true
 		}
 		sub, _ := e.Value.(bson.D)
-		return get(sub, rest)
+		return lookup(sub, rest)
 	}
-	return nil
+	return nil, false
 }
 
 // set returns the document with v at a dotted path; without what is there if v is nil.
@@ -357,7 +364,7 @@ func compare(a, b any) (order int, ok bool) {
 
 func matches(d, filter bson.D) (bool, error) {
 	for _, f := range filter {
-		v := get(d, f.Key)
+		v, there := lookup(d, f.Key)
 		ops, isOps := f.Value.(bson.D)
 		if !isOps {
 			ops = bson.D{{Key: "$eq", Value: f.Value}}
@@ -366,7 +373,9 @@ func matches(d, filter bson.D) (bool, error) {
 			order, ok := compare(v, op.Value)
 			switch op.Key {
 			case "$eq":
-				ok = ok && order == 0 || v == nil && op.Value == nil
+				ok = ok && order == 0 || reflect.DeepEqual(v, op.Value)
+			case "$type":
+				ok = op.Value == "null" && there && v == nil // no other is used
 			case "$ne":
 				ok = !ok || order != 0
 			case "$lt":
@@ -378,7 +387,7 @@ func matches(d, filter bson.D) (bool, error) {
 			case "$gte":
 				ok = ok && order >= 0
 			case "$exists":
-				ok = (v != nil) == op.Value
+				ok = there == op.Value
 			case "$in":
 				list, _ := op.Value.(bson.A)
 				ok = slices.ContainsFunc(list, func(e any) bool { o, ok := compare(v, e); return ok && o == 0 })

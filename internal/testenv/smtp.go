@@ -36,11 +36,14 @@ type SMTPOptions struct {
 	STARTTLS, TLS  bool
 	User, Password string // of whom it wants a login; "" of nobody
 	// Rcpt answers a RCPT TO, and Data the end of the nth message (from 0); a *smtp.SMTPError is answered as it is. nil takes all.
-	Rcpt func(to string) error
-	Data func(n int) error
+	Rcpt     func(to string) error
+	Data     func(n int) error
+	CutAfter int64        // bytes of a message after which the server breaks the connection; 0 is never
+	Listener net.Listener // nil is one on a loopback port
 }
 
-// ErrCut is an answer of SMTPOptions.Data: it takes the message and breaks the connection before the answer.
+// ErrCut is an answer of Rcpt and Data in SMTPOptions: the server breaks the connection instead of answering. Data has then taken the
+// message.
 var ErrCut = errors.New("cut")
 
 // Mail is a message that the server took.
@@ -61,12 +64,15 @@ func (m Mail) Message(t testing.TB) *mail.Message {
 	return msg
 }
 
-// NewSMTP starts a server on a loopback port.
+// NewSMTP starts a server.
 func NewSMTP(t testing.TB, o SMTPOptions) *SMTP {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	l := o.Listener
+	if l == nil {
+		var err error
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s := &SMTP{SMTPOptions: o, Addr: l.Addr().String()}
 	srv := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{s: s, conn: c}, nil }))
@@ -163,24 +169,35 @@ func (c *session) Mail(from string, _ *smtp.MailOptions) error {
 
 func (c *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	c.mail.To = append(c.mail.To, to)
-	if c.s.Rcpt != nil {
-		return c.s.Rcpt(to)
+	if c.s.Rcpt == nil {
+		return nil
 	}
-	return nil
+	err := c.s.Rcpt(to)
+	if errors.Is(err, ErrCut) {
+		_ = c.conn.Conn().Close()
+	}
+	return err
 }
 
 func (c *session) Data(r io.Reader) error {
 	var err error
+	if c.s.CutAfter > 0 {
+		_, _ = io.CopyN(io.Discard, r, c.s.CutAfter) // less is broken off too
+		_ = c.conn.Conn().Close()
+		return ErrCut
+	}
 	if c.mail.Raw, err = io.ReadAll(r); err != nil {
 		return err
 	}
 	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
 	n := c.s.tries
 	c.s.tries++
+	c.s.mu.Unlock()
 	if c.s.Data != nil {
-		err = c.s.Data(n)
+		err = c.s.Data(n) // which may take its time
 	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
 	if err == nil || errors.Is(err, ErrCut) {
 		c.s.mails = append(c.s.mails, c.mail)
 	}

@@ -1,4 +1,4 @@
-package inngestserver
+package child
 
 import (
 	"os/exec"

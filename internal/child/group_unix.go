@@ -1,6 +1,6 @@
 //go:build unix
 
-package inngestserver
+package child
 
 import (
 	"errors"

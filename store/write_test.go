@@ -1,13 +1,11 @@
 package store_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
@@ -16,13 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWriteMany: many writes at once end as they do one by one.
-func TestWriteMany(t *testing.T) {
+// TestWriteList: many writes at once end as they do one by one.
+func TestWriteList(t *testing.T) {
 	t.Parallel()
 	user := func(id string, at clerk.Millis, change ...func(*clerk.User)) store.Write {
 		u := ada(at, change...)
 		u.ID = "user_" + id
-		return store.Write{User: u, When: store.When{Clerk: 1}}
+		return store.Write{User: u, When: store.When{Clerk: noon}}
 	}
 	dead := func(id string) store.Write { return store.Write{User: clerk.User{ID: "user_" + id}, Deleted: true} }
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -55,7 +53,7 @@ func TestWriteMany(t *testing.T) {
 			},
 		} {
 			got := []store.Outcome{}
-			for i, w := range s.WriteMany(t.Context(), step.writes) {
+			for i, w := range s.Write(t.Context(), step.writes, store.All) {
 				if w.Err != nil {
 					t.Fatalf("write %d: %v", i, w.Err)
 				}
@@ -89,11 +87,11 @@ func TestWriteMany(t *testing.T) {
 	})
 }
 
-// TestWriteManyAtOnce: bulks of the same users, single writes and deletions side by side end at the newest, and deleted users stay so.
-func TestWriteManyAtOnce(t *testing.T) {
+// TestWriteListsAtOnce: lists of the same users, single writes and deletions side by side end at the newest, and deleted users stay so.
+func TestWriteListsAtOnce(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		a, b := users(t, db), store.NewUsers(db)
+		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
 		if db.OneProcess {
 			b = a
 		}
@@ -106,19 +104,17 @@ func TestWriteManyAtOnce(t *testing.T) {
 					for i := range n {
 						u := ada(clerk.Millis(1000+v), named(fmt.Sprint("v", v)))
 						u.ID = fmt.Sprint("user_", i)
-						writes = append(writes, store.Write{User: u, When: store.When{Clerk: 1}, Deleted: i%7 == 0 && v == 3})
+						writes = append(writes, store.Write{User: u, When: store.When{Clerk: noon}, Deleted: i%7 == 0 && v == 3})
 					}
 					rng := rand.New(rand.NewPCG(uint64(v), 0))
 					rng.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
 					for len(writes) > 0 {
-						for i, w := range a.WriteMany(t.Context(), writes[:min(25, len(writes))]) {
+						for i, w := range a.Write(t.Context(), writes[:min(25, len(writes))], store.All) {
 							if w.Err != nil {
 								t.Errorf("%s: %v", writes[i].User.ID, w.Err)
 							}
 						}
-						if _, err := s.Apply(t.Context(), writes[0].User, writes[0].When); err != nil {
-							t.Error(err)
-						}
+						do(t, s, store.Write{User: writes[0].User, When: writes[0].When})
 						writes = writes[min(25, len(writes)):]
 					}
 				})
@@ -134,56 +130,51 @@ func TestWriteManyAtOnce(t *testing.T) {
 	})
 }
 
-// TestPropertyMany is TestProperty with bulks of one to five deliveries.
-func TestPropertyMany(t *testing.T) {
+// TestDryRun says what a write would do, and does nothing.
+func TestDryRun(t *testing.T) {
 	t.Parallel()
-	n, first := 1000, uint64(time.Now().UnixNano())
-	switch {
-	case *seedFlag != 0:
-		n, first = 1, *seedFlag
-	case testing.Short():
-		n = 100
-	}
-	p := newProperty(t)
-	for i := range n {
-		seed := first + uint64(i)
-		rng := rand.New(rand.NewPCG(seed, 0))
-		p.lab.Memory.Clear()
-		histories := testenv.Histories(t, rng, users1)
-		var writes []store.Write
-		for _, h := range histories {
-			for _, hook := range h.Webhooks {
-				w := store.Write{When: store.When{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted}
-				var err error
-				if w.User.ID = h.UserID; !w.Deleted {
-					w.User, err = clerk.ParseUser(hook.Data)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				writes = append(writes, w)
-			}
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := users(t, db)
+		for _, id := range []string{"a", "b", "c", "d"} {
+			u := ada(5)
+			u.ID = id
+			write(t, s, u, 1)
 		}
-		rng.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
-		var deliveries []testenv.Delivery
-		for bulk := range slices.Chunk(writes, 1+rng.IntN(5)) {
-			deliveries = append(deliveries, testenv.Delivery{UserID: bulk[0].User.ID, Do: func(ctx context.Context, process int) error {
-				for _, w := range p.users[process].WriteMany(ctx, bulk) {
-					if w.Err != nil {
-						return w.Err
-					}
-				}
-				return nil
-			}})
+		remove(t, s, "d")
+		user := func(id string, at clerk.Millis, change ...func(*clerk.User)) store.Write {
+			u := ada(at, change...)
+			u.ID = id
+			return store.Write{User: u, When: store.When{Clerk: noon + 2}}
 		}
-		if err := p.lab.Simulate(t.Context(), rng, deliveries, 12, func(string) error { return nil }); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
+		king := func(u *clerk.User) { u.FullName, u.Email, u.Banned, u.Username = "Ada King", "", true, "king" }
+		version := "0000000000005.1800000000001"
+		fields := []store.Field{
+			{"email", "ada@example.com", ""}, {"full_name", "Ada Lovelace", "Ada King"}, {"username", "ada", "king"}, {"clerk.banned", "false", "true"},
 		}
-		for _, d := range testenv.CheckAll(histories, func(id string) *store.Row { return p.lab.Row(t, id) }) {
-			t.Errorf("seed %d: %s", seed, d)
+		stale := slices.Clone(fields)
+		stale[2].Row = get(t, s, "c").Username
+		writes := []store.Write{
+			user("a", 6, king), user("b", 6), user("c", 4, king), user("d", 9), user("e", 1), {User: clerk.User{ID: "f"}, Deleted: true},
 		}
-		if t.Failed() {
-			t.Fatalf("reproduce with: go test ./store -run TestPropertyMany -seed %d", seed)
+		want := []store.Result{
+			{Outcome: store.Updated, Fields: fields, Version: version},
+			{Outcome: store.Unchanged, Version: version},
+			{Outcome: store.Stale, Fields: stale, Version: version},
+			{Outcome: store.Deleted},
+			{Outcome: store.Created},
+			{Outcome: store.Deleted},
 		}
-	}
+		if d := cmp.Diff(want, s.Write(t.Context(), writes, store.DryRun)); d != "" {
+			t.Errorf("-want +got:\n%s", d)
+		}
+		if r := get(t, s, "a"); r.FullName != "Ada Lovelace" {
+			t.Errorf("it was written: %+v", r)
+		}
+		// A user name that Clerk gave, but that was taken, is no difference.
+		taken := user("b", 7, func(u *clerk.User) { u.Username = "ada" })
+		do(t, s, taken)
+		if got := s.Write(t.Context(), []store.Write{taken}, store.DryRun); got[0].Outcome != store.Unchanged {
+			t.Errorf("got %+v, want unchanged", got)
+		}
+	})
 }

@@ -1,0 +1,48 @@
+.PHONY: help test short race e2e old lint fuzz bench dev inngest
+
+LINT     = v2.15.0
+FUZZTIME = 60s
+BENCH    = Webhook|Rule|Names|Verify
+E2E      =
+TOOLS    = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clerksync/golangci-lint-$(LINT)
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 8
+
+test: inngest ## every test; builds the Inngest server first if it is not there (three minutes, once)
+	go test ./...
+
+short: ## without the end-to-end tests and most of the random ones: under a minute
+	go test -short ./...
+
+race: ## as short, with the race detector, in a random order; needs a C compiler
+	go test -short -race -shuffle=on ./...
+
+e2e: inngest ## the end-to-end tests, with the flags in E2E: make e2e E2E='-run Chaos -v'
+	go test ./e2e $(E2E)
+
+old: export CLERKSYNC_TEST_INNGEST = old
+old: inngest ## a few end-to-end tests with the oldest Inngest server that clerksync works with
+	go test ./e2e -run '^(TestOrder|TestHistories|TestBothSources|TestDeadLetterOfIntegration|TestDoctor)$$'
+
+lint: ## golangci-lint, built once
+	@test -x $(TOOLS)/golangci-lint || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT)
+	$(TOOLS)/golangci-lint config verify
+	$(TOOLS)/golangci-lint run
+
+fuzz: ## every fuzz target side by side, for FUZZTIME each
+	@pids=; for target in $$(grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*_test.go:func |:|'); do \
+		echo "$$target"; \
+		go test "$${target%:*}" -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s -parallel 1 & \
+		pids="$$pids $$!"; \
+	done; \
+	failed=0; for pid in $$pids; do wait $$pid || failed=1; done; exit $$failed
+
+bench: ## the benchmarks that BENCH matches; docs/performance.md says which there are
+	go test ./bench ./store ./webhook -run '^$$' -bench '$(BENCH)'
+
+dev: ## the service with all that it needs, until Ctrl-C
+	go run ./cmd/clerksync dev
+
+inngest:
+	@go run ./internal/inngestserver/build

@@ -1,0 +1,87 @@
+package e2e_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"clerksync/internal/testenv"
+)
+
+// calls counts what Inngest's calls through a proxy were answered, such as "PUT 200"; with "unsigned " before it if they were.
+type calls struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+func (c *calls) of(what string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count[what]
+}
+
+// record returns a server that hands all calls to the service and counts the answers.
+func record(t *testing.T, to string) (*calls, *httptest.Server) {
+	t.Helper()
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &calls{count: map[string]int{}}
+	p := httputil.NewSingleHostReverseProxy(target)
+	p.ModifyResponse = func(res *http.Response) error {
+		what := fmt.Sprint(res.Request.Method, " ", res.StatusCode)
+		if res.Request.Header.Get("X-Inngest-Signature") == "" {
+			what = "unsigned " + what
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.count[what]++
+		return nil
+	}
+	srv := httptest.NewServer(p)
+	t.Cleanup(srv.Close)
+	return c, srv
+}
+
+// TestSignedCalls: a self-hosted server signs all its calls, its own registration too, and all are let through: also the one with a
+// user whose browser has written metadata hundreds of levels deep.
+func TestSignedCalls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	got, proxy := record(t, w.url)
+	kill(w.service)
+	w.env = append(w.env, "INNGEST_DEV=0", "INNGEST_BASE_URL="+selfHosted(t, "--sdk-url", proxy.URL+"/api/inngest", "--poll-interval", "1"),
+		"INNGEST_SIGNING_KEY=signkey-test-ffff", "INNGEST_SIGNING_KEY_FALLBACK="+signingKey, "INNGEST_SERVE_ORIGIN="+proxy.URL)
+	w.startService()
+
+	shallow, _, _ := life(t, "user_2shallow")
+	deep, _, _ := life(t, "user_2deep")
+	const object = `"object":"user"`
+	metadata := object + `,"unsafe_metadata":` + strings.Repeat(`{"a":`, 900) + "1" + strings.Repeat("}", 900)
+	deep.Body = bytes.Replace(deep.Body, []byte(object), []byte(metadata), 1)
+	for _, hook := range []testenv.Webhook{shallow, deep} {
+		w.deliver(hook)
+	}
+	w.drained()
+	if w.row("user_2shallow") == nil || w.row("user_2deep") == nil {
+		t.Error("a row has not been written")
+	}
+	w.until("the server has registered by itself", func() bool { return got.of("PUT 200") > 0 })
+	got.mu.Lock()
+	defer got.mu.Unlock()
+	for what, n := range got.count {
+		if !strings.HasSuffix(what, " 200") || strings.HasPrefix(what, "unsigned") {
+			t.Errorf("%d calls were %q, want all signed and answered 200: %v", n, what, got.count)
+		}
+	}
+	if got.count["POST 200"] < 2 {
+		t.Errorf("got %v, want two runs", got.count)
+	}
+}

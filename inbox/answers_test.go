@@ -1,0 +1,218 @@
+package inbox_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"clerksync/inbox"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+)
+
+// inngest is an event API that answers as it is told and keeps what it was asked.
+type inngest struct {
+	*httptest.Server
+	mu       sync.Mutex
+	answer   func(ids []string) (code int, body string) // nil accepts
+	header   http.Header
+	requests []request
+	taken    []string
+}
+
+type request struct {
+	ids []string
+	at  time.Time
+}
+
+func newInngest(t *testing.T) *inngest {
+	t.Helper()
+	s := &inngest{header: http.Header{}}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var events []struct{ ID string }
+		if err := json.Unmarshal(body, &events); err != nil {
+			t.Error(err)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		var ids []string
+		for _, e := range events {
+			ids = append(ids, e.ID)
+		}
+		s.requests = append(s.requests, request{ids, time.Now()})
+		if s.answer != nil {
+			if code, body := s.answer(ids); code != http.StatusOK {
+				for k := range s.header {
+					w.Header().Set(k, s.header.Get(k))
+				}
+				w.WriteHeader(code)
+				_, _ = io.WriteString(w, body)
+				return
+			}
+		}
+		s.taken = append(s.taken, ids...)
+		_ = json.NewEncoder(w).Encode(map[string]any{"ids": ids, "status": http.StatusOK})
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *inngest) set(answer func(ids []string) (int, string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+func (s *inngest) asked() []request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// has tells whether it has taken an event, under whatever id.
+func (s *inngest) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.taken, func(got string) bool { return got == id || strings.HasPrefix(got, id+":") })
+}
+
+const proxyPage = "<html><body>Bad Request</body></html>"
+
+func names(n int) (ids []string) {
+	for i := range n {
+		ids = append(ids, fmt.Sprintf("msg_%02d", i))
+	}
+	return ids
+}
+
+func failures(t *testing.T, db *store.DB, ids []string) (failed []string) {
+	t.Helper()
+	for _, id := range ids {
+		if row(t, db, id)["failure"] != nil {
+			failed = append(failed, id)
+		}
+	}
+	return failed
+}
+
+// TestProxyAnswersForInngest: a 4xx that is not Inngest's own word makes no dead letters; if it meets every event, Inngest is away, and
+// they are sent when it is back.
+func TestProxyAnswersForInngest(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		code int
+		body string
+	}{
+		"400 in HTML":             {400, proxyPage},
+		"413 of a proxy":          {413, ""},
+		"404 without a word":      {404, ""},
+		"400 in another's JSON":   {400, `{"message":"bad request"}`},
+		"403 with Inngest's JSON": {403, `{"error":"no","status":403}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := testenv.NewMemory().Connect(t, "test", nil, nil)
+			s := newInngest(t)
+			s.set(func([]string) (int, string) { return tc.code, tc.body })
+			b, _, _ := start(t, db, inbox.NewEventAPI(s.URL, "key", ""), time.Hour)
+			ids := names(12)
+			put(t, b, ids...)
+			until(t, "it has been asked several times", func() bool { return len(s.asked()) > 6 })
+			if got := failures(t, db, ids); len(got) > 0 {
+				t.Errorf("%v are dead letters", got)
+			}
+			s.set(nil)
+			until(t, "all are sent", func() bool { return !slices.ContainsFunc(ids, func(id string) bool { return !s.has(id) }) })
+		})
+	}
+}
+
+// TestBlockedAlone: an event that something on the way does not let through, while its neighbours pass, is no dead letter and does not
+// hold them up: it waits by itself, and is sent when it is let through.
+func TestBlockedAlone(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := newInngest(t)
+		s.set(func([]string) (int, string) { return 503, "" })
+		b, reg, _ := start(t, db, inbox.NewEventAPI(s.URL, "key", ""), 200*time.Millisecond)
+		ids := names(12)
+		put(t, b, ids[0])
+		until(t, "Inngest is found away", func() bool { return metric(t, reg, "clerksync_inngest_away") == 1 })
+		put(t, b, ids[1:]...)
+		s.set(func(ids []string) (int, string) {
+			if slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, "msg_07") }) {
+				return 403, proxyPage
+			}
+			return 200, ""
+		})
+		until(t, "the others are sent", func() bool {
+			return !slices.ContainsFunc(ids, func(id string) bool { return id != "msg_07" && !s.has(id) })
+		})
+		for _, id := range ids {
+			if id != "msg_07" {
+				if err := b.Done(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		alone := func() (n int) {
+			for _, r := range s.asked() {
+				if len(r.ids) == 1 && strings.HasPrefix(r.ids[0], "msg_07") {
+					n++
+				}
+			}
+			return n
+		}
+		until(t, "it is tried again by itself", func() bool { return alone() >= 3 })
+		if got := metric(t, reg, "clerksync_inngest_away"); got != 0 {
+			t.Errorf("Inngest counts as away because of one event")
+		}
+		if got := failures(t, db, ids); len(got) > 0 {
+			t.Errorf("%v are dead letters", got)
+		}
+		s.set(nil)
+		until(t, "it is sent", func() bool { return s.has("msg_07") })
+	})
+}
+
+// TestSpeaksOfNoEvent: these answers say nothing about the events: no batch is split, none is lost, and Retry-After is heeded.
+func TestSpeaksOfNoEvent(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{401, 408, 425, 429, 503} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			t.Parallel()
+			db := testenv.NewMemory().Connect(t, "test", nil, nil)
+			s := newInngest(t)
+			s.header.Set("Retry-After", "1")
+			s.set(func([]string) (int, string) { return code, `{"error":"not now","status":` + fmt.Sprint(code) + `}` })
+			b, reg, _ := start(t, db, inbox.NewEventAPI(s.URL, "key", ""), time.Hour)
+			ids := names(12)
+			put(t, b, ids[0])
+			until(t, "Inngest is found away", func() bool { return metric(t, reg, "clerksync_inngest_away") == 1 })
+			put(t, b, ids[1:]...)
+			until(t, "it has been asked several times", func() bool { return len(s.asked()) >= 3 })
+			asked := s.asked()
+			for i := 1; i < len(asked); i++ {
+				if got := asked[i].at.Sub(asked[i-1].at); got < 900*time.Millisecond {
+					t.Errorf("it was asked again after %v, want a second: it said so", got)
+				}
+			}
+			if got := failures(t, db, ids); len(got) > 0 {
+				t.Errorf("%v are dead letters", got)
+			}
+			s.set(nil)
+			until(t, "all are sent", func() bool { return !slices.ContainsFunc(ids, func(id string) bool { return !s.has(id) }) })
+		})
+	}
+}

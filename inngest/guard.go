@@ -1,0 +1,180 @@
+// Package inngest holds what talks to Inngest beside its SDK: for now, the verification of Inngest's calls.
+package inngest
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const (
+	signatureHeader = "X-Inngest-Signature"
+	// tolerance is how old a signature may be, as in the SDK, and how far ahead of our clock.
+	tolerance = 5 * time.Minute
+	// canonicalBody and canonicalDepth bound what is canonicalised before it is verified. Inngest's servers sign the canonical form of
+	// their PUT, which holds one URL, and send another; their calls of functions are canonical as they come.
+	canonicalBody  = 64 << 10
+	canonicalDepth = 100
+)
+
+// Why a call is refused.
+var (
+	errUnsigned = errors.New("it is not signed")
+	errForm     = errors.New("its signature cannot be read")
+	errTime     = errors.New("it was signed more than five minutes ago, or ahead of our clock: check the clocks")
+	errWrong    = errors.New("it is signed with another key, or was changed: check INNGEST_SIGNING_KEY")
+)
+
+// Options is what Guard needs.
+type Options struct {
+	// SigningKeys are the keys that calls may be signed with; empty ones do not count.
+	SigningKeys []string
+	// Dev lets calls through unsigned, as Inngest's dev server makes them.
+	Dev bool
+	// MaxBody is the largest body in bytes.
+	MaxBody int64
+	Log     *slog.Logger
+}
+
+// Guard returns a handler that lets only calls that Inngest has signed reach the handler of inngestgo, which verifies them once more. That
+// canonicalises a body before it knows who has sent it, recursively without a bound and in quadratic time, and takes what it cannot
+// canonicalise for empty (github.com/gowebpki/jcs v1.0.0).
+//
+// It answers 401 to what is not signed, 413 to what is too large, and 400 to what cannot be decoded: no JSON, or more than 10,000 levels
+// deep, where Go's decoders end. At that depth, which Inngest's own servers cannot pass either, the SDK is in no danger.
+func Guard(sdk http.Handler, o Options) http.Handler {
+	prefix := regexp.MustCompile(`^signkey-\w+-`) // is not part of the key
+	var keys [][]byte
+	for _, k := range o.SigningKeys {
+		if k = prefix.ReplaceAllString(k, ""); k != "" {
+			keys = append(keys, []byte(k))
+		}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		refuse := func(why error) {
+			level := slog.LevelWarn
+			if errors.Is(why, errUnsigned) { // whoever finds the path
+				level = slog.LevelDebug
+			}
+			o.Log.Log(r.Context(), level, "refused a call of the functions", "method", r.Method, "error", why)
+			answer(w, http.StatusUnauthorized, "Unauthorized")
+		}
+		var s signature
+		if !o.Dev {
+			var err error
+			if s, err = parse(r.Header.Get(signatureHeader), time.Now()); err != nil {
+				refuse(err)
+				return
+			}
+		}
+		body, err := read(w, r, o.MaxBody)
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			answer(w, http.StatusRequestEntityTooLarge, "the body is too large")
+			return
+		} else if err != nil {
+			answer(w, http.StatusBadRequest, "the body cannot be read")
+			return
+		}
+		if !o.Dev && !s.verifies(body, keys) {
+			refuse(errWrong)
+			return
+		}
+		if len(body) > 0 && !jsontext.Value(body).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
+			answer(w, http.StatusBadRequest, "the body is no JSON, or too deep")
+			return
+		}
+		verified := *r
+		verified.Body = io.NopCloser(bytes.NewReader(body))
+		sdk.ServeHTTP(w, &verified)
+	})
+}
+
+func answer(w http.ResponseWriter, code int, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = io.WriteString(w, `{"message":`+strconv.Quote(message)+"}\n") // who does not read it comes again
+}
+
+// read returns the whole body. The error is an http.MaxBytesError if it has more than limit bytes.
+func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	if n := r.ContentLength; n > 0 && n <= limit {
+		b.Grow(int(n) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	return b.Bytes(), err
+}
+
+// signature is a parsed "t=SECONDS&s=HMAC".
+type signature struct {
+	at  string
+	mac []byte
+}
+
+// parse reads the header. The error is errUnsigned, errForm or errTime.
+func parse(header string, now time.Time) (signature, error) {
+	if header == "" {
+		return signature{}, errUnsigned
+	}
+	t, s, _ := strings.Cut(strings.TrimPrefix(header, "t="), "&s=")
+	at, err := strconv.ParseInt(t, 10, 64)
+	if err != nil {
+		return signature{}, errForm
+	}
+	mac, err := hex.DecodeString(s)
+	if err != nil || len(mac) != sha256.Size {
+		return signature{}, errForm
+	}
+	if most := int64(tolerance / time.Second); at < now.Unix()-most || at > now.Unix()+most {
+		return signature{}, errTime
+	}
+	return signature{at: t, mac: mac}, nil
+}
+
+// verifies tells whether one of the keys has signed the body as it is or, of a small body, its canonical form (RFC 8785).
+func (s signature) verifies(body []byte, keys [][]byte) bool {
+	if s.signs(body, keys) {
+		return true
+	}
+	if len(body) == 0 || len(body) > canonicalBody || deeper(body, canonicalDepth) {
+		return false
+	}
+	canonical := jsontext.Value(bytes.Clone(body))
+	return canonical.Canonicalize() == nil && s.signs(canonical, keys)
+}
+
+func (s signature) signs(body []byte, keys [][]byte) bool {
+	for _, k := range keys {
+		mac := hmac.New(sha256.New, k)
+		_, _ = mac.Write(body) // never fails
+		_, _ = io.WriteString(mac, s.at)
+		if hmac.Equal(mac.Sum(nil), s.mac) {
+			return true
+		}
+	}
+	return false
+}
+
+// deeper tells whether the JSON is nested more than limit levels deep, or is none.
+func deeper(body []byte, limit int) bool {
+	d := jsontext.NewDecoder(bytes.NewBuffer(body))
+	for {
+		if _, err := d.ReadToken(); err != nil {
+			return !errors.Is(err, io.EOF)
+		}
+		if d.StackDepth() > limit {
+			return true
+		}
+	}
+}
