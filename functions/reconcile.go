@@ -58,7 +58,7 @@ func reconcileStep(ctx context.Context, r *reconcile.Reconcile, t reconcile.Tier
 		return nil, err
 	case p.Done():
 		e.Log.InfoContext(ctx, "reconciled", "tier", t, "users", p.Found.Users, "rows", p.Found.Rows,
-			"missing", p.Found.Missing, "stale", p.Found.Stale, "extra", p.Found.Extra, "unknown", p.Found.Unknown, "failed", p.Found.Failed)
+			"missing", p.Found.Missing, "stale", p.Found.Stale, "extra", p.Found.Extra, "buried", p.Found.Buried, "unknown", p.Found.Unknown, "failed", p.Found.Failed)
 	}
 	return p, nil
 }

@@ -310,11 +310,12 @@ func TestOneAtATime(t *testing.T) {
 		var won atomic.Int32
 		for i := range 8 {
 			wg.Go(func() {
-				ok, err := r.State.Claim(t.Context(), "a lease", fmt.Sprint(i), time.Now().Add(time.Hour))
+				l := store.Lease{Holder: fmt.Sprint(i), Until: time.Now().Add(time.Hour)}
+				got, err := r.State.Claim(t.Context(), "a lease", l)
 				if err != nil {
 					t.Error(err)
 				}
-				if ok {
+				if got.Holder == l.Holder {
 					won.Add(1)
 				}
 			})

@@ -833,7 +833,7 @@ func TestReconcile(t *testing.T) {
 		}
 		return out.String(), err
 	}
-	if out, err := reconcile("", nil); err != nil || !strings.HasPrefix(out, "missing  user_2people") || !strings.Contains(out, "30 users at Clerk, 0 rows: 30 missing, 0 stale, 0 extra (repaired), 0 failed, 0 unknown; ") {
+	if out, err := reconcile("", nil); err != nil || !strings.HasPrefix(out, "missing  user_2people") || !strings.Contains(out, "30 users at Clerk, 0 rows: 30 missing, 0 stale, 0 extra (repaired), 0 failed, 0 buried, 0 unknown; ") {
 		t.Fatalf("an empty collection: got %s, %v", out, err)
 	}
 	people[4].Email = "new@mail.example"
@@ -849,10 +849,10 @@ func TestReconcile(t *testing.T) {
 		{"", map[string]string{"CLERK_SECRET_KEY": "sk_live_hunter2"}, "^$", "CLERK_SECRET_KEY is not accepted (Clerk answered 401)"},
 		{"", map[string]string{"RECONCILE_MAX_DELETE": "all"}, "^$", "RECONCILE_MAX_DELETE cannot be read: set it to a percentage"},
 		{"", map[string]string{"RECONCILE_MAX_DELETE": "101%"}, "^$", "RECONCILE_MAX_DELETE is out of range: set it to a percentage"},
-		{"--dry-run", nil, `^extra    user_2people0+7\nstale    user_2people0+4  email\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed, 0 unknown; `, ""},
+		{"--dry-run", nil, `^extra    user_2people0+7\nstale    user_2people0+4  email\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed, 0 buried, 0 unknown; `, ""},
 		{"--dry-run --show-values", nil, `stale    user_2people0+4  email "person-4@mail.example", at Clerk "new@mail.example"\n`, ""},
 		{"", nil, `^extra .*\nstale .*\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(repaired\), 0 failed`, ""},
-		{"", nil, `^29 users at Clerk, 29 rows: 0 missing, 0 stale, 0 extra \(repaired\), 0 failed, 0 unknown; [0-9.]+m?s\n$`, ""},
+		{"", nil, `^29 users at Clerk, 29 rows: 0 missing, 0 stale, 0 extra \(repaired\), 0 failed, 0 buried, 0 unknown; [0-9.]+m?s\n$`, ""},
 	} {
 		out, err := reconcile(step.args, step.set)
 		if !regexp.MustCompile(step.out).MatchString(out) {
