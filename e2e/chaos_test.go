@@ -164,7 +164,7 @@ func (c *clerkSide) integrate(hook testenv.Webhook, at time.Duration) {
 	due := time.After(at)
 	c.g.Go(func() error {
 		<-due
-		for deadline := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) {
+		for deadline := time.Now().Add(3 * time.Minute); ; <-time.After(100 * time.Millisecond) {
 			if err := c.send("clerk/"+hook.Type, hook.Data); err == nil {
 				c.copies.Add(1)
 				return nil

@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -97,7 +98,8 @@ func build(dir string) error {
 		return err
 	}
 	programs.clerksync = filepath.Join(dir, "clerksync")
-	if out, err := exec.Command("go", "build", "-o", programs.clerksync, "../cmd/clerksync").CombinedOutput(); err != nil {
+	args := slices.Concat([]string{"build"}, raceFlags, []string{"-o", programs.clerksync, "../cmd/clerksync"})
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("build clerksync: %w\n%s", err, out)
 	}
 	return nil
@@ -300,7 +302,7 @@ func kill(p *child.Process) {
 	}
 }
 
-// checkPrivate looks for what nothing may write: secrets, and every address and number of a user that went through.
+// checkPrivate looks for what nothing may write: panics and races, secrets, and every address and number of a user that went through.
 func (w *world) checkPrivate() {
 	wrote := w.log.String()
 	check := func(what, s string) {
@@ -312,7 +314,7 @@ func (w *world) checkPrivate() {
 		check("secret", strings.TrimPrefix(strings.TrimPrefix(s, "whsec_"), "signkey-test-"))
 	}
 	w.private.Range(func(s, what any) bool { check(what.(string), s.(string)); return true })
-	for _, s := range []string{"Lovelace", "panic"} {
+	for _, s := range []string{"Lovelace", "panic", "DATA RACE"} {
 		check("word", s)
 	}
 	if w.t.Failed() {

@@ -30,6 +30,10 @@ const (
 // inngestPort is the dev server's usual port.
 const inngestPort = 8288
 
+// devResendAfter is how long 'dev' waits for a function: its Inngest keeps what it has accepted in memory, and a minute is long for somebody who
+// looks on.
+const devResendAfter = 5 * time.Second
+
 type devCmd struct {
 	Demo bool `help:"Then play a sign-up, a change and a deletion, print the row after each, and end; the exit status tells whether all three were right."`
 }
@@ -76,6 +80,9 @@ func (devCmd) defaults(ctx context.Context, cfg *config, environ []string) error
 	}
 	if !isSet(environ, "PORT") && !free(ctx, cfg.address()) {
 		cfg.Port = "0"
+	}
+	if !isSet(environ, "INBOX_RESEND_AFTER") {
+		cfg.InboxResendAfter = devResendAfter
 	}
 	if cfg.MongoURI == "" {
 		cfg.MongoURI = embeddedPrefix + "./" + devFolder
