@@ -631,15 +631,21 @@ func disturb(t *testing.T, dir string, fake *testenv.ClerkAPI, people []testenv.
 		}
 		next += n
 	}
+	others := int64(0)
+	other := func() string { // an id that nobody has
+		others++
+		return testenv.UserID(time.Unix(1_767_603_600, 0), others)
+	}
 	take(50, func(p testenv.ClerkUser) { p.FirstName = "Augusta"; fake.Put(p) })
 	take(40, func(p testenv.ClerkUser) {
 		_, err := rows.UpdateOne(t.Context(), doc{"_id": p.ID}, doc{"$set": doc{"full_name": "Nobody", "email": "nobody@x.example"}})
 		fail(err)
 	})
 	take(10, func(p testenv.ClerkUser) { _, err := rows.DeleteOne(t.Context(), doc{"_id": p.ID}); fail(err) })
-	take(30, func(p testenv.ClerkUser) { fake.Remove(p.ID); p.ID += "new"; p.Created++; fake.Put(p) })
+	take(30, func(p testenv.ClerkUser) { fake.Remove(p.ID); p.ID = other(); p.Created++; fake.Put(p) })
 	for i := range 40 {
-		_, err := rows.InsertOne(t.Context(), doc{"_id": fmt.Sprintf("user_2ghost%d", i), "username": fmt.Sprintf("ghost%d", i)})
+		state := doc{"version": "1767603600000.1767603600000"} // as of a row that clerksync has written
+		_, err := rows.InsertOne(t.Context(), doc{"_id": other(), "username": fmt.Sprintf("ghost%d", i), "clerk": state})
 		fail(err)
 	}
 	fail(db.Close(t.Context()))
