@@ -57,13 +57,9 @@ func TestBackfill(t *testing.T) {
 				t.Fatal(err)
 			}
 			u.FullName, u.ChangedAt = "by webhook", u.ChangedAt+clerk.Millis(i*1000-500)
-			if _, err := users.Apply(t.Context(), u, store.When{Clerk: u.ChangedAt}); err != nil {
-				t.Fatal(err)
-			}
+			testenv.Write(t, users, store.Write{User: u, When: store.When{Clerk: u.ChangedAt}})
 		}
-		if _, err := users.Delete(t.Context(), people[2].ID); err != nil {
-			t.Fatal(err)
-		}
+		testenv.Delete(t, users, people[2].ID)
 
 		dry := b
 		dry.DryRun = true
@@ -309,19 +305,15 @@ func whileWebhooksArrive(t *testing.T, start func(t *testing.T, b reconcile.Back
 
 func deliver(t *testing.T, users *store.Users, hook testenv.Webhook) {
 	t.Helper()
-	err := error(nil)
-	if hook.Type == clerk.UserDeleted {
-		var id string
-		if id, err = clerk.ParseDeleted(hook.Data); err == nil {
-			_, err = users.Delete(t.Context(), id)
-		}
+	w := store.Write{When: store.When{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted}
+	var err error
+	if w.Deleted {
+		w.User.ID, err = clerk.ParseDeleted(hook.Data)
 	} else {
-		var u clerk.User
-		if u, err = clerk.ParseUser(hook.Data); err == nil {
-			_, err = users.Apply(t.Context(), u, store.When{Clerk: clerk.Millis(hook.TS)})
-		}
+		w.User, err = clerk.ParseUser(hook.Data)
 	}
 	if err != nil {
-		t.Error(fmt.Errorf("%s: %w", hook.ID, err))
+		t.Fatal(err)
 	}
+	testenv.Write(t, users, w)
 }

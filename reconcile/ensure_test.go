@@ -59,9 +59,7 @@ func TestEnsure(t *testing.T) {
 			t.Errorf("asked Clerk %d times, want once", n)
 		}
 
-		if _, err := users.Delete(t.Context(), people[1].ID); err != nil {
-			t.Fatal(err)
-		}
+		testenv.Delete(t, users, people[1].ID)
 		for id, want := range map[string]error{people[0].ID: nil, people[1].ID: reconcile.ErrDeleted, people[2].ID: clerk.ErrNoUser} {
 			if _, err := e.Row(t.Context(), id); !errors.Is(err, want) {
 				t.Errorf("%s: got %v, want %v", id, err, want)

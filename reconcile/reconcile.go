@@ -31,6 +31,8 @@ const (
 	newborn = 10 * time.Minute
 	// minBrake is how many rows a run may always remove.
 	minBrake = 5
+	// maxNamed is how many users a run remembers by their ids.
+	maxNamed = 10
 	// lease is how long a run that does nothing keeps others from running: longer than any step.
 	lease = 3 * time.Minute
 )
@@ -50,6 +52,7 @@ const (
 	Missing Kind = "missing" // Clerk has the user, and there is no row
 	Stale   Kind = "stale"   // the row has other values
 	Extra   Kind = "extra"   // Clerk does not have the user
+	Buried  Kind = "buried"  // Clerk has the user, and there is a tombstone: no run repairs that, see Restore
 	Unknown Kind = "unknown" // neither does Clerk have the user, nor has clerksync ever written the row
 )
 
@@ -97,7 +100,7 @@ const (
 	done     phase = "done"
 )
 
-// Progress is how far a run is: the one thing that its steps hand on. It holds no user but, as a cursor, the id of one.
+// Progress is how far a run is: the one thing that its steps hand on. It holds nothing of users but ids.
 type Progress struct {
 	Tier      Tier      `json:"tier"`
 	ID        string    `json:"id"` // of the run
@@ -108,6 +111,7 @@ type Progress struct {
 	MayGo     int       `json:"may_go"`         // rows that the run may remove
 	Unnamed   int       `json:"unnamed"`        // those of them whom Clerk's list did not name
 	Found     Found     `json:"found"`
+	Buried    []string  `json:"buried,omitempty"` // the first of those who are
 }
 
 // Start returns the progress of a run before its first step; id tells it from all others.
@@ -117,11 +121,11 @@ func Start(t Tier, id string) Progress { return Progress{Tier: t, ID: id, Starte
 func (p Progress) Done() bool { return p.Phase == done }
 
 // Step goes on with a run for about StepTime, and returns how far it is then. If it fails, the same step may be done again. A
-// run that is neither done nor stepped on for 3 minutes lets others run. The error is ErrBusy while another runs, ErrBrake if too many
+// run that is neither done nor stepped on for 3 minutes lets others run. The error is a BusyError while another runs, ErrBrake if too many
 // rows would go, and clerk.ErrKey if the key is not accepted or is of another instance.
 func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
 	until := time.Now().Add(r.StepTime)
-	if err := r.claim(ctx, p.ID, time.Now().Add(lease)); err != nil {
+	if err := r.claim(ctx, p, time.Now().Add(lease)); err != nil {
 		return p, err
 	}
 	var err error
@@ -138,7 +142,7 @@ func (r *Reconcile) record(ctx context.Context, p Progress, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second) // that it was cut off is worth remembering
 	defer cancel()
-	run := Run{ID: p.ID, StartedAt: p.StartedAt, Found: p.Found}
+	run := Run{ID: p.ID, StartedAt: p.StartedAt, Found: p.Found, Buried: p.Buried}
 	switch {
 	case err != nil:
 		run.Error = err.Error()
@@ -149,18 +153,19 @@ func (r *Reconcile) record(ctx context.Context, p Progress, err error) error {
 		return err
 	}
 	if err != nil || p.Done() {
-		return r.claim(ctx, p.ID, time.Now())
+		return r.claim(ctx, p, time.Now())
 	}
 	return nil
 }
 
-func (r *Reconcile) claim(ctx context.Context, id string, until time.Time) error {
+func (r *Reconcile) claim(ctx context.Context, p Progress, until time.Time) error {
 	if r.DryRun {
 		return nil
 	}
-	ok, err := r.State.Claim(ctx, leaseName, id, until)
-	if err == nil && !ok {
-		return ErrBusy
+	holder := fmt.Sprintf("%s tier, run %s", p.Tier, p.ID)
+	l, err := r.State.Claim(ctx, leaseName, store.Lease{Holder: holder, Until: until})
+	if err == nil && l.Holder != holder {
+		return &BusyError{l}
 	}
 	return err
 }
@@ -407,6 +412,11 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 		case res.Outcome == store.Created:
 			drift.Kind = Missing
 		case res.Outcome == store.Updated:
+		case p.Tier == Full && res.Outcome == store.Deleted:
+			if err := r.noteBuried(ctx, drift.UserID, p); err != nil {
+				return n, err
+			}
+			continue
 		case p.Tier == Full:
 			if drift.Fields, err = r.overrule(ctx, writes[i], res); drift.Fields == nil && err == nil {
 				continue
@@ -441,4 +451,19 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	p.Found.Failed += len(page.Skipped) + len(failed)
 	p.Found.Users += len(page.Users)
 	return n, nil
+}
+
+// noteBuried reports a user who has a tombstone, if Clerk, asked for that one, has the user: its list may go on to name who is deleted.
+func (r *Reconcile) noteBuried(ctx context.Context, id string, p *Progress) error {
+	switch _, err := r.API.User(ctx, id); {
+	case errors.Is(err, clerk.ErrNoUser):
+		return nil
+	case err != nil && !errors.Is(err, clerk.ErrNotUser):
+		return err
+	}
+	if p.Found.Buried++; p.Found.Buried <= maxNamed {
+		p.Buried = append(p.Buried, id)
+	}
+	r.report(Drift{UserID: id, Kind: Buried})
+	return nil
 }

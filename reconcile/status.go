@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"clerksync/store"
 )
 
 // State is what runs leave for each other: a store.Checkpoints.
 type State interface {
 	Checkpoints
-	Claim(ctx context.Context, name, holder string, until time.Time) (bool, error)
+	Claim(ctx context.Context, name string, l store.Lease) (store.Lease, error)
 }
 
 // Tier is how much a run compares.
@@ -35,7 +37,8 @@ type Run struct {
 	StartedAt time.Time `bson:"started_at"`
 	EndedAt   time.Time `bson:"ended_at,omitempty"` // absent while it goes on, and if it failed
 	Found     Found     `bson:"found"`
-	Error     string    `bson:"error,omitempty"` // why it failed, or its last attempt did
+	Buried    []string  `bson:"buried,omitempty"` // the first of those who are
+	Error     string    `bson:"error,omitempty"`  // why it failed, or its last attempt did
 }
 
 // lastGood returns the last of the runs that succeeded.
@@ -55,6 +58,7 @@ type Found struct {
 	Missing int `bson:"missing" json:"missing"` // users without a row
 	Stale   int `bson:"stale"   json:"stale"`   // rows that differed
 	Extra   int `bson:"extra"   json:"extra"`   // rows of users that Clerk does not have
+	Buried  int `bson:"buried"  json:"buried"`  // users who have a tombstone though Clerk has them
 	Unknown int `bson:"unknown" json:"unknown"` // rows that neither Clerk knows nor clerksync has written
 	Failed  int `bson:"failed"  json:"failed"`  // users that cannot be read or written
 }
@@ -117,6 +121,12 @@ type Status struct {
 	LastWebhook time.Time      // the zero time if none has come
 	Runs        map[Tier][]Run // newest first
 	Silence     Silence        // its Alarm says whether webhooks are missing
+}
+
+// Buried returns users, some of them if there are many, who had a tombstone although Clerk had them, when the full tier last looked.
+func (s Status) Buried() []string {
+	run, _ := lastGood(s.Runs[Full])
+	return run.Buried
 }
 
 // ReadStatus reads it from the database.

@@ -169,7 +169,7 @@ func (m metrics) show(s Status, alarm bool) {
 		m.took.WithLabelValues(tier).Set(r.EndedAt.Sub(r.StartedAt).Seconds())
 		for kind, n := range map[string]int{
 			"users": r.Found.Users, "rows": r.Found.Rows, "missing": r.Found.Missing, "stale": r.Found.Stale, "extra": r.Found.Extra,
-			"unknown": r.Found.Unknown, "failed": r.Found.Failed,
+			"buried": r.Found.Buried, "unknown": r.Found.Unknown, "failed": r.Found.Failed,
 		} {
 			m.found.WithLabelValues(tier, kind).Set(float64(n))
 		}

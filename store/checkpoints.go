@@ -58,32 +58,43 @@ func (c Checkpoints) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-// Claim gives what is called name to holder until then, and tells whether it has: not so while another holder's time lasts. A holder
-// may claim again, to have it for longer; to give it back, until a time that is past.
-func (c Checkpoints) Claim(ctx context.Context, name, holder string, until time.Time) (bool, error) {
+// Lease is who has what is called by a name, and until when.
+type Lease struct {
+	Holder string    `bson:"holder"`
+	Until  time.Time `bson:"until"`
+}
+
+// Claim gives what is called name to the holder of a lease, and returns the lease that is valid then: another's, while that one's time lasts. A
+// holder may claim again, to have it for longer; to give it back, until a time that is past.
+func (c Checkpoints) Claim(ctx context.Context, name string, l Lease) (Lease, error) {
 	defer c.locks.Lock(name)()
-	row := bson.D{{Key: "holder", Value: holder}, {Key: "until", Value: until}}
+	row := bson.D{{Key: "holder", Value: l.Holder}, {Key: "until", Value: l.Until}}
 	_, err := c.rows.InsertOne(ctx, append(byID(name), row...))
 	if err == nil {
-		return true, nil
+		return l, nil
 	}
-	var held struct {
-		Holder string    `bson:"holder"`
-		Until  time.Time `bson:"until"`
+	if !IsDuplicate(err) {
+		return Lease{}, fmt.Errorf("claim %s: %w", name, Redact(err))
 	}
-	if IsDuplicate(err) {
-		err = c.rows.FindOne(ctx, byID(name)).Decode(&held)
-	}
-	if err != nil {
-		return false, fmt.Errorf("claim %s: %w", name, Redact(err))
-	}
-	if held.Holder != holder && held.Until.After(time.Now()) {
-		return false, nil
+	held, err := c.lease(ctx, name)
+	if err != nil || held.Holder != l.Holder && held.Until.After(time.Now()) {
+		return held, err
 	}
 	was := append(byID(name), bson.E{Key: "holder", Value: held.Holder}, bson.E{Key: "until", Value: held.Until})
 	res, err := c.rows.UpdateOne(ctx, was, bson.D{{Key: "$set", Value: row}})
-	if err != nil {
-		return false, fmt.Errorf("claim %s: %w", name, Redact(err))
+	switch {
+	case err != nil:
+		return Lease{}, fmt.Errorf("claim %s: %w", name, Redact(err))
+	case res.MatchedCount == 0: // another was quicker
+		return c.lease(ctx, name)
 	}
-	return res.MatchedCount == 1, nil // else another was quicker
+	return l, nil
+}
+
+func (c Checkpoints) lease(ctx context.Context, name string) (Lease, error) {
+	var l Lease
+	if err := c.rows.FindOne(ctx, byID(name)).Decode(&l); err != nil {
+		return Lease{}, fmt.Errorf("read who has %s: %w", name, Redact(err))
+	}
+	return l, nil
 }

@@ -189,6 +189,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
 	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, sent)}
+	if e.Timestamp != 0 {
+		event.V = inbox.ClerkTime
+	}
 	if size := event.Size(); size > inbox.MaxEventSize {
 		h.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", size)
 		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}

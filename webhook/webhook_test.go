@@ -221,6 +221,9 @@ func TestEvent(t *testing.T) {
 				tc.ts = signed.Unix() * 1000
 			}
 			want := inbox.Event{ID: "msg_1", Name: "clerk/user.updated", Data: json.RawMessage(tc.data), TS: tc.ts}
+			if tc.timestamp != `null` && tc.timestamp != `"soon"` && tc.timestamp != `-5` {
+				want.V = inbox.ClerkTime
+			}
 			if d := cmp.Diff(want, got, cmp.Transformer("string", func(r json.RawMessage) string { return string(r) })); d != "" {
 				t.Errorf("event (-want +got):\n%s", d)
 			}

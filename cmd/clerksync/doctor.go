@@ -321,6 +321,21 @@ func (d *doctor) sync(ctx context.Context) {
 	}
 	d.webhooks(status, time.Now())
 	d.reconcile(status, time.Now())
+	d.buried(ctx, status)
+}
+
+// buried names users of whom a tombstone says that they are deleted, and Clerk that they are not.
+func (d *doctor) buried(ctx context.Context, s reconcile.Status) {
+	users := store.NewUsers(d.db.DB)
+	for _, id := range s.Buried() {
+		switch still, err := users.IsDeleted(ctx, id); {
+		case err != nil:
+			d.fail("rows", "%v", err)
+			return
+		case still:
+			d.warn("rows", "%s: Clerk has the user, and here is a tombstone: 'clerksync users restore %s' brings the user back", id, id)
+		}
+	}
 }
 
 func (d *doctor) webhooks(s reconcile.Status, now time.Time) {
@@ -361,17 +376,24 @@ func (d *doctor) reconcile(s reconcile.Status, now time.Time) {
 		case f.Failed > 0:
 			d.warn("reconcile", "%s: %s ago, %d users could not be read or written: the service's log names them", t, began, f.Failed)
 		default:
-			d.ok("reconcile", "%s: %s ago, %d users and %d rows compared: %d missing, %d stale, %d extra%s", t, began, f.Users, f.Rows, f.Missing, f.Stale, f.Extra, unknown(f))
+			d.ok("reconcile", "%s: %s ago, %d users and %d rows compared: %d missing, %d stale, %d extra%s", t, began, f.Users, f.Rows, f.Missing, f.Stale, f.Extra, leftAlone(f))
 		}
 	}
 }
 
-// unknown says what of the rows that a run left alone.
-func unknown(f reconcile.Found) string {
-	if f.Unknown == 0 {
-		return ""
+// leftAlone says how much of what a run found it has left alone.
+func leftAlone(f reconcile.Found) string {
+	var what string
+	if f.Buried > 0 {
+		what += fmt.Sprintf(", %d buried", f.Buried)
 	}
-	return fmt.Sprintf(", %d unknown: 'clerksync reconcile --dry-run' names them", f.Unknown)
+	if f.Unknown > 0 {
+		what += fmt.Sprintf(", %d unknown", f.Unknown)
+	}
+	if what != "" {
+		what += ": 'clerksync reconcile --dry-run' names them"
+	}
+	return what
 }
 
 // passed is how long ago something was, without more digits than matter.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -46,20 +47,26 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 	}
 	r := cfg.reconciler(api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), cfg.logger(e.stderr))
 	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
-	p := reconcile.Start(reconcile.Full, "cli-"+rand.Text())
-	var err error
-	for err == nil && !p.Done() {
-		p, err = r.Step(ctx, p)
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a host without a name"
 	}
+	id := fmt.Sprintf("by hand on %s, process %d, %s", host, os.Getpid(), rand.Text()[:8]) // who is busy, for another that meets its lease
+	p, err := r.Run(ctx, reconcile.Start(reconcile.Full, id), func(b *reconcile.BusyError) {
+		_, _ = fmt.Fprintf(e.stderr, "%v; waiting for %s, in case it was killed\n", b, max(time.Until(b.Until), 0).Round(time.Second/10))
+	})
 	f, what := p.Found, "repaired"
 	if c.DryRun {
 		what = "nothing was written"
 	}
-	if err == nil || f.Missing+f.Stale+f.Extra+f.Unknown > 0 {
-		_, _ = fmt.Fprintf(e.stdout, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d unknown%s; %s\n",
-			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Unknown, c.unknown(f), time.Since(p.StartedAt).Round(time.Second/10))
+	if err == nil || f.Missing+f.Stale+f.Extra+f.Buried+f.Unknown > 0 {
+		_, _ = fmt.Fprintf(e.stdout, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d buried, %d unknown; %s\n",
+			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Buried, f.Unknown, time.Since(p.StartedAt).Round(time.Second/10))
+		c.advise(e.stdout, f)
 	}
 	switch {
+	case errors.Is(err, reconcile.ErrBusy):
+		return fmt.Errorf("%w: run this again when it has ended", err)
 	case ctx.Err() != nil:
 		return errors.New("cut off: run it again, what it has repaired stays so")
 	case err == nil && f.Failed > 0:
@@ -68,15 +75,18 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API
 	return err
 }
 
-// unknown says what becomes of the unknown rows.
-func (c reconcileCmd) unknown(f reconcile.Found) string {
+// advise says what to do about what a run has left alone.
+func (c reconcileCmd) advise(w io.Writer, f reconcile.Found) {
+	if f.Buried > 0 {
+		_, _ = fmt.Fprintln(w, "buried: Clerk has the user, and here is a tombstone; 'clerksync users restore ID' brings the user back")
+	}
 	switch {
 	case f.Unknown == 0 || c.DryRun && c.RemoveUnknown:
-		return ""
 	case c.RemoveUnknown:
-		return " (removed)"
+		_, _ = fmt.Fprintln(w, "unknown: clerksync had never written these rows, and Clerk does not have the users; they are removed")
+	default:
+		_, _ = fmt.Fprintln(w, "unknown: clerksync has never written these rows, and Clerk does not have the users; --remove-unknown removes them")
 	}
-	return " (left alone: --remove-unknown removes them)"
 }
 
 // print writes the kind, the user and which fields differ, and with ShowValues what the row has and what Clerk has.

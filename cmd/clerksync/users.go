@@ -18,7 +18,8 @@ import (
 )
 
 type usersCmd struct {
-	Ensure usersEnsure `cmd:"" help:"Print a user's row; if there is none, fetch the user from Clerk and write it. Sends no events."`
+	Ensure  usersEnsure  `cmd:"" help:"Print a user's row; if there is none, fetch the user from Clerk and write it. Sends no events."`
+	Restore usersRestore `cmd:"" help:"Bring back a user whom Clerk has although there is a tombstone. Sends no events."`
 }
 
 type usersEnsure struct {
@@ -50,7 +51,7 @@ func (c usersEnsure) run(ctx context.Context, e env, cfg config, api *clerk.API,
 	r, err := ensure.Row(ctx, c.ID)
 	switch {
 	case errors.Is(err, reconcile.ErrDeleted):
-		return fmt.Errorf("%s: %w, and stays so", c.ID, err)
+		return fmt.Errorf("%s: %w, and stays so; if Clerk has the user: clerksync users restore %s", c.ID, err, c.ID)
 	case errors.Is(err, clerk.ErrNoUser):
 		return fmt.Errorf("%s: %w: check the id, and that CLERK_SECRET_KEY is of its instance", c.ID, err)
 	case err != nil:

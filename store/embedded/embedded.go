@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -137,7 +138,7 @@ func indexIDs(ctx context.Context, db *sql.DB) error {
 }
 
 // IDsOf returns what lists the _ids of a collection of the database that are strings between two others, in their order, and with each
-// the text that its row has at a path such as clerk.version, "" where there is no text. It reads the SQLite file by the index that
+// the text that its row has at a path such as clerk.version, "" where there is no text or the path is "". It reads the SQLite file by the index that
 // IndexIDs makes. A collection that does not exist has none.
 func (s *Server) IDsOf(database string) func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error) {
 	return func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error) {
@@ -165,7 +166,7 @@ func readIDs(ctx context.Context, db *sql.DB, collection, path, after, before st
 	if err != nil {
 		return nil, nil, err
 	}
-	rows, err := db.QueryContext(ctx, statement, "$."+path, after, before, limit)
+	rows, err := db.QueryContext(ctx, statement, strings.TrimSuffix("$."+path, "."), after, before, limit)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -259,6 +259,28 @@ func TestIndexIDs(t *testing.T) {
 	}
 }
 
+// TestIDs: the ids come in their order, and with them what the rows have at a path, if that is a text.
+func TestIDs(t *testing.T) {
+	s := start(t, t.TempDir())
+	rows := connect(t, s)
+	for _, d := range []bson.M{
+		{"_id": "a"}, {"_id": "b", "k": bson.M{"v": "text"}}, {"_id": "c", "k": bson.M{"v": 7}}, {"_id": "d", "k": "x"}, {"_id": "e\"", "k": bson.M{"v": "\"'"}}, {"_id": "f"},
+	} {
+		if _, err := rows.InsertOne(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.IndexIDs(t.Context(), "db"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string][]string{"k.v": {"text", "", "", "\"'"}, "k": {"", "", "x", ""}, "": {"", "", "", ""}, "none.at.all": {"", "", "", ""}} {
+		ids, texts, err := s.IDsOf("db")(t.Context(), rows.Name(), path, "a", "f", 10)
+		if d := cmp.Diff([][]string{{"b", "c", "d", "e\""}, want}, [][]string{ids, texts}); d != "" || err != nil {
+			t.Errorf("%q: %v (-want +got):\n%s", path, err, d)
+		}
+	}
+}
+
 func TestLogHasNoDocuments(t *testing.T) {
 	const secret = "jane.doe@example.com"
 	var log buffer
