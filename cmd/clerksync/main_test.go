@@ -927,3 +927,43 @@ func TestFullTierIsSpread(t *testing.T) {
 		}
 	}
 }
+
+// TestHealth: the health check of a container asks the service and the database, not Inngest, and says in a line what does not answer.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	settings := good(t) // Inngest is away
+	s := serve(t, settings)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(another.Close)
+	_, foreign, err := net.SplitHostPort(another.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		set       map[string]string
+		out, want string
+	}{
+		"both answer":         {map[string]string{"PORT": port}, "the service and the database answer\n", ""},
+		"on all interfaces":   {map[string]string{"PORT": port, "HOST": ""}, "the service and the database answer\n", ""},
+		"any port":            {nil, "", "PORT is 0"},
+		"nobody":              {map[string]string{"PORT": "1"}, "", "the service does not answer on port 1"},
+		"somebody else":       {map[string]string{"PORT": foreign}, "", "the service does not answer on port " + foreign + ": it answers 404"},
+		"the database is not": {map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"}, "", "the database does not answer"},
+		"no database is set":  {map[string]string{"PORT": port, "MONGODB_URI": ""}, "", "MONGODB_URI is not set"},
+	} {
+		all := maps.Clone(settings)
+		maps.Copy(all, tc.set)
+		var out bytes.Buffer
+		err := run(t.Context(), []string{"health"}, environ(all), &out, io.Discard)
+		if (err != nil) != (tc.want != "") || err != nil && (!strings.Contains(err.Error(), tc.want) || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2")) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
+		}
+		if out.String() != tc.out {
+			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
+		}
+	}
+}
