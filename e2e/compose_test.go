@@ -17,7 +17,8 @@ type composed struct {
 	HealthCheck struct{ Test []string }
 }
 
-// check returns the command of the service's health check, to be run without a shell; binaries has the programs that its image holds.
+// check returns the command of the service's health check, to be run without a shell; binaries has the programs that
+// its image holds.
 func (c composed) check(t *testing.T, binaries map[string]string) (path string, args []string) {
 	t.Helper()
 	test := c.HealthCheck.Test
@@ -27,8 +28,8 @@ func (c composed) check(t *testing.T, binaries map[string]string) (path string, 
 	return binaries[test[1]], test[2:]
 }
 
-// TestCompose: the commands in docker-compose.yml work with the programs that its images hold, so that what waits for a healthy service
-// does not wait for ever. There is no Docker here: the commands are run by hand, and not MongoDB's.
+// TestCompose: the commands in docker-compose.yml work with the programs that its images hold, so that what waits for a
+// healthy service does not wait for ever. There is no Docker here: the commands are run by hand, and not MongoDB's.
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{ownDatabase: true})

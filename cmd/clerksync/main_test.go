@@ -143,8 +143,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestDevIgnoresKeys: the keys in a developer's environment do not stop 'dev', which says that it does not use them; a value of INNGEST_DEV
-// that is neither on nor off does.
+// TestDevIgnoresKeys: the keys in a developer's environment do not stop 'dev', which says that it does not use them; a
+// value of INNGEST_DEV that is neither on nor off does.
 func TestDevIgnoresKeys(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
@@ -847,8 +847,9 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestFullTierIsRegistered: Inngest refuses a whole app for one jitter over 5 minutes. The full tier has none: it is spread over the hour by
-// a minute that every replica and every registration of one Clerk instance has, and others do not.
+// TestFullTierIsRegistered: Inngest refuses a whole app for one jitter over 5 minutes. The full tier has none: it is
+// spread over the hour by a minute that every replica and every registration of one Clerk instance has, and others do
+// not.
 func TestFullTierIsRegistered(t *testing.T) {
 	t.Parallel()
 	api := testenv.NewClerkAPI(t)
@@ -928,7 +929,8 @@ func TestFullTierIsSpread(t *testing.T) {
 	}
 }
 
-// TestHealth: the health check of a container asks the service and the database, not Inngest, and says in a line what does not answer.
+// TestHealth: the health check of a container asks the service and the database, not Inngest, and says in a line what
+// does not answer.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	settings := good(t) // Inngest is away
