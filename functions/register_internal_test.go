@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestJitterOverFiveMinutes: Inngest refuses all functions of an app for one such jitter, and says so only when it is asked to register them.
+// TestJitterOverFiveMinutes: Inngest refuses all functions of an app for one such jitter, and says so only when it is
+// asked to register them.
 func TestJitterOverFiveMinutes(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -74,8 +74,9 @@ type reconcileConfig struct {
 	MaxDelete  percent `env:"MAX_DELETE"  envDefault:"1%"`
 }
 
-// crons returns when which tier runs. "off" is never. The full tiers of the world are spread over an hour, for Clerk's API is everybody's: by
-// a minute that all replicas of one Clerk instance have, and every registration, or of one app if the instance is not set.
+// crons returns when which tier runs. "off" is never. The full tiers of the world are spread over an hour, for Clerk's
+// API is everybody's: by a minute that all replicas of one Clerk instance have, and every registration, or of one app
+// if the instance is not set.
 func (c config) crons() map[reconcile.Tier]string {
 	full := c.Reconcile.Cron
 	if full == "" {

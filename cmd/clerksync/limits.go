@@ -60,7 +60,8 @@ func (l limits) bound(h http.Handler) http.Handler {
 	})
 }
 
-// timedBody is a body whose next progressBody bytes must come in time: reads fail after that, and net/http closes the connection.
+// timedBody is a body whose next progressBody bytes must come in time: reads fail after that, and net/http closes the
+// connection.
 type timedBody struct {
 	io.ReadCloser
 	conn     *http.ResponseController

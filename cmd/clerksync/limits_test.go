@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// slowBody begins a request with a large body at the server, sends a byte of it every 10 ms until the test ends or the server has had
-// enough, and begins anew then.
+// slowBody begins a request with a large body at the server, sends a byte of it every 10 ms until the test ends or the
+// server has had enough, and begins anew then.
 func slowBody(t *testing.T, addr string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -41,7 +41,8 @@ func slowBody(t *testing.T, addr string) {
 	<-begun
 }
 
-// TestSlowBodiesKeepNoSlot: who holds a slot and sends no body loses it, so that slow clients do not keep out who has something to send.
+// TestSlowBodiesKeepNoSlot: who holds a slot and sends no body loses it, so that slow clients do not keep out who has
+// something to send.
 func TestSlowBodiesKeepNoSlot(t *testing.T) {
 	t.Parallel()
 	for _, slots := range []int{8, 16} {
@@ -83,7 +84,8 @@ func TestSlowBodiesKeepNoSlot(t *testing.T) {
 	}
 }
 
-// TestFunctionMayBeSlow: a slot's time counts the body alone. While the function runs, no deadline of the body's ends its context.
+// TestFunctionMayBeSlow: a slot's time counts the body alone. While the function runs, no deadline of the body's ends
+// its context.
 func TestFunctionMayBeSlow(t *testing.T) {
 	t.Parallel()
 	l := limits{slots: 1, wait: time.Minute, progress: 100 * time.Millisecond, whole: 200 * time.Millisecond}

@@ -143,8 +143,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestDevIgnoresKeys: the keys in a developer's environment do not stop 'dev', which says that it does not use them; a value of INNGEST_DEV
-// that is neither on nor off does.
+// TestDevIgnoresKeys: the keys in a developer's environment do not stop 'dev', which says that it does not use them; a
+// value of INNGEST_DEV that is neither on nor off does.
 func TestDevIgnoresKeys(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
@@ -969,8 +969,9 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestFullTierIsRegistered: Inngest refuses a whole app for one jitter over 5 minutes. The full tier has none: it is spread over the hour by
-// a minute that every replica and every registration of one Clerk instance has, and others do not.
+// TestFullTierIsRegistered: Inngest refuses a whole app for one jitter over 5 minutes. The full tier has none: it is
+// spread over the hour by a minute that every replica and every registration of one Clerk instance has, and others do
+// not.
 func TestFullTierIsRegistered(t *testing.T) {
 	t.Parallel()
 	api := testenv.NewClerkAPI(t)
@@ -1046,6 +1047,47 @@ func TestFullTierIsSpread(t *testing.T) {
 		}
 		if len(seen) < 50 || len(seen) > 60 {
 			t.Errorf("%s: got %d minutes, want nearly all 60", name, len(seen))
+		}
+	}
+}
+
+// TestHealth: the health check of a container asks the service and the database, not Inngest, and says in a line what
+// does not answer.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	settings := good(t) // Inngest is away
+	s := serve(t, settings)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(another.Close)
+	_, foreign, err := net.SplitHostPort(another.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		set       map[string]string
+		out, want string
+	}{
+		"both answer":         {map[string]string{"PORT": port}, "the service and the database answer\n", ""},
+		"on all interfaces":   {map[string]string{"PORT": port, "HOST": ""}, "the service and the database answer\n", ""},
+		"any port":            {nil, "", "PORT is 0"},
+		"nobody":              {map[string]string{"PORT": "1"}, "", "the service does not answer on port 1"},
+		"somebody else":       {map[string]string{"PORT": foreign}, "", "the service does not answer on port " + foreign + ": it answers 404"},
+		"the database is not": {map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"}, "", "the database does not answer"},
+		"no database is set":  {map[string]string{"PORT": port, "MONGODB_URI": ""}, "", "MONGODB_URI is not set"},
+	} {
+		all := maps.Clone(settings)
+		maps.Copy(all, tc.set)
+		var out bytes.Buffer
+		err := run(t.Context(), []string{"health"}, environ(all), &out, io.Discard)
+		if (err != nil) != (tc.want != "") || err != nil && (!strings.Contains(err.Error(), tc.want) || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2")) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
+		}
+		if out.String() != tc.out {
+			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
 		}
 	}
 }

@@ -297,7 +297,11 @@ func (a *app) serveOpts(unsigned bool) inngestgo.ServeOpts {
 // url is where this machine reaches the service.
 func (a *app) url() string {
 	_, port, _ := net.SplitHostPort(a.listener.Addr().String())
-	host := a.cfg.Host
+	return localURL(a.cfg.Host, port)
+}
+
+// localURL is where the machine that a service listens on reaches it.
+func localURL(host, port string) string {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
