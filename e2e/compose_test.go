@@ -2,10 +2,11 @@ package e2e_test
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"testing"
+
+	"clerksync/internal/child"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -60,12 +61,13 @@ func TestCompose(t *testing.T) {
 	for _, name := range []string{"PORT", "CONNECT_GATEWAY_PORT", "CONNECT_GATEWAY_GRPC_PORT", "CONNECT_EXECUTOR_GRPC_PORT"} {
 		env = append(env, fmt.Sprintf("INNGEST_%s=%d", name, freePort(t)))
 	}
-	server := exec.Command(inngest[command[0]], command[1:]...)
-	server.Dir, server.Env, server.Stdout, server.Stderr = dir, env, io.Discard, io.Discard
+	cmd := exec.Command(inngest[command[0]], command[1:]...)
+	cmd.Dir, cmd.Env = dir, env
 	if healthy(env, path, args) {
 		t.Error("Inngest is healthy before it runs")
 	}
-	if err := server.Start(); err != nil {
+	server, err := child.Start(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kill(server) })
