@@ -166,7 +166,8 @@ func (o BuildOptions) build(ctx context.Context, goTool, version, binary string)
 		return err
 	}
 	made := filepath.Join(dir, filepath.Base(binary))
-	if _, err := run(ctx, source, o.goEnv(), goTool, "build", "-trimpath", "-ldflags=-s -w", "-o", made, "./cmd"); err != nil {
+	env := append(o.goEnv(), "GOTMPDIR="+dir) // which goes too
+	if _, err := run(ctx, source, env, goTool, "build", "-trimpath", "-ldflags=-s -w", "-o", made, "./cmd"); err != nil {
 		return err
 	}
 	if _, err := run(ctx, dir, cleanEnv(o.Environ), made, "version"); err != nil {
