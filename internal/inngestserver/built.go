@@ -33,7 +33,7 @@ const serverModule = "github.com/inngest/inngest"
 const progressInterval = 15 * time.Second
 
 // ErrNotBuilt says that there is no server of a version in the cache.
-var ErrNotBuilt = errors.New("it is not built yet")
+var ErrNotBuilt = errors.New("is not built yet")
 
 // BuildOptions say where a built server is and what builds it.
 type BuildOptions struct {
@@ -81,7 +81,7 @@ func Built(version string, o BuildOptions) (Command, error) {
 		return Command{}, err
 	}
 	if _, err := os.Stat(binary); err != nil {
-		return Command{}, fmt.Errorf("the Inngest server %s: %w", version, ErrNotBuilt)
+		return Command{}, fmt.Errorf("the Inngest server %s %w", version, ErrNotBuilt)
 	}
 	return o.command(version, binary), nil
 }
