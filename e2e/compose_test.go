@@ -65,12 +65,9 @@ func TestCompose(t *testing.T) {
 	if healthy(env, path, args) {
 		t.Error("Inngest is healthy before it runs")
 	}
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kill(server) })
+	end := start(t, server)
 	w.until("Inngest is healthy", func() bool { return healthy(env, path, args) })
-	kill(server)
+	end()
 	if healthy(env, path, args) {
 		t.Error("Inngest is healthy when it has ended")
 	}

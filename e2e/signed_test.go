@@ -52,6 +52,20 @@ func record(t *testing.T, to string) (*calls, *httptest.Server) {
 	return c, srv
 }
 
+// start starts a server that ends with the test, or when end is called.
+func start(t *testing.T, cmd *exec.Cmd) (end func()) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // killed
+	})
+	t.Cleanup(end)
+	return end
+}
+
 // TestSignedCalls: a self-hosted server signs all its calls, its own registration too, and all are let through: also
 // the one with a user whose browser has written metadata hundreds of levels deep.
 func TestSignedCalls(t *testing.T) {
@@ -71,10 +85,7 @@ func TestSignedCalls(t *testing.T) {
 	kill(w.service)
 	w.env = append(w.env, "INNGEST_DEV=0", fmt.Sprintf("INNGEST_BASE_URL=http://127.0.0.1:%d", port),
 		"INNGEST_SIGNING_KEY=signkey-test-ffff", "INNGEST_SIGNING_KEY_FALLBACK="+signingKey, "INNGEST_SERVE_ORIGIN="+proxy.URL)
-	if err := inngest.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { kill(inngest) })
+	start(t, inngest)
 	w.startService()
 
 	shallow, _, _ := life(t, "user_2shallow")
