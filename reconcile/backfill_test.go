@@ -129,6 +129,40 @@ func TestBackfillMissesNobody(t *testing.T) {
 	})
 }
 
+// TestFullTierMissesNobody: so it is with the list of the full tier, and the last page is asked for again when the step is repeated.
+func TestFullTierMissesNobody(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, testenv.NewMemory().Connect(t, "test", nil, nil), fake, 50)
+	if _, _, err := run(t, r, reconcile.Full); err != nil {
+		t.Fatal(err)
+	}
+	hidden := testenv.ClerkUser{ID: testenv.UserID(time.Now(), 1), Created: people[49].Created + 1}
+	fake.Body = func(r *http.Request) (string, bool) {
+		return `{"object":"total_count","total_count":51}`, r.URL.Path == "/v1/users/count"
+	}
+	p := reconcile.Start(reconcile.Full, "one")
+	for {
+		next, err := r.Step(t.Context(), p)
+		if errors.Is(err, reconcile.ErrMissed) {
+			break
+		}
+		if p = next; err != nil || p.Done() {
+			t.Fatalf("got %+v, %v, want ErrMissed", p, err)
+		}
+	}
+	fake.Put(hidden)
+	for !p.Done() {
+		var err error
+		if p, err = r.Step(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.Found.Missing != 1 {
+		t.Errorf("got %+v, want that the one is brought", p.Found)
+	}
+}
+
 // TestWhoCannotBeReadIsNamed: they are counted as failed, and the log says who they are and why.
 func TestWhoCannotBeReadIsNamed(t *testing.T) {
 	t.Parallel()
