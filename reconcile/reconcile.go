@@ -61,7 +61,7 @@ const (
 type Reconcile struct {
 	API interface { // a clerk.API
 		Instance(ctx context.Context) (string, error)
-		Count(ctx context.Context) (int, error)
+		counter
 		ListCreated(ctx context.Context, after string) (clerk.Page, error)
 		ListChanged(ctx context.Context, after string) (clerk.Page, error)
 		ListIDs(ctx context.Context, ids []string) (clerk.Page, error)
@@ -350,11 +350,7 @@ func (r *Reconcile) list(ctx context.Context, p Progress) (Progress, error) {
 	}
 	listed := p.Listed + len(page.Users) + len(page.Skipped)
 	if page.Next == "" {
-		has, err := r.API.Count(ctx)
-		if err == nil {
-			err = missed(p.Had, has, listed)
-		}
-		if err != nil {
+		if err := missed(ctx, r.API, p.StartedAt, p.Had, listed); err != nil {
 			return p, err
 		}
 		p.Phase = done
