@@ -48,7 +48,7 @@ func Embedded(t testing.TB) *store.DB {
 		}
 	})
 	db := Connect(t, engine.URI(), "test")
-	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails"} {
+	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails", "clerksync_runs"} {
 		if err := db.CreateCollection(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
