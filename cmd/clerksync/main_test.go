@@ -376,7 +376,7 @@ func TestServe(t *testing.T) {
 		t.Fatalf("got %d %s, want 202", code, text)
 	}
 	until(t, "the event is sent", func() bool { return len(inngest.sent()) > 0 })
-	if got, want := string(inngest.sent()[0]), `{"id":"msg_1","name":"clerk/user.created","data":{"id":"user_a","object":"user","email_addresses":[{"email_address":"ada@example.com"}]},"ts":1767603600018}`; got != want {
+	if got, want := string(inngest.sent()[0]), `{"id":"msg_1","name":"clerk/user.created","data":{"id":"user_a","object":"user","email_addresses":[{"email_address":"ada@example.com"}]},"ts":1767603600018,"v":"clerk-time"}`; got != want {
 		t.Errorf("got event\n%s, want\n%s", got, want)
 	}
 
