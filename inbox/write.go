@@ -126,7 +126,8 @@ func (b *Inbox) stamp() time.Time {
 // errThere says that a row was in the collection before.
 var errThere = errors.New("the event is in the inbox already")
 
-// errVanished says that a row was removed meanwhile, with its event: a dropped dead letter, by the clean-up.
+// errVanished says that a row was removed meanwhile: a dropped dead letter with its event, by the clean-up, or one that a function has
+// just cleared.
 var errVanished = errors.New("the event left the inbox while it was delivered once more")
 
 // insert writes all rows in one round trip and returns an error for each that was not written.
