@@ -50,6 +50,11 @@ type Functions struct {
 	// its instance; the webhook has checked the others.
 	InstanceID string
 	Log        *slog.Logger
+	// Runs, if set, keeps a function of the app from running again when an event is sent again for which it has done its work.
+	Runs interface { // a store.Runs
+		Has(ctx context.Context, function, messageID string) (bool, error)
+		Add(ctx context.Context, function, messageID string) error
+	}
 	// Seen, if set, is told when an event about a user happened: one that Inngest's own integration brought is a webhook too.
 	Seen func(at time.Time)
 	// BatchSize over 1 makes the functions that write rows take up to so many events at once, and wait BatchTimeout for them.

@@ -331,4 +331,4 @@ func newMetrics(r prometheus.Registerer) metrics {
 	return m
 }
 
-var errGaveUp = fmt.Errorf("no function has cleared the event, though it was sent again %d times in 24 hours", giveUpSends)
+var errGaveUp = fmt.Errorf("no function has cleared the event, though Inngest accepted it %d times or more in 24 hours", giveUpSends)
