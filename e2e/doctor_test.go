@@ -46,7 +46,7 @@ func (w *world) withClerk() {
 	w.env = append(w.env, "CLERK_SECRET_KEY="+testenv.ClerkKey, "CLERK_API_URL="+fake.URL, "CLERK_INSTANCE_ID="+testenv.ClerkInstance)
 	kill(w.service)
 	w.startService()
-	created, _, _ := life(w.t, "user_2doctor")
+	created, _, _ := life(w.t, testenv.People(1)[0].ID)
 	fake.Put(created.APIUser(w.t))
 	w.deliver(created)
 	w.drained()

@@ -636,9 +636,11 @@ func disturb(t *testing.T, dir string, fake *testenv.ClerkAPI, people []testenv.
 		fail(err)
 	})
 	take(10, func(p testenv.ClerkUser) { _, err := rows.DeleteOne(t.Context(), doc{"_id": p.ID}); fail(err) })
-	take(30, func(p testenv.ClerkUser) { fake.Remove(p.ID); p.ID += "new"; p.Created++; fake.Put(p) })
+	take(30, func(p testenv.ClerkUser) { fake.Remove(p.ID); p.ID = strings.Replace(p.ID, "people0", "people9", 1); p.Created++; fake.Put(p) })
 	for i := range 40 {
-		_, err := rows.InsertOne(t.Context(), doc{"_id": fmt.Sprintf("user_2ghost%d", i), "username": fmt.Sprintf("ghost%d", i)})
+		_, err := rows.InsertOne(t.Context(), doc{
+			"_id": fmt.Sprintf("user_2ghost%021d", i), "username": fmt.Sprintf("ghost%d", i), "clerk": doc{"version": "1767603600000.1767603600000"},
+		})
 		fail(err)
 	}
 	fail(db.Close(t.Context()))
