@@ -10,5 +10,6 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /clerksync ./cmd/clerks
 FROM gcr.io/distroless/static-debian13:nonroot
 COPY --from=build /clerksync /clerksync
 EXPOSE 3000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=40s CMD ["/clerksync", "health"]
 ENTRYPOINT ["/clerksync"]
 CMD ["serve"]

@@ -15,8 +15,9 @@ test: inngest ## every test; builds the Inngest server first if it is not there 
 short: ## without the end-to-end tests and most of the random ones: under a minute
 	go test -short ./...
 
-race: ## as short, with the race detector, in a random order; needs a C compiler
+race: inngest ## as short and two end-to-end tests, with the race detector, in a random order; needs a C compiler
 	go test -short -race -shuffle=on ./...
+	go test -race -shuffle=on ./e2e -run '^(TestOrder|TestHistories)$$'
 
 e2e: inngest ## the end-to-end tests, with the flags in E2E: make e2e E2E='-run Chaos -v'
 	go test ./e2e $(E2E)

@@ -76,10 +76,10 @@ func growth(b *testing.B, db *store.DB, sizes []int) {
 		b.Fatal(err)
 	}
 	have, next, version := 0, 1_000_000, clerk.Millis(1)
-	want := func(b *testing.B, got store.Outcome, err error, want store.Outcome) {
+	write := func(b *testing.B, w store.Write, want store.Outcome) {
 		b.Helper()
-		if err != nil || got != want {
-			b.Fatalf("got %q, %v, want %q", got, err, want)
+		if r := s.Write(b.Context(), []store.Write{w}, store.All)[0]; r.Err != nil || r.Outcome != want {
+			b.Fatalf("got %q, %v, want %q", r.Outcome, r.Err, want)
 		}
 	}
 	for _, size := range sizes {
@@ -90,18 +90,15 @@ func growth(b *testing.B, db *store.DB, sizes []int) {
 				version++
 				u := user(int(version)*7919%size, version) // all over the collection
 				u.FullName = fmt.Sprint("Ada ", version)
-				o, err := s.Apply(b.Context(), u, store.When{})
-				want(b, o, err, store.Updated)
+				write(b, store.Write{User: u}, store.Updated)
 			}
 		})
 		b.Run(fmt.Sprintf("create and delete/rows=%d", size), func(b *testing.B) {
 			for b.Loop() {
 				next++
 				u := user(next, 1)
-				o, err := s.Apply(b.Context(), u, store.When{})
-				want(b, o, err, store.Created)
-				o, err = s.Delete(b.Context(), u.ID)
-				want(b, o, err, store.Deleted)
+				write(b, store.Write{User: u}, store.Created)
+				write(b, store.Write{User: u, Deleted: true}, store.Deleted)
 			}
 		})
 	}

@@ -83,8 +83,8 @@ func BenchmarkRedelivery(b *testing.B) {
 			refused, took := deliver(again)
 			b.ReportMetric(float64(len(again))/time.Since(start).Seconds(), "events/s")
 			b.ReportMetric(float64(refused), "refused")
-			b.ReportMetric(float64(percentile(took, .5).Milliseconds()), "p50-ms")
-			b.ReportMetric(float64(percentile(took, .99).Milliseconds()), "p99-ms")
+			b.ReportMetric(float64(percentile(took, 50).Milliseconds()), "p50-ms")
+			b.ReportMetric(float64(percentile(took, 99).Milliseconds()), "p99-ms")
 			b.ReportMetric(0, "ns/op")
 		})
 	}

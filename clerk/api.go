@@ -28,8 +28,8 @@ var (
 // DefaultURL is Clerk's Backend API.
 const DefaultURL = "https://api.clerk.com"
 
-// apiVersion is the specification that this package was written by (github.com/clerk/openapi-specs, bapi/2026-05-12.yml): without the
-// header Clerk answers by an older one, or by the one that the dashboard names.
+// apiVersion is the specification that this package was written by (github.com/clerk/openapi-specs,
+// bapi/2026-05-12.yml): without the header Clerk answers by an older one, or by the one that the dashboard names.
 const apiVersion = "2026-05-12"
 
 const (
@@ -106,11 +106,12 @@ func NewAPI(o APIOptions) (*API, error) {
 // Page is an answer that lists users.
 type Page struct {
 	Users []User
-	// At is when Clerk was asked, by the earlier of its clock and ours: a change that came later is newer than the page. It is the time of
-	// the event that the page is. Clerk's clock is its Date header, in whole seconds, so At may be a second too early.
+	// At is when Clerk was asked, by the earlier of its clock and ours: a change that came later is newer than the
+	// page. It is the time of the event that the page is. Clerk's clock is its Date header, in whole seconds, so At may
+	// be a second too early.
 	At Millis
-	// AnsweredAt is when the answer was there, by the later of our clock and of Clerk's, which is its Date header and the second that
-	// this leaves open: nothing in the page happened after it, and a time in it that is later is wrong.
+	// AnsweredAt is when the answer was there, by the later of our clock and of Clerk's, which is its Date header and
+	// the second that this leaves open: nothing in the page happened after it, and a time in it that is later is wrong.
 	AnsweredAt Millis
 	// Next is where the next page begins; "" after the last.
 	Next string
@@ -124,8 +125,9 @@ type Skipped struct {
 	Err error  // holds ErrNotUser, and quotes no data
 }
 
-// ListCreated returns a page of the users, oldest first. after is a page's Next; "" begins. A user who is created meanwhile is in a
-// later page, and however many are deleted meanwhile, no other is passed over; some may be in two pages then.
+// ListCreated returns a page of the users, oldest first. after is a page's Next; "" begins. A user who is created
+// meanwhile is in a later page, and however many are deleted meanwhile, no other is passed over; some may be in two
+// pages then.
 func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
 	last, err := parsePlace(after)
 	if err != nil {
@@ -146,8 +148,8 @@ func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
 			a.refused.Store(0)
 			return a.page(all, all, when, last.offset)
 		}
-		// Refused or ignored, by a Clerk that has no cursor or because that user is deleted; or empty, for the latter reason or because it
-		// was the last. The offset tells.
+		// Refused or ignored, by a Clerk that has no cursor or because that user is deleted; or empty, for the latter
+		// reason or because it was the last. The offset tells.
 		if s := (statusError{}); err != nil && (!errors.As(err, &s) || s.code != http.StatusBadRequest && s.code != http.StatusNotFound && s.code != http.StatusUnprocessableEntity) {
 			return Page{}, err
 		}
@@ -156,7 +158,8 @@ func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
 		}
 		q.Del("starting_after")
 	}
-	// Each user before the last who is deleted moves all that follow forward: so begin further back, until a user is there who was listed.
+	// Each user before the last who is deleted moves all that follow forward: so begin further back, until a user is
+	// there who was listed.
 	step := min(overlap, a.o.PageSize/2)
 	for start, back := last.offset-step, step; ; {
 		start = max(0, start)
@@ -213,8 +216,8 @@ func parsePlace(s string) (place, error) {
 	return l, nil
 }
 
-// rest returns those of a list that come after the place, and whether the list begins before it, so that nobody is between the two. If
-// the last user is deleted, those of the same moment are taken for new.
+// rest returns those of a list that come after the place, and whether the list begins before it, so that nobody is
+// between the two. If the last user is deleted, those of the same moment are taken for new.
 func (l place) rest(all []entry) (rest []entry, joins bool) {
 	for i, e := range all {
 		if e.id == l.id {

@@ -82,7 +82,8 @@ func TestListCreated(t *testing.T) {
 	}
 }
 
-// TestPassedOver: when the user of the cursor is deleted, and whoever else before him, nobody who is there all the time is passed over.
+// TestPassedOver: when the user of the cursor is deleted, and whoever else before him, nobody who is there all the time
+// is passed over.
 func TestPassedOver(t *testing.T) {
 	t.Parallel()
 	const all, page = 800, 100
@@ -314,8 +315,8 @@ func TestAPIFails(t *testing.T) {
 	}
 }
 
-// TestAnsweredAt: At is the earlier of both clocks when Clerk was asked, AnsweredAt the later when the answer was there. A Date header is
-// whole seconds.
+// TestAnsweredAt: At is the earlier of both clocks when Clerk was asked, AnsweredAt the later when the answer was
+// there. A Date header is whole seconds.
 func TestAnsweredAt(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]time.Duration{"Clerk's clock is ahead": time.Hour, "Clerk's clock is behind": -time.Hour, "no Date": 0} {
@@ -374,7 +375,8 @@ func TestAnsweredAt(t *testing.T) {
 	}
 }
 
-// TestHalfAnAnswer: a 200 whose body is not what was asked for is a proxy's or broke off, and is tried again like a 502.
+// TestHalfAnAnswer: a 200 whose body is not what was asked for is a proxy's or broke off, and is tried again like a
+// 502.
 func TestHalfAnAnswer(t *testing.T) {
 	t.Parallel()
 	user := testenv.People(1)[0]

@@ -20,7 +20,8 @@ const (
 
 // Errors of ParseEnvelope.
 var (
-	// ErrNotObject tells of the depth too: what reads the event after us, encoding/json, goes no deeper than our reader does.
+	// ErrNotObject tells of the depth too: what reads the event after us, encoding/json, goes no deeper than our reader
+	// does.
 	ErrNotObject = errors.New("the body is not a JSON object in UTF-8 with each key once and at most 10,000 levels")
 	ErrNoType    = errors.New("the event has no type")
 )

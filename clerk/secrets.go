@@ -14,9 +14,9 @@ import (
 var ErrNumber = errors.New("the event holds a number beyond 64 bits of floating point")
 
 // WithoutSecrets returns data without what has no business in a queue: every phone number's backup_codes and, unless
-// keepPrivate, every private_metadata, wherever they stand (a session's event holds its user). What the app itself keeps under
-// public_metadata and unsafe_metadata is left as it is, and all else too, byte for byte. It returns ErrNotObject if data is not JSON, or
-// more than 10,000 levels deep, and ErrNumber. What it returns may be data itself.
+// keepPrivate, every private_metadata, wherever they stand (a session's event holds its user). What the app itself
+// keeps under public_metadata and unsafe_metadata is left as it is, and all else too, byte for byte. It returns
+// ErrNotObject if data is not JSON, or more than 10,000 levels deep, and ErrNumber. What it returns may be data itself.
 func WithoutSecrets(data json.RawMessage, keepPrivate bool) (json.RawMessage, error) {
 	// Decoding and encoding a user would cost ten times as much.
 	c := cutter{in: data, keepPrivate: keepPrivate, dec: jsontext.NewDecoder(

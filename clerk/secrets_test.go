@@ -60,7 +60,8 @@ func TestWithoutSecrets(t *testing.T) {
 	}
 }
 
-// TestSecretInSecret: a secret within one that goes was cut out of what had gone already, and the index was out of range.
+// TestSecretInSecret: a secret within one that goes was cut out of what had gone already, and the index was out of
+// range.
 func TestSecretInSecret(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ data, want, private string }{ // private is what is left where private_metadata stays
@@ -121,7 +122,8 @@ func FuzzWithoutSecrets(f *testing.F) {
 	})
 }
 
-// FuzzSecretsAnywhere does so with JSON that is made for it: the names that matter, in each other, escaped, and with space between all.
+// FuzzSecretsAnywhere does so with JSON that is made for it: the names that matter, in each other, escaped, and with
+// space between all.
 func FuzzSecretsAnywhere(f *testing.F) {
 	for seed := range uint64(500) {
 		choices := make([]byte, 1<<10)

@@ -13,7 +13,8 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
-// TestShare: no ten seconds see more requests than the share of Clerk's limit, neither the first ones nor those after a rest.
+// TestShare: no ten seconds see more requests than the share of Clerk's limit, neither the first ones nor those after a
+// rest.
 func TestShare(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -32,7 +33,7 @@ func TestShare(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(asked) == 60 {
-				time.Sleep(15 * time.Second) //nolint:forbidigo // of the bubble's clock
+				time.Sleep(15 * time.Second)
 			}
 		}
 		for i, from := range append([]time.Duration{0}, asked...) {

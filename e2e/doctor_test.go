@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"clerksync/internal/child"
 	"clerksync/internal/inngestserver"
@@ -46,7 +47,7 @@ func (w *world) withClerk() {
 	w.env = append(w.env, "CLERK_SECRET_KEY="+testenv.ClerkKey, "CLERK_API_URL="+fake.URL, "CLERK_INSTANCE_ID="+testenv.ClerkInstance)
 	kill(w.service)
 	w.startService()
-	created, _, _ := life(w.t, testenv.People(1)[0].ID)
+	created, _, _ := life(w.t, testenv.UserID(time.Now().Add(-time.Hour), 1))
 	fake.Put(created.APIUser(w.t))
 	w.deliver(created)
 	w.drained()

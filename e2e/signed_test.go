@@ -14,7 +14,8 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// calls counts what Inngest's calls through a proxy were answered, such as "PUT 200"; with "unsigned " before it if they were.
+// calls counts what Inngest's calls through a proxy were answered, such as "PUT 200"; with "unsigned " before it if
+// they were.
 type calls struct {
 	mu    sync.Mutex
 	count map[string]int
@@ -50,8 +51,8 @@ func record(t *testing.T, to string) (*calls, *httptest.Server) {
 	return c, srv
 }
 
-// TestSignedCalls: a self-hosted server signs all its calls, its own registration too, and all are let through: also the one with a
-// user whose browser has written metadata hundreds of levels deep.
+// TestSignedCalls: a self-hosted server signs all its calls, its own registration too, and all are let through: also
+// the one with a user whose browser has written metadata hundreds of levels deep.
 func TestSignedCalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

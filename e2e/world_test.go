@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,9 +58,29 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Setenv("TMPDIR", dir); err != nil { // all that tests and their processes write is in there
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		_ = os.RemoveAll(dir)
+		os.Exit(1) // which ends the processes, see child
+	}()
 	if err := build(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
+	}
+	// Most of what the tests do is to wait for Inngest, so more of them fit beside each other than there are cores.
+	parallel := true
+	flag.Visit(func(f *flag.Flag) { parallel = parallel && f.Name != "test.parallel" })
+	if parallel {
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	return m.Run()
 }
@@ -77,7 +98,8 @@ func build(dir string) error {
 		return err
 	}
 	programs.clerksync = filepath.Join(dir, "clerksync")
-	if out, err := exec.Command("go", "build", "-o", programs.clerksync, "../cmd/clerksync").CombinedOutput(); err != nil {
+	args := slices.Concat([]string{"build"}, raceFlags, []string{"-o", programs.clerksync, "../cmd/clerksync"})
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("build clerksync: %w\n%s", err, out)
 	}
 	return nil
@@ -181,6 +203,9 @@ func endToEnd(t *testing.T) {
 	}
 }
 
+// manyEvents is for a test that sends more than Inngest can run in the usual time: what only waits its turn is not sent again.
+const manyEvents = "INBOX_RESEND_AFTER=5s"
+
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
 func newWorld(t *testing.T, o options) *world {
 	endToEnd(t)
@@ -210,7 +235,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.env = []string{
 		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
 		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + w.name, "INNGEST_DEV=http://" + inngestAddr,
-		"INBOX_RESEND_AFTER=5s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey,
+		"INBOX_RESEND_AFTER=2s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey,
 	}
 	w.env = append(w.env, o.env...)
 	w.startService()
@@ -277,7 +302,7 @@ func kill(p *child.Process) {
 	}
 }
 
-// checkPrivate looks for what nothing may write: secrets, and every address and number of a user that went through.
+// checkPrivate looks for what nothing may write: panics and races, secrets, and every address and number of a user that went through.
 func (w *world) checkPrivate() {
 	wrote := w.log.String()
 	check := func(what, s string) {
@@ -289,7 +314,7 @@ func (w *world) checkPrivate() {
 		check("secret", strings.TrimPrefix(strings.TrimPrefix(s, "whsec_"), "signkey-test-"))
 	}
 	w.private.Range(func(s, what any) bool { check(what.(string), s.(string)); return true })
-	for _, s := range []string{"Lovelace", "panic"} {
+	for _, s := range []string{"Lovelace", "panic", "DATA RACE"} {
 		check("word", s)
 	}
 	if w.t.Failed() {

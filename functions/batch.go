@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"clerksync/clerk"
 	"clerksync/inbox"
 	"clerksync/store"
 
@@ -32,17 +31,11 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 	var writes []store.Write
 	fail := func(e Event, why error) error {
 		res.Failed++
-		data, err := clerk.WithoutSecrets(e.Data, false)
-		if err != nil {
-			data = e.Data
-		}
-		return f.Inbox.Fail(ctx, inbox.Event{ID: e.id, Name: e.Name, Data: data, TS: e.At.UnixMilli()}, inbox.Failure{
-			Function: fn.slug, RunID: e.RunID, Error: why.Error(), Attempts: e.Attempt + 1,
-		})
+		return f.keep(ctx, fn, e, inbox.Failure{Function: fn.slug, RunID: e.RunID, Error: why.Error(), Attempts: e.Attempt + 1})
 	}
 	for _, g := range in.Events {
 		e := event(g, in.InputCtx)
-		w, err := e.write(fn.ID == DeleteUser)
+		w, err := fn.row(e)
 		if f.foreign(e) {
 			err = errForeign
 		}
@@ -55,7 +48,7 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 		events, writes = append(events, e), append(writes, w)
 	}
 	var errs []error
-	for i, w := range f.Users.WriteMany(ctx, writes) {
+	for i, w := range f.Users.Write(ctx, writes, store.All) {
 		err := w.Err
 		if err != nil && in.InputCtx.Attempt >= retries {
 			err = fail(events[i], err)
@@ -71,23 +64,13 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 	return res, nil
 }
 
-// write reads what the event wants written.
-func (e Event) write(deleted bool) (store.Write, error) {
-	if deleted {
-		id, err := clerk.ParseDeleted(e.payload.User)
-		return store.Write{User: clerk.User{ID: id}, Deleted: true}, err
-	}
-	u, err := e.User()
-	return store.Write{User: u, When: e.when}, err
-}
-
 // written removes an event from the inbox.
 func (f *Functions) written(ctx context.Context, e Event) error {
 	if f.Seen != nil {
 		f.Seen(e.At)
 	}
-	if e.id == "" {
+	if e.id.Row == "" {
 		return nil
 	}
-	return f.Inbox.Done(ctx, e.id)
+	return f.Inbox.Done(ctx, e.id.String())
 }

@@ -64,11 +64,14 @@ type unwritable struct {
 	id string
 }
 
-func (u *unwritable) WriteMany(ctx context.Context, writes []store.Write) []store.Written {
-	results := u.Users.WriteMany(ctx, writes)
+func (u *unwritable) Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result {
+	if mode == store.DryRun {
+		return u.Users.Write(ctx, writes, mode)
+	}
+	results := make([]store.Result, len(writes))
 	for i, w := range writes {
-		if w.User.ID == u.id {
-			results[i] = store.Written{Err: errors.New("refused")}
+		if results[i].Err = errors.New("refused"); w.User.ID != u.id {
+			results[i] = u.Users.Write(ctx, writes[i:i+1], mode)[0]
 		}
 	}
 	return results

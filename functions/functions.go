@@ -30,14 +30,15 @@ const retries = 20
 
 // Users writes rows: a store.Users.
 type Users interface {
-	Apply(ctx context.Context, u clerk.User, at store.When) (store.Outcome, error)
-	Delete(ctx context.Context, id string) (store.Outcome, error)
-	WriteMany(ctx context.Context, writes []store.Write) []store.Written
+	Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
+	IsDeleted(ctx context.Context, id string) (bool, error)
+	Get(ctx context.Context, id string) (store.Row, error)
 }
 
 // Inbox forgets events whose rows are written, and keeps those that failed: an inbox.Inbox.
 type Inbox interface {
 	Done(ctx context.Context, eventID string) error
+	FailPending(ctx context.Context, eventID string, f inbox.Failure) (bool, error)
 	Fail(ctx context.Context, e inbox.Event, f inbox.Failure) error
 }
 
@@ -79,9 +80,9 @@ func (f *Functions) Register(client inngestgo.Client, others ...Function) error 
 	}
 	for _, fn := range all {
 		switch {
-		case fn.row && f.BatchSize > 1: // no concurrency limit by user: a batch has many
+		case fn.row != nil && f.BatchSize > 1: // no concurrency limit by user: a batch has many
 			fn.batch = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
-		case fn.row:
+		case fn.row != nil:
 			// One run per user, of the three functions together. It spares lost races; rows are right without it. Not every server
 			// heeds it, and none keeps order.
 			fn.concurrency = &inngestgo.ConfigConcurrency{
@@ -97,9 +98,9 @@ func (f *Functions) Register(client inngestgo.Client, others ...Function) error 
 
 func (f *Functions) all(others []Function) []Function {
 	return append([]Function{
-		{ID: SyncUser, Name: "Sync a new user from Clerk", Events: []string{"clerk/" + clerk.UserCreated}, Run: f.write, row: true},
-		{ID: UpdateUser, Name: "Update a user from Clerk", Events: []string{"clerk/" + clerk.UserUpdated}, Run: f.write, row: true},
-		{ID: DeleteUser, Name: "Delete a user with Clerk", Events: []string{"clerk/" + clerk.UserDeleted}, Run: f.delete, row: true},
+		{ID: SyncUser, Name: "Sync a new user from Clerk", Events: []string{"clerk/" + clerk.UserCreated}, Run: f.write(live), row: live},
+		{ID: UpdateUser, Name: "Update a user from Clerk", Events: []string{"clerk/" + clerk.UserUpdated}, Run: f.write(live), row: live},
+		{ID: DeleteUser, Name: "Delete a user with Clerk", Events: []string{"clerk/" + clerk.UserDeleted}, Run: f.write(deleted), row: deleted},
 	}, others...)
 }
 
@@ -112,14 +113,14 @@ func IDs(others ...Function) []string {
 	return ids
 }
 
-// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it
-// is the ts of an event whose id is a Svix id ("msg_…"): our ingress sends both, and so does the README's transform. The default
-// transform of Inngest's integration sends neither: its ts is when Inngest got the event.
-func when(id *string, ts, envelope clerk.Millis) store.When {
+// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it is the
+// ts of an event that says so: our ingress does, and the README's transform. Of all others, those too that have a Svix id, the ts may be
+// when Inngest got them.
+func when(version string, ts, envelope clerk.Millis) store.When {
 	switch {
 	case envelope != 0:
 		return store.When{Clerk: min(ts, envelope)} // Clerk's specimens are from the future
-	case id != nil && strings.HasPrefix(*id, "msg_"):
+	case version == inbox.ClerkTime:
 		return store.When{Clerk: ts}
 	}
 	return store.When{Arrived: ts}
@@ -129,20 +130,26 @@ func when(id *string, ts, envelope clerk.Millis) store.When {
 // can say what is wrong with it.
 type raw struct{ json.RawMessage }
 
-func (f *Functions) write(ctx context.Context, e Event) (any, error) {
+// live reads what an event says of a user.
+func live(e Event) (store.Write, error) {
 	u, err := e.User()
-	if err != nil {
-		return nil, err
-	}
-	o, err := f.Users.Apply(ctx, u, e.when)
-	return Result{UserID: u.ID, Outcome: o}, err
+	return store.Write{User: u, When: e.when}, err
 }
 
-func (f *Functions) delete(ctx context.Context, e Event) (any, error) {
+// deleted reads who is deleted.
+func deleted(e Event) (store.Write, error) {
 	id, err := clerk.ParseDeleted(e.payload.User)
-	if err != nil {
-		return nil, err
+	return store.Write{User: clerk.User{ID: id}, Deleted: true}, err
+}
+
+// write returns what a function does that writes the user's row, or removes it.
+func (f *Functions) write(read func(Event) (store.Write, error)) func(context.Context, Event) (any, error) {
+	return func(ctx context.Context, e Event) (any, error) {
+		w, err := read(e)
+		if err != nil {
+			return nil, err
+		}
+		r := f.Users.Write(ctx, []store.Write{w}, store.All)[0]
+		return Result{UserID: w.User.ID, Outcome: r.Outcome}, r.Err
 	}
-	o, err := f.Users.Delete(ctx, id)
-	return Result{UserID: id, Outcome: o}, err
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
@@ -39,6 +38,8 @@ func (b *box) Done(_ context.Context, id string) error {
 	return nil
 }
 
+func (*box) FailPending(context.Context, string, inbox.Failure) (bool, error) { return false, nil }
+
 func (b *box) Fail(_ context.Context, e inbox.Event, f inbox.Failure) error {
 	b.failed = append(b.failed, deadLetter{e, f})
 	return nil
@@ -50,17 +51,17 @@ type failing struct {
 	errors, panics int
 }
 
-func (f *failing) Apply(ctx context.Context, u clerk.User, at store.When) (store.Outcome, error) {
-	o, err := f.Users.Apply(ctx, u, at)
+func (f *failing) Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result {
+	results := f.Users.Write(ctx, writes, mode)
 	switch {
 	case f.errors > 0:
 		f.errors--
-		return "", errors.New("the connection broke")
+		return []store.Result{{Err: errors.New("the connection broke")}}
 	case f.panics > 0:
 		f.panics--
 		panic("killed")
 	}
-	return o, err
+	return results
 }
 
 func setup(t *testing.T, f functions.Functions, others ...functions.Function) (*testenv.Executor, *store.Users) {
@@ -103,7 +104,7 @@ func TestShapes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ex, users := setup(t, functions.Functions{Inbox: &box{}, InstanceID: "ins_1"})
-			r := ex.Run(t, functions.SyncUser, testenv.Event{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600060})
+			r := ex.Run(t, functions.SyncUser, testenv.Event{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600060, V: inbox.ClerkTime})
 			if got, want := string(r.Output), `{"user_id":"user_a","outcome":"created"}`; got != want {
 				t.Fatalf("got %s, %s, want %s", got, r.Error, want)
 			}
@@ -131,8 +132,8 @@ func TestShapes(t *testing.T) {
 func TestTie(t *testing.T) {
 	t.Parallel()
 	king := strings.Replace(user, "Lovelace", "King", 1) // later, though no time in it has moved
-	old := testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1767603600100}
-	newer := testenv.Event{ID: "msg_2:r1", Data: json.RawMessage(king), TS: 1767603600200}
+	old := testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1767603600100, V: inbox.ClerkTime}
+	newer := testenv.Event{ID: "msg_2:r1", Data: json.RawMessage(king), TS: 1767603600200, V: inbox.ClerkTime}
 	copied := func(e testenv.Event, arrival int64) testenv.Event {
 		return testenv.Event{ID: "01JD5V9P3K0000000000000000", Data: e.Data, TS: arrival}
 	}
@@ -159,6 +160,26 @@ func TestTie(t *testing.T) {
 				t.Errorf("got %q, want Ada King", got.FullName)
 			}
 		})
+	}
+}
+
+// TestArrivalTakenForClerksTime: a transform of Inngest's that keeps Clerk's message id and not its time makes events whose ts is when they
+// arrived. Such a late copy of an older change is not newer than the change after it.
+func TestArrivalTakenForClerksTime(t *testing.T) {
+	t.Parallel()
+	king := strings.Replace(user, "Lovelace", "King", 1) // later, though no time in it has moved
+	ex, users := setup(t, functions.Functions{Inbox: &box{}})
+	for _, e := range []testenv.Event{
+		{ID: "msg_2", Data: json.RawMessage(king), TS: 1767603600200, V: inbox.ClerkTime},
+		{ID: "msg_1", Data: json.RawMessage(user), TS: 1767603609999},
+		{ID: "msg_1:r1", Data: json.RawMessage(user), TS: 1767603609999},
+	} {
+		if r := ex.Run(t, functions.UpdateUser, e); r.Failed {
+			t.Fatal(r.Error)
+		}
+	}
+	if got, err := users.Get(t.Context(), "user_a"); err != nil || got.FullName != "Ada King" {
+		t.Errorf("got %q, %v, want Ada King", got.FullName, err)
 	}
 }
 

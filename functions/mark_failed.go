@@ -2,11 +2,13 @@ package functions
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"clerksync/clerk"
 	"clerksync/inbox"
+	"clerksync/store"
 
 	"github.com/inngest/inngestgo"
 	"github.com/inngest/inngestgo/step"
@@ -20,27 +22,21 @@ type failed struct {
 	Error      struct {
 		Message string `json:"message"`
 	} `json:"error"`
-	Event struct {
-		ID   string `json:"id"`
-		Name string `json:"name"`
-		Data raw    `json:"data"`
-		TS   int64  `json:"ts"`
-	} `json:"event"`
+	Event  inngestgo.GenericEvent[raw]   `json:"event"`
+	Events []inngestgo.GenericEvent[raw] `json:"events"` // all those of a batch; Event is the first of them
 }
 
 // registerMarkFailed creates the function that keeps the events whose runs have failed for good.
 func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) error {
 	var ours []string
-	others := map[string]Function{} // those that write no row, by Inngest's id
+	byID := map[string]Function{} // by Inngest's id
 	for _, fn := range all {
 		if fn.cron != "" { // no event: it comes again by itself
 			continue
 		}
-		id := client.AppID() + "-" + fn.ID
-		ours = append(ours, fmt.Sprintf("event.data.function_id == '%s'", id))
-		if !fn.row {
-			others[id] = fn
-		}
+		fn.slug = client.AppID() + "-" + fn.ID
+		ours = append(ours, fmt.Sprintf("event.data.function_id == '%s'", fn.slug))
+		byID[fn.slug] = fn
 	}
 	_, err := inngestgo.CreateFunction(client, inngestgo.FunctionOpts{
 		ID:      MarkFailed,
@@ -50,16 +46,17 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) 
 		func(ctx context.Context, in inngestgo.Input[failed]) (any, error) {
 			return step.Run(ctx, "mark-failed", func(ctx context.Context) (string, error) {
 				d := in.Event.Data
-				data, err := clerk.WithoutSecrets(d.Event.Data.RawMessage, false) // our ingress has cut it already, the integration has not
-				if err != nil {
-					data = d.Event.Data.RawMessage
-				}
-				e := inbox.Event{ID: d.Event.ID, Name: d.Event.Name, Data: data, TS: d.Event.TS}
-				if fn, ok := others[d.FunctionID]; ok {
-					e = ownDeadLetter(e, fn.ID)
-				}
 				attempts, message := readAttempts(d.Error.Message)
-				return e.ID, f.Inbox.Fail(ctx, e, inbox.Failure{Function: d.FunctionID, RunID: d.RunID, Error: message, Attempts: attempts})
+				why := inbox.Failure{Function: d.FunctionID, RunID: d.RunID, Error: message, Attempts: attempts}
+				events := d.Events
+				if len(events) == 0 {
+					events = append(events, d.Event)
+				}
+				var errs []error
+				for _, g := range events {
+					errs = append(errs, f.keep(ctx, byID[d.FunctionID], event(g, inngestgo.InputCtx{}), why))
+				}
+				return fmt.Sprint("looked at ", len(events)), errors.Join(errs...)
 			})
 		})
 	if err != nil {
@@ -68,13 +65,50 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) 
 	return nil
 }
 
+// keep makes an event whose run has failed for good a dead letter, unless its work is done: an event that writes a user's row and is not
+// in the inbox has been cleared by another sending of it, or came by Inngest's own integration, beside a webhook or without one.
+func (f *Functions) keep(ctx context.Context, fn Function, e Event, why inbox.Failure) error {
+	data, err := clerk.WithoutSecrets(e.Data, false) // our ingress has cut it already, the integration has not
+	if err != nil {
+		data = e.Data
+	}
+	kept := inbox.Event{ID: e.id.String(), Name: e.Name, Data: data, TS: e.At.UnixMilli(), V: e.version}
+	if fn.row == nil {
+		return f.Inbox.Fail(ctx, ownDeadLetter(kept, fn.ID), why)
+	}
+	if there, err := f.Inbox.FailPending(ctx, kept.ID, why); there || err != nil {
+		return err
+	}
+	if undone, err := f.undone(ctx, fn, e); !undone || err != nil {
+		return err
+	}
+	return f.Inbox.Fail(ctx, kept, why)
+}
+
+// undone tells whether an event would still write something. What nobody can read might.
+func (f *Functions) undone(ctx context.Context, fn Function, e Event) (bool, error) {
+	w, err := fn.row(e)
+	if err != nil || f.foreign(e) {
+		return true, nil
+	}
+	if !w.Deleted {
+		r := f.Users.Write(ctx, []store.Write{w}, store.DryRun)[0]
+		return r.Newer, r.Err
+	}
+	if dead, err := f.Users.IsDeleted(ctx, w.User.ID); !dead || err != nil {
+		return true, err
+	}
+	_, err = f.Users.Get(ctx, w.User.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return true, err
+}
+
 // ownDeadLetter is the dead letter of a function that writes no row. It leaves the event's own row in the inbox alone, and a replay of
 // it runs that function and no other.
 func ownDeadLetter(e inbox.Event, fnID string) inbox.Event {
-	e.ID = inbox.MessageID(e.ID)
-	if name := replayPrefix + fnID; e.Name != name { // else it was a replay that failed again
-		e.ID, e.Name = e.ID+":"+fnID, name
-	}
+	e.ID, e.Name = inbox.ParseEventID(e.ID).Own(fnID).String(), replayPrefix+fnID
 	return e
 }
 

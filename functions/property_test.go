@@ -51,11 +51,12 @@ func TestProperty(t *testing.T) {
 		lab.Memory.Clear()
 		histories := testenv.Histories(t, rng, histories)
 		deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook, copied bool) error {
-			e := testenv.Event{ID: fmt.Sprintf("%s:r%d", hook.ID, 1+rng.IntN(3)), Name: "clerk/" + hook.Type, Data: hook.Data, TS: hook.TS}
+			e := testenv.Event{ID: fmt.Sprintf("%s:r%d", hook.ID, 1+rng.IntN(3)), Name: "clerk/" + hook.Type, Data: hook.Data, TS: hook.TS, V: inbox.ClerkTime}
 			if !copied {
 				lab.Memory.Ensure("lab", "clerksync_inbox", hook.ID)
 			} else {
-				e.ID, e.TS = "01JD5V9P3K0000000000000000", hook.TS+rng.Int64N(1e12) // it arrives after it happened
+				// It arrives after it happened.
+				e.ID, e.TS, e.V = []string{"01JD5V9P3K0000000000000000", hook.ID}[rng.IntN(2)], hook.TS+rng.Int64N(1e12), ""
 				switch rng.IntN(3) {
 				case 0:
 					e.Data = fmt.Appendf(nil, `{"data":%s,"headers":{}}`, hook.Data)

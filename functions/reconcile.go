@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"clerksync/clerk"
 	"clerksync/reconcile"
@@ -14,19 +13,15 @@ import (
 // ReconcileUsers is the id of the function that compares all rows and all users; the other tiers' have the tier at the end.
 const ReconcileUsers = "reconcile-users-with-clerk"
 
-const (
-	// fullJitter spreads the full tiers of the world over the night: Clerk's API is everybody's.
-	fullJitter = 0 * time.Minute
-	// reconcileRetries is how often a step is tried again, over about half an hour: then the next run comes.
-	reconcileRetries = 6
-)
+// reconcileRetries is how often a step is tried again, over about half an hour: then the next run comes.
+const reconcileRetries = 6
 
 // Reconcile returns the functions of those tiers that have a cron.
 func Reconcile(r *reconcile.Reconcile, crons map[reconcile.Tier]string) []Function {
 	all := map[reconcile.Tier]Function{
 		reconcile.Recent: {ID: ReconcileUsers + "-recent", Name: "Repair the users that Clerk has just changed"},
 		reconcile.Absent: {ID: ReconcileUsers + "-absent", Name: "Remove the users that Clerk has no more"},
-		reconcile.Full:   {ID: ReconcileUsers, Name: "Compare all users with Clerk", jitter: fullJitter},
+		reconcile.Full:   {ID: ReconcileUsers, Name: "Compare all users with Clerk"},
 	}
 	var fns []Function
 	for _, t := range reconcile.Tiers() {

@@ -30,13 +30,13 @@ type Function struct {
 	Run func(ctx context.Context, e Event) (any, error)
 
 	concurrency *inngestgo.ConfigConcurrency
-	batch       *inngestgo.ConfigBatchEvents // of a function that writes rows
-	slug        string                       // Inngest's id for it
-	cron        string                       // when it runs without an event
-	jitter      time.Duration                // up to which it runs later than that
-	retries     *int                         // nil is retries
-	more        func(json.RawMessage) bool   // tells by what a step has returned whether another follows; nil: none
-	row         bool                         // writes the user's row: it clears the event from the inbox, and runs on replayed events too
+	batch       *inngestgo.ConfigBatchEvents     // of a function that writes rows
+	slug        string                           // Inngest's id for it
+	cron        string                           // when it runs without an event
+	jitter      time.Duration                    // up to which it runs later than that, maxJitter at the most
+	retries     *int                             // nil is retries
+	more        func(json.RawMessage) bool       // tells by what a step has returned whether another follows; nil: none
+	row         func(Event) (store.Write, error) // what is to be written; nil of a function that writes no row
 }
 
 // Event is what a function is run with.
@@ -50,7 +50,8 @@ type Event struct {
 	Attempt   int          // from 0
 	Log       *slog.Logger // its lines carry the function, the run and the event
 
-	id      string          // of this sending
+	id      inbox.EventID   // of this sending
+	version string          // Inngest's, see inbox.Event.V
 	last    json.RawMessage // what the step before returned; nil in the first
 	payload clerk.Payload
 	when    store.When
@@ -68,6 +69,9 @@ func NoRetry(err error) error { return inngestgo.NoRetryError(err) }
 // ErrFunction is in the errors of Register that a wrong Function makes.
 var ErrFunction = errors.New("a function cannot be registered")
 
+// maxJitter is Inngest's limit since v1.18: a server refuses the whole app for one function that breaks it.
+const maxJitter = 5 * time.Minute
+
 // check finds what Inngest would only say, or not even that, when the functions are registered.
 func check(all []Function) error {
 	var errs []error
@@ -77,12 +81,18 @@ func check(all []Function) error {
 		if !regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`).MatchString(fn.ID) {
 			wrong("is no id: use small letters, digits and -")
 		}
+		if inbox.Ambiguous(fn.ID) {
+			wrong("is how the id of an event ends that is sent again: choose another")
+		}
 		if seen[fn.ID] {
 			wrong("is the id of another function too: one of them would never run")
 		}
 		seen[fn.ID] = true
 		if fn.cron == "" && strings.TrimSpace(strings.Join(fn.Events, "")) == "" {
 			wrong("runs on no event: set Events")
+		}
+		if fn.jitter > maxJitter {
+			wrong(fmt.Sprintf("has a jitter of %s, and Inngest takes %s at the most", fn.jitter, maxJitter))
 		}
 		if fn.Run == nil {
 			wrong("does nothing: set Run")
@@ -106,7 +116,7 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 		}
 		triggers = append(triggers, cron)
 	}
-	if !fn.row && fn.cron == "" {
+	if fn.row == nil && fn.cron == "" {
 		triggers = append(triggers, inngestgo.EventTrigger(replayPrefix+fn.ID, nil))
 	}
 	fn.slug = client.AppID() + "-" + fn.ID
@@ -155,7 +165,7 @@ func (f *Functions) attempt(ctx context.Context, fn Function, in inngestgo.Input
 	defer func() {
 		if r := recover(); r != nil {
 			e := event(in.Event, in.InputCtx)
-			f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", e.RunID, "event_id", e.id, "stack", string(debug.Stack()))
+			f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", e.RunID, "event_id", e.id.String(), "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
 		}
 	}()
@@ -183,12 +193,12 @@ func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[ra
 	defer cancel()
 	e := event(in.Event, in.InputCtx)
 	e.last = last
-	e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id)
+	e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id.String())
 	replay := e.Name == replayPrefix+fn.ID
 	if replay {
-		e.MessageID = strings.TrimSuffix(e.MessageID, ":"+fn.ID)
+		e.MessageID = e.id.Message(fn.ID)
 	}
-	if !fn.row && !replay && inbox.Replayed(e.id) {
+	if fn.row == nil && !replay && e.id.Replayed {
 		return "skipped: the event is replayed for the user's row", nil
 	}
 	if f.foreign(e) {
@@ -200,7 +210,7 @@ func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[ra
 		return nil, NoRetry(err)
 	case err != nil:
 		return nil, err
-	case fn.row || replay:
+	case fn.row != nil || replay:
 		err = f.written(ctx, e)
 	}
 	return res, err
@@ -209,12 +219,12 @@ func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[ra
 func event(g inngestgo.GenericEvent[raw], in inngestgo.InputCtx) Event {
 	e := Event{
 		Name: g.Name, Data: g.Data.RawMessage, At: time.UnixMilli(g.Timestamp),
-		RunID: in.RunID, Attempt: in.Attempt, payload: clerk.Unwrap(g.Data.RawMessage),
+		RunID: in.RunID, Attempt: in.Attempt, payload: clerk.Unwrap(g.Data.RawMessage), version: g.Version,
 	}
 	if g.ID != nil {
-		e.id = *g.ID
+		e.id = inbox.ParseEventID(*g.ID)
 	}
-	e.MessageID = inbox.MessageID(e.id)
-	e.when = when(g.ID, clerk.Millis(g.Timestamp), e.payload.Timestamp)
+	e.MessageID = e.id.Row
+	e.when = when(g.Version, clerk.Millis(g.Timestamp), e.payload.Timestamp)
 	return e
 }

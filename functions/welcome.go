@@ -38,7 +38,7 @@ type WelcomeResult struct {
 	Outcome string `json:"outcome"`
 }
 
-var errHeld = errors.New("another run is sending this mail: wait until it has, or has given up")
+var errHeld = errors.New("another attempt is sending this mail: wait until it has, or has given up")
 
 // Function returns the function. docs/adr/0005-welcome-once.md says why a user gets one mail.
 func (w Welcome) Function() Function {

@@ -88,9 +88,7 @@ func TestWelcome(t *testing.T) {
 			t.Parallel()
 			p := newPost(t, testenv.SMTPOptions{}, tc.unverified)
 			if tc.deleted {
-				if _, err := p.users.Delete(t.Context(), "user_a"); err != nil {
-					t.Fatal(err)
-				}
+				testenv.Delete(t, p.users, "user_a")
 			}
 			p.welcome(t, tc.event, tc.want)
 			if got := len(p.smtp.Mails()); got != tc.mails {
@@ -182,7 +180,7 @@ func TestSlowAnswerMailsAgain(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- p.Attempt(ctx, t, functions.SendWelcome, signUp("msg_1", 0)) }()
 	<-got
-	if err := p.Attempt(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another run is sending") {
+	if err := p.Attempt(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another attempt is sending") {
 		t.Errorf("the same run meets its own fresh claim: got %v", err)
 	}
 	hangUp() // what called the function does not wait for so long
@@ -340,14 +338,17 @@ func TestRegister(t *testing.T) {
 		fns  []functions.Function
 		want string
 	}{
-		"good":         {[]functions.Function{good}, ""},
-		"twice":        {[]functions.Function{good, good}, `"a" is the id of another function too`},
-		"one of ours":  {[]functions.Function{change(func(f *functions.Function) { f.ID = functions.SyncUser })}, "is the id of another function too"},
-		"the keeper's": {[]functions.Function{change(func(f *functions.Function) { f.ID = functions.MarkFailed })}, "is the id of another function too"},
-		"no id":        {[]functions.Function{change(func(f *functions.Function) { f.ID = "" })}, `"" is no id`},
-		"no event":     {[]functions.Function{change(func(f *functions.Function) { f.Events = nil })}, "runs on no event"},
-		"does nothing": {[]functions.Function{change(func(f *functions.Function) { f.Run = nil })}, "does nothing"},
-		"an odd id":    {[]functions.Function{change(func(f *functions.Function) { f.ID = "it's" })}, "is no id"},
+		"good":                        {[]functions.Function{good}, ""},
+		"twice":                       {[]functions.Function{good, good}, `"a" is the id of another function too`},
+		"one of ours":                 {[]functions.Function{change(func(f *functions.Function) { f.ID = functions.SyncUser })}, "is the id of another function too"},
+		"the keeper's":                {[]functions.Function{change(func(f *functions.Function) { f.ID = functions.MarkFailed })}, "is the id of another function too"},
+		"no id":                       {[]functions.Function{change(func(f *functions.Function) { f.ID = "" })}, `"" is no id`},
+		"no event":                    {[]functions.Function{change(func(f *functions.Function) { f.Events = nil })}, "runs on no event"},
+		"does nothing":                {[]functions.Function{change(func(f *functions.Function) { f.Run = nil })}, "does nothing"},
+		"ends as an event sent again": {[]functions.Function{change(func(f *functions.Function) { f.ID = "r5" })}, `"r5" is how the id of an event ends that is sent again`},
+		"ends as an event replayed":   {[]functions.Function{change(func(f *functions.Function) { f.ID = "replay2" })}, `"replay2" is how the id of an event ends`},
+		"almost":                      {[]functions.Function{change(func(f *functions.Function) { f.ID = "r5d2" })}, ""},
+		"an odd id":                   {[]functions.Function{change(func(f *functions.Function) { f.ID = "it's" })}, "is no id"},
 	} {
 		client, _ := testenv.NewExecutor(t)
 		err := (&functions.Functions{}).Register(client, tc.fns...)

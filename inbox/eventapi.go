@@ -48,7 +48,7 @@ func NewEventAPI(server, key, env string) *EventAPI {
 func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 	size := len("[]")
 	for _, e := range events {
-		size += len(e.ID) + len(e.Name) + len(e.Data) + 64 // the keys and the time
+		size += len(e.ID) + len(e.Name) + len(e.Data) + len(e.V) + 64 // the keys and the time
 	}
 	body := append(make([]byte, 0, size), '[')
 	for i, e := range events {

@@ -36,10 +36,10 @@ func TestRetryAfter(t *testing.T) {
 func TestEventAPI(t *testing.T) {
 	t.Parallel()
 	events := []Event{
-		{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(`{"h": "<\ud800>"}`), TS: 1},
+		{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(`{"h": "<\ud800>"}`), TS: 1, V: ClerkTime},
 		{ID: "msg_2\"", Name: "clerk/user.deleted", Data: json.RawMessage(`{}`), TS: -2},
 	}
-	const want = `[{"id":"msg_1","name":"clerk/user.created","data":{"h": "<\ud800>"},"ts":1},{"id":"msg_2\"","name":"clerk/user.deleted","data":{},"ts":-2}]`
+	const want = `[{"id":"msg_1","name":"clerk/user.created","data":{"h": "<\ud800>"},"ts":1,"v":"clerk-time"},{"id":"msg_2\"","name":"clerk/user.deleted","data":{},"ts":-2}]`
 	if got := events[0].Size() + events[1].Size() + len("[,]"); got != len(want) {
 		t.Errorf("the sizes make %d bytes, want %d", got, len(want))
 	}

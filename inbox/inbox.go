@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +26,13 @@ type Event struct {
 	ID   string          // the svix-id: the same in every delivery of one message
 	Name string          // such as "clerk/user.created"
 	Data json.RawMessage // the webhook's data
-	TS   int64           // when it happened at Clerk, in milliseconds since 1970
+	TS   int64           // when it happened at Clerk, in milliseconds since 1970; or when it arrived, see V
+	V    string          // Inngest's version of an event; ClerkTime, or whatever the integration has sent
 }
+
+// ClerkTime is the V of an event whose TS is Clerk's own time of it. Nothing else tells that from the time of arrival, which Inngest puts
+// where the sender gives none.
+const ClerkTime = "clerk-time"
 
 // MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
 // (https://www.inngest.com/docs/usage-limits/inngest). Users are 2 to 4 KB, 30 KB at the most.
@@ -36,7 +40,7 @@ const MaxEventSize = 256 << 10
 
 // Size returns how many bytes Inngest will count for the event.
 func (e Event) Size() int {
-	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS}.append(nil)) + len(e.Data)
+	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS, V: e.V}.append(nil)) + len(e.Data)
 }
 
 // append appends the event in JSON. The data is JSON, and stays as it is.
@@ -49,6 +53,10 @@ func (e Event) append(b []byte) []byte {
 	b = append(b, e.Data...)
 	b = append(b, `,"ts":`...)
 	b = strconv.AppendInt(b, e.TS, 10)
+	if e.V != "" {
+		b = append(b, `,"v":`...)
+		b, _ = jsontext.AppendQuote(b, e.V)
+	}
 	return append(b, '}')
 }
 
@@ -57,8 +65,9 @@ type row struct {
 	ID         string    `bson:"_id"`
 	Name       string    `bson:"name"`
 	TS         int64     `bson:"ts"`
+	V          string    `bson:"v,omitempty"`
 	ReceivedAt time.Time `bson:"received_at"`
-	// Sends counts how often Inngest may have accepted it, and makes the id of the next sending, see sendID.
+	// Sends counts how often Inngest may have accepted it, and is in the id of the next sending, see EventID.
 	Sends int `bson:"sends"`
 	// Accepted counts how often Inngest has accepted it, the first sending left out: that would be a write more for every event.
 	Accepted int `bson:"accepted,omitempty"`
@@ -67,13 +76,13 @@ type row struct {
 	// DueAt is when any process may send it; until then the one that wrote or claimed it has the lease.
 	DueAt    time.Time `bson:"due_at,omitempty"`
 	GiveUpAt time.Time `bson:"give_up_at"`
-	Replayed bool      `bson:"replayed,omitempty"` // it had failed before, see sendID
+	Replayed bool      `bson:"replayed,omitempty"` // it had failed before
 	Failure  *Failure  `bson:"failure,omitempty"`
 	Data     string    `bson:"data"` // JSON; last, because the driver's buffer grows for it
 }
 
 func (r row) event() Event {
-	return Event{ID: r.ID, Name: r.Name, Data: json.RawMessage(r.Data), TS: r.TS}
+	return Event{ID: r.ID, Name: r.Name, Data: json.RawMessage(r.Data), TS: r.TS, V: r.V}
 }
 
 // Failure says why an event was given up.
@@ -122,6 +131,7 @@ type Inbox struct {
 	pause   atomic.Int64
 	stamped atomic.Int64  // see stamp
 	left    chan struct{} // tells the sweep that something has been left to it
+	resent  resent
 	metrics metrics
 }
 
@@ -143,6 +153,8 @@ const (
 	maxSendBytes = 500_000
 	// roundTrips is how many rows are changed at once: one after the other would drain a backlog slowly.
 	roundTrips = 8
+	// resentEvery is how often a line says what was sent again: after an outage that is everything.
+	resentEvery = time.Minute
 	// sendTimeout is when a send is given up.
 	sendTimeout = 10 * time.Second
 	// insertTimeout bounds one insert; with the wait for a committer it stays well within the 15 s that Clerk waits.
@@ -202,40 +214,59 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 // Done removes the event whose row has been written. eventID is the id under which Inngest ran it; one that never was in the
 // inbox is not an error.
 func (b *Inbox) Done(ctx context.Context, eventID string) error {
-	if _, err := b.rows.DeleteOne(ctx, byID(MessageID(eventID))); err != nil {
+	if _, err := b.rows.DeleteOne(ctx, byID(ParseEventID(eventID).Row)); err != nil {
 		return fmt.Errorf("clear the inbox: %w", store.Redact(err))
 	}
 	return nil
 }
 
-// Fail keeps the event as a dead letter: it is not sent again. It may be repeated. e.ID is the id under which Inngest ran it. An
-// event that is not in the inbox, as those of Inngest's own integration, gets a row; not so one that had been sent again, because
-// then another run has cleared it.
-func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
-	id := MessageID(e.ID)
+// FailPending makes an event that is in the inbox a dead letter: it is not sent again. eventID is the id under which Inngest ran it. It
+// tells whether the event is there; a failed one is too. It may be repeated.
+func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (bool, error) {
+	id := ParseEventID(eventID).Row
 	f.At = time.Now()
 	defer b.locks.Lock(id)()
 	known, err := b.markFailed(ctx, id, f)
 	if errors.Is(err, mongo.ErrNoDocuments) {
-		if id != e.ID {
-			return nil
-		}
-		_, err = b.rows.InsertOne(ctx, row{
-			ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
-		})
-		if store.IsDuplicate(err) { // another process was quicker
-			known, err = b.markFailed(ctx, id, f)
-		}
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("keep a dead letter: %w", store.Redact(err))
+	}
+	b.tellFailed(ctx, id, f, known)
+	return true, nil
+}
+
+// Fail keeps the event as a dead letter, also if it is not in the inbox: because it came by Inngest's own integration, or has been
+// cleared. It may be repeated. e.ID is the id under which Inngest ran it.
+func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
+	there, err := b.FailPending(ctx, e.ID, f)
+	if there || err != nil {
+		return err
+	}
+	id := ParseEventID(e.ID).Row
+	f.At = time.Now()
+	_, err = b.rows.InsertOne(ctx, row{
+		ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, V: e.V, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
+	})
+	if store.IsDuplicate(err) { // another process was quicker, or it has just been delivered
+		_, err = b.FailPending(ctx, e.ID, f)
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("keep a dead letter: %w", store.Redact(err))
 	}
-	if !known {
-		b.metrics.failed.Inc()
-		// Not the error: a function of the app's may have put anything into it.
-		b.Log.ErrorContext(ctx, "event failed for good; see clerksync deadletters", "svix_id", id, "function", f.Function)
-	}
+	b.tellFailed(ctx, id, f, false)
 	return nil
+}
+
+func (b *Inbox) tellFailed(ctx context.Context, id string, f Failure, known bool) {
+	if known {
+		return
+	}
+	b.metrics.failed.Inc()
+	// Not the error: a function of the app's may have put anything into it.
+	b.Log.ErrorContext(ctx, "event failed for good; see clerksync deadletters", "svix_id", id, "function", f.Function)
 }
 
 // markFailed marks a row as failed. It tells whether it was already, by the same run, and returns mongo.ErrNoDocuments if there is
@@ -274,46 +305,6 @@ func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 	_ = writing.Wait() // none fails
 	close(b.out)
 	_ = sending.Wait() // none fails
-}
-
-// sendID is the id of the sending after n others: Inngest swallows an id that it has seen within 24 hours, even if that run
-// failed, so each sending after an accepted one needs a new id. That of a replay tells what a function may not do twice.
-func sendID(id string, n int, replayed bool) string {
-	switch {
-	case replayed:
-		return fmt.Sprintf("%s:replay%d", id, n)
-	case n == 0:
-		return id
-	}
-	return fmt.Sprintf("%s:r%d", id, n)
-}
-
-// MessageID returns the id that all sendings of an event share, of the id under which Inngest ran one: the svix-id.
-func MessageID(eventID string) string {
-	id, _ := splitID(eventID)
-	return id
-}
-
-// Replayed tells whether Inngest ran an event because a dead letter was replayed.
-func Replayed(eventID string) bool {
-	_, replayed := splitID(eventID)
-	return replayed
-}
-
-// splitID is the inverse of sendID.
-func splitID(eventID string) (id string, replayed bool) {
-	i := strings.LastIndex(eventID, ":r")
-	if i < 0 {
-		return eventID, false
-	}
-	n, replayed := strings.CutPrefix(eventID[i:], ":replay")
-	if !replayed {
-		n = eventID[i+len(":r"):]
-	}
-	if _, err := strconv.ParseUint(n, 10, 31); err != nil {
-		return eventID, false
-	}
-	return eventID[:i], replayed
 }
 
 // resendInterval is the time between the nth sending (from 1) and the next.

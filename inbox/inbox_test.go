@@ -226,6 +226,40 @@ func TestRedeliveriesInOneRoundTrip(t *testing.T) {
 	}
 }
 
+// held is a client whose commands wait while it is held, as those that have no free connection do.
+type held struct{ hold chan chan struct{} }
+
+func (h held) Command(string) testenv.Verdict {
+	select {
+	case free := <-h.hold:
+		h.hold <- free
+		<-free
+	default:
+	}
+	return testenv.Apply
+}
+
+func (held) Answered(bson.D) {}
+
+// TestPutWaitsForNoFunction: what Clerk sends is written while functions and sweeps have all connections and get no answer.
+func TestPutWaitsForNoFunction(t *testing.T) {
+	t.Parallel()
+	memory, h := testenv.NewMemory(), held{make(chan chan struct{}, 1)}
+	db := memory.Connect(t, "test", h, nil)
+	db.Ingress = memory.Connect(t, "test", nil, nil).Database
+	b, _, _ := start(t, db, &sender{}, time.Hour)
+	free := make(chan struct{})
+	defer close(free)
+	h.hold <- free
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for _, id := range []string{"msg_new", "msg_new", "msg_another"} { // and again, when it is there already
+		if err := b.Put(ctx, event(id)); err != nil {
+			t.Fatalf("Put(%s): %v", id, err)
+		}
+	}
+}
+
 func TestSentAgain(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

@@ -47,7 +47,7 @@ func TestPending(t *testing.T) {
 			t.Errorf("one cleared, one failed: got %+v", p)
 		}
 		replayed := time.Now().Add(-time.Second)
-		if err := inbox.NewDeadLetters(db).Replay(t.Context(), "msg_1"); err != nil {
+		if err := inbox.NewDeadLetters(db).Replay(t.Context(), "msg_1", true); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.Done(t.Context(), "msg_3"); err != nil {

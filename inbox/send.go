@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ type sending struct {
 	before   int
 	blocked  int // how often it was not let through alone
 	replayed bool
+	received time.Time
 }
 
 // sendNew sends what has just been written, from memory, until out is closed and empty.
@@ -56,6 +58,7 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 	every := min(max(b.ResendAfter/4, 50*time.Millisecond), 5*time.Second)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer b.resent.tell(ctx, b.Log, time.Time{})
 	var away time.Duration // how long it waits while Inngest is away
 	for {
 		select {
@@ -69,6 +72,7 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 			continue
 		}
 		n, scan, err := b.sendDue(hard)
+		b.resent.tell(ctx, b.Log, time.Now().Add(-resentEvery))
 		wait := every
 		switch {
 		case err != nil:
@@ -123,7 +127,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 			if claimed {
 				mu.Lock()
 				defer mu.Unlock()
-				batch = append(batch, sending{Event: r.event(), before: r.Sends, blocked: r.Blocked, replayed: r.Replayed})
+				batch = append(batch, sending{Event: r.event(), before: r.Sends, blocked: r.Blocked, replayed: r.Replayed, received: r.ReceivedAt})
 			}
 			return err
 		})
@@ -137,7 +141,8 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 	now := time.Now()
 	if r.Accepted >= giveUpSends && now.After(r.GiveUpAt) {
-		return false, b.Fail(ctx, r.event(), Failure{Error: errGaveUp.Error()})
+		_, err := b.FailPending(ctx, r.ID, Failure{Error: errGaveUp.Error()})
+		return false, err
 	}
 	return b.change(ctx, r.ID, func(current row) bson.D {
 		if !current.DueAt.Equal(r.DueAt) { // another process has it, or it has failed
@@ -228,7 +233,7 @@ func (b *Inbox) deliver(ctx context.Context, batch []sending) (delivery, error) 
 		more, err := b.deliver(ctx, rest)
 		return delivery{res.heard || more.heard, append(res.blocked, more.blocked...), cmp.Or(more.why, res.why)}, err
 	case refused:
-		if err := b.Fail(ctx, batch[0].Event, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
+		if _, err := b.FailPending(ctx, batch[0].ID, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
 			b.Log.WarnContext(ctx, "a refused event could not be marked failed; it will be sent again", "svix_id", batch[0].ID, "error", err)
 		}
 		return delivery{heard: true}, nil
@@ -260,7 +265,8 @@ func (b *Inbox) accepted(ctx context.Context, batch []sending) {
 		if s.before > 0 {
 			g.Go(func() error { b.count(ctx, s); return nil })
 			b.metrics.resent.Inc()
-			b.Log.WarnContext(ctx, "no function cleared the event in time; sent again", "svix_id", s.ID, "sends", s.before+1)
+			b.resent.add(s)
+			b.Log.DebugContext(ctx, "sent again", "svix_id", s.ID, "sends", s.before+1)
 		}
 		if b.Handled(s.Name) {
 			continue
@@ -270,6 +276,28 @@ func (b *Inbox) accepted(ctx context.Context, batch []sending) {
 		}
 	}
 	_ = g.Wait() // none fails
+}
+
+// resent is what was sent again since the last line about it. Only the sweep sends again.
+type resent struct {
+	events int
+	oldest time.Time // when the one that has waited longest was received
+	told   time.Time
+}
+
+func (r *resent) add(s sending) {
+	if r.events++; r.events == 1 || s.received.Before(r.oldest) {
+		r.oldest = s.received
+	}
+}
+
+// tell logs a line, unless there was one since a time or there is nothing to tell.
+func (r *resent) tell(ctx context.Context, log *slog.Logger, since time.Time) {
+	if r.events == 0 || !since.IsZero() && r.told.After(since) {
+		return
+	}
+	log.WarnContext(ctx, "no function had cleared these events in time; sent again", "events", r.events, "oldest", r.oldest)
+	*r = resent{told: time.Now()}
 }
 
 // count notes that Inngest has accepted an event once more. If that fails it is sent once more than it must be.
@@ -313,7 +341,7 @@ func (b *Inbox) send(ctx context.Context, batch []sending) error {
 	events := make([]Event, len(batch))
 	for i, s := range batch {
 		events[i] = s.Event
-		events[i].ID = sendID(s.ID, s.before, s.replayed)
+		events[i].ID = EventID{s.ID, s.before, s.replayed}.String()
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()

@@ -14,13 +14,19 @@ import (
 
 // table is the collection clerksync_inbox.
 type table struct {
-	db    *store.DB
-	rows  *mongo.Collection
-	locks *store.Locks // by svix-id
+	db      *store.DB
+	rows    *mongo.Collection
+	ingress *mongo.Collection // the same, through the connections that are kept for what Clerk waits for
+	locks   *store.Locks      // by svix-id
 }
 
 func newTable(db *store.DB) table {
-	return table{db: db, rows: db.Collection("clerksync_inbox"), locks: db.Locks("clerksync_inbox")}
+	const name = "clerksync_inbox"
+	t := table{db: db, rows: db.Collection(name), locks: db.Locks(name)}
+	if t.ingress = t.rows; db.Ingress != nil {
+		t.ingress = db.Ingress.Collection(name)
+	}
+	return t
 }
 
 // change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was changed

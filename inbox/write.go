@@ -71,7 +71,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 			continue
 		}
 		r := row{
-			ID: e.ID, Name: e.Name, Data: string(e.Data), TS: e.TS,
+			ID: e.ID, Name: e.Name, Data: string(e.Data), TS: e.TS, V: e.V,
 			ReceivedAt: now, DueAt: now, GiveUpAt: now.Add(giveUpAfter),
 		}
 		if direct {
@@ -140,7 +140,7 @@ var errVanished = errors.New("the event left the inbox while it was delivered on
 func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	errs := make([]error, len(rows))
 	b.metrics.inserts.Inc()
-	_, err := b.rows.InsertMany(ctx, rows, options.InsertMany().SetOrdered(false))
+	_, err := b.ingress.InsertMany(ctx, rows, options.InsertMany().SetOrdered(false))
 	if err == nil {
 		return errs
 	}
@@ -230,7 +230,7 @@ func (b *Inbox) those(ctx context.Context, rows []row) (map[string]row, error) {
 	}
 	there := make(map[string]row, len(rows))
 	for _, f := range filters {
-		cur, err := b.rows.Find(ctx, f, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
+		cur, err := b.ingress.Find(ctx, f, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
 		if err != nil {
 			return nil, err
 		}

@@ -22,8 +22,9 @@ const (
 	signatureHeader = "X-Inngest-Signature"
 	// tolerance is how old a signature may be, as in the SDK, and how far ahead of our clock.
 	tolerance = 5 * time.Minute
-	// canonicalBody and canonicalDepth bound what is canonicalised before it is verified. Inngest's servers sign the canonical form of
-	// their PUT, which holds one URL, and send another; their calls of functions are canonical as they come.
+	// canonicalBody and canonicalDepth bound what is canonicalised before it is verified. Inngest's servers sign the
+	// canonical form of their PUT, which holds one URL, and send another; their calls of functions are canonical as
+	// they come.
 	canonicalBody  = 64 << 10
 	canonicalDepth = 100
 )
@@ -47,12 +48,13 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Guard returns a handler that lets only calls that Inngest has signed reach the handler of inngestgo, which verifies them once more. That
-// canonicalises a body before it knows who has sent it, recursively without a bound and in quadratic time, and takes what it cannot
-// canonicalise for empty (github.com/gowebpki/jcs v1.0.0).
+// Guard returns a handler that lets only calls that Inngest has signed reach the handler of inngestgo, which verifies
+// them once more. That canonicalises a body before it knows who has sent it, recursively without a bound and in
+// quadratic time, and takes what it cannot canonicalise for empty (github.com/gowebpki/jcs v1.0.0).
 //
-// It answers 401 to what is not signed, 413 to what is too large, and 400 to what cannot be decoded: no JSON, or more than 10,000 levels
-// deep, where Go's decoders end. At that depth, which Inngest's own servers cannot pass either, the SDK is in no danger.
+// It answers 401 to what is not signed, 413 to what is too large, and 400 to what cannot be decoded: no JSON, or more
+// than 10,000 levels deep, where Go's decoders end. At that depth, which Inngest's own servers cannot pass either, the
+// SDK is in no danger.
 func Guard(sdk http.Handler, o Options) http.Handler {
 	prefix := regexp.MustCompile(`^signkey-\w+-`) // is not part of the key
 	var keys [][]byte
@@ -108,10 +110,11 @@ func answer(w http.ResponseWriter, code int, message string) {
 
 // read returns the whole body. The error is an http.MaxBytesError if it has more than limit bytes.
 func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	var b bytes.Buffer
+	size := bytes.MinRead
 	if n := r.ContentLength; n > 0 && n <= limit {
-		b.Grow(int(n) + bytes.MinRead)
+		size += int(n)
 	}
+	b := bytes.NewBuffer(make([]byte, 0, size))
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	return b.Bytes(), err
 }
@@ -142,7 +145,8 @@ func parse(header string, now time.Time) (signature, error) {
 	return signature{at: t, mac: mac}, nil
 }
 
-// verifies tells whether one of the keys has signed the body as it is or, of a small body, its canonical form (RFC 8785).
+// verifies tells whether one of the keys has signed the body as it is or, of a small body, its canonical form (RFC
+// 8785).
 func (s signature) verifies(body []byte, keys [][]byte) bool {
 	if s.signs(body, keys) {
 		return true

@@ -141,7 +141,8 @@ func TestNoKeysNobody(t *testing.T) {
 	}
 }
 
-// TestDevIsBounded: with a dev server nothing is signed, and what is too deep for a decoder, or too large, is still refused.
+// TestDevIsBounded: with a dev server nothing is signed, and what is too deep for a decoder, or too large, is still
+// refused.
 func TestDevIsBounded(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -216,7 +217,8 @@ func worst() map[string]string {
 	}
 }
 
-// TestWorstBodyIsOnlyHashed: a large body of a stranger is read and hashed; what canonicalises it would allocate twice as much.
+// TestWorstBodyIsOnlyHashed: a large body of a stranger is read and hashed; what canonicalises it would allocate twice
+// as much.
 func TestWorstBodyIsOnlyHashed(t *testing.T) { // not parallel: it counts all that is allocated
 	h := guard(&sdk{}, inngest.Options{SigningKeys: []string{key, fallback}})
 	for name, body := range worst() {

@@ -26,8 +26,7 @@ var ErrMissed = errors.New("users were passed over")
 
 // Users are the rows: a store.Users.
 type Users interface {
-	WriteMany(ctx context.Context, writes []store.Write) []store.Written
-	Compare(ctx context.Context, writes []store.Write) ([]store.Difference, error)
+	Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
 }
 
 // Checkpoints remember how far a backfill is: a store.Checkpoints.
@@ -80,8 +79,8 @@ type Backfill struct {
 	DryRun bool
 	// Restart begins with the first user again, though an earlier run was cut off.
 	Restart bool
-	// Progress, if set, is called after each page with what has been done, earlier runs included, and of how many users; and once before
-	// the first.
+	// Progress, if set, is called after each page with what has been done, earlier runs included, and of how many
+	// users; and once before the first.
 	Progress func(done Counts, of int)
 }
 
@@ -159,8 +158,8 @@ func (b Backfill) Run(ctx context.Context) (Counts, error) {
 	return at.Counts, missed(before, after, at.Counts.Seen())
 }
 
-// missed returns ErrMissed if fewer users were seen than Clerk had both before and after. Who was deleted or signed up meanwhile makes
-// the two differ, and may be seen or not.
+// missed returns ErrMissed if fewer users were seen than Clerk had both before and after. Who was deleted or signed up
+// meanwhile makes the two differ, and may be seen or not.
 func missed(before, after, seen int) error {
 	if had := min(before, after); seen < had {
 		return fmt.Errorf("%w: Clerk's list named %d users, and Clerk has %d: run it again; if that does not help, ask Clerk", ErrMissed, seen, had)
@@ -178,25 +177,22 @@ func (b Backfill) progress(done Counts, of int) {
 func (b Backfill) write(ctx context.Context, p clerk.Page, counts *Counts) error {
 	writes := make([]store.Write, len(p.Users))
 	for i, u := range p.Users {
-		writes[i] = store.Write{User: u, When: store.When{Clerk: p.At}}
+		writes[i] = store.Write{User: u, When: store.When{Clerk: p.At}, AnsweredAt: p.AnsweredAt}
 	}
 	counts.Failed += len(p.Skipped)
 	for _, s := range p.Skipped {
 		b.Log.ErrorContext(ctx, "a user of Clerk's cannot be read", "user_id", s.ID, "error", s.Err)
 	}
+	mode := store.All
 	if b.DryRun {
-		diffs, err := b.Users.Compare(ctx, writes)
-		for _, d := range diffs {
-			counts.add(d.Outcome)
-		}
-		return err
+		mode = store.DryRun
 	}
 	tries := 0
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		tries++
 		var left []store.Write
 		var first error
-		for i, w := range b.Users.WriteMany(ctx, writes) {
+		for i, w := range b.Users.Write(ctx, writes, mode) {
 			if w.Err == nil {
 				counts.add(w.Outcome)
 				continue

@@ -27,16 +27,17 @@ type Ensure struct {
 	Users interface { // a store.Users
 		Get(ctx context.Context, id string) (store.Row, error)
 		IsDeleted(ctx context.Context, id string) (bool, error)
-		Apply(ctx context.Context, u clerk.User, at store.When) (store.Outcome, error)
+		Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
 	}
 
 	fetches singleflight.Group
 }
 
-// Row returns the user's row. If there is none it asks Clerk and writes the row by the rules of every write; concurrent calls for one
-// user ask once. It returns ErrDeleted for a user with a tombstone, and clerk.ErrNoUser for one that Clerk does not have.
+// Row returns the user's row. If there is none that clerksync has written it asks Clerk and writes the row by the rules
+// of every write; concurrent calls for one user ask once. It returns ErrDeleted for a user with a tombstone, and
+// clerk.ErrNoUser for one that Clerk does not have, or cannot have: whose id is not of the form of Clerk's.
 func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
-	r, err := e.Users.Get(ctx, id)
+	r, err := e.written(ctx, id)
 	if !errors.Is(err, store.ErrNotFound) {
 		return r, err
 	}
@@ -45,6 +46,8 @@ func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 		return store.Row{}, err
 	case dead:
 		return store.Row{}, ErrDeleted
+	case !clerk.IsUserID(id): // it would be another page of Clerk's API, such as count
+		return store.Row{}, fmt.Errorf("%w: an id of Clerk's is user_ and 27 letters and digits", clerk.ErrNoUser)
 	}
 	done := e.fetches.DoChan(id, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout) // the others wait for it too
@@ -60,22 +63,33 @@ func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 	}
 }
 
+// written returns the user's row, or store.ErrNotFound if there is none but the app's own: what that says is not what
+// Clerk says.
+func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
+	r, err := e.Users.Get(ctx, id)
+	if err == nil && r.Clerk.Version == "" {
+		return store.Row{}, store.ErrNotFound
+	}
+	return r, err
+}
+
 func (e *Ensure) fetch(ctx context.Context, id string) (store.Row, error) {
 	// A fetch that another call made may have ended since this one looked.
-	if r, err := e.Users.Get(ctx, id); !errors.Is(err, store.ErrNotFound) {
+	if r, err := e.written(ctx, id); !errors.Is(err, store.ErrNotFound) {
 		return r, err
 	}
 	f, err := e.API.User(ctx, id)
 	if err != nil {
 		return store.Row{}, err
 	}
-	switch o, err := e.Users.Apply(ctx, f.User, store.When{Clerk: f.At}); {
-	case err != nil:
-		return store.Row{}, err
-	case o == store.Deleted:
+	write := store.Write{User: f.User, When: store.When{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
+	switch r := e.Users.Write(ctx, []store.Write{write}, store.All)[0]; {
+	case r.Err != nil:
+		return store.Row{}, r.Err
+	case r.Outcome == store.Deleted:
 		return store.Row{}, ErrDeleted
 	}
-	r, err := e.Users.Get(ctx, id)
+	r, err := e.written(ctx, id)
 	if errors.Is(err, store.ErrNotFound) { // deleted since
 		err = ErrDeleted
 	}

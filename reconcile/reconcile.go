@@ -445,6 +445,9 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	for _, err := range failed {
 		r.Log.ErrorContext(ctx, "a user cannot be repaired", "error", err)
 	}
+	for _, s := range page.Skipped {
+		r.Log.ErrorContext(ctx, "a user of Clerk's cannot be read", "user_id", s.ID, "error", s.Err)
+	}
 	p.Found.Failed += len(page.Skipped) + len(failed)
 	p.Found.Users += len(page.Users)
 	return n, nil

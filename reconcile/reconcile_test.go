@@ -94,9 +94,7 @@ func TestFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		users := store.NewUsers(db)
-		if _, err := users.Apply(t.Context(), u, store.When{Clerk: u.ChangedAt}); err != nil {
-			t.Fatal(err)
-		}
+		testenv.Write(t, users, store.Write{User: u, When: store.When{Clerk: u.ChangedAt}})
 		fake.Remove(young.ID)
 
 		wantFound := reconcile.Found{Users: 250, Rows: 251, Missing: 2, Stale: 2, Extra: 2}
@@ -132,9 +130,7 @@ func TestFull(t *testing.T) {
 		if n, err := rows.CountDocuments(t.Context(), doc{}); err != nil || n != 252 {
 			t.Errorf("%d rows, %v, want Clerk's 250, the young one and the app's own", n, err)
 		}
-		if _, err := users.Apply(t.Context(), clerk.User{ID: people[7].ID}, store.When{Clerk: clerk.Millis(time.Now().UnixMilli())}); err != nil {
-			t.Fatal(err)
-		}
+		testenv.Write(t, users, store.Write{User: clerk.User{ID: people[7].ID}, When: store.When{Clerk: clerk.Millis(time.Now().UnixMilli())}})
 		if _, err := users.Get(t.Context(), people[7].ID); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("who was deleted is back: %v", err)
 		}

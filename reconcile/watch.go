@@ -15,16 +15,23 @@ const watchEvery = 30 * time.Second
 // Watch keeps the time of the last webhook in the database, and the metrics that tell of all processes. Its methods are safe for
 // concurrent use.
 type Watch struct {
-	state   Checkpoints
-	log     *slog.Logger
-	last    atomic.Int64 // the last webhook of this process, in milliseconds since 1970
-	alarm   atomic.Value // a string
-	metrics metrics
+	// InstanceID is what CLERK_INSTANCE_ID says, or "". Set it before Run.
+	InstanceID string
+
+	state Checkpoints
+	log   *slog.Logger
+	last  atomic.Int64 // the last webhook of this process, in milliseconds since 1970
+	// instance is the Clerk instance that the first webhook of this process named; nil before. It is kept once.
+	instance atomic.Pointer[string]
+	named    chan struct{} // it has been
+	kept     bool          // for sync alone
+	alarm    atomic.Value  // a string
+	metrics  metrics
 }
 
 // NewWatch returns a Watch that does nothing until Run.
 func NewWatch(state Checkpoints, log *slog.Logger, reg prometheus.Registerer) *Watch {
-	w := &Watch{state: state, log: log, metrics: newMetrics(reg)}
+	w := &Watch{state: state, log: log, metrics: newMetrics(reg), named: make(chan struct{}, 1)}
 	w.alarm.Store("")
 	return w
 }
@@ -36,6 +43,15 @@ func (w *Watch) Webhook(at time.Time) {
 		if ms <= last || w.last.CompareAndSwap(last, ms) {
 			return
 		}
+	}
+}
+
+// Verified says that a webhook with a good signature came, and of which Clerk instance; "" if it did not say. The first
+// instance is kept in the database at once, as the one whose users are there: see Instance.
+func (w *Watch) Verified(at time.Time, instanceID string) {
+	w.Webhook(at)
+	if instanceID != "" && w.instance.CompareAndSwap(nil, &instanceID) {
+		w.named <- struct{}{}
 	}
 }
 
@@ -55,6 +71,7 @@ func (w *Watch) Run(ctx context.Context) {
 		failing = err != nil
 		select {
 		case <-t.C:
+		case <-w.named:
 		case <-ctx.Done():
 			end = true
 			_ = w.sync(context.WithoutCancel(ctx)) // the database may have gone first
@@ -65,6 +82,9 @@ func (w *Watch) Run(ctx context.Context) {
 func (w *Watch) sync(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	if err := w.keepInstance(ctx); err != nil {
+		return err
+	}
 	s, err := ReadStatus(ctx, w.state)
 	if err != nil {
 		return err
@@ -85,6 +105,19 @@ func (w *Watch) sync(ctx context.Context) error {
 	w.alarm.Store(alarm)
 	w.metrics.show(s, alarm != "")
 	return nil
+}
+
+func (w *Watch) keepInstance(ctx context.Context) error {
+	id := w.instance.Load()
+	if id == nil || w.kept {
+		return nil
+	}
+	other, err := keepInstance(ctx, w.state, *id, w.InstanceID)
+	if w.kept = err == nil; other != "" {
+		w.log.WarnContext(ctx, "webhooks are of another Clerk instance than the users here: set CLERK_INSTANCE_ID to the one whose events are to be taken",
+			"webhooks", *id, "users", other)
+	}
+	return err
 }
 
 // metrics tell of all processes, and are as old as the last sync.

@@ -58,8 +58,8 @@ type build struct {
 func (db *DB) build(ctx context.Context) (build, error) {
 	var b build
 	err := db.RunCommand(ctx, bson.D{{Key: "buildInfo", Value: 1}}).Decode(&b)
-	// A server that does not know buildInfo is not FerretDB.
-	if ce := (mongo.CommandError{}); err != nil && !errors.As(err, &ce) {
+	// A server that does not know buildInfo is not FerretDB. One that answers with another error may be.
+	if ce := (mongo.CommandError{}); err != nil && (!errors.As(err, &ce) || MayPass(err)) {
 		return b, fmt.Errorf("ask the database what it is: %w", Redact(err))
 	}
 	return b, nil

@@ -17,7 +17,7 @@ func TestForget(t *testing.T) {
 		s, w := users(t, db), store.NewWelcomes(db)
 		for i := range 5 {
 			id := fmt.Sprint("user_", i)
-			remove(t, s, id)
+			testenv.Delete(t, s, id)
 			if _, err := w.Claim(t.Context(), id, "run"); err != nil {
 				t.Fatal(err)
 			}

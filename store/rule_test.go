@@ -35,12 +35,12 @@ func TestLateOlderWebhookWinsOverWhatWasCompared(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := users(t, db)
 		const t1, t2, t3 = noon, noon + 1000, noon + 2000
-		do(t, s, store.Write{User: ada(t1), When: store.When{Clerk: t1}})
+		testenv.Write(t, s, store.Write{User: ada(t1), When: store.When{Clerk: t1}})
 		compared := answered(ada(t3), noon+60_000)
 		if got := writeIn(t, s, store.Differing, compared); got.Outcome != store.Unchanged || len(got.Fields) > 0 {
 			t.Errorf("compare: got %+v, want unchanged", got)
 		}
-		if got := do(t, s, store.Write{User: ada(t2, named("B")), When: store.When{Clerk: t2}}); got != store.Stale {
+		if got := testenv.Write(t, s, store.Write{User: ada(t2, named("B")), When: store.When{Clerk: t2}}); got != store.Stale {
 			t.Errorf("the late webhook: got %q, want stale", got)
 		}
 		if got := get(t, s, "user_ada").FullName; got != "Ada Lovelace" {
@@ -110,12 +110,12 @@ func TestVersionFromTheFuture(t *testing.T) {
 			id := func(u *clerk.User) { u.ID = "user_" + name }
 			w := source(ada(year2200, id), noon+5)
 			for range 2 { // a retry makes the same version
-				do(t, s, w)
+				testenv.Write(t, s, w)
 				if version := get(t, s, "user_"+name).Clerk.Version; version[:10] != "1800000000" {
 					t.Errorf("%s: got version %s, want none newer than the event", name, version)
 				}
 			}
-			if got := do(t, s, source(ada(noon+2000, id, named("Ada King")), noon+2005)); got != store.Updated {
+			if got := testenv.Write(t, s, source(ada(noon+2000, id, named("Ada King")), noon+2005)); got != store.Updated {
 				t.Errorf("%s: the next event: got %q, want updated", name, got)
 			}
 		}
@@ -127,8 +127,8 @@ func TestEventsOfOneSecond(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := users(t, db)
-		do(t, s, store.Write{User: ada(noon+700, named("Ada King")), When: store.When{Clerk: noon}})
-		if got := do(t, s, store.Write{User: ada(noon + 300), When: store.When{Clerk: noon}}); got != store.Stale {
+		testenv.Write(t, s, store.Write{User: ada(noon+700, named("Ada King")), When: store.When{Clerk: noon}})
+		if got := testenv.Write(t, s, store.Write{User: ada(noon + 300), When: store.When{Clerk: noon}}); got != store.Stale {
 			t.Errorf("got %q, want stale", got)
 		}
 	})
@@ -203,7 +203,7 @@ func TestSuffixStaysWhenTheNameIsFree(t *testing.T) {
 			}
 		}
 		compare(store.Unchanged, "one with a suffix")
-		remove(t, s, "user_ada")
+		testenv.Delete(t, s, "user_ada")
 		compare(store.Updated, "ada")
 		compare(store.Unchanged, "ada")
 	})

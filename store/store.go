@@ -20,6 +20,9 @@ import (
 // DB is a database that rows are written to.
 type DB struct {
 	*mongo.Database
+	// Ingress is the same database through connections of its own, for what Clerk waits for: it does not stand in line behind functions and
+	// sweeps. nil where there are none.
+	Ingress *mongo.Database
 	// OneProcess says that conditional updates are not atomic there, so that only this process may write and rows are reached by
 	// _id alone: FerretDB v1, embedded or not. See docs/adr/0004-embedded-database.md.
 	OneProcess bool
@@ -43,11 +46,15 @@ func (db *DB) Logger() *slog.Logger {
 // opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.
 const opTimeout = 10 * time.Second
 
-// maxPool keeps below the parallel writes at which FerretDB v1 deadlocks.
-const maxPool = 32
-
-// ErrNoAnswer says that the database is not there, or not yet.
-var ErrNoAnswer = errors.New("the database does not answer")
+const (
+	// ingressPool is how many connections are kept for what Clerk waits for: as many as the inbox has inserts in flight.
+	ingressPool = 16
+	// maxPool is how many all others share.
+	maxPool = 32
+	// maxPoolOne is that for FerretDB v1, whose writers wait for each other, and not in turn: with 32 of them an insert waited for seconds
+	// (BenchmarkPriority). Both together stay below the parallel writes at which it deadlocks, some 40.
+	maxPoolOne = 8
+)
 
 // CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host of a
 // mongodb+srv one.
@@ -64,8 +71,8 @@ func CheckURI(uri string) error {
 	return nil
 }
 
-// Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is. It returns
-// ErrNoAnswer if trying again may help. No error quotes the URI, which holds a password.
+// Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is. MayPass tells
+// whether trying again may help. No error quotes the URI, which holds a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
 		return nil, err
@@ -73,17 +80,14 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	opts := options.Client().ApplyURI(uri)
 	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.
 	opts.SetWriteConcern(writeconcern.Majority()).SetReadPreference(readpref.Primary()).
-		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(maxPool).
+		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
 	client, err := mongo.Connect(opts)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", Redact(err))
 	}
-	db := &DB{Database: client.Database(name)}
+	db := &DB{Database: client.Database(name)} // until it is known what kind it is
 	if err := db.Ping(ctx); err != nil {
-		if mongo.IsTimeout(err) || mongo.IsNetworkError(err) {
-			err = ErrNoAnswer
-		}
 		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))
 	}
 	info, err := db.build(ctx)
@@ -91,7 +95,34 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 		return nil, errors.Join(err, db.Close(ctx))
 	}
 	db.OneProcess = info.FerretDBv1 != ""
+	opts.SetMaxPoolSize(maxPool)
+	if db.OneProcess {
+		opts.SetMaxPoolSize(maxPoolOne)
+	}
+	if client, err = mongo.Connect(opts); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to the database: %w", Redact(err)), db.Close(ctx))
+	}
+	db.Ingress, db.Database = db.Database, client.Database(name)
 	return db, nil
+}
+
+// MayPass tells whether an error of the database may go by itself, as those of a server that is away, starts, recovers, shuts down or is
+// no primary do; those about a login or a setting do not. An error of another kind does not either.
+func MayPass(err error) bool {
+	var ce mongo.CommandError
+	if !errors.As(err, &ce) || ce.Code == 0 {
+		return mongo.IsTimeout(err) || mongo.IsNetworkError(err)
+	}
+	// src/mongo/base/error_codes.yml of MongoDB. What is not known here is worth another try.
+	switch ce.Code {
+	case 11, 13, 18, 334, // UserNotFound, Unauthorized, AuthenticationFailed, MechanismUnavailable
+		8000,             // AtlasError: a wrong password, or a cluster that does not allow it
+		2, 9, 14, 20, 59, // BadValue, FailedToParse, TypeMismatch, IllegalOperation, CommandNotFound
+		67, 72, 73, 85, 86, // CannotCreateIndex, InvalidOptions, InvalidNamespace, IndexOptionsConflict, IndexKeySpecsConflict
+		115, 322, 323, 11000: // CommandNotSupported, APIVersionError, APIStrictError, DuplicateKey
+		return false
+	}
+	return true
 }
 
 // Ping fails if the database does not answer.
@@ -101,7 +132,11 @@ func (db *DB) Ping(ctx context.Context) error {
 
 // Close ends the connections.
 func (db *DB) Close(ctx context.Context) error {
-	return Redact(db.Client().Disconnect(ctx))
+	err := db.Client().Disconnect(ctx)
+	if db.Ingress != nil {
+		err = errors.Join(err, db.Ingress.Client().Disconnect(ctx))
+	}
+	return Redact(err)
 }
 
 // Redact returns err without the texts of the driver and the server, which quote values of rows ("dup key: { username: … }"):

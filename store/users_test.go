@@ -48,22 +48,7 @@ func users(t *testing.T, db *store.DB) *store.Users {
 // write writes one user, by an event whose time is noon and ms.
 func write(t *testing.T, s *store.Users, u clerk.User, ms clerk.Millis) store.Outcome {
 	t.Helper()
-	return do(t, s, store.Write{User: u, When: store.When{Clerk: noon + ms}})
-}
-
-// remove deletes one user.
-func remove(t *testing.T, s *store.Users, id string) store.Outcome {
-	t.Helper()
-	return do(t, s, store.Write{User: clerk.User{ID: id}, Deleted: true})
-}
-
-func do(t *testing.T, s *store.Users, w store.Write) store.Outcome {
-	t.Helper()
-	r := s.Write(t.Context(), []store.Write{w}, store.All)[0]
-	if r.Err != nil {
-		t.Errorf("write %s: %v", w.User.ID, r.Err)
-	}
-	return r.Outcome
+	return testenv.Write(t, s, store.Write{User: u, When: store.When{Clerk: noon + ms}})
 }
 
 func get(t *testing.T, s *store.Users, id string) store.Row {
@@ -112,7 +97,7 @@ func TestUsers(t *testing.T) {
 					if w.arrived != 0 {
 						w.arrived += noon
 					}
-					o := do(t, s, store.Write{User: w.u, When: store.When{Clerk: w.at, Arrived: w.arrived}, Deleted: w.delete})
+					o := testenv.Write(t, s, store.Write{User: w.u, When: store.When{Clerk: w.at, Arrived: w.arrived}, Deleted: w.delete})
 					if o != w.want {
 						t.Fatalf("write %d: got %q, want %q", i, o, w.want)
 					}
@@ -333,7 +318,7 @@ func TestDeleteRace(t *testing.T) {
 				})
 			}
 			wg.Go(func() {
-				remove(t, b, u.ID)
+				testenv.Delete(t, b, u.ID)
 			})
 			wg.Wait()
 			if r, err := a.Get(t.Context(), u.ID); !errors.Is(err, store.ErrNotFound) {
@@ -349,7 +334,7 @@ func TestCrashedWriter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := users(t, db)
-		remove(t, s, "user_ada")
+		testenv.Delete(t, s, "user_ada")
 		for name, version := range map[string]string{"older": "0000000000000.0000000000000", "newer": "9999999999999.0000000000000"} {
 			row := bson.D{{Key: "_id", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "clerk", Value: bson.D{{Key: "version", Value: version}}}}
 			if _, err := db.Collection("users").InsertOne(t.Context(), row); err != nil {
@@ -371,7 +356,7 @@ func TestTombstone(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := users(t, db)
 		write(t, s, ada(1), 1)
-		remove(t, s, "user_ada")
+		testenv.Delete(t, s, "user_ada")
 		raw, err := db.Collection("clerksync_deleted_users").FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
 		if err != nil {
 			t.Fatal(err)
@@ -428,8 +413,8 @@ func TestConnect(t *testing.T) {
 			}
 		})
 	}
-	if _, err := store.Connect(t.Context(), "mongodb://127.0.0.1:1", "x"); !errors.Is(err, store.ErrNoAnswer) {
-		t.Errorf("got %v, want ErrNoAnswer", err)
+	if _, err := store.Connect(t.Context(), "mongodb://127.0.0.1:1", "x"); !store.MayPass(err) {
+		t.Errorf("got %v, want one that may pass", err)
 	}
 }
 

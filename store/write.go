@@ -40,7 +40,9 @@ type Result struct {
 	Fields []Field
 	// Version is that of the row as it was found; "" if there was none, or none of ours.
 	Version string
-	Err     error // why the write has to be repeated
+	// Newer says that the write is newer than the row as it was found, though it may have the same values.
+	Newer bool
+	Err   error // why the write has to be repeated
 }
 
 const (
@@ -216,6 +218,7 @@ func (b *bulk) read(ctx context.Context, todo []*attempt) (map[string]found, map
 func (b *bulk) say(a *attempt, was found, p plan) {
 	if a.result.Outcome == "" {
 		a.result.Version = was.Clerk.Version
+		a.result.Newer = a.version() > was.Clerk.Version
 	}
 	if a.result.Outcome = p.outcome; b.mode != All && (p.outcome == Updated || p.outcome == Stale) {
 		a.result.Fields = was.fields(p.row)
@@ -237,7 +240,7 @@ func (b *bulk) compare(ctx context.Context, live []*attempt) {
 		name, _ := a.name(was, free) // no name has been tried
 		b.say(a, was, a.plan(was, name))
 		if stones[a.User.ID] != nil {
-			a.result.Outcome, a.result.Fields = Deleted, nil
+			*a.result = Result{Outcome: Deleted, Version: a.result.Version}
 		}
 	}
 }

@@ -114,7 +114,7 @@ func TestWriteListsAtOnce(t *testing.T) {
 								t.Errorf("%s: %v", writes[i].User.ID, w.Err)
 							}
 						}
-						do(t, s, store.Write{User: writes[0].User, When: writes[0].When})
+						testenv.Write(t, s, store.Write{User: writes[0].User, When: writes[0].When})
 						writes = writes[min(25, len(writes)):]
 					}
 				})
@@ -140,7 +140,7 @@ func TestDryRun(t *testing.T) {
 			u.ID = id
 			write(t, s, u, 1)
 		}
-		remove(t, s, "d")
+		testenv.Delete(t, s, "d")
 		user := func(id string, at clerk.Millis, change ...func(*clerk.User)) store.Write {
 			u := ada(at, change...)
 			u.ID = id
@@ -172,7 +172,7 @@ func TestDryRun(t *testing.T) {
 		}
 		// A user name that Clerk gave, but that was taken, is no difference.
 		taken := user("b", 7, func(u *clerk.User) { u.Username = "ada" })
-		do(t, s, taken)
+		testenv.Write(t, s, taken)
 		if got := s.Write(t.Context(), []store.Write{taken}, store.DryRun); got[0].Outcome != store.Unchanged {
 			t.Errorf("got %+v, want unchanged", got)
 		}

@@ -18,7 +18,7 @@ func BenchmarkVerify(b *testing.B) {
 	header := testenv.Signed(b, "/", testenv.Secret, "msg_1", time.Now(), body).Header
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := verify([][]byte{k}, body, header, time.Now()); err != nil {
+		if _, _, err := verify([][]byte{k}, body, header, time.Now()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,9 @@ const (
 	retryAfter = 5 * time.Second
 	// minKey is the shortest key of a signing secret, in bytes. Clerk's have 24.
 	minKey = 16
+	// ahead is how much later than its delivery an event may be: svix-timestamp is whole seconds, and Clerk's clock is
+	// not Svix's.
+	ahead = 5 * time.Second
 	// maxID bounds a svix-id, which becomes the key of a row.
 	maxID = 256
 )
@@ -47,12 +51,13 @@ type Options struct {
 	Secrets []string
 	// InstanceID is the Clerk instance whose events are taken; "" takes all.
 	InstanceID string
-	// Forward are patterns (path.Match) of the types that go to Inngest.
+	// Forward are patterns (path.Match) of the types that go to Inngest; see OneTimeCodes for those that have to be
+	// named.
 	Forward []string
 	// ForwardPrivateMetadata keeps private_metadata in the events.
 	ForwardPrivateMetadata bool
-	// Seen, if set, is told when Clerk has reached us.
-	Seen       func(at time.Time)
+	// Seen, if set, is told when Clerk has reached us, and the instance that the event names; "" if it names none.
+	Seen       func(at time.Time, instanceID string)
 	Inbox      Putter
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -152,7 +157,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if err != nil {
 		return answer{http.StatusBadRequest, "unreadable", "the body cannot be read"}
 	}
-	id, err := verify(h.keys, body, r.Header, time.Now())
+	id, sent, err := verify(h.keys, body, r.Header, time.Now())
 	if err != nil {
 		h.Log.WarnContext(ctx, "refused a webhook", "reason", err)
 		return answer{http.StatusBadRequest, "not_verified", err.Error() + ": check that CLERK_WEBHOOK_SIGNING_SECRET is this endpoint's, and the clock"}
@@ -170,9 +175,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		return answer{http.StatusForbidden, "other_instance", "the event is of another Clerk instance than CLERK_INSTANCE_ID"}
 	}
 	if h.Seen != nil {
-		h.Seen(time.Now())
+		h.Seen(time.Now(), e.InstanceID)
 	}
-	if !h.forwards(e.Type) {
+	if !forwards(h.Forward, e.Type) {
 		return answer{http.StatusNoContent, "not_forwarded", ""}
 	}
 	data, err := clerk.WithoutSecrets(e.Data, h.ForwardPrivateMetadata)
@@ -183,7 +188,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		h.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
-	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, time.Now())}
+	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, sent)}
+	if e.Timestamp != 0 {
+		event.V = inbox.ClerkTime
+	}
 	if size := event.Size(); size > inbox.MaxEventSize {
 		h.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", size)
 		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}
@@ -208,21 +216,45 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, err
 }
 
-func (h *Handler) forwards(typ string) bool {
-	for _, p := range h.Forward {
-		if ok, _ := path.Match(p, typ); ok { // New has checked the patterns
-			return true
+// OneTimeCodes returns those types of event that hold one-time codes and are forwarded by the patterns, and those that
+// are left out though a pattern matches them: they would be kept in Inngest's history, where a code has no business.
+// Only its name forwards one.
+func OneTimeCodes(patterns []string) (forwarded, leftOut []string) {
+	for _, typ := range codeTypes() {
+		switch {
+		case forwards(patterns, typ):
+			forwarded = append(forwarded, typ)
+		case matches(patterns, typ):
+			leftOut = append(leftOut, typ)
 		}
 	}
-	return false
+	return forwarded, leftOut
 }
 
-// mend returns a time that Inngest takes as it is, in milliseconds: it delays an event from the future until then, and refuses
-// one from before 1980. Clerk's specimens hold seconds, which clerk.Millis has mended already.
-func mend(t clerk.Millis, now time.Time) int64 {
-	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
-	if ms := int64(t); ms >= earliest && ms <= now.UnixMilli() {
-		return ms
+// codeTypes are those whose data holds a one-time code or a link that signs in.
+func codeTypes() []string { return []string{"email.created", "sms.created"} }
+
+func forwards(patterns []string, typ string) bool {
+	if slices.Contains(codeTypes(), typ) {
+		return slices.Contains(patterns, typ)
 	}
-	return now.UnixMilli()
+	return matches(patterns, typ)
+}
+
+func matches(patterns []string, typ string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, _ := path.Match(p, typ) // New has checked the patterns
+		return ok
+	})
+}
+
+// mend returns the time of an event as Inngest takes it, in milliseconds: it delays an event from the future until
+// then, and refuses one from before 1980. sent is the svix-timestamp, the time of this delivery by the sender's clock,
+// to which ours is of no use: a slow one would give the changes of a second the order of their arrival.
+func mend(t clerk.Millis, sent time.Time) int64 {
+	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	if int64(t) < earliest {
+		return sent.UnixMilli()
+	}
+	return min(int64(t), sent.Add(ahead).UnixMilli())
 }

@@ -187,7 +187,7 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 // TestEvent: what is forwarded has the name and the data that Inngest's own integration produces, less the secrets.
 func TestEvent(t *testing.T) {
 	t.Parallel()
-	before := time.Now().UnixMilli()
+	signed := time.Now()
 	const (
 		common = `"big":12345678901234567890,"public_metadata":{"private_metadata":"the app's","backup_codes":[1],"h":"<&>"},"phone_numbers":[{`
 		data   = `"data":{"private_metadata":{"k":1},` + common + `"backup_codes":["secret"],"id":"idn_1"}],"user":{"private_metadata":{}}}`
@@ -197,14 +197,15 @@ func TestEvent(t *testing.T) {
 		timestamp string
 		private   bool
 		data      string
-		ts        int64 // 0 is now
+		ts        int64 // 0 is the second of svix-timestamp
 	}{
 		"milliseconds":      {`1767603600018`, false, `{` + pruned + `}}`, 1767603600018},
 		"seconds":           {`1767603600`, false, `{` + pruned + `}}`, 1767603600000},
 		"RFC 3339":          {`"2026-01-05T09:00:00Z"`, false, `{` + pruned + `}}`, 1767603600000},
 		"none":              {`null`, false, `{` + pruned + `}}`, 0},
 		"nonsense":          {`"soon"`, false, `{` + pruned + `}}`, 0},
-		"in the future":     {`4102444800000`, false, `{` + pruned + `}}`, 0},
+		"in the future":     {`4102444800000`, false, `{` + pruned + `}}`, signed.Unix()*1000 + 5000},
+		"4 s ahead":         {fmt.Sprint(signed.Unix()*1000 + 4000), false, `{` + pruned + `}}`, signed.Unix()*1000 + 4000},
 		"before 1980":       {`-5`, false, `{` + pruned + `}}`, 0},
 		"private on demand": {`1767603600018`, true, `{"private_metadata":{"k":1},` + pruned + `"private_metadata":{}}}`, 1767603600018},
 	} {
@@ -212,17 +213,95 @@ func TestEvent(t *testing.T) {
 			t.Parallel()
 			b := setup(t, func(o *webhook.Options) { o.ForwardPrivateMetadata = tc.private })
 			body := fmt.Sprintf(`{"type":"user.updated","timestamp":%s,%s}`, tc.timestamp, data)
-			if w := b.do(testenv.Signed(t, "/", testenv.Secret, "msg_1", time.Now(), []byte(body))); w.Code != 202 {
+			if w := b.do(testenv.Signed(t, "/", testenv.Secret, "msg_1", signed, []byte(body))); w.Code != 202 {
 				t.Fatalf("got %d %s", w.Code, w.Body)
 			}
 			got := b.box.events[0]
-			if tc.ts == 0 && got.TS >= before && got.TS <= time.Now().UnixMilli() {
-				got.TS = 0
+			if tc.ts == 0 {
+				tc.ts = signed.Unix() * 1000
 			}
 			want := inbox.Event{ID: "msg_1", Name: "clerk/user.updated", Data: json.RawMessage(tc.data), TS: tc.ts}
+			if tc.timestamp != `null` && tc.timestamp != `"soon"` && tc.timestamp != `-5` {
+				want.V = inbox.ClerkTime
+			}
 			if d := cmp.Diff(want, got, cmp.Transformer("string", func(r json.RawMessage) string { return string(r) })); d != "" {
 				t.Errorf("event (-want +got):\n%s", d)
 			}
+		})
+	}
+}
+
+// TestOneTimeCodes: a pattern does not forward the types that hold one-time codes; their names do.
+func TestOneTimeCodes(t *testing.T) {
+	t.Parallel()
+	const data = `{"id":"ema_1","otp_code":"424242","body":"Your code is 424242"}`
+	types := []string{"sms.created", "email.created", "user.created", "session.created"}
+	for forward, want := range map[string]struct{ forwarded, named, leftOut string }{
+		"*":                             {"user.created session.created", "", "email.created sms.created"},
+		"*.created":                     {"user.created session.created", "", "email.created sms.created"},
+		"user.*":                        {"user.created", "", ""},
+		"email.*":                       {"", "", "email.created"},
+		"* sms.created":                 {"sms.created user.created session.created", "sms.created", "email.created"},
+		"email.created sms.created":     {"sms.created email.created", "email.created sms.created", ""},
+		"[es]m*.created user.* sms.???": {"user.created", "", "email.created sms.created"},
+	} {
+		t.Run(forward, func(t *testing.T) {
+			t.Parallel()
+			patterns := strings.Fields(forward)
+			b := setup(t, func(o *webhook.Options) { o.Forward = patterns })
+			var forwarded []string
+			for _, typ := range types {
+				body := fmt.Sprintf(`{"type":%q,"data":%s}`, typ, data)
+				switch w := b.do(testenv.Signed(t, "/", testenv.Secret, "msg_1", time.Now(), []byte(body))); w.Code {
+				case http.StatusAccepted:
+					forwarded = append(forwarded, typ)
+					if got := string(b.box.events[len(b.box.events)-1].Data); got != data {
+						t.Errorf("%s: got %s, want it whole", typ, got)
+					}
+				case http.StatusNoContent:
+				default:
+					t.Errorf("%s: got %d %s", typ, w.Code, w.Body)
+				}
+			}
+			if got := strings.Join(forwarded, " "); got != want.forwarded {
+				t.Errorf("forwarded %q, want %q", got, want.forwarded)
+			}
+			named, leftOut := webhook.OneTimeCodes(patterns)
+			if got, want := fmt.Sprintf("%q %q", named, leftOut), fmt.Sprintf("%q %q", strings.Fields(want.named), strings.Fields(want.leftOut)); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+			if strings.Contains(b.log.String(), "424242") {
+				t.Errorf("the log holds a code: %s", b.log)
+			}
+		})
+	}
+}
+
+// TestTwoEventsOfOneSecond: two changes of one second, delivered within that second and swapped, keep their own times
+// whatever our clock says, and so their order.
+func TestTwoEventsOfOneSecond(t *testing.T) {
+	t.Parallel()
+	for name, behind := range map[string]time.Duration{ // our clock
+		"right": 0, "4 minutes behind": 4 * time.Minute, "4 minutes ahead": -4 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { // its clock begins with a full second
+				b := setup(t)
+				clerks := time.Now().Add(behind)
+				time.Sleep(50 * time.Millisecond)
+				for i, ms := range []int64{clerks.UnixMilli() + 900, clerks.UnixMilli() + 100} {
+					body := fmt.Sprintf(`{"type":"user.updated","timestamp":%d,"data":{"id":"user_a"}}`, ms)
+					if w := b.do(testenv.Signed(t, "/", testenv.Secret, fmt.Sprint("msg_", i), clerks, []byte(body))); w.Code != 202 {
+						t.Fatalf("got %d %s", w.Code, w.Body)
+					}
+				}
+				for i, want := range []int64{900, 100} {
+					if got := b.box.events[i].TS - clerks.UnixMilli(); got != want {
+						t.Errorf("event %d has the time %d ms of the second, want %d", i, got, want)
+					}
+				}
+			})
 		})
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path"
@@ -68,13 +70,25 @@ type config struct {
 type reconcileConfig struct {
 	RecentCron string  `env:"RECENT_CRON" envDefault:"*/5 * * * *"`
 	AbsentCron string  `env:"ABSENT_CRON" envDefault:"TZ=UTC 41 * * * *"`
-	Cron       string  `env:"CRON"        envDefault:"TZ=UTC 17 3 * * *"`
+	Cron       string  `env:"CRON"` // "" is spread, see crons
 	MaxDelete  percent `env:"MAX_DELETE"  envDefault:"1%"`
 }
 
-// crons returns when which tier runs. "off" is never.
-func (c reconcileConfig) crons() map[reconcile.Tier]string {
-	crons := map[reconcile.Tier]string{reconcile.Recent: c.RecentCron, reconcile.Absent: c.AbsentCron, reconcile.Full: c.Cron}
+// crons returns when which tier runs. "off" is never. The full tiers of the world are spread over an hour, for Clerk's
+// API is everybody's: by a minute that all replicas of one Clerk instance have, and every registration, or of one app
+// if the instance is not set.
+func (c config) crons() map[reconcile.Tier]string {
+	full := c.Reconcile.Cron
+	if full == "" {
+		of := c.InstanceID
+		if of == "" {
+			of = c.Inngest.AppID
+		}
+		h := fnv.New32a()
+		_, _ = io.WriteString(h, of) // never fails
+		full = fmt.Sprintf("TZ=UTC %d 3 * * *", h.Sum32()%60)
+	}
+	crons := map[reconcile.Tier]string{reconcile.Recent: c.Reconcile.RecentCron, reconcile.Absent: c.Reconcile.AbsentCron, reconcile.Full: full}
 	maps.DeleteFunc(crons, func(_ reconcile.Tier, cron string) bool { return strings.EqualFold(cron, "off") })
 	return crons
 }
@@ -82,8 +96,7 @@ func (c reconcileConfig) crons() map[reconcile.Tier]string {
 func (c reconcileConfig) check() error {
 	var errs []error
 	for name, v := range map[string]string{"RECONCILE_RECENT_CRON": c.RecentCron, "RECONCILE_ABSENT_CRON": c.AbsentCron, "RECONCILE_CRON": c.Cron} {
-		// What Inngest takes: five fields, and TZ=… before them.
-		if _, err := cron.ParseStandard(v); !strings.EqualFold(v, "off") && (err != nil || strings.Contains(v, "@")) {
+		if v != "" && !strings.EqualFold(v, "off") && !isCron(v) {
 			errs = append(errs, fmt.Errorf("%s is no cron expression: set it to five fields such as \"TZ=UTC 17 3 * * *\", or to off", name))
 		}
 	}
@@ -91,6 +104,13 @@ func (c reconcileConfig) check() error {
 		errs = append(errs, errors.New("RECONCILE_MAX_DELETE is out of range: set it to "+percentWant))
 	}
 	return sorted(errs)
+}
+
+// isCron tells whether Inngest takes it: five fields, and TZ=… before them. Its servers use the same parser.
+func isCron(s string) (ok bool) {
+	defer func() { _ = recover() }() // it panics at a time zone without a space after it, such as TZ=UTC
+	_, err := cron.ParseStandard(s)
+	return err == nil && !strings.Contains(s, "@")
 }
 
 // percent is a part in a hundred, written "1%" or "1".
@@ -200,6 +220,9 @@ func (c config) check() error {
 	if _, err := strconv.ParseUint(c.Port, 10, 16); err != nil {
 		wrong("PORT is no port: set it to a number from 0 to 65535 (3000 by default)")
 	}
+	if !isHost(c.Host) {
+		wrong("HOST is no address: set it to an IP address or a host name, without a port, or leave it unset")
+	}
 	if len(c.secrets()) == 0 {
 		wrong("CLERK_WEBHOOK_SIGNING_SECRET is not set: set it to the endpoint's signing secret (whsec_…) from Clerk's dashboard, Webhooks")
 	}
@@ -250,11 +273,14 @@ const minToken = 16
 
 const rateShareWant = "a number above 0 and at most 1, such as 0.5"
 
-// checkClerkAPI takes no key for no mistake: only some commands need one.
+// checkClerkAPI checks what the commands that ask Clerk read too. It takes no key for no mistake: only some need one.
 func (c config) checkClerkAPI() error {
 	var errs []error
 	if c.SecretKey != "" {
 		errs = append(errs, clerk.CheckKey(c.SecretKey))
+	}
+	if c.InstanceID != "" && !regexp.MustCompile(`^ins_\w+$`).MatchString(c.InstanceID) {
+		errs = append(errs, errors.New("CLERK_INSTANCE_ID is no instance id: set it to ins_… from Clerk's dashboard, or leave it unset"))
 	}
 	if c.APIURL != "" && !isHTTP(c.APIURL) {
 		errs = append(errs, errors.New("CLERK_API_URL is no URL: leave it unset, or set it to http://HOST:PORT or https://HOST"))
@@ -310,12 +336,19 @@ func (c config) checkDatabase() error {
 func (c inngestConfig) check() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !c.dev() {
+	if !c.devKnown() {
+		wrong("INNGEST_DEV is neither on nor off: set it to 1 or to the URL of a dev server, or to 0 for production")
+	} else if !c.dev() {
 		if c.EventKey == "" {
 			wrong("INNGEST_EVENT_KEY is not set: set it to an event key of your Inngest environment, or INNGEST_DEV=1 for the dev server")
 		}
 		if c.SigningKey == "" {
 			wrong("INNGEST_SIGNING_KEY is not set: set it to the signing key of your Inngest environment, or INNGEST_DEV=1 for the dev server")
+		}
+	}
+	for name, v := range map[string]string{"INNGEST_SIGNING_KEY": c.SigningKey, "INNGEST_SIGNING_KEY_FALLBACK": c.SigningKeyFallback} {
+		if c.dev() && v != "" {
+			wrong("INNGEST_DEV is on, but %s is set: unset INNGEST_DEV for production, where calls are signed, or the key for a dev server, whose calls are not", name)
 		}
 	}
 	key := regexp.MustCompile(`^(signkey-\w+-)?([0-9a-fA-F]{2})+$`)
@@ -347,6 +380,12 @@ func sorted(errs []error) error {
 func isHTTP(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+// isHost tells whether one can listen on it: an IP address, the name of a host, or nothing, which is all interfaces.
+func isHost(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return s == "" || err == nil || regexp.MustCompile(`^\w([\w.-]*\w)?$`).MatchString(s)
 }
 
 func (c config) secrets() []string { return list(c.SigningSecrets) }
@@ -385,7 +424,12 @@ func isSet(environ []string, name string) bool {
 
 // dev tells whether INNGEST_DEV asks for the dev server. The SDK takes any value for yes, "0" and "false" too.
 func (c inngestConfig) dev() bool {
-	return c.Dev != "" && c.Dev != "0" && !strings.EqualFold(c.Dev, "false")
+	return c.Dev == "1" || strings.EqualFold(c.Dev, "true") || isHTTP(c.Dev)
+}
+
+// devKnown tells whether INNGEST_DEV is a value that is either on or off: who writes "off" must not get an open door.
+func (c inngestConfig) devKnown() bool {
+	return c.dev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
 }
 
 // selfHosted tells whether Inngest is one that has to be told of our functions: inngestgo v0.16 answers a server's own signed

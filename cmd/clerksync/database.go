@@ -44,18 +44,32 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database,
 	return db, nil
 }
 
-func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (*store.DB, error) {
-	ctx, cancel := context.WithTimeout(ctx, databaseWait)
+func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *store.DB, err error) {
+	bounded, cancel := context.WithTimeout(ctx, databaseWait)
 	defer cancel()
+	err = patiently(ctx, log, func() error {
+		db, err = store.Connect(bounded, uri, name)
+		return err
+	})
+	if store.MayPass(err) {
+		return nil, fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
+	}
+	return db, err
+}
+
+// patiently calls f until it succeeds or fails for good, and for databaseWait while its error may go by itself.
+func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
+	end := time.Now().Add(databaseWait)
 	for {
-		db, err := store.Connect(ctx, uri, name)
-		if err == nil || !errors.Is(err, store.ErrNoAnswer) {
-			return db, err
+		err := f()
+		if err == nil || !store.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
+			return err
 		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: check MONGODB_URI, and that the database runs: %w", err, ctx.Err())
+		log.WarnContext(ctx, "the database is not ready yet; trying again", "error", err)
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
 		}
-		log.WarnContext(ctx, "the database does not answer yet; trying again", "error", err)
 	}
 }
 

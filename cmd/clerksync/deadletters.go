@@ -86,6 +86,8 @@ func (c deadLettersShow) Run(ctx context.Context, e env) error {
 type deadLettersReplay struct {
 	ID  string `arg:"" optional:"" help:"Id of the event."`
 	All bool   `help:"All that are listed."`
+
+	Force bool `help:"Also a created or updated event that is older than 90 days: look first that its user was not deleted since."`
 }
 
 // Run marks them to be sent.
@@ -95,7 +97,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	}
 	return withDeadLettersOf(ctx, e, func(db *database, d inbox.DeadLetters) error {
 		if c.ID != "" {
-			perhaps, err := replay(ctx, db, d, c.ID)
+			perhaps, err := replay(ctx, db, d, c.ID, c.Force)
 			if err != nil {
 				return explain(err, c.ID)
 			}
@@ -106,14 +108,17 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 		if err != nil {
 			return err
 		}
-		n, twice := 0, 0
+		n, twice, old := 0, 0, 0
 		for _, l := range all {
-			switch perhaps, err := replay(ctx, db, d, l.ID); {
+			switch perhaps, err := replay(ctx, db, d, l.ID, c.Force); {
 			case err == nil:
 				n++
 				if perhaps {
 					twice++
 				}
+			case errors.Is(err, inbox.ErrOld):
+				old++
+				_, _ = fmt.Fprintf(e.stdout, "%s is skipped: it happened on %s\n", l.ID, stamp(time.UnixMilli(l.TS))) // what follows returns the error
 			case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
 				return err
 			}
@@ -122,12 +127,15 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 		if twice > 0 && err == nil {
 			_, err = fmt.Fprintf(e.stdout, "mails among them that were perhaps sent before, so that the user may get two: %d\n", twice)
 		}
+		if old > 0 && err == nil {
+			err = fmt.Errorf("%d were skipped: %w; drop them, or replay them with --force", old, inbox.ErrOld)
+		}
 		return err
 	})
 }
 
 // replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it sent again.
-func replay(ctx context.Context, db *database, d inbox.DeadLetters, id string) (perhaps bool, err error) {
+func replay(ctx context.Context, db *database, d inbox.DeadLetters, id string, force bool) (perhaps bool, err error) {
 	if strings.HasSuffix(id, ":"+functions.SendWelcome) {
 		l, err := d.Get(ctx, id)
 		if err != nil {
@@ -139,7 +147,7 @@ func replay(ctx context.Context, db *database, d inbox.DeadLetters, id string) (
 			}
 		}
 	}
-	return perhaps, d.Replay(ctx, id)
+	return perhaps, d.Replay(ctx, id, force)
 }
 
 type deadLettersDrop struct {
@@ -177,6 +185,9 @@ func withDeadLettersOf(ctx context.Context, e env, f func(*database, inbox.DeadL
 func explain(err error, id string) error {
 	if errors.Is(err, inbox.ErrNoDeadLetter) {
 		return fmt.Errorf("%w: %s is not among those that 'clerksync deadletters list' lists", err, id)
+	}
+	if errors.Is(err, inbox.ErrOld) {
+		return fmt.Errorf("%w; look at it with 'clerksync deadletters show %s', and drop it, or replay it with --force", err, id)
 	}
 	return err
 }

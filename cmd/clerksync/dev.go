@@ -30,6 +30,10 @@ const (
 // inngestPort is the dev server's usual port.
 const inngestPort = 8288
 
+// devResendAfter is how long 'dev' waits for a function: its Inngest keeps what it has accepted in memory, and a minute is long for somebody who
+// looks on.
+const devResendAfter = 5 * time.Second
+
 type devCmd struct {
 	Demo bool `help:"Then play a sign-up, a change and a deletion, print the row after each, and end; the exit status tells whether all three were right."`
 }
@@ -40,14 +44,15 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, format+"\n", args...) } // a closed terminal ends nothing
 	startInngest := !cfg.Inngest.selfHosted()
 	if err := c.defaults(ctx, &cfg, e.environ); err != nil {
 		return err
 	}
+	cfg.Inngest.ignoreKeys(say)
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	say := func(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, format+"\n", args...) } // a closed terminal ends nothing
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var own *inngestserver.Server
@@ -76,10 +81,13 @@ func (devCmd) defaults(ctx context.Context, cfg *config, environ []string) error
 	if !isSet(environ, "PORT") && !free(ctx, cfg.address()) {
 		cfg.Port = "0"
 	}
+	if !isSet(environ, "INBOX_RESEND_AFTER") {
+		cfg.InboxResendAfter = devResendAfter
+	}
 	if cfg.MongoURI == "" {
 		cfg.MongoURI = embeddedPrefix + "./" + devFolder
 	}
-	if !cfg.Inngest.selfHosted() {
+	if !cfg.Inngest.selfHosted() && cfg.Inngest.devKnown() {
 		cfg.Inngest.Dev = "1"
 	}
 	if cfg.SigningSecrets != "" {
@@ -88,6 +96,19 @@ func (devCmd) defaults(ctx context.Context, cfg *config, environ []string) error
 	var err error
 	cfg.SigningSecrets, err = devSecret(filepath.Join(devFolder, secretFile))
 	return err
+}
+
+// ignoreKeys drops the signing keys if Inngest is a dev server, whose calls are not signed, and says so.
+func (c *inngestConfig) ignoreKeys(say func(string, ...any)) {
+	if !c.dev() {
+		return
+	}
+	for name, key := range map[string]*string{"INNGEST_SIGNING_KEY": &c.SigningKey, "INNGEST_SIGNING_KEY_FALLBACK": &c.SigningKeyFallback} {
+		if *key != "" {
+			say("%s is ignored: a dev server signs nothing", name)
+			*key = ""
+		}
+	}
 }
 
 // devSecret returns the signing secret in the file, which it makes if it is not there: 'clerksync send' finds it there too.

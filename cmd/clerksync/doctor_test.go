@@ -141,7 +141,7 @@ func TestDoctor(t *testing.T) {
 			want: []string{"FAIL +inngest +your Inngest cannot be reached: start it", "ok +rows"}, not: "EVENT_KEY", err: "1 check failed",
 		},
 		"no dev server": {
-			set:  map[string]string{"INNGEST_BASE_URL": "", "INNGEST_DEV": "http://127.0.0.1:1"},
+			set:  map[string]string{"INNGEST_BASE_URL": "", "INNGEST_DEV": "http://127.0.0.1:1", "INNGEST_SIGNING_KEY": ""},
 			want: []string{"FAIL +inngest +the dev server cannot be reached"}, err: "1 check failed",
 		},
 		"another event key": {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"time"
 )
@@ -15,29 +16,74 @@ const (
 	largeCalls    = 8
 	// maxCall is the largest call of Inngest, whose servers send up to 4 MB; the SDK takes 100 MB unless told.
 	maxCall = 5 << 20
-	// slotWait is how long a large body waits for its turn, unread.
-	slotWait = 5 * time.Second
+	// readTimeout is Clerk's own patience; Inngest's calls are 4 MB at the most.
+	readTimeout = 15 * time.Second
+	// progressBody is what a large body must bring within limits.progress, unless it is the rest.
+	progressBody = 64 << 10
 )
 
-// boundMemory lets only n requests with a body over smallBody, or of unknown length, into h at once. Others wait, and get 503 when that
-// takes too long.
+// limits bounds what requests with a body over smallBody, or of unknown length, may take.
+type limits struct {
+	slots    int           // how many are let in at once
+	wait     time.Duration // how long another waits for its turn, unread
+	progress time.Duration // in which who is let in must send progressBody, or loses the slot and the connection
+	whole    time.Duration // in which all of the body must have come
+}
+
+// boundMemory lets only n large requests into h at once. Others wait, and get 503 when that takes too long.
 func boundMemory(h http.Handler, n int) http.Handler {
-	slots := make(chan struct{}, n)
+	return limits{slots: n, wait: 5 * time.Second, progress: 2 * time.Second, whole: readTimeout}.bound(h)
+}
+
+// bound keeps a slot until h returns. The time of a body ends with its last byte: what h does then has none.
+func (l limits) bound(h http.Handler) http.Handler {
+	slots := make(chan struct{}, l.slots)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength >= 0 && r.ContentLength <= smallBody {
 			h.ServeHTTP(w, r)
 			return
 		}
-		wait := time.NewTimer(slotWait)
+		end := time.Now().Add(l.whole)
+		wait := time.NewTimer(l.wait)
 		defer wait.Stop()
 		select {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
-			h.ServeHTTP(w, r)
+			timed := *r
+			timed.Body = &timedBody{ReadCloser: r.Body, conn: http.NewResponseController(w), progress: l.progress, end: end}
+			h.ServeHTTP(w, &timed)
 		case <-wait.C:
 			w.Header().Set("Retry-After", "5")
 			http.Error(w, "too many large requests at once: send it again", http.StatusServiceUnavailable)
 		case <-r.Context().Done():
 		}
 	})
+}
+
+// timedBody is a body whose next progressBody bytes must come in time: reads fail after that, and net/http closes the
+// connection.
+type timedBody struct {
+	io.ReadCloser
+	conn     *http.ResponseController
+	progress time.Duration
+	end      time.Time
+	left     int  // until the time begins anew
+	over     bool // net/http has taken the deadline away at the last byte: another would end the context of who has read it
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 && !b.over {
+		b.left = progressBody
+		by := time.Now().Add(b.progress)
+		if by.After(b.end) {
+			by = b.end
+		}
+		if err := b.conn.SetReadDeadline(by); err != nil {
+			return 0, err
+		}
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= n
+	b.over = b.over || err != nil
+	return n, err
 }

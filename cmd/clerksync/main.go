@@ -36,6 +36,7 @@ type cli struct {
 	Mail        mailCmd        `cmd:"" help:"Try the welcome mail."`
 	Users       usersCmd       `cmd:"" help:"See to single users."`
 	Doctor      doctorCmd      `cmd:"" help:"Check the settings, the database, Inngest, Clerk and how the sync is going; say what to do about each fault."`
+	Health      healthCmd      `cmd:"" help:"Ask the service on this machine and the database whether they answer, for the health check of a container."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
 }
 

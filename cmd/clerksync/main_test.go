@@ -22,6 +22,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
+	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/embedded"
 
@@ -71,7 +72,7 @@ func TestSettings(t *testing.T) {
 			[]string{
 				"CLERK_FORWARD_PRIVATE_METADATA cannot be read", "SYNC_BATCH_SIZE cannot be read", "WELCOME_UNVERIFIED cannot be read", "LOG_LEVEL cannot be read", "SHUTDOWN_TIMEOUT cannot be read", "PORT is no port",
 				`CLERK_WEBHOOK_SIGNING_SECRET: secret 2 does not begin with "whsec_"`, "CLERK_FORWARD_EVENTS holds a bad pattern", "MONGODB_URI is of no known kind",
-				"INNGEST_APP_ID is no id", "INNGEST_BASE_URL is no URL", "INNGEST_SERVE_ORIGIN is no URL", "INNGEST_SERVE_PATH does not begin with /",
+				"INNGEST_APP_ID is no id", "INNGEST_BASE_URL is no URL", "INNGEST_DEV is on, but INNGEST_SIGNING_KEY is set", "INNGEST_SERVE_ORIGIN is no URL", "INNGEST_SERVE_PATH does not begin with /",
 				"INNGEST_SIGNING_KEY is not hexadecimal", "SYNC_BATCH_TIMEOUT is out of range", "SMTP_URL names no host", "MAIL_FROM is not set", "APP_URL is no URL", "LOG_FORMAT is neither", "INBOX_RESEND_AFTER is not positive",
 			},
 		},
@@ -82,8 +83,30 @@ func TestSettings(t *testing.T) {
 				"RECONCILE_RECENT_CRON is no cron expression",
 			},
 		},
-		"off means off":   {map[string]string{"INNGEST_DEV": "0"}, []string{"INNGEST_EVENT_KEY is not set", "INNGEST_SIGNING_KEY is not set"}},
-		"false means off": {map[string]string{"INNGEST_DEV": "False", "INNGEST_EVENT_KEY": "k"}, []string{"INNGEST_SIGNING_KEY is not set"}},
+		"time zones alone": {
+			map[string]string{"RECONCILE_CRON": "TZ=UTC", "RECONCILE_ABSENT_CRON": "CRON_TZ=", "RECONCILE_RECENT_CRON": "TZ=UTC\t17\t3\t*\t*\t*"},
+			[]string{
+				"RECONCILE_ABSENT_CRON is no cron expression", "RECONCILE_CRON is no cron expression: set it to five fields", "RECONCILE_RECENT_CRON is no cron expression",
+			},
+		},
+		"off":      {map[string]string{"INNGEST_DEV": "off"}, []string{"INNGEST_DEV is neither on nor off: set it to 1 or to the URL"}},
+		"no":       {map[string]string{"INNGEST_DEV": "no"}, []string{"INNGEST_DEV is neither on nor off"}},
+		"disabled": {map[string]string{"INNGEST_DEV": "disabled"}, []string{"INNGEST_DEV is neither on nor off"}},
+		"space 0":  {map[string]string{"INNGEST_DEV": " 0"}, []string{"INNGEST_DEV is neither on nor off"}},
+		"00":       {map[string]string{"INNGEST_DEV": "00"}, []string{"INNGEST_DEV is neither on nor off"}},
+		"dev mode beside a key": {
+			map[string]string{"INNGEST_SIGNING_KEY": "signkey-test-00"}, []string{"INNGEST_DEV is on, but INNGEST_SIGNING_KEY is set: unset INNGEST_DEV"},
+		},
+		"dev mode beside the second key": {
+			map[string]string{"INNGEST_DEV": "TRUE", "INNGEST_SIGNING_KEY_FALLBACK": "signkey-test-00"}, []string{"INNGEST_DEV is on, but INNGEST_SIGNING_KEY_FALLBACK is set: unset INNGEST_DEV"},
+		},
+		"a host with a port":    {map[string]string{"HOST": "127.0.0.1:3000"}, []string{"HOST is no address: set it to an IP address"}},
+		"a host that is a URL":  {map[string]string{"HOST": "http://0.0.0.0"}, []string{"HOST is no address"}},
+		"a host in brackets":    {map[string]string{"HOST": "[::1]"}, []string{"HOST is no address"}},
+		"another instance id":   {map[string]string{"CLERK_INSTANCE_ID": "ins_1 ins_2"}, []string{"CLERK_INSTANCE_ID is no instance id: set it to"}},
+		"a key for an instance": {map[string]string{"CLERK_INSTANCE_ID": "sk_live_hunter2"}, []string{"CLERK_INSTANCE_ID is no instance id: set it to"}},
+		"off means off":         {map[string]string{"INNGEST_DEV": "0"}, []string{"INNGEST_EVENT_KEY is not set", "INNGEST_SIGNING_KEY is not set"}},
+		"false means off":       {map[string]string{"INNGEST_DEV": "False", "INNGEST_EVENT_KEY": "k"}, []string{"INNGEST_SIGNING_KEY is not set"}},
 		"a URI that is none": {
 			map[string]string{"MONGODB_URI": "mongodb://u:hunter2@h:port", "MONGODB_DATABASE": "a/b"},
 			[]string{"MONGODB_URI cannot be used: set it to", "MONGODB_DATABASE is no name"},
@@ -98,7 +121,9 @@ func TestSettings(t *testing.T) {
 			settings := good(t)
 			maps.Copy(settings, tc.set)
 			var out bytes.Buffer
-			err := run(t.Context(), []string{"serve"}, environ(settings), &out, &out)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // it refuses at once
+			defer cancel()
+			err := run(ctx, []string{"serve"}, environ(settings), &out, &out)
 			if err == nil {
 				t.Fatal("it started")
 			}
@@ -115,6 +140,36 @@ func TestSettings(t *testing.T) {
 				t.Errorf("a secret is quoted: %v", err)
 			}
 		})
+	}
+}
+
+// TestDevIgnoresKeys: the keys in a developer's environment do not stop 'dev', which says that it does not use them; a
+// value of INNGEST_DEV that is neither on nor off does.
+func TestDevIgnoresKeys(t *testing.T) {
+	t.Parallel()
+	settings := good(t)
+	maps.Copy(settings, map[string]string{
+		"INNGEST_DEV": newFakeInngest(t).URL, "INNGEST_SIGNING_KEY": "signkey-test-00ff", "INNGEST_SIGNING_KEY_FALLBACK": "no hexadecimal",
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out syncBuffer
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, []string{"dev"}, environ(settings), &out, io.Discard) }()
+	until(t, "it runs", func() bool { return strings.Contains(out.String(), "Ctrl-C ends") || len(ended) > 0 })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	for _, want := range []string{"INNGEST_SIGNING_KEY is ignored", "INNGEST_SIGNING_KEY_FALLBACK is ignored"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("printed %q, want %q", &out, want)
+		}
+	}
+	settings["INNGEST_DEV"] = "off"
+	err := run(t.Context(), []string{"dev"}, environ(settings), io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "INNGEST_DEV is neither on nor off") {
+		t.Errorf("with INNGEST_DEV=off: got %v", err)
 	}
 }
 
@@ -376,7 +431,7 @@ func TestServe(t *testing.T) {
 		t.Fatalf("got %d %s, want 202", code, text)
 	}
 	until(t, "the event is sent", func() bool { return len(inngest.sent()) > 0 })
-	if got, want := string(inngest.sent()[0]), `{"id":"msg_1","name":"clerk/user.created","data":{"id":"user_a","object":"user","email_addresses":[{"email_address":"ada@example.com"}]},"ts":1767603600018}`; got != want {
+	if got, want := string(inngest.sent()[0]), `{"id":"msg_1","name":"clerk/user.created","data":{"id":"user_a","object":"user","email_addresses":[{"email_address":"ada@example.com"}]},"ts":1767603600018,"v":"clerk-time"}`; got != want {
 		t.Errorf("got event\n%s, want\n%s", got, want)
 	}
 
@@ -513,6 +568,63 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// TestStartWhileDatabaseRefuses: a database that shuts down, recovers or has no primary yet answers with an error first. The service
+// waits for it, as for one that does not answer; one about a login or a setting ends the start at once.
+func TestStartWhileDatabaseRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		command string
+		codes   []int32
+		uri     string // is added to the database's
+		err     string // "" is a start
+	}{
+		"shutting down":               {command: "ping", codes: []int32{91, 11600, 91}},
+		"recovering":                  {command: "ping", codes: []int32{13436, 11602}},
+		"no primary":                  {command: "ping", codes: []int32{10107, 13435, 189}},
+		"no primary for the indexes":  {command: "createIndexes", codes: []int32{10107, 91}},
+		"stopped when it is asked":    {command: "buildInfo", codes: []int32{91, 11600}},
+		"it does not know the user":   {command: "saslStart", codes: []int32{18}, uri: "/?authMechanism=PLAIN", err: "code 18"},
+		"the user may not":            {command: "createIndexes", codes: []int32{13}, err: "code 13"},
+		"it does not know buildInfo":  {command: "buildInfo", codes: []int32{59}},
+		"it does not know ping":       {command: "ping", codes: []int32{59}, err: "code 59"},
+		"user names are there twice":  {command: "createIndexes", codes: []int32{11000}, err: "has rows with the same username"},
+		"an index of the app's clash": {command: "createIndexes", codes: []int32{86}, err: "has another kind of index on username"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			left := tc.codes
+			settings := good(t)
+			settings["MONGODB_URI"] = testenv.NewMemory().Listen(t, func(command string) int32 {
+				mu.Lock()
+				defer mu.Unlock()
+				if command != tc.command || len(left) == 0 {
+					return 0
+				}
+				code := left[0]
+				left = left[1:]
+				return code
+			}) + tc.uri
+			if tc.uri != "" {
+				settings["MONGODB_URI"] = strings.Replace(settings["MONGODB_URI"], "//", "//ada:hunter2@", 1)
+			}
+			if tc.err == "" {
+				serve(t, settings)
+				return
+			}
+			start := time.Now()
+			var log bytes.Buffer
+			err := run(t.Context(), []string{"serve"}, environ(settings), io.Discard, &log)
+			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2") || time.Since(start) > databaseWait {
+				t.Errorf("got %v after %v, want %q at once", err, time.Since(start), tc.err)
+			}
+			if strings.Contains(log.String(), "trying again") {
+				t.Errorf("it tried again:\n%s", &log)
+			}
+		})
+	}
+}
+
 // TestDeadLetters: the commands work beside a running service, on a folder too, and without it; they say what is wrong.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
@@ -530,7 +642,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	for i, id := range []string{"msg_1", "msg_2", "msg_3"} {
-		e := inbox.Event{ID: id, Name: "clerk/user.created", Data: json.RawMessage(`{"id":"user_secret"}`), TS: 1767603600018}
+		e := inbox.Event{ID: id, Name: "clerk/user.created", Data: json.RawMessage(`{"id":"user_secret"}`), TS: time.Now().UnixMilli()}
 		f := inbox.Failure{Function: "clerksync-sync-user-from-clerk", RunID: "01J", Error: "in\x1b[2J vain", Attempts: i + 1}
 		if err := box.Fail(t.Context(), e, f); err != nil {
 			t.Fatal(err)
@@ -552,7 +664,7 @@ func TestDeadLetters(t *testing.T) {
 		{"list", lines + line("msg_1", 1) + line("msg_2", 2) + line("msg_3", 3) + "$", ""},
 		{
 			"show msg_2",
-			`(?s)^id +msg_2\n.*happened +2026-01-05T09:00:00Z\n.*sent +once\n.*function +clerksync-sync-user-from-clerk\n` +
+			`(?s)^id +msg_2\n.*happened +20\d\d-\S+Z\n.*sent +once\n.*function +clerksync-sync-user-from-clerk\n` +
 				`run +01J\nattempts +2 times\nerror +in \[2J vain\nbytes +20\n$`,
 			"",
 		},
@@ -638,6 +750,72 @@ func TestBackfill(t *testing.T) {
 	}
 }
 
+// TestOneTimeCodesAtStart: who names a type that holds one-time codes is warned at start, and who uses a pattern reads
+// what it leaves out.
+func TestOneTimeCodesAtStart(t *testing.T) {
+	t.Parallel()
+	for forward, want := range map[string]map[string]string{ // what a line of each level names
+		"user.*":         {},
+		"*":              {"INFO": `["email.created","sms.created"]`},
+		"*, sms.created": {"WARN": `["sms.created"]`, "INFO": `["email.created"]`},
+	} {
+		settings := good(t)
+		settings["CLERK_FORWARD_EVENTS"] = forward
+		s := serve(t, settings)
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+		for _, level := range []string{"WARN", "INFO"} {
+			got := ""
+			for line := range strings.Lines(s.log.String()) {
+				if strings.Contains(line, `"level":"`+level) && strings.Contains(line, "one-time codes") {
+					_, got, _ = strings.Cut(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(line), "}")), `"types":`)
+				}
+			}
+			if got != want[level] {
+				t.Errorf("%s: a line %s names %s, want %s", forward, level, got, want[level])
+			}
+		}
+	}
+}
+
+// TestKeyOfAnotherInstance: the first backfill is refused a key of another instance than the webhooks were of, and the
+// right key is not.
+func TestKeyOfAnotherInstance(t *testing.T) {
+	t.Parallel()
+	right, wrong := testenv.NewClerkAPI(t), testenv.NewClerkAPI(t)
+	right.Put(testenv.People(30)...)
+	wrong.Put(testenv.ClerkUser{ID: "user_2stranger"})
+	wrong.Instance = "ins_other"
+	settings := good(t)
+	maps.Copy(settings, map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": wrong.URL})
+	clerksync := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		err := run(t.Context(), args, environ(settings), &out, io.Discard)
+		return out.String(), err
+	}
+	for _, instance := range []string{sampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
+		s := serve(t, settings)
+		body := fmt.Sprintf(`{"type":"session.created","instance_id":%q,"data":{}}`, instance)
+		if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(body))); code != http.StatusNoContent {
+			t.Fatalf("got %d %s, want 204", code, text)
+		}
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{"backfill"}, {"backfill", "--dry-run"}, {"reconcile"}, {"users", "ensure", "user_2stranger"}} {
+		out, err := clerksync(args...)
+		if want := "CLERK_SECRET_KEY is of the instance ins_other, and the users here are of ins_2e2e: copy"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %q, %v, want %q", args, out, err, want)
+		}
+	}
+	settings["CLERK_API_URL"] = right.URL
+	if out, err := clerksync("backfill"); err != nil || !strings.HasPrefix(out, "30 users: 30 created, 0 updated") {
+		t.Errorf("the right key: got %q, %v", out, err)
+	}
+}
+
 // TestReconcile: the plan names users and fields, values only when asked; what differs is repaired, and rows are not removed by the dozen.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
@@ -718,9 +896,7 @@ func TestEnsure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.NewUsers(db).Delete(t.Context(), people[1].ID); err != nil { // no Inngest runs the function
-		t.Fatal(err)
-	}
+	testenv.Delete(t, store.NewUsers(db), people[1].ID) // no Inngest runs the function
 	if err := db.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -737,7 +913,8 @@ func TestEnsure(t *testing.T) {
 		"a user of Clerk's": {ask(http.MethodPost, people[0].ID, "Bearer "+token), 200, `"full_name":"Ada Lovelace 0"`},
 		"once more":         {ask(http.MethodPost, people[0].ID, "Bearer "+token), 200, `"username":"person-0"`},
 		"a deleted user":    {ask(http.MethodPost, people[1].ID, "Bearer "+token), 410, `{"error":"the user is deleted"}`},
-		"nobody":            {ask(http.MethodPost, "user_nobody", "Bearer "+token), 404, `{"error":"no such user at Clerk"}`},
+		"nobody":            {ask(http.MethodPost, "user_nobody", "Bearer "+token), 404, `{"error":"no such user at Clerk: an id of Clerk's is user_ and 27 letters`},
+		"count":             {ask(http.MethodPost, "count", "Bearer "+token), 404, `{"error":"no such user at Clerk: an id`},
 		"another token":     {ask(http.MethodPost, people[0].ID, "Bearer "+token+"x"), 401, "ADMIN_TOKEN"},
 		"no token":          {ask(http.MethodPost, people[0].ID, ""), 401, "ADMIN_TOKEN"},
 		"by GET":            {ask(http.MethodGet, people[0].ID, "Bearer "+token), 405, ""},
@@ -749,7 +926,7 @@ func TestEnsure(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	for id, want := range map[string]string{people[2].ID: "", people[1].ID: "the user is deleted, and stays so", "user_nobody": "no such user at Clerk: check the id"} {
+	for id, want := range map[string]string{people[2].ID: "", people[1].ID: "the user is deleted, and stays so", "user_nobody": "no such user at Clerk: an id", testenv.UserID(time.Now(), 1): "no such user at Clerk: check the id"} {
 		var out bytes.Buffer
 		err := run(t.Context(), []string{"users", "ensure", id}, environ(settings), &out, io.Discard)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) || want == "" && !strings.Contains(out.String(), `"full_name": "Ada Lovelace 2"`) {
@@ -787,6 +964,129 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.err)
 		}
 		if !strings.Contains(out.String(), tc.out) || strings.Contains(out.String(), "hunter2") {
+			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
+		}
+	}
+}
+
+// TestFullTierIsRegistered: Inngest refuses a whole app for one jitter over 5 minutes. The full tier has none: it is
+// spread over the hour by a minute that every replica and every registration of one Clerk instance has, and others do
+// not.
+func TestFullTierIsRegistered(t *testing.T) {
+	t.Parallel()
+	api := testenv.NewClerkAPI(t)
+	// registered returns the cron of the full tier in the first n registrations of a service.
+	registered := func(n int, set map[string]string) []string {
+		t.Helper()
+		inngest := newFakeInngest(t)
+		settings := good(t)
+		maps.Copy(settings, map[string]string{"INNGEST_DEV": inngest.URL, "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": api.URL})
+		maps.Copy(settings, set)
+		s := serve(t, settings)
+		var crons []string
+		for range n {
+			until(t, "the functions are registered", func() bool {
+				inngest.mu.Lock()
+				defer inngest.mu.Unlock()
+				if inngest.register == nil {
+					return false
+				}
+				var reg struct {
+					Functions []struct {
+						ID       string
+						Triggers []map[string]any
+					}
+				}
+				if err := json.Unmarshal(inngest.register, &reg); err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range reg.Functions {
+					for _, trigger := range f.Triggers {
+						if _, ok := trigger["jitter"]; ok {
+							t.Errorf("%s is registered with %v", f.ID, trigger)
+						}
+						if f.ID == "clerksync-reconcile-users-with-clerk" {
+							crons = append(crons, fmt.Sprint(trigger["cron"]))
+						}
+					}
+				}
+				inngest.register = nil
+				return true
+			})
+		}
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+		if len(crons) != n {
+			t.Fatalf("got crons %v, want %d", crons, n)
+		}
+		return crons
+	}
+	ours := map[string]string{"CLERK_INSTANCE_ID": testenv.ClerkInstance}
+	got := append(registered(2, ours), registered(1, ours)...)
+	if !regexp.MustCompile(`^TZ=UTC [1-5]?[0-9] 3 \* \* \*$`).MatchString(got[0]) || got[1] != got[0] || got[2] != got[0] {
+		t.Errorf("got %q, at the next registration %q, by a replica %q", got[0], got[1], got[2])
+	}
+	if set := registered(1, map[string]string{"RECONCILE_CRON": "TZ=UTC 5 1 * * *"}); set[0] != "TZ=UTC 5 1 * * *" {
+		t.Errorf("RECONCILE_CRON: got %q, want it as it is", set)
+	}
+}
+
+// TestFullTierIsSpread: instances, and apps where no instance is set, get minutes all over the hour.
+func TestFullTierIsSpread(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]func(id string) config{
+		"instances": func(id string) config {
+			return config{InstanceID: "ins_" + id, Inngest: inngestConfig{AppID: "clerksync"}}
+		},
+		"apps": func(id string) config { return config{Inngest: inngestConfig{AppID: id}} },
+	} {
+		seen := map[string]bool{}
+		for i := range 600 {
+			seen[of(fmt.Sprint(i)).crons()[reconcile.Full]] = true
+		}
+		if len(seen) < 50 || len(seen) > 60 {
+			t.Errorf("%s: got %d minutes, want nearly all 60", name, len(seen))
+		}
+	}
+}
+
+// TestHealth: the health check of a container asks the service and the database, not Inngest, and says in a line what
+// does not answer.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	settings := good(t) // Inngest is away
+	s := serve(t, settings)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(another.Close)
+	_, foreign, err := net.SplitHostPort(another.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		set       map[string]string
+		out, want string
+	}{
+		"both answer":         {map[string]string{"PORT": port}, "the service and the database answer\n", ""},
+		"on all interfaces":   {map[string]string{"PORT": port, "HOST": ""}, "the service and the database answer\n", ""},
+		"any port":            {nil, "", "PORT is 0"},
+		"nobody":              {map[string]string{"PORT": "1"}, "", "the service does not answer on port 1"},
+		"somebody else":       {map[string]string{"PORT": foreign}, "", "the service does not answer on port " + foreign + ": it answers 404"},
+		"the database is not": {map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"}, "", "the database does not answer"},
+		"no database is set":  {map[string]string{"PORT": port, "MONGODB_URI": ""}, "", "MONGODB_URI is not set"},
+	} {
+		all := maps.Clone(settings)
+		maps.Copy(all, tc.set)
+		var out bytes.Buffer
+		err := run(t.Context(), []string{"health"}, environ(all), &out, io.Discard)
+		if (err != nil) != (tc.want != "") || err != nil && (!strings.Contains(err.Error(), tc.want) || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2")) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
+		}
+		if out.String() != tc.out {
 			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
 		}
 	}

@@ -61,6 +61,7 @@ type app struct {
 	watch    *reconcile.Watch
 	// register tells Inngest of the functions; nil where Inngest asks by itself.
 	register func(context.Context) error
+	proxy    *http.Server // through which it does; nil likewise
 	// registered is closed when Inngest knows the functions for the first time.
 	registered chan struct{}
 }
@@ -86,7 +87,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		return a, err
 	}
 	a.users = store.NewUsers(a.db.DB)
-	client, err := a.inngestClient(log)
+	client, err := a.inngestClient(nil)
 	if err != nil {
 		return a, err
 	}
@@ -95,8 +96,9 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	})
 	state := store.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)
+	a.watch.InstanceID = cfg.InstanceID
 	claims := store.NewWelcomes(a.db.DB)
-	if err := a.db.prepare(ctx); err != nil {
+	if err := patiently(ctx, log, func() error { return a.db.prepare(ctx) }); err != nil {
 		return a, err
 	}
 	if cfg.Mail.SMTPURL == "" {
@@ -120,19 +122,13 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		return a, err
 	}
 	if cfg.Inngest.selfHosted() {
-		// A client of its own: registering holds the lock that invocations need, and has no time-out.
-		c, err := a.inngestClient(log)
-		if err != nil {
+		if err := a.registerBy(ctx, registerTimeout, func(c inngestgo.Client) error { return fns.Register(c, others...) }); err != nil {
 			return a, err
 		}
-		if err := fns.Register(c, others...); err != nil {
-			return a, err
-		}
-		a.register = func(ctx context.Context) error { return selfRegister(ctx, c.ServeWithOpts(a.serveOpts(true))) }
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.secrets(), InstanceID: cfg.InstanceID, Forward: cfg.forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.watch.Webhook, Inbox: a.inbox, Log: log, Registerer: reg,
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Inbox: a.inbox, Log: log, Registerer: reg,
 	})
 	if err != nil {
 		return a, err
@@ -140,6 +136,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	calls := inngest.Guard(client.ServeWithOpts(a.serveOpts(false)), inngest.Options{
 		SigningKeys: []string{cfg.Inngest.SigningKey, cfg.Inngest.SigningKeyFallback}, Dev: cfg.Inngest.dev(), MaxBody: maxCall, Log: log,
 	})
+	a.noteOneTimeCodes(ctx)
 	routes := a.routes(hook, calls, reg)
 	if cfg.AdminToken != "" {
 		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
@@ -147,8 +144,8 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	a.server = &http.Server{
 		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second, // Clerk's own patience; Inngest's calls are 4 MB at the most
-		WriteTimeout:      2 * time.Minute,  // a function has its own, shorter limit
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      2 * time.Minute, // a function has its own, shorter limit
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -172,6 +169,25 @@ func (a *app) clerkAPI(ctx context.Context) (*clerk.API, error) {
 	return api, nil
 }
 
+// seen notes a verified webhook. A sample of ours is of no instance of Clerk's.
+func (a *app) seen(at time.Time, instanceID string) {
+	if instanceID == sampleInstance {
+		instanceID = ""
+	}
+	a.watch.Verified(at, instanceID)
+}
+
+// noteOneTimeCodes says what becomes of the types of event that hold one-time codes.
+func (a *app) noteOneTimeCodes(ctx context.Context) {
+	forwarded, leftOut := webhook.OneTimeCodes(a.cfg.forward())
+	if len(forwarded) > 0 {
+		a.log.WarnContext(ctx, "CLERK_FORWARD_EVENTS names types that hold one-time codes: whoever sees Inngest's history can read them", "types", forwarded)
+	}
+	if len(leftOut) > 0 {
+		a.log.InfoContext(ctx, "types that hold one-time codes are not forwarded: name them in CLERK_FORWARD_EVENTS if a function of yours needs them", "types", leftOut)
+	}
+}
+
 // functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be nil or zero.
 func (c config) functions(users *store.Users, claims *store.Welcomes, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
 	all := append(appFunctions(), functions.Upkeep(
@@ -181,7 +197,7 @@ func (c config) functions(users *store.Users, claims *store.Welcomes, dead inbox
 		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
 	))
 	if c.SecretKey != "" {
-		all = append(all, functions.Reconcile(r, c.Reconcile.crons())...)
+		all = append(all, functions.Reconcile(r, c.crons())...)
 	}
 	if c.Mail.SMTPURL == "" {
 		return all, nil
@@ -242,8 +258,8 @@ func reach(ctx context.Context, url string) error {
 }
 
 // inngestClient returns a client with every setting passed on: what is not set here the SDK would read from the environment by
-// itself.
-func (a *app) inngestClient(log *slog.Logger) (inngestgo.Client, error) {
+// itself. registerURL is where it registers functions; nil is Inngest's own.
+func (a *app) inngestClient(registerURL *string) (inngestgo.Client, error) {
 	c := a.cfg.Inngest
 	eventKey := c.eventKey()
 	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
@@ -255,7 +271,8 @@ func (a *app) inngestClient(log *slog.Logger) (inngestgo.Client, error) {
 		Env:                &c.Env,
 		APIBaseURL:         new(c.apiURL()),
 		EventAPIBaseURL:    new(c.eventURL()),
-		Logger:             log,
+		RegisterURL:        registerURL,
+		Logger:             a.log,
 		HTTPClient:         &http.Client{Timeout: 5 * time.Second},
 		MaxBodySize:        maxCall,
 	})
@@ -280,7 +297,11 @@ func (a *app) serveOpts(unsigned bool) inngestgo.ServeOpts {
 // url is where this machine reaches the service.
 func (a *app) url() string {
 	_, port, _ := net.SplitHostPort(a.listener.Addr().String())
-	host := a.cfg.Host
+	return localURL(a.cfg.Host, port)
+}
+
+// localURL is where the machine that a service listens on reaches it.
+func localURL(host, port string) string {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
@@ -331,6 +352,9 @@ func (a *app) close(ctx context.Context) error {
 	if a.listener != nil && a.server == nil {
 		errs = append(errs, a.listener.Close())
 	}
+	if a.proxy != nil {
+		errs = append(errs, a.proxy.Close())
+	}
 	if a.db != nil {
 		errs = append(errs, a.db.close(ctx))
 	}
@@ -343,6 +367,7 @@ func (a *app) keepRegistered(ctx context.Context) {
 	if a.register == nil {
 		return
 	}
+	defer context.AfterFunc(ctx, func() { _ = a.proxy.Close() })() // ends what is under way
 	every := 30 * time.Second
 	if a.cfg.Inngest.dev() {
 		every = 5 * time.Second // as often as the dev server itself looks for apps
@@ -371,23 +396,6 @@ func (a *app) keepRegistered(ctx context.Context) {
 		known, failing = true, false
 		once.Do(func() { close(a.registered) })
 		timer.Reset(every)
-	}
-}
-
-// registerOnce is bounded though the SDK's own call is not: what hangs is left behind and ends with its connection.
-func (a *app) registerOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := reach(ctx, a.cfg.Inngest.apiURL()+"/health"); err != nil {
-		return errors.New("inngest cannot be reached")
-	}
-	done := make(chan error, 1)
-	go func() { done <- a.register(ctx) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return errors.New("inngest did not answer in time")
 	}
 }
 

@@ -35,8 +35,9 @@ func deleteCall(data string) string {
 		`"event":` + event + `,"events":[` + event + `],"steps":{}}`
 }
 
-// TestStrangersCallEndsNothing: the SDK canonicalises the body of a call before it looks at its signature, recursively and in quadratic
-// time, and takes what it cannot canonicalise for empty. So it gets nothing that we have not verified. A signed body may be as deep as it likes.
+// TestStrangersCallEndsNothing: the SDK canonicalises the body of a call before it looks at its signature, recursively
+// and in quadratic time, and takes what it cannot canonicalise for empty. So it gets nothing that we have not verified.
+// A signed body may be as deep as it likes.
 func TestStrangersCallEndsNothing(t *testing.T) {
 	t.Parallel()
 	settings := good(t)

@@ -1,7 +1,6 @@
 package crm_test
 
 import (
-	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -9,25 +8,18 @@ import (
 	"strings"
 	"testing"
 
-	"clerksync/clerk"
 	"clerksync/examples/crm"
 	"clerksync/functions"
-	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/store"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 // nothing stands for the database, which this function does not use.
-type nothing struct{}
-
-func (nothing) Apply(context.Context, clerk.User, store.When) (store.Outcome, error) { return "", nil }
-
-func (nothing) Delete(context.Context, string) (store.Outcome, error)    { return "", nil }
-func (nothing) WriteMany(context.Context, []store.Write) []store.Written { return nil }
-func (nothing) Done(context.Context, string) error                       { return nil }
-func (nothing) Fail(context.Context, inbox.Event, inbox.Failure) error   { return nil }
+type nothing struct {
+	functions.Users
+	functions.Inbox
+}
 
 func TestAddContact(t *testing.T) {
 	t.Parallel()

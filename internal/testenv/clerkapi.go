@@ -215,12 +215,12 @@ func (a *ClerkAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if r.Header.Get("Clerk-API-Version") != apiVersion { // Clerk itself would answer by an older version
-		decline(w, http.StatusBadRequest, "clerk_api_version_invalid")
-		return
-	}
 	if r.Header.Get("Authorization") != "Bearer "+a.Key {
 		decline(w, http.StatusUnauthorized, "authentication_invalid")
+		return
+	}
+	if r.Header.Get("Clerk-API-Version") != apiVersion { // Clerk itself would answer by an older version
+		decline(w, http.StatusBadRequest, "clerk_api_version_invalid")
 		return
 	}
 	if !a.take() {

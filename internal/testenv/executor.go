@@ -49,6 +49,7 @@ type Event struct {
 	Name string          `json:"name"`
 	Data json.RawMessage `json:"data"`
 	TS   int64           `json:"ts"`
+	V    string          `json:"v,omitempty"`
 }
 
 type opcode struct {

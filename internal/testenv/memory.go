@@ -113,15 +113,44 @@ type dialer struct {
 
 func (d dialer) DialContext(context.Context, string, string) (net.Conn, error) {
 	client, server := net.Pipe()
+	go serveConn(server, func(cmd bson.D) bson.D { return d.m.answer(cmd, d.gate) })
+	return client, nil
+}
+
+// Listen serves the database on a loopback port until the test ends, and returns its URI. Each command that refuse returns a code of
+// MongoDB's for, and not 0, is answered with that error and not applied.
+func (m *Memory) Listen(t testing.TB, refuse func(command string) int32) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
 	go func() {
-		defer server.Close()
-		for { // until the client closes it
-			if err := d.m.serveOne(server, d.gate); err != nil {
+		for {
+			conn, err := l.Accept()
+			if err != nil { // it is closed
 				return
 			}
+			go serveConn(conn, func(cmd bson.D) bson.D {
+				if code := refuse(cmd[0].Key); code != 0 {
+					return failure{code, "refused"}.reply()
+				}
+				return m.answer(cmd, nil)
+			})
 		}
 	}()
-	return client, nil
+	return "mongodb://" + l.Addr().String()
+}
+
+// serveConn answers until the client closes the connection.
+func serveConn(conn net.Conn, answer func(bson.D) bson.D) {
+	defer conn.Close()
+	for {
+		if err := serveOne(conn, answer); err != nil {
+			return
+		}
+	}
 }
 
 // The messages of the protocol that are used (https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/). OP_QUERY is the
@@ -132,7 +161,7 @@ const (
 	opMsg   = 2013
 )
 
-func (m *Memory) serveOne(conn net.Conn, gate Gate) error {
+func serveOne(conn net.Conn, answer func(bson.D) bson.D) error {
 	var head [16]byte
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return err
@@ -146,7 +175,7 @@ func (m *Memory) serveOne(conn net.Conn, gate Gate) error {
 	if err != nil {
 		return err
 	}
-	reply, err := bson.Marshal(m.answer(cmd, gate))
+	reply, err := bson.Marshal(answer(cmd))
 	if err != nil {
 		return err
 	}
@@ -209,6 +238,10 @@ type failure struct {
 
 func (f failure) Error() string { return f.text }
 
+func (f failure) reply() bson.D {
+	return bson.D{{Key: "ok", Value: 0.0}, {Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text}}
+}
+
 const (
 	codeRefused   = 96 // OperationFailed
 	codeDuplicate = 11000
@@ -240,7 +273,7 @@ func (m *Memory) answer(cmd bson.D, gate Gate) bson.D {
 		gate.Answered(reply)
 	}
 	if f := (failure{}); errors.As(err, &f) {
-		return bson.D{{Key: "ok", Value: 0.0}, {Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text}}
+		return f.reply()
 	}
 	return append(reply, bson.E{Key: "ok", Value: 1.0})
 }

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+type healthCmd struct {
+	Timeout time.Duration `default:"4s" help:"How long the service and the database may take to answer, together."`
+}
+
+// Help is what --help says beside the flags.
+func (healthCmd) Help() string {
+	return "For the health check of a container, beside the service and with its settings. It asks the service on this machine (/healthz) and the " +
+		"database, and not Inngest: while that is away, webhooks are taken all the same. The exit status is 1 if one of the two does not answer."
+}
+
+// Run asks the service first: where that runs, an embedded database is its own, and is not started here.
+func (c healthCmd) Run(ctx context.Context, e env) error {
+	cfg, err := readConfigForCommand(e.environ)
+	if err != nil {
+		return err
+	}
+	if cfg.Port == "0" {
+		return errors.New("PORT is 0, so the service listens on a port that only its log says: set PORT")
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	if err := healthz(ctx, localURL(cfg.Host, cfg.Port)); err != nil {
+		return fmt.Errorf("the service does not answer on port %s: %w", cfg.Port, err)
+	}
+	db, err := openBeside(ctx, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(db.Ping(ctx), db.close(ctx)); err != nil {
+		return fmt.Errorf("the database does not answer: %w", err)
+	}
+	_, err = fmt.Fprintln(e.stdout, "the service and the database answer")
+	return err
+}
+
+// healthz returns nil if the service at url answers 200.
+func healthz(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := (&http.Client{}).Do(req)
+	if err != nil {
+		return withoutURL(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return answered(res.StatusCode)
+	}
+	return nil
+}
