@@ -158,3 +158,25 @@ func TestNewUserWithoutCreatedAt(t *testing.T) {
 		}
 	})
 }
+
+// TestOneRefusedUserStopsTheRun: a user whom a unique index of the app's refuses is counted and logged, and harms no other.
+func TestOneRefusedUserStopsTheRun(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		fake := testenv.NewClerkAPI(t)
+		r, people := reconciler(t, db, fake, 50)
+		rows := db.Collection("users")
+		if err := store.EnsureIndex(t.Context(), r.Log, rows, store.Index{Field: "email", Unique: true}); err != nil {
+			t.Fatal(err)
+		}
+		insert(t, db, doc{"_id": "app-1", "username": "app-1", "email": "taken@mail.example"})
+		refused, later := people[3], people[45]
+		refused.Email, refused.Updated = "taken@mail.example", refused.Updated+1
+		later.LastName, later.Updated = "Byron", later.Updated+1
+		fake.Put(refused, later)
+		found, drift, err := run(t, r, reconcile.Full)
+		if d := cmp.Diff([]string{"stale " + later.ID + " full_name"}, drift); d != "" || err != nil || found.Failed != 1 || found.Users != 50 {
+			t.Errorf("got %+v, %v, drift (-want +got):\n%s", found, err, d)
+		}
+	})
+}

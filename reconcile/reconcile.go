@@ -455,8 +455,9 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 		n++
 		r.report(drift)
 	}
-	if len(failed) > 0 && n == 0 { // it is the database
-		return n, fmt.Errorf("repair users: %w", failed[0])
+	worthRepeating := func(err error) bool { return !errors.Is(err, store.ErrRefused) }
+	if i := slices.IndexFunc(failed, worthRepeating); i >= 0 && n == 0 { // it is the database
+		return n, fmt.Errorf("repair users: %w", failed[i])
 	}
 	for _, err := range failed {
 		r.Log.ErrorContext(ctx, "a user cannot be repaired", "error", err)
