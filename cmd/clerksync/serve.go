@@ -385,6 +385,9 @@ func (a *app) keepRegistered(ctx context.Context) {
 			return
 		}
 		if err := a.registerOnce(ctx); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
 			if !failing {
 				a.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
 			}
