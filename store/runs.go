@@ -25,7 +25,9 @@ type Runs struct {
 func NewRuns(db *DB) *Runs { return &Runs{db: db, rows: db.Collection("clerksync_runs")} }
 
 // Setup makes the index by which MongoDB forgets runs. It can be repeated.
-func (r *Runs) Setup(ctx context.Context) error { return EnsureIndex(ctx, r.db.Logger(), r.rows, r.index()) }
+func (r *Runs) Setup(ctx context.Context) error {
+	return EnsureIndex(ctx, r.db.Logger(), r.rows, r.index())
+}
 
 // LackIndex tells whether Setup has something to do.
 func (r *Runs) LackIndex(ctx context.Context) (bool, error) {
