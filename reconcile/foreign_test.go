@@ -159,6 +159,24 @@ func TestNewUserWithoutCreatedAt(t *testing.T) {
 	})
 }
 
+// TestUnreadableUserIsNamed: whom Clerk lists in a shape that nobody can read, Clerk has: the row is neither extra nor unknown.
+func TestUnreadableUserIsNamed(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, db, fake, 10)
+	own := testenv.UserID(time.Unix(1_767_603_600, 0), 1)
+	insert(t, db, doc{"_id": own, "username": "own"})
+	for _, id := range []string{people[3].ID, own} {
+		fake.Put(testenv.ClerkUser{ID: id, Raw: []byte(`{"id":"` + id + `","object":"user","banned":"perhaps"}`)})
+	}
+	for _, r.RemoveUnknown = range []bool{false, true} {
+		if found, drift, err := run(t, r, reconcile.Absent); err != nil || drift != nil || found.Failed != 0 {
+			t.Errorf("got %+v, %v, %v, want nothing", found, drift, err)
+		}
+	}
+}
+
 // TestOneRefusedUserStopsTheRun: a user whom a unique index of the app's refuses is counted and logged, and harms no other.
 func TestOneRefusedUserStopsTheRun(t *testing.T) {
 	t.Parallel()

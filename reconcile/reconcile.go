@@ -269,6 +269,9 @@ func (r *Reconcile) named(ctx context.Context, rows []store.RowID) (map[string]b
 	for _, u := range page.Users {
 		named[u.ID] = true
 	}
+	for _, u := range page.Skipped { // Clerk has whom we cannot read
+		named[u.ID] = true
+	}
 	return named, err
 }
 
