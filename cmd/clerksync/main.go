@@ -38,6 +38,7 @@ type cli struct {
 	Doctor      doctorCmd      `cmd:"" help:"Check the settings, the database, Inngest, Clerk and how the sync is going; say what to do about each fault."`
 	Health      healthCmd      `cmd:"" help:"Ask the service on this machine and the database whether they answer, for the health check of a container."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
 // env is what a command is given besides its flags.
