@@ -119,8 +119,8 @@ func IDs(others ...Function) []string {
 }
 
 // when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it is the
-// ts of an event that says so: our ingress does, and the README's transform. Of all others, those too that have a Svix id, the ts may be
-// when Inngest got them.
+// ts of an event that says so: our ingress does, and the transform in docs/inngest.md. Of all others, those
+// too that have a Svix id, the ts may be when Inngest got them.
 func when(version string, ts, envelope clerk.Millis) store.When {
 	switch {
 	case envelope != 0:
