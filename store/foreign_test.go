@@ -131,3 +131,26 @@ func TestForeignRowLosesToSecondReplica(t *testing.T) {
 		})
 	}
 }
+
+// TestTakenNameOfForeignRowIsNoRefusal: a row that the app made has no user name, the best one is taken, and another replica gives the row
+// one meanwhile. The writer took that for a unique index of the app's and gave up.
+func TestTakenNameOfForeignRowIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	lab := testenv.NewLab(t, 2)
+	first, second := lab.Processes[0], lab.Processes[1]
+	s := users(t, first.DB)
+	write(t, s, ada(1, func(u *clerk.User) { u.ID, u.Username = "user_bob", "ada" }), 1)
+	if _, err := first.DB.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := first.Start(t.Context(), func(ctx context.Context) error { return operation{of(ada(5))}.do(ctx, s) })
+	for n := 0; !ended; n++ {
+		if n == 2 { // it has read the row, and met the name
+			write(t, store.NewUsers(second.DB), ada(4), 1)
+		}
+		ended, err = first.Step(testenv.None)
+	}
+	if err != nil {
+		t.Errorf("got %v, want the row to be written", err)
+	}
+}

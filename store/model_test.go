@@ -83,6 +83,9 @@ func TestEveryInterleaving(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if testing.Short() && len(tc.ops) > 2 {
+				tc.crashes = min(tc.crashes, 1)
+			}
 			m := newModel(t, tc.ops, tc.crashes)
 			m.explore(t, tc.before, func(schedule string) {
 				var rows []string

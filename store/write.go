@@ -287,24 +287,28 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 // name returns the user name that the row is to get, by what has been tried. The error says that there is none left.
 func (a *attempt) name(was found, free map[string]bool) (string, error) {
 	clash := a.err != nil && IsDuplicate(a.err)
-	switch {
-	case clash && a.insert && was.there: // it was the _id
-		a.taken = 0
-	case clash:
-		a.taken++
+	if clash && a.insert && was.there { // it was the _id
+		clash, a.taken = false, 0
 	}
-	candidates := names(a.User)
 	switch {
 	case keepsName(was, a.User):
-		candidates = []string{was.Username}
+		if clash && a.sent.Username == was.Username {
+			return "", a.refused()
+		}
+		return was.Username, nil
 	case free != nil && suffixed(was, a.User) && !free[a.User.Username]:
 		return was.Username, nil
 	}
-	if a.taken >= len(candidates) {
-		return "", fmt.Errorf("write user %q: %w", a.User.ID, ErrRefused)
+	if clash {
+		a.taken++
 	}
-	return candidates[a.taken], nil
+	if all := names(a.User); a.taken < len(all) {
+		return all[a.taken], nil
+	}
+	return "", a.refused()
 }
+
+func (a *attempt) refused() error { return fmt.Errorf("write user %q: %w", a.User.ID, ErrRefused) }
 
 // retry returns those that another process or a user name has stopped, and gives the others their errors.
 func retry(of []*attempt, errs []error, what string) (again []*attempt) {

@@ -157,11 +157,11 @@ func TestDryRun(t *testing.T) {
 			user("a", 6, king), user("b", 6), user("c", 4, king), user("d", 9), user("e", 1), {User: clerk.User{ID: "f"}, Deleted: true},
 		}
 		want := []store.Result{
-			{Outcome: store.Updated, Fields: fields, Version: version},
-			{Outcome: store.Unchanged, Version: version},
+			{Outcome: store.Updated, Fields: fields, Version: version, Newer: true},
+			{Outcome: store.Unchanged, Version: version, Newer: true},
 			{Outcome: store.Stale, Fields: stale, Version: version},
 			{Outcome: store.Deleted},
-			{Outcome: store.Created},
+			{Outcome: store.Created, Newer: true},
 			{Outcome: store.Deleted},
 		}
 		if d := cmp.Diff(want, s.Write(t.Context(), writes, store.DryRun)); d != "" {
