@@ -181,13 +181,16 @@ func (db *DB) deleteMany(ctx context.Context, c *mongo.Collection, ids []string)
 	return err
 }
 
-// spread gives the error of an unordered bulk to those that it is about, and returns how many they are.
+// spread gives the error of an unordered bulk to those that it is about, and returns how many they are. What no majority has
+// acknowledged may be rolled back, whatever else is said of it.
 func spread(errs []error, err error) (failed int) {
 	var e mongo.BulkWriteException
-	switch {
+	switch bulk := errors.As(err, &e); {
 	case err == nil:
 		return 0
-	case errors.As(err, &e) && e.WriteConcernError == nil && len(e.WriteErrors) > 0 && len(errs) > 1:
+	case bulk && e.WriteConcernError != nil:
+		err = e.WriteConcernError
+	case bulk && len(e.WriteErrors) > 0:
 		for _, we := range e.WriteErrors {
 			errs[we.Index] = we
 		}

@@ -290,13 +290,10 @@ func (a *attempt) name(was found, free map[string]bool) (string, error) {
 	if clash && a.insert && was.there { // it was the _id
 		clash, a.taken = false, 0
 	}
-	switch {
-	case keepsName(was, a.User):
+	if keepsName(was, a.User) || free != nil && suffixed(was, a.User) && !free[a.User.Username] {
 		if clash && a.sent.Username == was.Username {
 			return "", a.refused()
 		}
-		return was.Username, nil
-	case free != nil && suffixed(was, a.User) && !free[a.User.Username]:
 		return was.Username, nil
 	}
 	if clash {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,9 @@ import (
 	"clerksync/store"
 
 	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // TestWriteList: many writes at once end as they do one by one.
@@ -175,6 +179,33 @@ func TestDryRun(t *testing.T) {
 		testenv.Write(t, s, taken)
 		if got := s.Write(t.Context(), []store.Write{taken}, store.DryRun); got[0].Outcome != store.Unchanged {
 			t.Errorf("got %+v, want unchanged", got)
+		}
+	})
+}
+
+// TestRefusedRowWithSuffixIsCalledARace: a row has its name only with a suffix, and a unique index of the app's refuses it. A comparison
+// tried the one name again and again and then spoke of a race, which ended the nightly run.
+func TestRefusedRowWithSuffixIsCalledARace(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := users(t, db)
+		mk := func(id, email string, at clerk.Millis) store.Write {
+			u := ada(at, func(u *clerk.User) { u.ID, u.Username, u.Email = "user_"+id, "same", email })
+			return store.Write{User: u, When: store.When{Clerk: noon}}
+		}
+		for _, w := range []store.Write{mk("a", "a@x", 1), mk("b", "b@x", 1)} {
+			if r := s.Write(t.Context(), []store.Write{w}, store.All)[0]; r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+		if _, err := db.Collection("users").Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "email", Value: 1}}, Options: options.Index().SetUnique(true)}); err != nil {
+			t.Skip(err)
+		}
+		for _, mode := range []store.Mode{store.All, store.Differing} {
+			r := s.Write(t.Context(), []store.Write{mk("b", "a@x", 2)}, mode)[0]
+			if !errors.Is(r.Err, store.ErrRefused) {
+				t.Errorf("mode %d: got %q, %v, want ErrRefused", mode, r.Outcome, r.Err)
+			}
 		}
 	})
 }
