@@ -48,7 +48,7 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 		events, writes = append(events, e), append(writes, w)
 	}
 	var errs []error
-	for i, w := range f.Users.Write(ctx, writes, store.All) {
+	for i, w := range f.writeAll(ctx, fn, events, writes) {
 		err := w.Err
 		if err != nil && in.InputCtx.Attempt >= retries {
 			err = fail(events[i], err)
@@ -62,6 +62,26 @@ func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Inp
 		return nil, fmt.Errorf("some of %d events are tried again: %w", len(in.Events), err)
 	}
 	return res, nil
+}
+
+// writeAll writes rows together, or, if that panics, each by itself: then it is known whose panic it is.
+func (f *Functions) writeAll(ctx context.Context, fn Function, events []Event, writes []store.Write) []store.Result {
+	results := make([]store.Result, len(writes))
+	write := func(from, to int) error {
+		return f.safely(ctx, fn, events[from].RunID, events[from].id.String(), func() error {
+			copy(results[from:to], f.Users.Write(ctx, writes[from:to], store.All))
+			return nil
+		})
+	}
+	if len(writes) == 0 || write(0, len(writes)) == nil {
+		return results
+	}
+	for i := range writes {
+		if err := write(i, i+1); err != nil {
+			results[i].Err = err
+		}
+	}
+	return results
 }
 
 // written removes an event from the inbox.
