@@ -49,13 +49,17 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) 
 				d := in.Event.Data
 				attempts, message := readAttempts(d.Error.Message)
 				why := inbox.Failure{Function: d.FunctionID, RunID: d.RunID, Error: message, Attempts: attempts}
-				events := d.Events
+				events, fn := d.Events, byID[d.FunctionID]
+				if message == errBatchTooLarge.Error() && fn.row != nil && len(events) > 0 { // no attempt has had them
+					_, err := f.callBatch(ctx, fn, inngestgo.Input[raw]{Events: events, InputCtx: in.InputCtx})
+					return fmt.Sprint("wrote, or kept, ", len(events)), err
+				}
 				if len(events) == 0 {
 					events = append(events, d.Event)
 				}
 				var errs []error
 				for _, g := range events {
-					errs = append(errs, f.keep(ctx, byID[d.FunctionID], event(g, inngestgo.InputCtx{}), why))
+					errs = append(errs, f.keep(ctx, fn, event(g, inngestgo.InputCtx{}), why))
 				}
 				return fmt.Sprint("looked at ", len(events)), errors.Join(errs...)
 			})
