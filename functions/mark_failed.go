@@ -2,6 +2,7 @@ package functions
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -48,13 +49,17 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) 
 				d := in.Event.Data
 				attempts, message := readAttempts(d.Error.Message)
 				why := inbox.Failure{Function: d.FunctionID, RunID: d.RunID, Error: message, Attempts: attempts}
-				events := d.Events
+				events, fn := d.Events, byID[d.FunctionID]
+				if message == errBatchTooLarge.Error() && fn.row != nil && len(events) > 0 { // no attempt has had them
+					_, err := f.callBatch(ctx, fn, inngestgo.Input[raw]{Events: events, InputCtx: in.InputCtx})
+					return fmt.Sprint("wrote, or kept, ", len(events)), err
+				}
 				if len(events) == 0 {
 					events = append(events, d.Event)
 				}
 				var errs []error
 				for _, g := range events {
-					errs = append(errs, f.keep(ctx, byID[d.FunctionID], event(g, inngestgo.InputCtx{}), why))
+					errs = append(errs, f.keep(ctx, fn, event(g, inngestgo.InputCtx{}), why))
 				}
 				return fmt.Sprint("looked at ", len(events)), errors.Join(errs...)
 			})
@@ -68,19 +73,22 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) 
 // keep makes an event whose run has failed for good a dead letter, unless its work is done: an event that writes a user's row and is not
 // in the inbox has been cleared by another sending of it, or came by Inngest's own integration, beside a webhook or without one.
 func (f *Functions) keep(ctx context.Context, fn Function, e Event, why inbox.Failure) error {
+	if fn.row != nil {
+		if there, err := f.Inbox.FailPending(ctx, e.id.String(), why); there || err != nil {
+			return err
+		}
+		if undone, err := f.undone(ctx, fn, e); !undone || err != nil {
+			return err
+		}
+	}
 	data, err := clerk.WithoutSecrets(e.Data, false) // our ingress has cut it already, the integration has not
 	if err != nil {
-		data = e.Data
+		data = json.RawMessage("null")
+		why.Error += "; its data is not kept, because secrets cannot be cut out of it: " + err.Error()
 	}
 	kept := inbox.Event{ID: e.id.String(), Name: e.Name, Data: data, TS: e.At.UnixMilli(), V: e.version}
 	if fn.row == nil {
-		return f.Inbox.Fail(ctx, ownDeadLetter(kept, fn.ID), why)
-	}
-	if there, err := f.Inbox.FailPending(ctx, kept.ID, why); there || err != nil {
-		return err
-	}
-	if undone, err := f.undone(ctx, fn, e); !undone || err != nil {
-		return err
+		kept = ownDeadLetter(kept, fn.ID)
 	}
 	return f.Inbox.Fail(ctx, kept, why)
 }

@@ -157,29 +157,40 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 
 // attempt runs a function once on its event, or on a batch of them; last is what the step before returned, if it has steps. The result is raw, or its keys would
 // be sorted.
-func (f *Functions) attempt(ctx context.Context, fn Function, in inngestgo.Input[raw], last json.RawMessage) (_ json.RawMessage, err error) {
+func (f *Functions) attempt(ctx context.Context, fn Function, in inngestgo.Input[raw], last json.RawMessage) (out json.RawMessage, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf(inAttempt+"%w", in.InputCtx.Attempt+1, err)
 		}
 	}()
+	id := ""
+	if in.Event.ID != nil {
+		id = *in.Event.ID
+	}
+	err = f.safely(ctx, fn, in.InputCtx.RunID, id, func() (err error) {
+		var res any
+		if fn.batch != nil {
+			res, err = f.callBatch(ctx, fn, in)
+		} else {
+			res, err = f.call(ctx, fn, in, last)
+		}
+		if err == nil {
+			out, err = json.Marshal(res)
+		}
+		return err
+	})
+	return out, err
+}
+
+// safely makes an error of a panic, and logs where it was.
+func (f *Functions) safely(ctx context.Context, fn Function, runID, eventID string, do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			e := event(in.Event, in.InputCtx)
-			f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", e.RunID, "event_id", e.id.String(), "stack", string(debug.Stack()))
+			f.Log.ErrorContext(ctx, "the function panicked", "function", fn.ID, "run_id", runID, "event_id", eventID, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
 		}
 	}()
-	var res any
-	if fn.batch != nil {
-		res, err = f.callBatch(ctx, fn, in)
-	} else {
-		res, err = f.call(ctx, fn, in, last)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(res)
+	return do()
 }
 
 var errForeign = errors.New("the event is of another Clerk instance than CLERK_INSTANCE_ID")

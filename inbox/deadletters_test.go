@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // TestDeadLetters is the life of one: it is listed with all that is known of it, dropped, and replayed under an id that Inngest has
@@ -167,6 +169,54 @@ func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 		slices.Sort(got)
 		if d := cmp.Diff([]string{"msg_failed:replay1", "msg_refused:r1"}, got); d != "" {
 			t.Errorf("sent again (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestEventsWithoutIDShareADeadLetter: two events without an id were one dead letter, and the data of the second was gone. Each has its
+// own now, also that of a function which writes no row; one that is reported twice has one.
+func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		b, _, _ := start(t, db, &sender{}, time.Hour)
+		before := bson.D{{Key: "_id", Value: ""}, {Key: "failure", Value: bson.D{{Key: "error", Value: "of an older version"}}}}
+		if _, err := db.Collection("clerksync_inbox").InsertOne(t.Context(), before); err != nil {
+			t.Fatal(err)
+		}
+		why := inbox.Failure{Error: "why"}
+		for range 2 { // reported twice
+			for _, id := range []string{"", ":crm"} {
+				for _, data := range []string{`{"first_name":"Ada"}`, `{"first_name":"Eve"}`} {
+					if there, err := b.FailPending(t.Context(), "", why); there || err != nil {
+						t.Errorf("FailPending: got %v, %v, want it not there", there, err)
+					}
+					if err := b.Fail(t.Context(), inbox.Event{ID: id, Name: "clerk/user.created", Data: []byte(data)}, why); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		d := inbox.NewDeadLetters(db)
+		all, err := d.List(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, l := range all {
+			if l.ID == "" {
+				continue
+			}
+			l, err := d.Get(t.Context(), l.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, fn, _ := strings.Cut(l.ID, ":")
+			got = append(got, fn+string(l.Data))
+		}
+		slices.Sort(got)
+		want := []string{`crm{"first_name":"Ada"}`, `crm{"first_name":"Eve"}`, `{"first_name":"Ada"}`, `{"first_name":"Eve"}`}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("dead letters (-want +got):\n%s", d)
 		}
 	})
 }

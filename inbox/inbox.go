@@ -4,6 +4,7 @@ package inbox
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -224,6 +225,9 @@ func (b *Inbox) Done(ctx context.Context, eventID string) error {
 // tells whether the event is there; a failed one is too. It may be repeated.
 func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (bool, error) {
 	id := ParseEventID(eventID).Row
+	if id == "" { // of no event in particular
+		return false, nil
+	}
 	f.At = time.Now()
 	defer b.locks.Lock(id)()
 	known, err := b.markFailed(ctx, id, f)
@@ -238,8 +242,11 @@ func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (boo
 }
 
 // Fail keeps the event as a dead letter, also if it is not in the inbox: because it came by Inngest's own integration, or has been
-// cleared. It may be repeated. e.ID is the id under which Inngest ran it.
+// cleared. It may be repeated. e.ID is the id under which Inngest ran it; an event without one gets an id of its content.
 func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
+	if e.ID == "" || e.ID[0] == ':' { // see EventID.Own
+		e.ID = fmt.Sprintf("no-id-%.16x", sha256.Sum256(append([]byte(e.Name), e.Data...))) + e.ID
+	}
 	there, err := b.FailPending(ctx, e.ID, f)
 	if there || err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"clerksync/clerk"
 	"clerksync/functions"
@@ -39,7 +40,7 @@ func (c deadLettersList) Run(ctx context.Context, e env) error {
 		w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 		_, _ = fmt.Fprintln(w, "ID\tEVENT\tFAILED\tATTEMPTS\tERROR") // Flush returns the error
 		for _, l := range all {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", l.ID, l.Name, stamp(l.At), l.Attempts, oneLine(l.Error))
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", escaped(l.ID, ""), escaped(l.Name, ""), stamp(l.At), l.Attempts, oneLine(l.Error))
 		}
 		return w.Flush()
 	})
@@ -73,11 +74,11 @@ func (c deadLettersShow) Run(ctx context.Context, e env) error {
 			{"bytes", fmt.Sprint(len(l.Data))},
 		} {
 			if line[1] != "" {
-				_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], line[1]) // Flush returns the error
+				_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], escaped(line[1], "")) // Flush returns the error
 			}
 		}
 		if c.Data {
-			_, _ = fmt.Fprintf(w, "\n%s\n", l.Data)
+			_, _ = fmt.Fprintf(w, "\n%s\n", escaped(string(l.Data), "\n\t"))
 		}
 		return w.Flush()
 	})
@@ -118,7 +119,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 				}
 			case errors.Is(err, inbox.ErrOld):
 				old++
-				_, _ = fmt.Fprintf(e.stdout, "%s is skipped: it happened on %s\n", l.ID, stamp(time.UnixMilli(l.TS))) // what follows returns the error
+				_, _ = fmt.Fprintf(e.stdout, "%s is skipped: it happened on %s\n", escaped(l.ID, ""), stamp(time.UnixMilli(l.TS))) // what follows returns the error
 			case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
 				return err
 			}
@@ -210,12 +211,19 @@ func times(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// oneLine keeps a terminal from what somebody else has put into a text.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
+// oneLine makes one line of a text that somebody else may have written.
+func oneLine(s string) string { return escaped(strings.ReplaceAll(s, "\n", " "), "") }
+
+// escaped keeps a terminal from what somebody else has put into a text: control characters, C1 too, and those that turn the direction of
+// the text, but for some. They become JSON's escapes, so that JSON stays JSON.
+func escaped(s, but string) string {
+	var b strings.Builder
+	for _, r := range s { // what is no UTF-8 becomes U+FFFD: on a terminal it could be C1
+		if !strings.ContainsRune(but, r) && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+			_, _ = fmt.Fprintf(&b, `\u%04x`, r) // never fails
+			continue
 		}
-		return r
-	}, s)
+		b.WriteRune(r)
+	}
+	return b.String()
 }

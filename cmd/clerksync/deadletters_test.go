@@ -3,16 +3,19 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/embedded"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -140,5 +143,57 @@ func TestDeletedRise(t *testing.T) {
 	}
 	if err := s.stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestStrangersEventOnTheTerminal: Inngest's integration verifies nothing, and what a stranger had put into an event reached the operator's
+// terminal as it was: it could clear the screen, or set the clipboard. It is printed with JSON's escapes, so that JSON stays that.
+func TestStrangersEventOnTheTerminal(t *testing.T) {
+	t.Parallel()
+	settings := good(t)
+	cfg, err := readConfig(environ(settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const evil = "x\x1b[2J\u009b2J\r\t\a\x7f\u202e\x9b" // the last is no UTF-8
+	const id = "msg_" + evil
+	box := inbox.New(inbox.Options{DB: db.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	data := "{\n\t\"id\": \"user_Zoë\u009b2J\x7f\u202e\"\n}"
+	e := inbox.Event{ID: strings.ToValidUTF8(id, ""), Name: "clerk/user.created", Data: []byte(data)} // old, so that replay names it
+	why := inbox.Failure{Function: evil, RunID: evil, Error: evil + "\n"}
+	other := box.Fail(t.Context(), inbox.Event{ID: "msg_other", Name: evil, Data: []byte("{}")}, why)
+	if err := errors.Join(box.Fail(t.Context(), e, why), other, db.close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"list"}, {"show", e.ID, "--data"}, {"replay", "--all"}} {
+		name := args[0]
+		var out bytes.Buffer
+		if err := run(t.Context(), append([]string{"deadletters"}, args...), environ(settings), &out, io.Discard); err != nil && !errors.Is(err, inbox.ErrOld) {
+			t.Error(name, err)
+		}
+		for _, r := range out.String() {
+			if unicode.IsControl(r) && !strings.ContainsRune("\n\t", r) || r == '\u202e' {
+				t.Errorf("%s: printed %q", name, out.String())
+				break
+			}
+		}
+		if !strings.Contains(out.String(), `msg_x\u001b[2J\u009b2J\u000d\u0009\u0007\u007f\u202e`) {
+			t.Errorf("%s: the id is not there: %q", name, out.String())
+		}
+		if name != "show" {
+			continue
+		}
+		_, printed, _ := strings.Cut(out.String(), "\n\n")
+		var want, got any
+		if err := errors.Join(json.Unmarshal([]byte(data), &want), json.Unmarshal([]byte(printed), &got)); err != nil {
+			t.Fatalf("%v in %q", err, printed)
+		}
+		if !strings.Contains(printed, `"id": "user_Zoë\u009b2J`) || cmp.Diff(want, got) != "" {
+			t.Errorf("printed %q for the data", printed)
+		}
 	}
 }
