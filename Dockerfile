@@ -4,7 +4,9 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /clerksync ./cmd/clerksync
+# What 'clerksync version' prints: docker build --build-arg VERSION=v1.2.3
+ARG VERSION
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X main.version=$VERSION" -o /clerksync ./cmd/clerksync
 
 # Static, with CA certificates, without a shell; runs as user 65532.
 FROM gcr.io/distroless/static-debian13:nonroot

@@ -14,11 +14,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	children "clerksync/internal/child"
 )
 
 // process is a server that is measured.
 type process struct {
-	cmd *exec.Cmd
+	*children.Process
 	url string
 	// startup is the time until it was ready.
 	startup time.Duration
@@ -29,14 +31,15 @@ type process struct {
 func startProcess(b *testing.B, cmd *exec.Cmd, ready string) *process {
 	b.Helper()
 	port := freePort(b)
-	p := &process{cmd: cmd, url: fmt.Sprint("http://127.0.0.1:", port)}
+	p := &process{url: fmt.Sprint("http://127.0.0.1:", port)}
 	cmd.Env = append(cmd.Env, fmt.Sprint("PORT=", port), "HOST=127.0.0.1")
 	cmd.Stdout, cmd.Stderr = &p.out, &p.out
 	start := time.Now()
-	if err := cmd.Start(); err != nil {
+	var err error
+	if p.Process, err = children.Start(cmd); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { p.stop() })
+	b.Cleanup(p.stop)
 	for time.Since(start) < 30*time.Second {
 		if _, err := get(p.url + ready); err == nil {
 			p.startup = time.Since(start)
@@ -48,17 +51,12 @@ func startProcess(b *testing.B, cmd *exec.Cmd, ready string) *process {
 	return nil
 }
 
-func (p *process) stop() {
-	if p.cmd.ProcessState == nil {
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
-	}
-}
+func (p *process) stop() { _ = p.Kill() } // it may have ended
 
 // cpu returns the user and system time that the process has used, in steps of 10 ms.
 func (p *process) cpu(b *testing.B) time.Duration {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -87,7 +85,7 @@ func cpuTicks(stat string) (int, error) {
 // peak returns the peak memory of the process in MB.
 func (p *process) peak(b *testing.B) float64 {
 	b.Helper()
-	kb, err := peakKB(p.cmd.Process.Pid)
+	kb, err := peakKB(p.PID())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -329,11 +329,18 @@ func (a *API) User(ctx context.Context, id string) (Fetched, error) {
 }
 
 // Count returns how many users Clerk has.
-func (a *API) Count(ctx context.Context) (int, error) {
+func (a *API) Count(ctx context.Context) (int, error) { return a.count(ctx, "") }
+
+// CountCreated returns how many users Clerk has whom it says to be created after a time.
+func (a *API) CountCreated(ctx context.Context, after time.Time) (int, error) {
+	return a.count(ctx, "?created_at_after="+strconv.FormatInt(after.UnixMilli(), 10))
+}
+
+func (a *API) count(ctx context.Context, query string) (int, error) {
 	var c struct {
 		TotalCount *int `json:"total_count"`
 	}
-	if _, err := a.get(ctx, "/v1/users/count", '{', &c); err != nil {
+	if _, err := a.get(ctx, "/v1/users/count"+query, '{', &c); err != nil {
 		return 0, fmt.Errorf("count Clerk's users: %w", err)
 	}
 	if c.TotalCount == nil {

@@ -271,6 +271,9 @@ func TestAPI(t *testing.T) {
 	if n, err := c.Count(t.Context()); err != nil || n != 30 {
 		t.Errorf("got %d, %v", n, err)
 	}
+	if n, err := c.CountCreated(t.Context(), time.UnixMilli(people[9].Created)); err != nil || n != 20 {
+		t.Errorf("got %d, %v", n, err)
+	}
 	if id, err := c.Instance(t.Context()); err != nil || id != testenv.ClerkInstance {
 		t.Errorf("got %q, %v", id, err)
 	}

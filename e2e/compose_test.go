@@ -13,7 +13,6 @@ import (
 
 // composed is what docker-compose.yml says of a service.
 type composed struct {
-	Image       string
 	Command     []string
 	HealthCheck struct{ Test []string }
 }

@@ -193,7 +193,7 @@ func endToEnd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("e2e is left out by -short")
 	}
-	for _, dir := range []string{"../cmd/clerksync", "../webhook"} {
+	for _, dir := range []string{"../cmd/clerksync", "../inngest", "../webhook"} {
 		if _, err := os.ReadDir(dir); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 type BatchResult struct {
 	Events   int                   `json:"events"`
 	Outcomes map[store.Outcome]int `json:"outcomes"`
-	Failed   int                   `json:"failed"` // dead letters
+	Failed   int                   `json:"failed"` // for good; dead letters, but for those whose work another sending has done
 }
 
 // callBatch does what call does with each event of a batch, and writes the rows together. An event that no retry can help, or that the

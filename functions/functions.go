@@ -50,6 +50,11 @@ type Functions struct {
 	// its instance; the webhook has checked the others.
 	InstanceID string
 	Log        *slog.Logger
+	// Runs, if set, keeps a function of the app from running again when an event is sent again for which it has done its work.
+	Runs interface { // a store.Runs
+		Has(ctx context.Context, function, messageID string) (bool, error)
+		Add(ctx context.Context, function, messageID string) error
+	}
 	// Seen, if set, is told when an event about a user happened: one that Inngest's own integration brought is a webhook too.
 	Seen func(at time.Time)
 	// BatchSize over 1 makes the functions that write rows take up to so many events at once, and wait BatchTimeout for them.
@@ -114,8 +119,8 @@ func IDs(others ...Function) []string {
 }
 
 // when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it is the
-// ts of an event that says so: our ingress does, and the README's transform. Of all others, those too that have a Svix id, the ts may be
-// when Inngest got them.
+// ts of an event that says so: our ingress does, and the transform in docs/inngest.md. Of all others, those
+// too that have a Svix id, the ts may be when Inngest got them.
 func when(version string, ts, envelope clerk.Millis) store.When {
 	switch {
 	case envelope != 0:

@@ -36,6 +36,7 @@ type Function struct {
 	jitter      time.Duration                    // up to which it runs later than that, maxJitter at the most
 	retries     *int                             // nil is retries
 	more        func(json.RawMessage) bool       // tells by what a step has returned whether another follows; nil: none
+	claims      bool                             // keeps by itself whom it has served
 	row         func(Event) (store.Write, error) // what is to be written; nil of a function that writes no row
 }
 
@@ -204,7 +205,20 @@ func (f *Functions) call(ctx context.Context, fn Function, in inngestgo.Input[ra
 	if f.foreign(e) {
 		return nil, NoRetry(errForeign)
 	}
+	once := f.Runs != nil && fn.row == nil && !fn.claims && fn.cron == ""
+	if once && !replay && e.id.Sends > 0 {
+		if done, err := f.Runs.Has(ctx, fn.ID, e.MessageID); err != nil {
+			return nil, err
+		} else if done {
+			return "skipped: done when the event was sent before", nil
+		}
+	}
 	res, err := fn.Run(ctx, e)
+	if once && err == nil {
+		if err := f.Runs.Add(context.WithoutCancel(ctx), fn.ID, e.MessageID); err != nil { // no reason to do the work again
+			e.Log.WarnContext(ctx, "could not note that the function is done", "error", err)
+		}
+	}
 	switch {
 	case errors.Is(err, clerk.ErrNotUser):
 		return nil, NoRetry(err)

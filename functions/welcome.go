@@ -43,7 +43,7 @@ var errHeld = errors.New("another attempt is sending this mail: wait until it ha
 // Function returns the function. docs/adr/0005-welcome-once.md says why a user gets one mail.
 func (w Welcome) Function() Function {
 	return Function{
-		ID: SendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated},
+		ID: SendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated}, claims: true,
 		Run: func(ctx context.Context, e Event) (any, error) { return w.run(ctx, e) },
 	}
 }

@@ -144,3 +144,29 @@ func TestForgetDropped(t *testing.T) {
 		}
 	})
 }
+
+// TestReplayOfRefusedEventRunsNothing: an event that Inngest has refused reached no function. Its replay went out as one that functions
+// which write no row have had, so that none of them ever ran for it; and a forwarded event, which no other function handles, was lost.
+func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		s := &sender{}
+		b, _, _ := start(t, db, s, time.Hour)
+		put(t, b, "msg_refused", "msg_failed")
+		until(t, "they are sent", func() bool { return len(s.accepted()) == 2 })
+		for id, run := range map[string]string{"msg_refused": "", "msg_failed": "01J"} {
+			if err := b.Fail(t.Context(), event(id), inbox.Failure{RunID: run, Error: "why"}); err != nil {
+				t.Fatal(err)
+			}
+			if err := inbox.NewDeadLetters(db).Replay(t.Context(), id, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		until(t, "they are sent again", func() bool { return len(s.accepted()) == 4 })
+		got := s.accepted()[2:]
+		slices.Sort(got)
+		if d := cmp.Diff([]string{"msg_failed:replay1", "msg_refused:r1"}, got); d != "" {
+			t.Errorf("sent again (-want +got):\n%s", d)
+		}
+	})
+}

@@ -76,7 +76,7 @@ type row struct {
 	// DueAt is when any process may send it; until then the one that wrote or claimed it has the lease.
 	DueAt    time.Time `bson:"due_at,omitempty"`
 	GiveUpAt time.Time `bson:"give_up_at"`
-	Replayed bool      `bson:"replayed,omitempty"` // it had failed before
+	Replayed bool      `bson:"replayed,omitempty"` // a run had failed before
 	Failure  *Failure  `bson:"failure,omitempty"`
 	Data     string    `bson:"data"` // JSON; last, because the driver's buffer grows for it
 }
@@ -331,4 +331,4 @@ func newMetrics(r prometheus.Registerer) metrics {
 	return m
 }
 
-var errGaveUp = fmt.Errorf("no function has cleared the event, though it was sent again %d times in 24 hours", giveUpSends)
+var errGaveUp = fmt.Errorf("no function has cleared the event, though Inngest accepted it %d times or more in 24 hours", giveUpSends)

@@ -30,10 +30,7 @@ func ReadPending(ctx context.Context, db *store.DB) (Pending, error) {
 		if err = cur.Decode(&r); err != nil {
 			break
 		}
-		since := r.ReceivedAt
-		if r.Replayed {
-			since = r.GiveUpAt.Add(-giveUpAfter)
-		}
+		since := r.GiveUpAt.Add(-giveUpAfter)
 		if p.Events++; p.Oldest.IsZero() || since.Before(p.Oldest) {
 			p.Oldest = since
 		}

@@ -68,7 +68,7 @@ func (t table) revive(ctx context.Context, id string) (done, pending bool, err e
 			return nil
 		}
 		return bson.D{
-			{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}, {Key: "replayed", Value: true}, {Key: "accepted", Value: 0}}},
+			{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}, {Key: "replayed", Value: r.Replayed || r.Failure.RunID != ""}, {Key: "accepted", Value: 0}}},
 			{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
 		}
 	})

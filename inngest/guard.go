@@ -110,10 +110,11 @@ func answer(w http.ResponseWriter, code int, message string) {
 
 // read returns the whole body. The error is an http.MaxBytesError if it has more than limit bytes.
 func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	var b bytes.Buffer
+	size := bytes.MinRead
 	if n := r.ContentLength; n > 0 && n <= limit {
-		b.Grow(int(n) + bytes.MinRead)
+		size += int(n)
 	}
+	b := bytes.NewBuffer(make([]byte, 0, size))
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	return b.Bytes(), err
 }

@@ -174,7 +174,7 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 		return explain(ctx, "sending the message", err)
 	}
 	_, _, err = conn.Text.ReadResponse(2) // 2xx
-	if te := (*textproto.Error)(nil); err == nil || errors.As(err, &te) && te.Code >= 400 {
+	if te, ok := errors.AsType[*textproto.Error](err); err == nil || ok && te.Code >= 400 {
 		quit()
 		if err == nil {
 			return nil
@@ -241,8 +241,7 @@ func (m *Mailer) message(u User) (*gomail.Msg, error) {
 // explain says what failed without the server's words, which quote addresses.
 func explain(ctx context.Context, doing string, err error) error {
 	code := 0
-	var te *textproto.Error
-	if errors.As(err, &te) {
+	if te, ok := errors.AsType[*textproto.Error](err); ok {
 		code = te.Code
 		if doing == "connecting" {
 			doing = "greeting or logging in"

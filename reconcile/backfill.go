@@ -17,7 +17,7 @@ import (
 
 // API is what Clerk says: a clerk.API.
 type API interface {
-	Count(ctx context.Context) (int, error)
+	counter
 	ListCreated(ctx context.Context, after string) (clerk.Page, error)
 }
 
@@ -101,7 +101,8 @@ const (
 // Run fetches and writes until the last user, and goes on where an earlier run was cut off. The counts include that run's. The
 // memory it takes is that of three pages. It returns ErrMissed if fewer users were listed than Clerk had all the while.
 func (b Backfill) Run(ctx context.Context) (Counts, error) {
-	before, err := b.API.Count(ctx)
+	begun := time.Now()
+	total, err := b.API.Count(ctx)
 	if err != nil {
 		return Counts{}, err
 	}
@@ -111,8 +112,7 @@ func (b Backfill) Run(ctx context.Context) (Counts, error) {
 			return Counts{}, err
 		}
 	}
-	b.progress(at.Counts, before)
-	var after int
+	b.progress(at.Counts, total)
 	pages := make(chan clerk.Page, pagesAhead)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { // the network
@@ -127,9 +127,8 @@ func (b Backfill) Run(ctx context.Context) (Counts, error) {
 			case <-gctx.Done():
 				return gctx.Err()
 			}
-			if next = p.Next; next == "" { // count at once: the longer it is until then, the more come that no page had
-				after, err = b.API.Count(gctx)
-				return err
+			if next = p.Next; next == "" {
+				return nil
 			}
 		}
 	})
@@ -143,7 +142,7 @@ func (b Backfill) Run(ctx context.Context) (Counts, error) {
 					return err
 				}
 			}
-			b.progress(at.Counts, before)
+			b.progress(at.Counts, total)
 		}
 		return nil
 	})
@@ -155,16 +154,30 @@ func (b Backfill) Run(ctx context.Context) (Counts, error) {
 			return at.Counts, err
 		}
 	}
-	return at.Counts, missed(before, after, at.Counts.Seen())
+	return at.Counts, missed(ctx, b.API, begun, total, at.Counts.Seen())
 }
 
-// missed returns ErrMissed if fewer users were seen than Clerk had both before and after. Who was deleted or signed up
-// meanwhile makes the two differ, and may be seen or not.
-func missed(before, after, seen int) error {
-	if had := min(before, after); seen < had {
-		return fmt.Errorf("%w: Clerk's list named %d users, and Clerk has %d: run it again; if that does not help, ask Clerk", ErrMissed, seen, had)
+// counter tells how many users there are: a clerk.API.
+type counter interface {
+	Count(ctx context.Context) (int, error)
+	CountCreated(ctx context.Context, after time.Time) (int, error)
+}
+
+// clocks is how far our clock and Clerk's may be apart.
+const clocks = time.Minute
+
+// missed returns ErrMissed if a list that was begun at a time, when Clerk had so many users, has left some out. Who was
+// deleted meanwhile may not have been seen, and neither who signed up, behind the last page.
+func missed(ctx context.Context, c counter, begun time.Time, had, seen int) error {
+	has, err := c.Count(ctx)
+	if err != nil || seen >= min(had, has) {
+		return err
 	}
-	return nil
+	created, err := c.CountCreated(ctx, begun.Add(-clocks))
+	if want := min(had, has-created); err == nil && seen < want {
+		err = fmt.Errorf("%w: Clerk's list named %d users, and Clerk has had %d all the while: run it again; if that does not help, ask Clerk", ErrMissed, seen, want)
+	}
+	return err
 }
 
 func (b Backfill) progress(done Counts, of int) {

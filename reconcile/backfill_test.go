@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,42 +92,83 @@ func TestBackfillMissesNobody(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		for name, tc := range map[string]struct {
-			before, after int // what Clerk counts; its list names 50
-			want          string
+			before, after, created int // what Clerk counts; its list names 50
+			want                   string
 		}{
-			"all":                    {50, 50, ""},
-			"one is deleted":         {51, 50, ""},
-			"some sign up":           {50, 57, ""},
-			"one is missing":         {51, 51, "51"},
-			"more than were deleted": {60, 55, "55"},
-			"more than signed up":    {55, 60, "55"},
+			"all":                    {50, 50, 0, ""},
+			"one is deleted":         {51, 50, 0, ""},
+			"some sign up":           {50, 57, 7, ""},
+			"some are imported":      {50, 57, 0, ""}, // behind us: Clerk says that they are from before
+			"as many come and go":    {55, 55, 5, ""},
+			"one is missing":         {51, 51, 0, "51"},
+			"more than were deleted": {60, 55, 0, "55"},
+			"more than signed up":    {55, 60, 5, "55"},
+			"more than come and go":  {60, 60, 5, "55"},
 		} {
 			for _, dry := range []bool{true, false} {
 				fake := testenv.NewClerkAPI(t)
 				fake.Put(testenv.People(50)...)
-				var n atomic.Int32
+				var asked atomic.Int32
 				fake.Body = func(r *http.Request) (string, bool) {
 					if r.URL.Path != "/v1/users/count" {
 						return "", false
 					}
-					return fmt.Sprintf(`{"object":"total_count","total_count":%d}`, []int{tc.before, tc.after}[n.Add(1)-1]), true
+					i := int(asked.Add(1)) - 1
+					if at, err := strconv.ParseInt(r.URL.Query().Get("created_at_after"), 10, 64); (err == nil) != (i == 2) || at > time.Now().UnixMilli() {
+						t.Errorf("%s: asked for %s", name, r.URL)
+					}
+					return fmt.Sprintf(`{"object":"total_count","total_count":%d}`, []int{tc.before, tc.after, tc.created}[i]), true
 				}
 				b := backfill(t, db, fake)
 				b.DryRun = dry
 				c, err := b.Run(t.Context())
-				if errors.Is(err, reconcile.ErrMissed) != (tc.want != "") || c.Seen() != 50 {
+				if errors.Is(err, reconcile.ErrMissed) != (tc.want != "") || tc.want == "" && err != nil || c.Seen() != 50 {
 					t.Errorf("%s: got %+v, %v", name, c, err)
 				}
-				if want := fmt.Sprintf("named 50 users, and Clerk has %s: run", tc.want); tc.want != "" && !strings.Contains(fmt.Sprint(err), want) {
+				if want := fmt.Sprintf("named 50 users, and Clerk has had %s all the while: run", tc.want); tc.want != "" && !strings.Contains(fmt.Sprint(err), want) {
 					t.Errorf("%s: got %v, want %q", name, err, want)
 				}
-				n.Store(0)
+				asked.Store(0)
 				if c, _ := b.Run(t.Context()); c.Seen() != 50 {
 					t.Errorf("%s: the next run saw %d, want all", name, c.Seen())
 				}
 			}
 		}
 	})
+}
+
+// TestFullTierMissesNobody: so it is with the list of the full tier, and the last page is asked for again when the step is repeated.
+func TestFullTierMissesNobody(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, testenv.NewMemory().Connect(t, "test", nil, nil), fake, 50)
+	if _, _, err := run(t, r, reconcile.Full); err != nil {
+		t.Fatal(err)
+	}
+	hidden := testenv.ClerkUser{ID: testenv.UserID(time.Now(), 1), Created: people[49].Created + 1}
+	fake.Body = func(r *http.Request) (string, bool) {
+		return `{"object":"total_count","total_count":51}`, r.URL.Path == "/v1/users/count" && r.URL.RawQuery == ""
+	}
+	p := reconcile.Start(reconcile.Full, "one")
+	for {
+		next, err := r.Step(t.Context(), p)
+		if errors.Is(err, reconcile.ErrMissed) {
+			break
+		}
+		if p = next; err != nil || p.Done() {
+			t.Fatalf("got %+v, %v, want ErrMissed", p, err)
+		}
+	}
+	fake.Put(hidden)
+	for !p.Done() {
+		var err error
+		if p, err = r.Step(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.Found.Missing != 1 {
+		t.Errorf("got %+v, want that the one is brought", p.Found)
+	}
 }
 
 // TestWhoCannotBeReadIsNamed: they are counted as failed, and the log says who they are and why.

@@ -158,3 +158,43 @@ func TestNewUserWithoutCreatedAt(t *testing.T) {
 		}
 	})
 }
+
+// TestUnreadableUserIsNamed: whom Clerk lists in a shape that nobody can read, Clerk has: the row is neither extra nor unknown.
+func TestUnreadableUserIsNamed(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, db, fake, 10)
+	own := testenv.UserID(time.Unix(1_767_603_600, 0), 1)
+	insert(t, db, doc{"_id": own, "username": "own"})
+	for _, id := range []string{people[3].ID, own} {
+		fake.Put(testenv.ClerkUser{ID: id, Raw: []byte(`{"id":"` + id + `","object":"user","banned":"perhaps"}`)})
+	}
+	for _, r.RemoveUnknown = range []bool{false, true} {
+		if found, drift, err := run(t, r, reconcile.Absent); err != nil || drift != nil || found.Failed != 0 {
+			t.Errorf("got %+v, %v, %v, want nothing", found, drift, err)
+		}
+	}
+}
+
+// TestOneRefusedUserStopsTheRun: a user whom a unique index of the app's refuses is counted and logged, and harms no other.
+func TestOneRefusedUserStopsTheRun(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+		fake := testenv.NewClerkAPI(t)
+		r, people := reconciler(t, db, fake, 50)
+		rows := db.Collection("users")
+		if err := store.EnsureIndex(t.Context(), r.Log, rows, store.Index{Field: "email", Unique: true}); err != nil {
+			t.Fatal(err)
+		}
+		insert(t, db, doc{"_id": "app-1", "username": "app-1", "email": "taken@mail.example"})
+		refused, later := people[3], people[45]
+		refused.Email, refused.Updated = "taken@mail.example", refused.Updated+1
+		later.LastName, later.Updated = "Byron", later.Updated+1
+		fake.Put(refused, later)
+		found, drift, err := run(t, r, reconcile.Full)
+		if d := cmp.Diff([]string{"stale " + later.ID + " full_name"}, drift); d != "" || err != nil || found.Failed != 1 || found.Users != 50 {
+			t.Errorf("got %+v, %v, drift (-want +got):\n%s", found, err, d)
+		}
+	})
+}

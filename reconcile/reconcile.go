@@ -61,6 +61,7 @@ const (
 type Reconcile struct {
 	API interface { // a clerk.API
 		Instance(ctx context.Context) (string, error)
+		counter
 		ListCreated(ctx context.Context, after string) (clerk.Page, error)
 		ListChanged(ctx context.Context, after string) (clerk.Page, error)
 		ListIDs(ctx context.Context, ids []string) (clerk.Page, error)
@@ -107,9 +108,11 @@ type Progress struct {
 	StartedAt time.Time `json:"started_at"`
 	Phase     phase     `json:"phase"`
 	Next      string    `json:"next,omitempty"`
-	Since     time.Time `json:"since,omitzero"` // the recent tier looks back so far
-	MayGo     int       `json:"may_go"`         // rows that the run may remove
-	Unnamed   int       `json:"unnamed"`        // those of them whom Clerk's list did not name
+	Since     time.Time `json:"since,omitzero"`   // the recent tier looks back so far
+	MayGo     int       `json:"may_go"`           // rows that the run may remove
+	Unnamed   int       `json:"unnamed"`          // those of them whom Clerk's list did not name
+	Had       int       `json:"had,omitempty"`    // users whom Clerk had before it listed them
+	Listed    int       `json:"listed,omitempty"` // how many of them it has listed
 	Found     Found     `json:"found"`
 	Buried    []string  `json:"buried,omitempty"` // the first of those who are
 }
@@ -266,6 +269,9 @@ func (r *Reconcile) named(ctx context.Context, rows []store.RowID) (map[string]b
 	for _, u := range page.Users {
 		named[u.ID] = true
 	}
+	for _, u := range page.Skipped { // Clerk has whom we cannot read
+		named[u.ID] = true
+	}
 	return named, err
 }
 
@@ -329,7 +335,15 @@ func (r *Reconcile) report(d Drift) {
 	}
 }
 
+// list repairs a page of all users. Where it fails, also because the list has left users out, the same page is asked for
+// again.
 func (r *Reconcile) list(ctx context.Context, p Progress) (Progress, error) {
+	if p.Next == "" {
+		var err error
+		if p.Had, err = r.API.Count(ctx); err != nil {
+			return p, err
+		}
+	}
 	page, err := r.API.ListCreated(ctx, p.Next)
 	if err != nil {
 		return p, err
@@ -337,9 +351,14 @@ func (r *Reconcile) list(ctx context.Context, p Progress) (Progress, error) {
 	if _, err := r.repair(ctx, page, &p); err != nil {
 		return p, err
 	}
-	if p.Next = page.Next; p.Next == "" {
+	listed := p.Listed + len(page.Users) + len(page.Skipped)
+	if page.Next == "" {
+		if err := missed(ctx, r.API, p.StartedAt, p.Had, listed); err != nil {
+			return p, err
+		}
 		p.Phase = done
 	}
+	p.Next, p.Listed = page.Next, listed
 	return p, nil
 }
 
@@ -439,8 +458,9 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 		n++
 		r.report(drift)
 	}
-	if len(failed) > 0 && n == 0 { // it is the database
-		return n, fmt.Errorf("repair users: %w", failed[0])
+	worthRepeating := func(err error) bool { return !errors.Is(err, store.ErrRefused) }
+	if i := slices.IndexFunc(failed, worthRepeating); i >= 0 && n == 0 { // it is the database
+		return n, fmt.Errorf("repair users: %w", failed[i])
 	}
 	for _, err := range failed {
 		r.Log.ErrorContext(ctx, "a user cannot be repaired", "error", err)

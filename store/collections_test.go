@@ -21,7 +21,9 @@ func TestAppsCollectionsWithCommonNames(t *testing.T) {
 		theirs := []string{"inbox", "deleted_users", "welcome_mails"}
 		for _, name := range theirs {
 			doc := bson.D{
-				{Key: "_id", Value: "app"}, {Key: "deleted_at", Value: old}, {Key: "claimed_at", Value: old},
+				{Key: "_id", Value: "app"},
+				{Key: "deleted_at", Value: old},
+				{Key: "claimed_at", Value: old},
 				{Key: "failure", Value: bson.D{{Key: "dropped_at", Value: old}}},
 			}
 			if _, err := db.Collection(name).InsertOne(t.Context(), doc); err != nil {

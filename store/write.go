@@ -53,8 +53,8 @@ const (
 )
 
 var (
-	// errRefused says that no user name helps. The last of them is nobody else's, so it is hardly the name.
-	errRefused = errors.New("a unique index refuses the row whatever its user name: drop a unique index of the app's on another field, such as email")
+	// ErrRefused says of one row that no user name helps, and no repetition. The last of them is nobody else's, so it is hardly the name.
+	ErrRefused = errors.New("a unique index refuses the row whatever its user name: drop a unique index of the app's on another field, such as email")
 	// errRaced says that other processes changed the row between read and write again and again.
 	errRaced = fmt.Errorf("other processes wrote the row %d times", maxRounds)
 )
@@ -301,7 +301,7 @@ func (a *attempt) name(was found, free map[string]bool) (string, error) {
 		return was.Username, nil
 	}
 	if a.taken >= len(candidates) {
-		return "", fmt.Errorf("write user %q: %w", a.User.ID, errRefused)
+		return "", fmt.Errorf("write user %q: %w", a.User.ID, ErrRefused)
 	}
 	return candidates[a.taken], nil
 }

@@ -74,7 +74,7 @@ func event(typ string) string {
 	return fmt.Sprintf(`{"type":%q,"object":"event","timestamp":1767603600018,"instance_id":"ins_1","data":{"id":"user_a","object":"user"}}`, typ)
 }
 
-// TestAnswers holds the table of answers in the README.
+// TestAnswers holds the table of answers in docs/ingress.md.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

@@ -223,9 +223,6 @@ func (c config) check() error {
 	if !isHost(c.Host) {
 		wrong("HOST is no address: set it to an IP address or a host name, without a port, or leave it unset")
 	}
-	if c.InstanceID != "" && !regexp.MustCompile(`^ins_\w+$`).MatchString(c.InstanceID) {
-		wrong("CLERK_INSTANCE_ID is no instance id: set it to ins_… from Clerk's dashboard, or leave it unset")
-	}
 	if len(c.secrets()) == 0 {
 		wrong("CLERK_WEBHOOK_SIGNING_SECRET is not set: set it to the endpoint's signing secret (whsec_…) from Clerk's dashboard, Webhooks")
 	}
@@ -276,11 +273,14 @@ const minToken = 16
 
 const rateShareWant = "a number above 0 and at most 1, such as 0.5"
 
-// checkClerkAPI takes no key for no mistake: only some commands need one.
+// checkClerkAPI checks what the commands that ask Clerk read too. It takes no key for no mistake: only some need one.
 func (c config) checkClerkAPI() error {
 	var errs []error
 	if c.SecretKey != "" {
 		errs = append(errs, clerk.CheckKey(c.SecretKey))
+	}
+	if c.InstanceID != "" && !regexp.MustCompile(`^ins_\w+$`).MatchString(c.InstanceID) {
+		errs = append(errs, errors.New("CLERK_INSTANCE_ID is no instance id: set it to ins_… from Clerk's dashboard, or leave it unset"))
 	}
 	if c.APIURL != "" && !isHTTP(c.APIURL) {
 		errs = append(errs, errors.New("CLERK_API_URL is no URL: leave it unset, or set it to http://HOST:PORT or https://HOST"))

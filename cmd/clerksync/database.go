@@ -112,7 +112,7 @@ func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, e
 
 // prepare makes what the collections need.
 func (db *database) prepare(ctx context.Context) error {
-	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB), store.NewWelcomes(db.DB).Setup(ctx)); err != nil {
+	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB), store.NewWelcomes(db.DB).Setup(ctx), store.NewRuns(db.DB).Setup(ctx)); err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
 	if db.engine != nil {
@@ -134,6 +134,7 @@ func (db *database) prepared(ctx context.Context) (bool, error) {
 		store.NewUsers(db.DB).LackIndexes,
 		func(ctx context.Context) (bool, error) { return inbox.LacksIndex(ctx, db.DB) },
 		store.NewWelcomes(db.DB).LackIndex,
+		store.NewRuns(db.DB).LackIndex,
 	} {
 		if yes, err := lacks(ctx); yes || err != nil {
 			return false, err

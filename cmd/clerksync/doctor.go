@@ -252,7 +252,7 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 
 // registered compares the functions that Inngest has with those that these settings make.
 func (d *doctor) registered(ids []string) {
-	others, err := d.cfg.functions(nil, nil, inbox.DeadLetters{}, nil)
+	others, err := d.cfg.functions(nil, nil, nil, inbox.DeadLetters{}, nil)
 	if err != nil {
 		d.skip("inngest", "functions not checked: mend the settings of the mail first")
 		return

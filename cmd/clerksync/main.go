@@ -28,7 +28,7 @@ func main() {
 
 // cli is the command line.
 type cli struct {
-	Serve       serveCmd       `cmd:"" help:"Run the service. Settings come from the environment: see the README."`
+	Serve       serveCmd       `cmd:"" help:"Run the service. Settings come from the environment: see docs/settings.md."`
 	Dev         devCmd         `cmd:"" help:"Run everything on this machine, with nothing set: an embedded database, an Inngest dev server, the service."`
 	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" help:"See, replay and drop the events that failed for good."`
 	Backfill    backfillCmd    `cmd:"" help:"Bring all of Clerk's users into the collection: those from before the first webhook. Can be cut off and started again."`
@@ -38,6 +38,7 @@ type cli struct {
 	Doctor      doctorCmd      `cmd:"" help:"Check the settings, the database, Inngest, Clerk and how the sync is going; say what to do about each fault."`
 	Health      healthCmd      `cmd:"" help:"Ask the service on this machine and the database whether they answer, for the health check of a container."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
 // env is what a command is given besides its flags.

@@ -1076,7 +1076,7 @@ func TestHealth(t *testing.T) {
 		"any port":            {nil, "", "PORT is 0"},
 		"nobody":              {map[string]string{"PORT": "1"}, "", "the service does not answer on port 1"},
 		"somebody else":       {map[string]string{"PORT": foreign}, "", "the service does not answer on port " + foreign + ": it answers 404"},
-		"the database is not": {map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"}, "", "the database does not answer"},
+		"the database is not": {map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"}, "", "the database did not answer in time"},
 		"no database is set":  {map[string]string{"PORT": port, "MONGODB_URI": ""}, "", "MONGODB_URI is not set"},
 	} {
 		all := maps.Clone(settings)

@@ -110,12 +110,13 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	} else if api, err = a.clerkAPI(ctx); err != nil {
 		return a, err
 	}
-	others, err := cfg.functions(a.users, claims, inbox.NewDeadLetters(a.db.DB), cfg.reconciler(api, a.users, state, log))
+	runs := store.NewRuns(a.db.DB)
+	others, err := cfg.functions(a.users, claims, runs, inbox.NewDeadLetters(a.db.DB), cfg.reconciler(api, a.users, state, log))
 	if err != nil {
 		return a, err
 	}
 	fns := &functions.Functions{
-		Users: a.users, Inbox: a.inbox, InstanceID: cfg.InstanceID, Log: log, Seen: a.watch.Webhook,
+		Users: a.users, Inbox: a.inbox, Runs: runs, InstanceID: cfg.InstanceID, Log: log, Seen: a.watch.Webhook,
 		BatchSize: cfg.BatchSize, BatchTimeout: cfg.BatchTimeout,
 	}
 	if err := fns.Register(client, others...); err != nil {
@@ -189,11 +190,12 @@ func (a *app) noteOneTimeCodes(ctx context.Context) {
 }
 
 // functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be nil or zero.
-func (c config) functions(users *store.Users, claims *store.Welcomes, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
+func (c config) functions(users *store.Users, claims *store.Welcomes, runs *store.Runs, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
 	all := append(appFunctions(), functions.Upkeep(
 		users.SweepBuried,
 		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
 		functions.Old{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
+		functions.Old{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
 		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
 	))
 	if c.SecretKey != "" {
@@ -383,6 +385,9 @@ func (a *app) keepRegistered(ctx context.Context) {
 			return
 		}
 		if err := a.registerOnce(ctx); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
 			if !failing {
 				a.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
 			}

@@ -78,6 +78,7 @@ func TestStrangersCallEndsNothing(t *testing.T) {
 		"GET, not signed":                          {other(http.MethodGet, ""), 401},
 		"PUT, signed over its canonical form":      {signCall(other(http.MethodPut, put), callKey, now, strings.Replace(put, `\u0026`, "&", 1)), 200},
 		"GET, signed":                              {signCall(other(http.MethodGet, ""), callKey, now, ""), 200},
+		"trust probe, signed":                      {signCall(request(t, http.MethodPost, s.url+"/api/inngest?probe=trust", ""), callKey, now, ""), 200},
 		"signed, metadata a thousand levels deep":  {signCall(post(withMetadata(deep(1000))), callKey, now, withMetadata(deep(1000))), 200},
 		"signed, metadata 200,000 levels deep":     {signCall(post(withMetadata(deep(200_000))), callKey, now, withMetadata(deep(200_000))), 400},
 		"signed, not in its canonical form, large": {signCall(post(" "+withMetadata(`"`+strings.Repeat("x", 64<<10)+`"`)), callKey, now, "other"), 401},

@@ -64,7 +64,7 @@ func (c usersEnsure) run(ctx context.Context, e env, cfg config, api *clerk.API,
 	return err
 }
 
-// rowText prints a row as the README shows it.
+// rowText prints a row as docs/your-app.md shows it.
 func rowText(r store.Row) (string, error) {
 	b, err := bson.MarshalExtJSONIndent(r, false, false, "", "  ")
 	return string(b), err

@@ -33,7 +33,7 @@ const serverModule = "github.com/inngest/inngest"
 const progressInterval = 15 * time.Second
 
 // ErrNotBuilt says that there is no server of a version in the cache.
-var ErrNotBuilt = errors.New("it is not built yet")
+var ErrNotBuilt = errors.New("is not built yet")
 
 // BuildOptions say where a built server is and what builds it.
 type BuildOptions struct {
@@ -81,7 +81,7 @@ func Built(version string, o BuildOptions) (Command, error) {
 		return Command{}, err
 	}
 	if _, err := os.Stat(binary); err != nil {
-		return Command{}, fmt.Errorf("the Inngest server %s: %w", version, ErrNotBuilt)
+		return Command{}, fmt.Errorf("the Inngest server %s %w", version, ErrNotBuilt)
 	}
 	return o.command(version, binary), nil
 }
@@ -166,7 +166,8 @@ func (o BuildOptions) build(ctx context.Context, goTool, version, binary string)
 		return err
 	}
 	made := filepath.Join(dir, filepath.Base(binary))
-	if _, err := run(ctx, source, o.goEnv(), goTool, "build", "-trimpath", "-ldflags=-s -w", "-o", made, "./cmd"); err != nil {
+	env := append(o.goEnv(), "GOTMPDIR="+dir) // which goes too
+	if _, err := run(ctx, source, env, goTool, "build", "-trimpath", "-ldflags=-s -w", "-o", made, "./cmd"); err != nil {
 		return err
 	}
 	if _, err := run(ctx, dir, cleanEnv(o.Environ), made, "version"); err != nil {

@@ -190,8 +190,8 @@ func TestForTests(t *testing.T) {
 		env       string
 		want, err string
 	}{
-		"the usual one":                 {err: "the Inngest server v1.44.0: it" + missing},
-		"the old one":                   {env: "CLERKSYNC_TEST_INNGEST=old", err: "the Inngest server v1.12.1: it" + missing},
+		"the usual one":                 {err: "the Inngest server v1.44.0" + missing},
+		"the old one":                   {env: "CLERKSYNC_TEST_INNGEST=old", err: "the Inngest server v1.12.1" + missing},
 		"another":                       {env: "CLERKSYNC_TEST_INNGEST=1", err: `CLERKSYNC_TEST_INNGEST=1: want "old" or nothing`},
 		"the one that INNGEST_CLI says": {env: "INNGEST_CLI=bin/works", want: "INNGEST_CLI=DIR/bin/works"},
 	} {

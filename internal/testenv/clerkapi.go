@@ -237,7 +237,14 @@ func (a *ClerkAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/v1/instance" && a.Instance != "":
 		answer(w, map[string]string{"object": "instance", "id": a.Instance, "environment_type": "production"})
 	case r.URL.Path == "/v1/users/count":
-		answer(w, map[string]any{"object": "total_count", "total_count": len(a.users)})
+		after, _ := strconv.ParseInt(r.URL.Query().Get("created_at_after"), 10, 64)
+		n := 0
+		for _, u := range a.users {
+			if u.Created > after {
+				n++
+			}
+		}
+		answer(w, map[string]any{"object": "total_count", "total_count": n})
 	case r.URL.Path == "/v1/users":
 		a.list(w, r.URL.Query())
 	case one && there:

@@ -62,7 +62,7 @@ func IndexIDs(ctx context.Context, engine *embedded.Server, db *store.DB) error 
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails"} {
+	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails", "clerksync_runs"} {
 		if slices.Contains(there, name) {
 			continue
 		}

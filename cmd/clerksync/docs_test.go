@@ -1,0 +1,175 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"clerksync/functions"
+	"clerksync/inbox"
+
+	envparse "github.com/caarlos0/env/v11"
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestSettingsTable: docs/settings.md has every setting once, with its default, and no other.
+func TestSettingsTable(t *testing.T) {
+	t.Parallel()
+	fields, err := envparse.GetFieldParams(&config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for _, f := range fields {
+		want[f.Key] = f.DefaultValue
+	}
+	got := map[string]string{}
+	for _, cells := range rows(t, "settings.md", "name") {
+		name := code(cells[0])
+		if _, twice := got[name]; twice {
+			t.Errorf("%s is there twice", name)
+		}
+		got[name] = code(cells[len(cells)-1])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("docs/settings.md is not what config.go has, as name and default (-want +got):\n%s", diff)
+	}
+}
+
+// TestFunctionsTable: docs/architecture.md has every function that there can be.
+func TestFunctionsTable(t *testing.T) {
+	t.Parallel()
+	cfg, err := readConfig([]string{"CLERK_SECRET_KEY=sk_test_x", "SMTP_URL=smtp://localhost", "MAIL_FROM=app@app.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := cfg.functions(nil, nil, nil, inbox.DeadLetters{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, cells := range rows(t, "architecture.md", "function") {
+		got = append(got, code(cells[0]))
+	}
+	want := functions.IDs(others...)
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("docs/architecture.md has other functions (-want +got):\n%s", diff)
+	}
+}
+
+// TestImportDiagram: docs/architecture.md draws every import from one package of the service to another, and no other arrow.
+func TestImportDiagram(t *testing.T) {
+	t.Parallel()
+	node := func(pkg string) string { // as the diagram calls it
+		if pkg == "cmd/clerksync" {
+			return "cmd"
+		}
+		return path.Base(pkg)
+	}
+	var got, want []string
+	for pkg, imports := range packages(t) {
+		if strings.HasPrefix(pkg, "examples/") || pkg == "internal/testenv" || pkg == "internal/inngestserver/build" {
+			continue
+		}
+		for _, i := range imports {
+			want = append(want, node(pkg)+" --> "+node(i))
+		}
+	}
+	_, diagram, _ := strings.Cut(doc(t, "architecture.md"), "flowchart LR\n")
+	diagram, _, _ = strings.Cut(diagram, "```")
+	diagram = regexp.MustCompile(`\[[^\]]*\]`).ReplaceAllString(diagram, "") // how a node is labelled
+	for line := range strings.Lines(diagram) {
+		from, to, _ := strings.Cut(strings.TrimSpace(line), " --> ")
+		for f := range strings.SplitSeq(from, " & ") {
+			for t := range strings.SplitSeq(to, " & ") {
+				got = append(got, f+" --> "+t)
+			}
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("docs/architecture.md draws other imports (-want +got):\n%s", diff)
+	}
+}
+
+// TestPackagesNamed: docs/architecture.md says of every package what it is for.
+func TestPackagesNamed(t *testing.T) {
+	t.Parallel()
+	text := doc(t, "architecture.md")
+	for pkg := range packages(t) {
+		if pkg != "internal/inngestserver/build" && !strings.Contains(text, "\n"+pkg+"/ ") {
+			t.Errorf("docs/architecture.md does not name %s", pkg)
+		}
+	}
+}
+
+// packages returns the packages of this module, without the module's name, each with those of them that it imports.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		var ours []string
+		for pkg := range strings.FieldsSeq(line) {
+			if name, ok := strings.CutPrefix(pkg, "clerksync/"); ok {
+				ours = append(ours, name)
+			}
+		}
+		all[ours[0]] = ours[1:]
+	}
+	return all
+}
+
+// rows returns the cells of each row of the tables in a page whose first column has that title.
+func rows(t *testing.T, page, title string) [][]string {
+	t.Helper()
+	var all [][]string
+	inside := false
+	for line := range strings.Lines(doc(t, page)) {
+		line, ok := strings.CutPrefix(strings.TrimSpace(line), "| ")
+		cells := strings.Split(strings.TrimSuffix(line, " |"), " | ")
+		switch {
+		case !ok:
+			inside = inside && strings.HasPrefix(line, "|--")
+		case inside:
+			all = append(all, cells)
+		default:
+			inside = cells[0] == title
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("docs/%s has no table of %s", page, title)
+	}
+	return all
+}
+
+// code returns what a cell begins with if that is code, else "".
+func code(cell string) string {
+	if m := regexp.MustCompile("^`([^`]+)`").FindStringSubmatch(cell); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// doc returns a page of docs.
+func doc(t *testing.T, page string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

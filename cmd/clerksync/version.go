@@ -1,0 +1,27 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"runtime/debug"
+)
+
+// version is the version of a release, which the build of the Dockerfile sets: -ldflags "-X main.version=v1.2.3".
+var version string
+
+type versionCmd struct{}
+
+// Run prints the version and the Go that built it.
+func (versionCmd) Run(e env) error {
+	info, ok := debug.ReadBuildInfo()
+	if !ok { // built without modules
+		info = &debug.BuildInfo{}
+	}
+	_, err := fmt.Fprintln(e.stdout, versionText(version, info))
+	return err
+}
+
+// versionText prefers the version that was set. Else it is the go command's: the tag or the commit that it was built from.
+func versionText(set string, info *debug.BuildInfo) string {
+	return fmt.Sprintf("clerksync %s (%s)", cmp.Or(set, info.Main.Version, "of an unknown version"), cmp.Or(info.GoVersion, "unknown Go"))
+}
