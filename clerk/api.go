@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/time/rate"
 )
@@ -42,8 +42,10 @@ const (
 	overlap = 100
 	// attemptTimeout bounds one request: a page of 500 users is 2 MB, and large offsets are slow.
 	attemptTimeout = 30 * time.Second
-	// attempts is how often a request is tried: 0.5 + 1 + 2 + 4 s of waiting, or what Retry-After says.
-	attempts = 5
+	// attempts is how often a request is tried: firstWait, and then twice as long each time, 0.5 + 1 + 2 + 4 s, or what Retry-After says
+	// if that is longer.
+	attempts  = 5
+	firstWait = 500 * time.Millisecond
 	// maxWait is the longest Retry-After that is waited for in a call.
 	maxWait = 30 * time.Second
 	// maxBody bounds an answer: 500 users of 30 KB are 15 MB.
@@ -64,8 +66,7 @@ type API struct {
 	o       APIOptions
 	limiter *rate.Limiter
 	client  *http.Client
-	backoff time.Duration // before the second attempt; it doubles
-	refused atomic.Int32  // how often the cursor was refused
+	refused atomic.Int32 // how often the cursor was refused
 }
 
 // CheckKey returns an error that says what is wrong with a secret key, without quoting it.
@@ -100,7 +101,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	// A bucket of one that begins empty: Clerk counts ten seconds, and a burst would come on top of what they may hold.
 	limiter := rate.NewLimiter(rate.Limit(perSecond*o.Share), 1)
 	limiter.Allow()
-	return &API{o: o, client: &http.Client{}, backoff: 500 * time.Millisecond, limiter: limiter}, nil
+	return &API{o: o, client: &http.Client{}, limiter: limiter}, nil
 }
 
 // Page is an answer that lists users.
@@ -376,31 +377,32 @@ func (e statusError) Error() string {
 // span is when Clerk was asked and had answered; see Page.
 type span struct{ asked, answered Millis }
 
-// get fetches path, whose answer is of a kind, into v, and returns when that was.
+// waits is how long get waits between two attempts.
+type waits struct {
+	backoff.ExponentialBackOff
+	atLeast time.Duration // what Retry-After says
+}
+
+// NextBackOff returns what is longer. With backoff.RetryAfterError the waits would begin anew, and all attempts be used up within seconds.
+func (w *waits) NextBackOff() time.Duration {
+	return max(w.atLeast, w.ExponentialBackOff.NextBackOff())
+}
+
+// get fetches path, whose answer is of a kind, into v, and returns when that was. It tries again what may succeed.
 func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (span, error) {
-	wait := a.backoff
-	for attempt := 1; ; attempt++ {
+	w := &waits{ExponentialBackOff: backoff.ExponentialBackOff{InitialInterval: firstWait, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxWait}}
+	return backoff.Retry(ctx, func() (when span, err error) {
 		if err := a.limiter.Wait(ctx); err != nil {
-			return span{}, fmt.Errorf("wait for Clerk's rate limit: %w", err)
+			return span{}, backoff.Permanent(fmt.Errorf("wait for Clerk's rate limit: %w", err))
 		}
-		when, after, err := a.try(ctx, path, kind, v)
-		if err == nil {
-			return when, nil
+		when, w.atLeast, err = a.try(ctx, path, kind, v)
+		s, ok := errors.AsType[statusError](err)
+		final := ok && s.code != http.StatusTooManyRequests && s.code < http.StatusInternalServerError
+		if final || errors.Is(err, ErrKey) || w.atLeast > maxWait {
+			err = backoff.Permanent(err)
 		}
-		var s statusError
-		again := !errors.As(err, &s) || s.code == http.StatusTooManyRequests || s.code >= http.StatusInternalServerError
-		if !again || errors.Is(err, ErrKey) || attempt == attempts || after > maxWait || ctx.Err() != nil {
-			return when, err
-		}
-		t := time.NewTimer(max(after, wait/2+rand.N(wait))) //nolint:gosec // jitter
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return span{}, ctx.Err()
-		}
-		wait *= 2
-	}
+		return when, err
+	}, backoff.WithMaxTries(attempts), backoff.WithBackOff(w))
 }
 
 // try makes one request. after is what Retry-After says.

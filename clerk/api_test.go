@@ -1,6 +1,7 @@
 package clerk_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -431,6 +432,47 @@ func TestRateLimit(t *testing.T) {
 	}
 	if d := time.Since(start); d < 900*time.Millisecond {
 		t.Errorf("the third answer came after %v, before Retry-After", d)
+	}
+}
+
+// TestLongRetryAfter: what Clerk wants to be left alone for longer than a call may last is not tried again.
+func TestLongRetryAfter(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n.Add(1)
+		w.Header().Set("Retry-After", "31")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(s.Close)
+	c, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: s.URL, Share: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Count(t.Context()); err == nil || !strings.Contains(err.Error(), "answer 503") || n.Load() != 1 {
+		t.Errorf("got %v after %d tries, want the answer 503 of the first", err, n.Load())
+	}
+}
+
+// TestCancelledWait: a call that waits for its next attempt ends with its context.
+func TestCancelledWait(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 5)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "29")
+		w.WriteHeader(http.StatusTooManyRequests)
+		asked <- struct{}{}
+	}))
+	t.Cleanup(s.Close)
+	c, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: s.URL, Share: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	start := time.Now()
+	if _, err := c.Count(ctx); !errors.Is(err, context.Canceled) || time.Since(start) > 20*time.Second {
+		t.Errorf("got %v after %v, want that it is cancelled", err, time.Since(start))
 	}
 }
 
