@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -10,9 +12,11 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// removeOld removes the rows of a collection whose time in field is before a time, limit at the most, and returns how many.
-func removeOld(ctx context.Context, db *DB, c *mongo.Collection, field string, before time.Time, limit int) (int, error) {
-	cur, err := c.Find(ctx, bson.D{{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}}, options.Find().SetLimit(int64(limit)))
+// removeOld removes the rows of a collection whose time in field is before a time, limit at the most, and returns how many. One that was
+// renewed after it was found stays. locks are those by which the rows are written.
+func removeOld(ctx context.Context, db *DB, c *mongo.Collection, locks *Locks, field string, before time.Time, limit int) (int, error) {
+	isOld := bson.E{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}
+	cur, err := c.Find(ctx, bson.D{isOld}, options.Find().SetLimit(int64(limit)))
 	if err != nil {
 		return 0, fmt.Errorf("look for old rows of %s: %w", c.Name(), Redact(err))
 	}
@@ -26,26 +30,43 @@ func removeOld(ctx context.Context, db *DB, c *mongo.Collection, field string, b
 	for i, r := range old {
 		ids[i] = r.ID
 	}
+	var removed atomic.Int64
+	count := func(res *mongo.DeleteResult, err error) error {
+		if err == nil {
+			removed.Add(res.DeletedCount)
+		}
+		return err
+	}
 	switch {
 	case len(ids) == 0:
 		return 0, nil
-	case db.OneProcess:
-		err = sideBySide(ids, func(id string) error { _, err := c.DeleteOne(ctx, byID(id)); return err })
+	case db.OneProcess: // no filter but the _id
+		err = sideBySide(ids, func(id string) error {
+			defer locks.Lock(id)()
+			row, err := c.FindOne(ctx, byID(id)).Raw()
+			if errors.Is(err, mongo.ErrNoDocuments) {
+				return nil
+			}
+			if at, ok := row.Lookup(field).TimeOK(); err != nil || !ok || !at.Before(before) {
+				return err
+			}
+			return count(c.DeleteOne(ctx, byID(id)))
+		})
 	default:
-		_, err = c.DeleteMany(ctx, byIDs(ids))
+		err = count(c.DeleteMany(ctx, append(byIDs(ids), isOld)))
 	}
 	if err != nil {
 		return 0, fmt.Errorf("remove old rows of %s: %w", c.Name(), Redact(err))
 	}
-	return len(ids), nil
+	return int(removed.Load()), nil
 }
 
 // ForgetDeleted removes tombstones from before a time, limit at the most.
 func (s *Users) ForgetDeleted(ctx context.Context, before time.Time, limit int) (int, error) {
-	return removeOld(ctx, s.db, s.tombstones, "deleted_at", before, limit)
+	return removeOld(ctx, s.db, s.tombstones, s.locks, "deleted_at", before, limit)
 }
 
 // Forget removes claims from before a time, limit at the most.
 func (w *Welcomes) Forget(ctx context.Context, before time.Time, limit int) (int, error) {
-	return removeOld(ctx, w.db, w.rows, "claimed_at", before, limit)
+	return removeOld(ctx, w.db, w.rows, w.locks, "claimed_at", before, limit)
 }

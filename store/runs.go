@@ -67,5 +67,5 @@ func runID(function, messageID string) string { return messageID + ":" + functio
 
 // Forget removes what was noted before a time, limit at the most.
 func (r *Runs) Forget(ctx context.Context, before time.Time, limit int) (int, error) {
-	return removeOld(ctx, r.db, r.rows, "at", before, limit)
+	return removeOld(ctx, r.db, r.rows, r.db.Locks(r.rows.Name()), "at", before, limit)
 }
