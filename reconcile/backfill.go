@@ -204,28 +204,28 @@ func (b Backfill) write(ctx context.Context, p clerk.Page, counts *Counts) error
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		tries++
 		var left []store.Write
-		var first error
+		var errs []error
 		for i, w := range b.Users.Write(ctx, writes, mode) {
-			if w.Err == nil {
+			switch {
+			case w.Err == nil:
 				counts.add(w.Outcome)
-				continue
-			}
-			if left = append(left, writes[i]); first == nil {
-				first = w.Err
+			case errors.Is(w.Err, store.ErrRefused): // no repetition helps
+				b.fail(ctx, counts, writes[i].User.ID, w.Err)
+			default:
+				left, errs = append(left, writes[i]), append(errs, w.Err)
 			}
 		}
 		if len(left) == 0 {
 			return struct{}{}, nil
 		}
 		if tries == writeTries && len(left) < len(p.Users) { // it is not the database
-			for _, w := range left {
-				counts.Failed++
-				b.Log.ErrorContext(ctx, "a user cannot be written", "user_id", w.User.ID, "error", first)
+			for i, w := range left {
+				b.fail(ctx, counts, w.User.ID, errs[i])
 			}
 			return struct{}{}, nil
 		}
 		writes = left
-		return struct{}{}, first
+		return struct{}{}, errs[0]
 	}, backoff.WithMaxTries(writeTries), backoff.WithBackOff(&backoff.ExponentialBackOff{
 		InitialInterval: time.Second, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 16 * time.Second,
 	}))
@@ -233,4 +233,9 @@ func (b Backfill) write(ctx context.Context, p clerk.Page, counts *Counts) error
 		return fmt.Errorf("write Clerk's users: %w", err)
 	}
 	return err
+}
+
+func (b Backfill) fail(ctx context.Context, counts *Counts, id string, err error) {
+	counts.Failed++
+	b.Log.ErrorContext(ctx, "a user cannot be written", "user_id", id, "error", err)
 }

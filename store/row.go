@@ -65,18 +65,16 @@ type found struct {
 // that is not of our form, so that one odd row blocks neither its user nor the neighbours.
 func readRow(id string, raw bson.Raw) found {
 	f := found{Row: Row{ID: id}, there: true}
-	text := func(doc bson.Raw, name, key string, optional bool) string {
-		v, err := doc.LookupErr(key)
+	text := func(key string, optional bool) string {
+		v, err := raw.LookupErr(key)
 		s, ok := v.StringValueOK()
 		if err == nil && !ok || err != nil && !optional {
-			f.odd = append(f.odd, name)
+			f.odd = append(f.odd, key)
 		}
 		return s
 	}
-	f.Email = text(raw, "email", "email", true)
-	f.FullName = text(raw, "full_name", "full_name", false)
-	f.ProfilePicture = text(raw, "profile_picture", "profile_picture", false)
-	f.Username = text(raw, "username", "username", false)
+	f.Email = text("email", true)
+	f.FullName, f.ProfilePicture, f.Username = text("full_name", false), text("profile_picture", false), text("username", false)
 
 	value, err := raw.LookupErr("clerk")
 	state, isObject := value.DocumentOK()

@@ -189,8 +189,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		h.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
-	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data, TS: mend(e.Timestamp, sent)}
-	if e.Timestamp != 0 {
+	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data}
+	ts, clerks := mend(e.Timestamp, sent)
+	if event.TS = ts; clerks {
 		event.V = inbox.ClerkTime
 	}
 	if size := event.Size(); size > inbox.MaxEventSize {
@@ -275,11 +276,12 @@ func matches(patterns []string, typ string) bool {
 
 // mend returns the time of an event as Inngest takes it, in milliseconds: it delays an event from the future until
 // then, and refuses one from before 1980. sent is the svix-timestamp, the time of this delivery by the sender's clock,
-// to which ours is of no use: a slow one would give the changes of a second the order of their arrival.
-func mend(t clerk.Millis, sent time.Time) int64 {
+// to which ours is of no use: a slow one would give the changes of a second the order of their arrival. clerks tells whether
+// it is Clerk's time, and not that of the delivery.
+func mend(t clerk.Millis, sent time.Time) (ts int64, clerks bool) {
 	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	if int64(t) < earliest {
-		return sent.UnixMilli()
+		return sent.UnixMilli(), false
 	}
-	return min(int64(t), sent.Add(ahead).UnixMilli())
+	return min(int64(t), sent.Add(ahead).UnixMilli()), true
 }

@@ -463,3 +463,17 @@ func FuzzHandler(f *testing.F) {
 		}
 	})
 }
+
+// TestDeliveryTimeIsCalledClerks: a time from before 1980 is replaced by that of the delivery, which was then said to be Clerk's.
+func TestDeliveryTimeIsCalledClerks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	body := `{"type":"user.updated","timestamp":100000000,"data":{"id":"user_a","object":"user"}}` // 1973
+	now := time.Now()
+	if w := b.do(testenv.Signed(t, "/", testenv.Secret, "msg_1", now, []byte(body))); w.Code != http.StatusAccepted {
+		t.Fatal(w.Code)
+	}
+	if e := b.box.events[0]; e.TS != now.Unix()*1000 || e.V != "" {
+		t.Errorf("got ts %d and v %q, want the time of the delivery, and nothing that says it is Clerk's", e.TS, e.V)
+	}
+}

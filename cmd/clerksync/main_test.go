@@ -658,14 +658,14 @@ func TestDeadLetters(t *testing.T) {
 	}
 	const lines = `(?s)^ID +EVENT +FAILED +ATTEMPTS +ERROR\n`
 	line := func(id string, attempts int) string {
-		return fmt.Sprintf(`%s +clerk/user\.created +20\d\d-\S+Z +%d +in \[2J vain\n`, id, attempts)
+		return fmt.Sprintf(`%s +clerk/user\.created +20\d\d-\S+Z +%d +in\\u001b\[2J vain\n`, id, attempts)
 	}
 	for _, step := range []struct{ args, out, err string }{
 		{"list", lines + line("msg_1", 1) + line("msg_2", 2) + line("msg_3", 3) + "$", ""},
 		{
 			"show msg_2",
 			`(?s)^id +msg_2\n.*happened +20\d\d-\S+Z\n.*sent +once\n.*function +clerksync-sync-user-from-clerk\n` +
-				`run +01J\nattempts +2 times\nerror +in \[2J vain\nbytes +20\n$`,
+				`run +01J\nattempts +2 times\nerror +in\\u001b\[2J vain\nbytes +20\n$`,
 			"",
 		},
 		{"show msg_2 --data", `bytes +20\n\n\{"id":"user_secret"\}\n$`, ""},
