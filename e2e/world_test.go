@@ -209,7 +209,7 @@ const manyEvents = "INBOX_RESEND_AFTER=5s"
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
 func newWorld(t *testing.T, o options) *world {
 	endToEnd(t)
-	w := &world{t: t, patience: 3 * time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
+	w := &world{t: t, patience: 5 * time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
 	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
