@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/go-json-experiment/json/jsontext"
@@ -73,6 +74,9 @@ type API struct {
 func CheckKey(key string) error {
 	if !strings.HasPrefix(key, "sk_live_") && !strings.HasPrefix(key, "sk_test_") {
 		return fmt.Errorf("%w does not begin with sk_live_ or sk_test_: copy the secret key from Clerk's dashboard, API keys", ErrKey)
+	}
+	if strings.ContainsFunc(key, unicode.IsSpace) {
+		return fmt.Errorf("%w holds white space: copy the secret key alone, without the end of the line", ErrKey)
 	}
 	return nil
 }

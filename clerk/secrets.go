@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 
@@ -13,15 +14,25 @@ import (
 // ErrNumber says that a number is larger than what those who read the event after us can hold: Inngest refuses the whole event.
 var ErrNumber = errors.New("the event holds a number beyond 64 bits of floating point")
 
+// maxDepth is how many levels deep data may be. Go's JSON decoders read 10,000, and Inngest's call of a function holds the
+// data a few levels deeper: deeper data would be taken here and could never be written. Clerk's metadata of 8 KB has some
+// 4,100 at the most.
+const maxDepth = 9_900
+
+// ErrTooDeep says that data is more than maxDepth levels deep.
+var ErrTooDeep = fmt.Errorf("the event is more than %d levels deep", maxDepth)
+
 // WithoutSecrets returns data without what has no business in a queue: every phone number's backup_codes and, unless
 // keepPrivate, every private_metadata, wherever they stand (a session's event holds its user). What the app itself
 // keeps under public_metadata and unsafe_metadata is left as it is, and all else too, byte for byte. It returns
-// ErrNotObject if data is not JSON, or more than 10,000 levels deep, and ErrNumber. What it returns may be data itself.
+// ErrNotObject if data is not JSON, ErrTooDeep, and ErrNumber. What it returns may be data itself.
 func WithoutSecrets(data json.RawMessage, keepPrivate bool) (json.RawMessage, error) {
 	// Decoding and encoding a user would cost ten times as much.
 	c := cutter{in: data, keepPrivate: keepPrivate, dec: jsontext.NewDecoder(
 		bytes.NewBuffer(data), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))}
-	if c.value(false) != nil {
+	if err := c.value(false); errors.Is(err, ErrTooDeep) {
+		return nil, err
+	} else if err != nil {
 		return nil, ErrNotObject
 	}
 	if _, err := c.dec.ReadToken(); !errors.Is(err, io.EOF) {
@@ -47,7 +58,11 @@ type cutter struct {
 
 // value passes over a value. whole says that nothing in it is cut: it is the app's own, or goes as a whole.
 func (c *cutter) value(whole bool) error {
-	switch c.dec.PeekKind() {
+	kind := c.dec.PeekKind()
+	if (kind == '{' || kind == '[') && c.dec.StackDepth() >= maxDepth {
+		return ErrTooDeep
+	}
+	switch kind {
 	case '{':
 		return c.object(whole)
 	case '[':

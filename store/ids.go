@@ -16,12 +16,23 @@ import (
 const afterUserID = "user`"
 
 // Count returns how many rows of Clerk's users there are: those with an id of its form.
-func (s *Users) Count(ctx context.Context) (int, error) {
-	n, err := s.rows.CountDocuments(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$regex", Value: clerk.UserIDPattern}}}})
-	if err != nil {
-		return 0, fmt.Errorf("count the users: %w", Redact(err))
+func (s *Users) Count(ctx context.Context) (n int, err error) {
+	const page = 10_000
+	for after := ""; ; {
+		rows, err := s.IDs(ctx, after, page)
+		if err != nil {
+			return 0, fmt.Errorf("count the users: %w", err)
+		}
+		for _, r := range rows {
+			if clerk.IsUserID(r.ID) {
+				n++
+			}
+		}
+		if len(rows) < page {
+			return n, nil
+		}
+		after = rows[page-1].ID
 	}
-	return int(n), nil
 }
 
 // RowID is the id of a row.

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"clerksync/clerk"
 	"clerksync/functions"
@@ -100,7 +101,7 @@ func (c reconcileConfig) check() error {
 			errs = append(errs, fmt.Errorf("%s is no cron expression: set it to five fields such as \"TZ=UTC 17 3 * * *\", or to off", name))
 		}
 	}
-	if c.MaxDelete < 0 || c.MaxDelete > 100 {
+	if !(c.MaxDelete >= 0 && c.MaxDelete <= 100) { // NaN is neither
 		errs = append(errs, errors.New("RECONCILE_MAX_DELETE is out of range: set it to "+percentWant))
 	}
 	return sorted(errs)
@@ -239,6 +240,13 @@ func (c config) check() error {
 			wrong("CLERK_FORWARD_EVENTS holds a bad pattern, %q: set it to patterns such as user.*", p)
 		}
 	}
+	// A webhook that is not forwarded is answered 2xx, and Clerk never sends it again.
+	if missing := c.notForwarded(); len(c.forward()) > 0 && len(missing) > 0 {
+		wrong("CLERK_FORWARD_EVENTS leaves out %s: add user.*", strings.Join(missing, ", "))
+	}
+	if hasSpace(c.AdminToken) {
+		wrong("ADMIN_TOKEN holds white space, which no client can send: set it to %d random characters or more", minToken)
+	}
 	if c.AdminToken != "" && len(c.AdminToken) < minToken {
 		wrong("ADMIN_TOKEN is too short: set it to %d random characters or more, or leave it unset", minToken)
 	}
@@ -271,7 +279,7 @@ func (c config) check() error {
 // minToken keeps ADMIN_TOKEN from being guessed.
 const minToken = 16
 
-const rateShareWant = "a number above 0 and at most 1, such as 0.5"
+const rateShareWant = "a number from 0.001 to 1, such as 0.5"
 
 // checkClerkAPI checks what the commands that ask Clerk read too. It takes no key for no mistake: only some need one.
 func (c config) checkClerkAPI() error {
@@ -285,7 +293,7 @@ func (c config) checkClerkAPI() error {
 	if c.APIURL != "" && !isHTTP(c.APIURL) {
 		errs = append(errs, errors.New("CLERK_API_URL is no URL: leave it unset, or set it to http://HOST:PORT or https://HOST"))
 	}
-	if c.RateShare <= 0 || c.RateShare > 1 {
+	if !(c.RateShare >= 0.001 && c.RateShare <= 1) { // NaN is neither; less would be a request in hours
 		errs = append(errs, errors.New("CLERK_RATE_SHARE is out of range: set it to "+rateShareWant))
 	}
 	return errors.Join(errs...)
@@ -391,6 +399,19 @@ func isHost(s string) bool {
 func (c config) secrets() []string { return list(c.SigningSecrets) }
 
 func (c config) forward() []string { return list(c.ForwardEvents) }
+
+// notForwarded returns the types that make rows and that no pattern forwards.
+func (c config) notForwarded() []string {
+	return slices.DeleteFunc([]string{clerk.UserCreated, clerk.UserUpdated, clerk.UserDeleted}, func(typ string) bool {
+		return slices.ContainsFunc(c.forward(), func(p string) bool {
+			ok, err := path.Match(p, typ)
+			return ok || err != nil // what is wrong with the pattern is said elsewhere
+		})
+	})
+}
+
+// hasSpace tells whether there is white space in a secret: it was read from a file, or copied with more than itself.
+func hasSpace(s string) bool { return strings.ContainsFunc(s, unicode.IsSpace) }
 
 // list splits at commas and white space.
 func list(s string) []string {

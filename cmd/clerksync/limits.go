@@ -12,7 +12,7 @@ import (
 const (
 	// smallBody is far above the 2 to 4 KB of a usual webhook.
 	smallBody     = 32 << 10
-	largeWebhooks = 16
+	largeWebhooks = 8
 	largeCalls    = 8
 	// maxCall is the largest call of Inngest, whose servers send up to 4 MB; the SDK takes 100 MB unless told.
 	maxCall = 5 << 20

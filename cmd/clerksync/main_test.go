@@ -76,6 +76,21 @@ func TestSettings(t *testing.T) {
 				"INNGEST_SIGNING_KEY is not hexadecimal", "SYNC_BATCH_TIMEOUT is out of range", "SMTP_URL names no host", "MAIL_FROM is not set", "APP_URL is no URL", "LOG_FORMAT is neither", "INBOX_RESEND_AFTER is not positive",
 			},
 		},
+		"users that are not forwarded": {
+			map[string]string{"CLERK_FORWARD_EVENTS": "'user.*' session.*"},
+			[]string{"CLERK_FORWARD_EVENTS leaves out user.created, user.updated, user.deleted: add user.*"},
+		},
+		"deletions that are not forwarded": {
+			map[string]string{"CLERK_FORWARD_EVENTS": "user.created,user.updated"}, []string{"CLERK_FORWARD_EVENTS leaves out user.deleted: add user.*"},
+		},
+		"keys of two lines": {
+			map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey + "\n", "ADMIN_TOKEN": "0123456789abcdef hunter2"},
+			[]string{"ADMIN_TOKEN holds white space", "CLERK_SECRET_KEY holds white space"},
+		},
+		"no number": {
+			map[string]string{"RECONCILE_MAX_DELETE": "NaN", "CLERK_RATE_SHARE": "NaN"},
+			[]string{"CLERK_RATE_SHARE is out of range", "RECONCILE_MAX_DELETE is out of range"},
+		},
 		"crons": {
 			map[string]string{"RECONCILE_CRON": "@daily", "RECONCILE_ABSENT_CRON": "often", "RECONCILE_RECENT_CRON": "0 */5 * * * *", "RECONCILE_MAX_DELETE": "-1"},
 			[]string{
