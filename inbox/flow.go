@@ -15,7 +15,8 @@ const (
 
 // flow decides how many inserts may be in flight. Where the database does one after the other, more at once only make each smaller and
 // later; where it is far away, more at once keep the line full. So there may be one more while an insert takes about as long as it does
-// alone, and fewer when it takes longer, as TCP Vegas does it (Brakmo, O'Malley and Peterson, SIGCOMM 1994).
+// alone, and fewer when it takes longer, as TCP Vegas does it (Brakmo, O'Malley and Peterson, SIGCOMM 1994). No constant does as well with
+// both: docs/adr/0007-inserts-in-flight.md.
 type flow struct {
 	mu     sync.Mutex
 	freed  sync.Cond
