@@ -18,10 +18,10 @@ import (
 	"clerksync/store/embedded"
 )
 
-// BenchmarkBackfill measures 'clerksync backfill', a process of its own, against a fake Clerk API behind a socket: users a second, the
-// peak memory of the process, and its rate as a part of what bare inserts of the same rows reach in the same run. Then, on the rows that are
-// there by then, 'clerksync reconcile', which finds no drift, and the backfill once more. Run it with -benchtime 1x; BENCH_USERS is how many,
-// separated by commas.
+// BenchmarkBackfill measures 'clerksync backfill', a process of its own, against a fake Clerk API behind a socket:
+// users a second, the peak memory of the process, and its rate as a part of what bare inserts of the same rows reach in
+// the same run. Then, on the rows that are there by then, 'clerksync reconcile', which finds no drift, and the backfill
+// once more. Run it with -benchtime 1x; BENCH_USERS is how many, separated by commas.
 func BenchmarkBackfill(b *testing.B) {
 	binary := buildClerksync(b)
 	counts := os.Getenv("BENCH_USERS")

@@ -141,7 +141,8 @@ func plain() (http.Handler, error) {
 	return e, nil
 }
 
-// events is an Inngest that takes every event, EVENTS_DELAY later, and runs nothing. If EVENTS_SERVER names one, it takes them for it.
+// events is an Inngest that takes every event, EVENTS_DELAY later, and runs nothing. If EVENTS_SERVER names one, it
+// takes them for it.
 func events() (http.Handler, error) {
 	delay, err := time.ParseDuration(os.Getenv("EVENTS_DELAY"))
 	if err != nil {

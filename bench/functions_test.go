@@ -92,7 +92,8 @@ func sampleUser(n, version int) json.RawMessage {
 	}.JSON()
 }
 
-// commandCounter is a proxy in front of a database that counts commands, but for what drivers ask to see whether it lives.
+// commandCounter is a proxy in front of a database that counts commands, but for what drivers ask to see whether it
+// lives.
 type commandCounter struct {
 	addr     string
 	commands atomic.Int64

@@ -1,5 +1,5 @@
-// Package bench_test measures what operations cost. Nothing in it passes or fails by time: docs/performance.md has the figures and
-// how they were taken.
+// Package bench_test measures what operations cost. Nothing in it passes or fails by time: docs/performance.md has the
+// figures and how they were taken.
 package bench_test
 
 import (
@@ -44,8 +44,8 @@ func fill(b *testing.B, db *store.DB, have, want int) {
 	}
 }
 
-// BenchmarkGrowth measures one write by the size of the collection. The embedded database runs as the service runs it, and once
-// more as FerretDB ships it, without the index that its lookups by _id use.
+// BenchmarkGrowth measures one write by the size of the collection. The embedded database runs as the service runs it,
+// and once more as FerretDB ships it, without the index that its lookups by _id use.
 func BenchmarkGrowth(b *testing.B) {
 	b.Run("embedded", func(b *testing.B) { growth(b, testenv.Embedded(b), sizes) })
 	b.Run("embedded without its index", func(b *testing.B) {

@@ -34,12 +34,14 @@ type contender struct {
 	start func(b *testing.B, env []string) *exec.Cmd
 }
 
-// BenchmarkIngress posts signed webhooks to clerksync, to the floor, to a plain insert, to the usual receiver in Go and to the usual one in
-// Node, one after the other, for several rounds, and prints a table of medians. Each is a process of its own, new in each round, with a
-// database of its own on the one that MONGODB_TEST_URI names, or else on the embedded one in a process of its own. Run it with -benchtime 1x.
+// BenchmarkIngress posts signed webhooks to clerksync, to the floor, to a plain insert, to the usual receiver in Go and
+// to the usual one in Node, one after the other, for several rounds, and prints a table of medians. Each is a process
+// of its own, new in each round, with a database of its own on the one that MONGODB_TEST_URI names, or else on the
+// embedded one in a process of its own. Run it with -benchtime 1x.
 //
-// BENCH_CONNECTIONS, BENCH_ROUNDS, BENCH_WEBHOOKS, BENCH_EVENTS_DELAY (how far away the event API is; or "inngest": a real server, behind the
-// stub that counts), BENCH_DATABASE_DELAY and BENCH_ONLY (names of contenders) change what is measured.
+// BENCH_CONNECTIONS, BENCH_ROUNDS, BENCH_WEBHOOKS, BENCH_EVENTS_DELAY (how far away the event API is; or "inngest": a
+// real server, behind the stub that counts), BENCH_DATABASE_DELAY and BENCH_ONLY (names of contenders) change what is
+// measured.
 func BenchmarkIngress(b *testing.B) {
 	binary := buildClerksync(b)
 	setting := func(name, unless string) string { return cmp.Or(os.Getenv("BENCH_"+name), unless) }

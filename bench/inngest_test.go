@@ -27,7 +27,8 @@ import (
 	"github.com/inngest/inngestgo/step"
 )
 
-// nothing is an app with one function of one step on clerk/user.created, which only counts: what the Inngest server itself can do.
+// nothing is an app with one function of one step on clerk/user.created, which only counts: what the Inngest server
+// itself can do.
 func nothing() (http.Handler, error) {
 	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
 		AppID: "nothing", Dev: new(true), EventKey: new("bench"), APIBaseURL: new(os.Getenv("INNGEST_DEV")), Logger: slog.New(slog.DiscardHandler),
@@ -137,9 +138,9 @@ func newInngest(b *testing.B, tick time.Duration) *inngestserver.Server {
 	return s
 }
 
-// BenchmarkDrain sends sign-ups through a real Inngest server, one for each app, and measures from the first event until the last is a row:
-// clerksync with and without batches, the usual stack in Node, and a function of one step that does nothing. Run it with -benchtime 1x;
-// BENCH_EVENTS is how many, BENCH_ROUNDS how often. The table has medians.
+// BenchmarkDrain sends sign-ups through a real Inngest server, one for each app, and measures from the first event
+// until the last is a row: clerksync with and without batches, the usual stack in Node, and a function of one step that
+// does nothing. Run it with -benchtime 1x; BENCH_EVENTS is how many, BENCH_ROUNDS how often. The table has medians.
 func BenchmarkDrain(b *testing.B) {
 	binary := buildClerksync(b)
 	uri := externalDatabase(b, "0s")
@@ -235,9 +236,9 @@ func sendEvents(b *testing.B, url string, n int) {
 	}
 }
 
-// BenchmarkLatency measures from the moment a webhook is sent until its row can be read, at 1, 10 and 100 a second, with the Inngest dev
-// server's own tick and with one of 10 ms; and how long the webhook was answered and the event sent after. Run it with -benchtime 1x;
-// BENCH_SECONDS is for how long each.
+// BenchmarkLatency measures from the moment a webhook is sent until its row can be read, at 1, 10 and 100 a second,
+// with the Inngest dev server's own tick and with one of 10 ms; and how long the webhook was answered and the event
+// sent after. Run it with -benchtime 1x; BENCH_SECONDS is for how long each.
 func BenchmarkLatency(b *testing.B) {
 	binary := buildClerksync(b)
 	uri := externalDatabase(b, "0s")

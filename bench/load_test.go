@@ -66,8 +66,8 @@ type answers struct {
 
 func (a answers) rate() float64 { return float64(a.accepted) / a.took.Seconds() }
 
-// load posts requests over so many connections at once, each as soon as the one before is answered, until there are no more or the time is
-// over. It speaks HTTP by hand: a client's share of two cores should be small.
+// load posts requests over so many connections at once, each as soon as the one before is answered, until there are no
+// more or the time is over. It speaks HTTP by hand: a client's share of two cores should be small.
 func load(addr string, connections int, requests [][]byte, limit time.Duration) (answers, error) {
 	var next atomic.Int64
 	var mu sync.Mutex

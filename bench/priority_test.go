@@ -22,9 +22,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// BenchmarkPriority puts 400 events into an inbox, 8 at a time, while 64 functions read and write rows without a pause: through the same 32
-// connections, and as the service does it, with connections of its own. It reports how many events were refused, how long one waited, and how
-// much the functions got done meanwhile. Run it with -benchtime 1x.
+// BenchmarkPriority puts 400 events into an inbox, 8 at a time, while 64 functions read and write rows without a pause:
+// through the same 32 connections, and as the service does it, with connections of its own. It reports how many events
+// were refused, how long one waited, and how much the functions got done meanwhile. Run it with -benchtime 1x.
 func BenchmarkPriority(b *testing.B) {
 	uri := externalDatabase(b, "0s")
 	own := testenv.Connect(b, uri, "bench_"+strings.ToLower(rand.Text()[:12]))

@@ -38,13 +38,13 @@ const (
 	MaxPage = 500
 	// MaxIDs is the most ids that Clerk takes in one request.
 	MaxIDs = 100
-	// overlap is how many users a page by offset has in common with the one before: deletions in between move users forward, and
-	// without it they would be passed over.
+	// overlap is how many users a page by offset has in common with the one before: deletions in between move users
+	// forward, and without it they would be passed over.
 	overlap = 100
 	// attemptTimeout bounds one request: a page of 500 users is 2 MB, and large offsets are slow.
 	attemptTimeout = 30 * time.Second
-	// attempts is how often a request is tried: firstWait, and then twice as long each time, 0.5 + 1 + 2 + 4 s, or what Retry-After says
-	// if that is longer.
+	// attempts is how often a request is tried: firstWait, and then twice as long each time, 0.5 + 1 + 2 + 4 s, or what
+	// Retry-After says if that is longer.
 	attempts  = 5
 	firstWait = 500 * time.Millisecond
 	// maxWait is the longest Retry-After that is waited for in a call.
@@ -61,8 +61,8 @@ type APIOptions struct {
 	PageSize  int     // 0 is MaxPage; 2 at least
 }
 
-// API is Clerk's Backend API as far as it is about users. It stays under Clerk's rate limit and tries again what may succeed. It is
-// safe for concurrent use.
+// API is Clerk's Backend API as far as it is about users. It stays under Clerk's rate limit and tries again what may
+// succeed. It is safe for concurrent use.
 type API struct {
 	o       APIOptions
 	limiter *rate.Limiter
@@ -237,8 +237,8 @@ func (l place) rest(all []entry) (rest []entry, joins bool) {
 	return nil, len(all) > 0
 }
 
-// ListChanged returns a page of the users, last changed first; after is a page's Next. A user who is changed meanwhile goes to the
-// head of the list, so that another may be in two pages; none is passed over but by a deletion.
+// ListChanged returns a page of the users, last changed first; after is a page's Next. A user who is changed meanwhile
+// goes to the head of the list, so that another may be in two pages; none is passed over but by a deletion.
 func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 	offset := 0
 	if after != "" {
@@ -387,7 +387,8 @@ type waits struct {
 	atLeast time.Duration // what Retry-After says
 }
 
-// NextBackOff returns what is longer. With backoff.RetryAfterError the waits would begin anew, and all attempts be used up within seconds.
+// NextBackOff returns what is longer. With backoff.RetryAfterError the waits would begin anew, and all attempts be used
+// up within seconds.
 func (w *waits) NextBackOff() time.Duration {
 	return max(w.atLeast, w.ExponentialBackOff.NextBackOff())
 }

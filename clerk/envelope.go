@@ -1,5 +1,5 @@
-// Package clerk reads Clerk's JSON: the envelope of a webhook and the user in it, tolerantly, because Clerk adds fields all the
-// time. It imports nothing else of this project.
+// Package clerk reads Clerk's JSON: the envelope of a webhook and the user in it, tolerantly, because Clerk adds fields
+// all the time. It imports nothing else of this project.
 package clerk
 
 import (
@@ -34,8 +34,8 @@ type Envelope struct {
 	Data       json.RawMessage // the user, or another object; valid JSON
 }
 
-// ParseEnvelope reads the body of a webhook. It returns ErrNotObject if the body is no JSON object, or one that two readers could
-// read differently, or not at all, and ErrNoType if the object names no type.
+// ParseEnvelope reads the body of a webhook. It returns ErrNotObject if the body is no JSON object, or one that two
+// readers could read differently, or not at all, and ErrNoType if the object names no type.
 func ParseEnvelope(body []byte) (Envelope, error) {
 	var e struct {
 		Type       jsontext.Value `json:"type"`

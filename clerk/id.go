@@ -9,21 +9,22 @@ import (
 // base62 are the digits of a KSUID, in the order of their values.
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// UserIDPrefix begins every id of a user, and UserIDPattern is a regular expression for one, which databases understand.
+// UserIDPrefix begins every id of a user, and UserIDPattern is a regular expression for one, which databases
+// understand.
 const (
 	UserIDPrefix  = "user_"
 	UserIDPattern = "^user_[0-9A-Za-z]{27}$"
 )
 
-// IsUserID tells whether an id is of the form that Clerk gives its users: UserIDPrefix and a KSUID, which is 27 base62 characters
-// (https://github.com/segmentio/ksuid). A row with another id is the app's own business.
+// IsUserID tells whether an id is of the form that Clerk gives its users: UserIDPrefix and a KSUID, which is 27 base62
+// characters (https://github.com/segmentio/ksuid). A row with another id is the app's own business.
 func IsUserID(id string) bool {
 	ksuid, ok := strings.CutPrefix(id, UserIDPrefix)
 	return ok && len(ksuid) == 27 && strings.Trim(ksuid, base62) == ""
 }
 
-// UserIDMadeAt returns when Clerk made the id of a user, to the second; for what IsUserID refuses, the zero time. An imported user's is
-// later than its CreatedAt.
+// UserIDMadeAt returns when Clerk made the id of a user, to the second; for what IsUserID refuses, the zero time. An
+// imported user's is later than its CreatedAt.
 func UserIDMadeAt(id string) time.Time {
 	if !IsUserID(id) {
 		return time.Time{}

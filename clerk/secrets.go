@@ -11,12 +11,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ErrNumber says that a number is larger than what those who read the event after us can hold: Inngest refuses the whole event.
+// ErrNumber says that a number is larger than what those who read the event after us can hold: Inngest refuses the
+// whole event.
 var ErrNumber = errors.New("the event holds a number beyond 64 bits of floating point")
 
-// maxDepth is how many levels deep data may be. Go's JSON decoders read 10,000, and Inngest's call of a function holds the
-// data a few levels deeper: deeper data would be taken here and could never be written. Clerk's metadata of 8 KB has some
-// 4,100 at the most.
+// maxDepth is how many levels deep data may be. Go's JSON decoders read 10,000, and Inngest's call of a function holds
+// the data a few levels deeper: deeper data would be taken here and could never be written. Clerk's metadata of 8 KB
+// has some 4,100 at the most.
 const maxDepth = 9_900
 
 // ErrTooDeep says that data is more than maxDepth levels deep.

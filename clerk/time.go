@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Millis is a time in milliseconds since 1970, as Clerk writes times; 0 means none. It also reads what Clerk's own specimens and
-// older payloads hold instead: seconds, fractions, numbers in quotes and RFC 3339. Anything else reads as none: a time that
-// nobody can read must not keep a user from being written.
+// Millis is a time in milliseconds since 1970, as Clerk writes times; 0 means none. It also reads what Clerk's own
+// specimens and older payloads hold instead: seconds, fractions, numbers in quotes and RFC 3339. Anything else reads as
+// none: a time that nobody can read must not keep a user from being written.
 type Millis int64
 
-// secondsBelow tells seconds from milliseconds: as seconds it is the year 5138, as milliseconds March 1973, so no time of a
-// user, even a back-dated one, stands on the wrong side.
+// secondsBelow tells seconds from milliseconds: as seconds it is the year 5138, as milliseconds March 1973, so no time
+// of a user, even a back-dated one, stands on the wrong side.
 const secondsBelow = 100_000_000_000
 
 // latest is the last millisecond that a version can hold in its 13 digits, in the year 2286.

@@ -12,8 +12,8 @@ import (
 // ErrNotUser is in every error of ParseUser and ParseDeleted: no retry can make a user of such data.
 var ErrNotUser = errors.New("not a Clerk user")
 
-// User is the part of Clerk's user object that rows are made of. The webhook's object and the Backend API's have the same
-// properties.
+// User is the part of Clerk's user object that rows are made of. The webhook's object and the Backend API's have the
+// same properties.
 type User struct {
 	ID            string
 	Username      string // Clerk's own user name, or ""
@@ -25,8 +25,8 @@ type User struct {
 	Locked        bool
 	Deprovisioned bool // set instead of a deletion when a directory (SCIM) removes the user
 	CreatedAt     Millis
-	// ChangedAt is the newest time anywhere in the user, and the first half of its version: Clerk does not move updated_at when
-	// an address or a phone number is added.
+	// ChangedAt is the newest time anywhere in the user, and the first half of its version: Clerk does not move
+	// updated_at when an address or a phone number is added.
 	ChangedAt Millis
 }
 
@@ -42,8 +42,8 @@ type times struct {
 	UpdatedAt Millis `json:"updated_at"`
 }
 
-// newest is the newest time in a list of objects that have created_at and updated_at. It reads any JSON: an account whose shape
-// nobody has met yet has no time, and is no reason to lose the user.
+// newest is the newest time in a list of objects that have created_at and updated_at. It reads any JSON: an account
+// whose shape nobody has met yet has no time, and is no reason to lose the user.
 type newest Millis
 
 // UnmarshalJSON never fails.
@@ -94,8 +94,8 @@ type userJSON struct {
 	Deprovisioned         bool           `json:"deprovisioned"`
 }
 
-// Unwrap finds the user in the data of an event. Clerk's webhook and Inngest's own integration put the user itself there; some
-// transforms in use put {data: user, …} there, others the whole envelope.
+// Unwrap finds the user in the data of an event. Clerk's webhook and Inngest's own integration put the user itself
+// there; some transforms in use put {data: user, …} there, others the whole envelope.
 func Unwrap(data json.RawMessage) Payload {
 	p := Payload{User: data}
 	for range 3 { // an envelope in a wrapper in data is the deepest nesting met
@@ -178,8 +178,8 @@ func parse(data json.RawMessage) (userJSON, error) {
 	return j, nil
 }
 
-// primaryEmail returns the address that primary_email_address_id names; if none, the first verified one; if none, the first.
-// The first in the list is not the primary one: Clerk lists a new, unverified address first.
+// primaryEmail returns the address that primary_email_address_id names; if none, the first verified one; if none, the
+// first. The first in the list is not the primary one: Clerk lists a new, unverified address first.
 func primaryEmail(j userJSON) (emailAddress, bool) {
 	var first, verified *emailAddress
 	for i, a := range j.EmailAddresses {

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// TestFlood: a flood of sign-ups ends with all rows, one by one and in batches, and a bad one among them is a dead letter alone.
+// TestFlood: a flood of sign-ups ends with all rows, one by one and in batches, and a bad one among them is a dead
+// letter alone.
 func TestFlood(t *testing.T) {
 	t.Parallel()
 	const n = 100

@@ -22,8 +22,8 @@ var (
 	longFlag = flag.Int("long", 1, "how many times as long TestChaos is")
 )
 
-// TestChaos: webhooks come late, twice and by both sources, while the service, the database and Inngest are killed, cut off and hang.
-// All rows end equal to Clerk, every webhook is accepted, none is left over and none has failed for good.
+// TestChaos: webhooks come late, twice and by both sources, while the service, the database and Inngest are killed, cut
+// off and hang. All rows end equal to Clerk, every webhook is accepted, none is left over and none has failed for good.
 func TestChaos(t *testing.T) {
 	seed := *seedFlag
 	if seed == 0 {
@@ -137,7 +137,8 @@ type clerkSide struct {
 	codes            map[int]int
 }
 
-// deliver posts a webhook at a time from now on, and again with growing pauses until it is accepted, each time signed anew.
+// deliver posts a webhook at a time from now on, and again with growing pauses until it is accepted, each time signed
+// anew.
 func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 	due := time.After(at)
 	c.g.Go(func() error {

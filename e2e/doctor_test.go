@@ -15,7 +15,8 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// doctor runs 'clerksync doctor' with the service's settings and these, and returns what it printed and its exit status.
+// doctor runs 'clerksync doctor' with the service's settings and these, and returns what it printed and its exit
+// status.
 func (w *world) doctor(set ...string) (string, int) {
 	w.t.Helper()
 	var out bytes.Buffer
@@ -90,7 +91,8 @@ func selfHosted(t *testing.T, args ...string) string {
 	return fmt.Sprintf("http://127.0.0.1:%d", port)
 }
 
-// TestDoctorSelfHosted: a self-hosted Inngest refuses other keys than those that it was started with, and lists the functions.
+// TestDoctorSelfHosted: a self-hosted Inngest refuses other keys than those that it was started with, and lists the
+// functions.
 func TestDoctorSelfHosted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

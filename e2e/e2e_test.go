@@ -249,8 +249,8 @@ func (w *world) send(name string, data any) error {
 	return nil
 }
 
-// TestBothSources: the same changes through Inngest's integration, through the webhook, and through both, flat, nested and
-// enveloped, write the same rows.
+// TestBothSources: the same changes through Inngest's integration, through the webhook, and through both, flat, nested
+// and enveloped, write the same rows.
 func TestBothSources(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -321,8 +321,8 @@ func (w *world) get(path string) (int, string) {
 	return res.StatusCode, string(b)
 }
 
-// TestDatabaseKilled: while the database is down webhooks get 503 within Clerk's patience, so that Clerk comes again; when it is back
-// nothing is missing.
+// TestDatabaseKilled: while the database is down webhooks get 503 within Clerk's patience, so that Clerk comes again;
+// when it is back nothing is missing.
 func TestDatabaseKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{ownDatabase: true})
@@ -396,8 +396,8 @@ func TestPoison(t *testing.T) {
 	}
 }
 
-// TestDeadLetterOfIntegration: an event of Inngest's own integration that failed for good is kept too, and replayed when its cause is
-// mended.
+// TestDeadLetterOfIntegration: an event of Inngest's own integration that failed for good is kept too, and replayed
+// when its cause is mended.
 func TestDeadLetterOfIntegration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -437,8 +437,8 @@ func (w *world) command(args ...string) string {
 	return string(out)
 }
 
-// TestNothingPrivate: whatever goes wrong, no log, metric, answer, help, error or process list holds a secret or a user's address. Every
-// world checks its own at its end; this one provokes what the others do not.
+// TestNothingPrivate: whatever goes wrong, no log, metric, answer, help, error or process list holds a secret or a
+// user's address. Every world checks its own at its end; this one provokes what the others do not.
 func TestNothingPrivate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{ownDatabase: true})
@@ -537,8 +537,9 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestBackfillAndReconcile: a backfill that is killed three times ends complete, each time from where it was. Then one in 50 users is
-// changed, removed or added behind its back, on either side; a reconcile finds and repairs all of it, and a second nothing.
+// TestBackfillAndReconcile: a backfill that is killed three times ends complete, each time from where it was. Then one
+// in 50 users is changed, removed or added behind its back, on either side; a reconcile finds and repairs all of it,
+// and a second nothing.
 func TestBackfillAndReconcile(t *testing.T) {
 	t.Parallel()
 	endToEnd(t)
@@ -605,8 +606,8 @@ func TestBackfillAndReconcile(t *testing.T) {
 // every is how many users there are to one that is disturbed.
 const every = 50
 
-// disturb makes a drift of 200 rows behind the sync's back: 50 users are changed at Clerk and 40 in the database, 10 rows are removed and 40
-// added, and 30 users are deleted at Clerk and 30 made.
+// disturb makes a drift of 200 rows behind the sync's back: 50 users are changed at Clerk and 40 in the database, 10
+// rows are removed and 40 added, and 30 users are deleted at Clerk and 30 made.
 func disturb(t *testing.T, dir string, fake *testenv.ClerkAPI, people []testenv.ClerkUser) {
 	t.Helper()
 	engine, err := embedded.Start(t.Context(), dir, "127.0.0.1:0", slog.New(slog.DiscardHandler))
@@ -652,8 +653,9 @@ func disturb(t *testing.T, dir string, fake *testenv.ClerkAPI, people []testenv.
 	fail(engine.Close())
 }
 
-// TestReconcileByCron: what no webhook brought is repaired by the recent tier, which Inngest's cron starts, while webhooks arrive; a user who
-// was deleted unseen goes by the absent tier. A key that is no longer accepted deletes nobody.
+// TestReconcileByCron: what no webhook brought is repaired by the recent tier, which Inngest's cron starts, while
+// webhooks arrive; a user who was deleted unseen goes by the absent tier. A key that is no longer accepted deletes
+// nobody.
 func TestReconcileByCron(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)

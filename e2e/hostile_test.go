@@ -116,8 +116,8 @@ func addHeaders(r *http.Request, n int) {
 	}
 }
 
-// TestMemoryBound: 300 clients that stream 100 MiB each, slowly and side by side, cost less than 96 MiB, and a real webhook is taken
-// meanwhile.
+// TestMemoryBound: 300 clients that stream 100 MiB each, slowly and side by side, cost less than 96 MiB, and a real
+// webhook is taken meanwhile.
 func TestMemoryBound(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {

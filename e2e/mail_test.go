@@ -44,7 +44,8 @@ func mailWorld(t *testing.T, o testenv.SMTPOptions) (*world, *testenv.SMTP) {
 	return w, srv
 }
 
-// TestWelcomeMail: each sign-up makes a row and exactly one mail, though webhooks come twice and the service is killed in between.
+// TestWelcomeMail: each sign-up makes a row and exactly one mail, though webhooks come twice and the service is killed
+// in between.
 func TestWelcomeMail(t *testing.T) {
 	t.Parallel()
 	w, srv := mailWorld(t, testenv.SMTPOptions{})
@@ -83,8 +84,8 @@ func TestWelcomeMail(t *testing.T) {
 	}
 }
 
-// TestMailTrouble: the rows are written while the mail server refuses everything; the mail is a dead letter of its own, and a replay
-// sends it.
+// TestMailTrouble: the rows are written while the mail server refuses everything; the mail is a dead letter of its own,
+// and a replay sends it.
 func TestMailTrouble(t *testing.T) {
 	t.Parallel()
 	var refuse atomic.Int32

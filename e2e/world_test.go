@@ -37,7 +37,8 @@ var programs struct {
 	inngest   inngestserver.Command
 }
 
-// databaseEnv makes the test binary serve the embedded database of a folder at an address, "ADDR NAME DIR", so that it can be killed.
+// databaseEnv makes the test binary serve the embedded database of a folder at an address, "ADDR NAME DIR", so that it
+// can be killed.
 const databaseEnv = "CLERKSYNC_E2E_DATABASE"
 
 func TestMain(m *testing.M) {
@@ -118,7 +119,8 @@ func serveDatabase(s string) error {
 	if err != nil {
 		return err
 	}
-	// As the service's own embedded database has it: without the indexes every lookup of an event would read all of them.
+	// As the service's own embedded database has it: without the indexes every lookup of an event would read all of
+	// them.
 	if err := errors.Join(testenv.IndexIDs(ctx, srv, db), db.Close(ctx)); err != nil {
 		return err
 	}
@@ -186,8 +188,9 @@ type options struct {
 	env         []string
 }
 
-// endToEnd leaves the test out by -short, and lets the go command know what it depends on besides what this package imports: the sources of
-// the binary, and which Inngest server it is. Otherwise an old result would be taken for a new one.
+// endToEnd leaves the test out by -short, and lets the go command know what it depends on besides what this package
+// imports: the sources of the binary, and which Inngest server it is. Otherwise an old result would be taken for a new
+// one.
 func endToEnd(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
@@ -203,7 +206,8 @@ func endToEnd(t *testing.T) {
 	}
 }
 
-// manyEvents is for a test that sends more than Inngest can run in the usual time: what only waits its turn is not sent again.
+// manyEvents is for a test that sends more than Inngest can run in the usual time: what only waits its turn is not sent
+// again.
 const manyEvents = "INBOX_RESEND_AFTER=5s"
 
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
@@ -302,7 +306,8 @@ func kill(p *child.Process) {
 	}
 }
 
-// checkPrivate looks for what nothing may write: panics and races, secrets, and every address and number of a user that went through.
+// checkPrivate looks for what nothing may write: panics and races, secrets, and every address and number of a user that
+// went through.
 func (w *world) checkPrivate() {
 	wrote := w.log.String()
 	check := func(what, s string) {

@@ -18,11 +18,12 @@ type BatchResult struct {
 	Failed   int                   `json:"failed"` // for good; dead letters, but for those whose work another sending has done
 }
 
-// errBatchTooLarge says that Inngest has left the events out of a call, as it does where it would be over 4 MB: so would the next one be.
+// errBatchTooLarge says that Inngest has left the events out of a call, as it does where it would be over 4 MB: so
+// would the next one be.
 var errBatchTooLarge = errors.New("the batch is too large for Inngest: set SYNC_BATCH_SIZE to less")
 
-// callBatch does what call does with each event of a batch, and writes the rows together. An event that no retry can help, or that the
-// last retry did not help, becomes a dead letter alone.
+// callBatch does what call does with each event of a batch, and writes the rows together. An event that no retry can
+// help, or that the last retry did not help, becomes a dead letter alone.
 func (f *Functions) callBatch(ctx context.Context, fn Function, in inngestgo.Input[raw]) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 	defer cancel()

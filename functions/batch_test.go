@@ -17,7 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestBatch: the rows of a batch are written by the same rules, each event is cleared, and a bad one is a dead letter alone.
+// TestBatch: the rows of a batch are written by the same rules, each event is cleared, and a bad one is a dead letter
+// alone.
 func TestBatch(t *testing.T) {
 	t.Parallel()
 	b := &box{}
@@ -106,8 +107,9 @@ func TestBatchLastAttempt(t *testing.T) {
 	}
 }
 
-// TestPanicInABatchFailsItsNeighbours: a panic over one event of a batch was one of the attempt, and after 21 of them the whole batch was
-// lost to its rows. The others are written in the first attempt now, and it alone is tried again, and is a dead letter at the end.
+// TestPanicInABatchFailsItsNeighbours: a panic over one event of a batch was one of the attempt, and after 21 of them
+// the whole batch was lost to its rows. The others are written in the first attempt now, and it alone is tried again,
+// and is a dead letter at the end.
 func TestPanicInABatchFailsItsNeighbours(t *testing.T) {
 	t.Parallel()
 	b := &box{}
@@ -140,8 +142,9 @@ func TestPanicInABatchFailsItsNeighbours(t *testing.T) {
 	}
 }
 
-// TestBatchOverFourMegabytesCanNeverPass: Inngest hands over such a batch without its events. That was tried for a day, which cannot help, and
-// then all were dead letters. It is final at once now, and mark-failed, which gets the events, writes them: a bad one is a dead letter alone.
+// TestBatchOverFourMegabytesCanNeverPass: Inngest hands over such a batch without its events. That was tried for a day,
+// which cannot help, and then all were dead letters. It is final at once now, and mark-failed, which gets the events,
+// writes them: a bad one is a dead letter alone.
 func TestBatchOverFourMegabytesCanNeverPass(t *testing.T) {
 	t.Parallel()
 	b := &box{}

@@ -46,18 +46,21 @@ type Inbox interface {
 type Functions struct {
 	Users Users
 	Inbox Inbox
-	// InstanceID is the Clerk instance whose events are taken; "" takes all. Only an event that holds the whole envelope names
-	// its instance; the webhook has checked the others.
+	// InstanceID is the Clerk instance whose events are taken; "" takes all. Only an event that holds the whole
+	// envelope names its instance; the webhook has checked the others.
 	InstanceID string
 	Log        *slog.Logger
-	// Runs, if set, keeps a function of the app from running again when an event is sent again for which it has done its work.
+	// Runs, if set, keeps a function of the app from running again when an event is sent again for which it has done
+	// its work.
 	Runs interface { // a store.Runs
 		Has(ctx context.Context, function, messageID string) (bool, error)
 		Add(ctx context.Context, function, messageID string) error
 	}
-	// Seen, if set, is told when an event about a user happened: one that Inngest's own integration brought is a webhook too.
+	// Seen, if set, is told when an event about a user happened: one that Inngest's own integration brought is a
+	// webhook too.
 	Seen func(at time.Time)
-	// BatchSize over 1 makes the functions that write rows take up to so many events at once, and wait BatchTimeout for them.
+	// BatchSize over 1 makes the functions that write rows take up to so many events at once, and wait BatchTimeout for
+	// them.
 	BatchSize    int
 	BatchTimeout time.Duration
 }
@@ -88,8 +91,8 @@ func (f *Functions) Register(client inngestgo.Client, others ...Function) error 
 		case fn.row != nil && f.BatchSize > 1: // no concurrency limit by user: a batch has many
 			fn.batch = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
 		case fn.row != nil:
-			// One run per user, of the three functions together. It spares lost races; rows are right without it. Not every server
-			// heeds it, and none keeps order.
+			// One run per user, of the three functions together. It spares lost races; rows are right without it. Not
+			// every server heeds it, and none keeps order.
 			fn.concurrency = &inngestgo.ConfigConcurrency{
 				Step: []inngestgo.ConfigStepConcurrency{{Limit: 1, Key: new("event.data.id"), Scope: enums.ConcurrencyScopeEnv}},
 			}
@@ -118,9 +121,9 @@ func IDs(others ...Function) []string {
 	return ids
 }
 
-// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one, and else it is the
-// ts of an event that says so: our ingress does, and the transform in docs/inngest.md. Of all others, those
-// too that have a Svix id, the ts may be when Inngest got them.
+// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one,
+// and else it is the ts of an event that says so: our ingress does, and the transform in docs/inngest.md. Of all
+// others, those too that have a Svix id, the ts may be when Inngest got them.
 func when(version string, ts, envelope clerk.Millis) store.When {
 	switch {
 	case envelope != 0:
@@ -131,8 +134,8 @@ func when(version string, ts, envelope clerk.Millis) store.When {
 	return store.When{Arrived: ts}
 }
 
-// raw is the data of an event as it came: it unmarshals from anything, so that the SDK never refuses an event before a function
-// can say what is wrong with it.
+// raw is the data of an event as it came: it unmarshals from anything, so that the SDK never refuses an event before a
+// function can say what is wrong with it.
 type raw struct{ json.RawMessage }
 
 // live reads what an event says of a user.

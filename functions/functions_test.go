@@ -127,8 +127,8 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// TestTie: two changes to which Clerk gives one time end as Clerk's own time of the events says, whichever source brings them in
-// whatever order. The time of arrival that Inngest's integration gives a copy does not count against it.
+// TestTie: two changes to which Clerk gives one time end as Clerk's own time of the events says, whichever source
+// brings them in whatever order. The time of arrival that Inngest's integration gives a copy does not count against it.
 func TestTie(t *testing.T) {
 	t.Parallel()
 	king := strings.Replace(user, "Lovelace", "King", 1) // later, though no time in it has moved
@@ -163,8 +163,8 @@ func TestTie(t *testing.T) {
 	}
 }
 
-// TestArrivalTakenForClerksTime: a transform of Inngest's that keeps Clerk's message id and not its time makes events whose ts is when they
-// arrived. Such a late copy of an older change is not newer than the change after it.
+// TestArrivalTakenForClerksTime: a transform of Inngest's that keeps Clerk's message id and not its time makes events
+// whose ts is when they arrived. Such a late copy of an older change is not newer than the change after it.
 func TestArrivalTakenForClerksTime(t *testing.T) {
 	t.Parallel()
 	king := strings.Replace(user, "Lovelace", "King", 1) // later, though no time in it has moved

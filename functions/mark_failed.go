@@ -70,8 +70,9 @@ func (f *Functions) registerMarkFailed(client inngestgo.Client, all []Function) 
 	return nil
 }
 
-// keep makes an event whose run has failed for good a dead letter, unless its work is done: an event that writes a user's row and is not
-// in the inbox has been cleared by another sending of it, or came by Inngest's own integration, beside a webhook or without one.
+// keep makes an event whose run has failed for good a dead letter, unless its work is done: an event that writes a
+// user's row and is not in the inbox has been cleared by another sending of it, or came by Inngest's own integration,
+// beside a webhook or without one.
 func (f *Functions) keep(ctx context.Context, fn Function, e Event, why inbox.Failure) error {
 	if fn.row != nil {
 		if there, err := f.Inbox.FailPending(ctx, e.id.String(), why); there || err != nil {
@@ -113,8 +114,8 @@ func (f *Functions) undone(ctx context.Context, fn Function, e Event) (bool, err
 	return true, err
 }
 
-// ownDeadLetter is the dead letter of a function that writes no row. It leaves the event's own row in the inbox alone, and a replay of
-// it runs that function and no other.
+// ownDeadLetter is the dead letter of a function that writes no row. It leaves the event's own row in the inbox alone,
+// and a replay of it runs that function and no other.
 func ownDeadLetter(e inbox.Event, fnID string) inbox.Event {
 	e.ID, e.Name = inbox.ParseEventID(e.ID).Own(fnID).String(), replayPrefix+fnID
 	return e
@@ -123,8 +124,8 @@ func ownDeadLetter(e inbox.Event, fnID string) inbox.Event {
 // inAttempt begins the errors of our functions, because Inngest does not tell how often a failed run was tried.
 const inAttempt = "in attempt %d: "
 
-// readAttempts takes an error of a failed run apart. One that does not begin so never reached our code, or ended it: such a run has
-// used up all its attempts.
+// readAttempts takes an error of a failed run apart. One that does not begin so never reached our code, or ended it:
+// such a run has used up all its attempts.
 func readAttempts(message string) (attempts int, rest string) {
 	rest = strings.TrimPrefix(message, "unhandled step error: ") // the SDK's, where a step has failed
 	if _, err := fmt.Sscanf(rest, inAttempt, &attempts); err != nil {

@@ -21,8 +21,9 @@ func (l *lastFailed) Fail(_ context.Context, e inbox.Event, f inbox.Failure) err
 	return nil
 }
 
-// TestDeadLetterKeepsSecretsWhereCuttingFails: data out of which the secrets cannot be cut was kept as it was. Nothing of it is kept now,
-// and the dead letter says so. The SDK refuses such data itself, so far: nothing from outside gets there.
+// TestDeadLetterKeepsSecretsWhereCuttingFails: data out of which the secrets cannot be cut was kept as it was. Nothing
+// of it is kept now, and the dead letter says so. The SDK refuses such data itself, so far: nothing from outside gets
+// there.
 func TestDeadLetterKeepsSecretsWhereCuttingFails(t *testing.T) {
 	t.Parallel()
 	for name, data := range map[string]string{

@@ -142,8 +142,8 @@ func TestFailedDeletion(t *testing.T) {
 	}
 }
 
-// TestClearedByAnotherSending: the run of an event that fails after another sending of the event has written the row makes no dead
-// letter.
+// TestClearedByAnotherSending: the run of an event that fails after another sending of the event has written the row
+// makes no dead letter.
 func TestClearedByAnotherSending(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t, nil)

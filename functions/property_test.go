@@ -19,8 +19,8 @@ import (
 
 var seedFlag = flag.Uint64("seed", 0, "seed of the one simulation that TestProperty runs; 0 runs many with new seeds")
 
-// TestProperty: as that of store, through the SDK's handler, with the inbox: the rows end equal to Clerk, and nothing is left in the
-// inbox.
+// TestProperty: as that of store, through the SDK's handler, with the inbox: the rows end equal to Clerk, and nothing
+// is left in the inbox.
 func TestProperty(t *testing.T) {
 	t.Parallel()
 	const histories, simulations = 6, 1_000

@@ -10,7 +10,8 @@ import (
 	"clerksync/reconcile"
 )
 
-// ReconcileUsers is the id of the function that compares all rows and all users; the other tiers' have the tier at the end.
+// ReconcileUsers is the id of the function that compares all rows and all users; the other tiers' have the tier at the
+// end.
 const ReconcileUsers = "reconcile-users-with-clerk"
 
 // reconcileRetries is how often a step is tried again, over about half an hour: then the next run comes.

@@ -15,8 +15,8 @@ import (
 	"clerksync/store"
 )
 
-// TestReconcile: a run goes page by page, each a step that is tried again alone, until all is equal; one that the brake holds, or whose
-// key is not accepted, fails at once.
+// TestReconcile: a run goes page by page, each a step that is tried again alone, until all is equal; one that the brake
+// holds, or whose key is not accepted, fails at once.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -26,7 +26,8 @@ func TestReconcile(t *testing.T) {
 		err      string
 		attempts int
 	}{
-		// The first look, a page of no rows, three pages of users; each is a request of Inngest's, and the last one returns.
+		// The first look, a page of no rows, three pages of users; each is a request of Inngest's, and the last one
+		// returns.
 		"full":   {tier: reconcile.Full, want: reconcile.Found{Users: 230, Rows: 0, Missing: 230}, attempts: 1 + 1 + 3 + 1},
 		"absent": {tier: reconcile.Absent, attempts: 1 + 1 + 1},
 		"recent": {tier: reconcile.Recent, attempts: 1 + 1 + 1},

@@ -25,8 +25,9 @@ type Function struct {
 	ID     string   // its identity in Inngest, such as "add-crm-contact": if it changes, Inngest has another function
 	Name   string   // for Inngest's page
 	Events []string // that it runs on, such as "clerk/user.created"
-	// Run does the work, in RunTimeout at the most. It may be called more than once for one event. A returned error is kept by
-	// Inngest and in the dead letters: it should hold no personal data. What Run returns is shown on Inngest's page.
+	// Run does the work, in RunTimeout at the most. It may be called more than once for one event. A returned error is
+	// kept by Inngest and in the dead letters: it should hold no personal data. What Run returns is shown on Inngest's
+	// page.
 	Run func(ctx context.Context, e Event) (any, error)
 
 	concurrency *inngestgo.ConfigConcurrency
@@ -155,8 +156,8 @@ func (f *Functions) create(client inngestgo.Client, fn Function) error {
 	return nil
 }
 
-// attempt runs a function once on its event, or on a batch of them; last is what the step before returned, if it has steps. The result is raw, or its keys would
-// be sorted.
+// attempt runs a function once on its event, or on a batch of them; last is what the step before returned, if it has
+// steps. The result is raw, or its keys would be sorted.
 func (f *Functions) attempt(ctx context.Context, fn Function, in inngestgo.Input[raw], last json.RawMessage) (out json.RawMessage, err error) {
 	defer func() {
 		if err != nil {

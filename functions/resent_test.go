@@ -14,8 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestResentToAppsFunction: a function of the app that has done its work for a message is not run again because the event is sent again:
-// after a second endpoint of Clerk's, for a rotation, has delivered its copy of what was cleared, or because the row's function was slow.
+// TestResentToAppsFunction: a function of the app that has done its work for a message is not run again because the
+// event is sent again: after a second endpoint of Clerk's, for a rotation, has delivered its copy of what was cleared,
+// or because the row's function was slow.
 func TestResentToAppsFunction(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)

@@ -24,12 +24,12 @@ type Old struct {
 	Remove func(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
-// Sweep looks at a page of records, those after after, which is "" at first, limit at the most, and removes what should not be there. It
-// returns how many, and where the next page begins, "" after the last.
+// Sweep looks at a page of records, those after after, which is "" at first, limit at the most, and removes what should
+// not be there. It returns how many, and where the next page begins, "" after the last.
 type Sweep func(ctx context.Context, after string, limit int) (removed int, next string, err error)
 
-// Upkeep returns a function that removes the rows of deleted users and old records every night, in bounded batches. MongoDB's TTL indexes
-// do most of the latter by themselves; the embedded database has none.
+// Upkeep returns a function that removes the rows of deleted users and old records every night, in bounded batches.
+// MongoDB's TTL indexes do most of the latter by themselves; the embedded database has none.
 func Upkeep(deleted Sweep, kinds ...Old) Function {
 	return Function{ID: CleanUp, Name: "Clean up old records", cron: cleanUpCron, Run: func(ctx context.Context, _ Event) (any, error) {
 		ctx, cancel := context.WithTimeout(ctx, RunTimeout)

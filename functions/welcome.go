@@ -13,8 +13,8 @@ import (
 // SendWelcome is the id of the function that sends the welcome mail.
 const SendWelcome = "send-welcome-email"
 
-// WelcomeWithin is how old a sign-up may be for a welcome mail: Clerk tries a webhook for 28 hours and the inbox sends an event for
-// 24 more. What is older was replayed or imported.
+// WelcomeWithin is how old a sign-up may be for a welcome mail: Clerk tries a webhook for 28 hours and the inbox sends
+// an event for 24 more. What is older was replayed or imported.
 const WelcomeWithin = 72 * time.Hour
 
 // Welcome is what the welcome mail works with.

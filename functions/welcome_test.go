@@ -164,8 +164,9 @@ func TestWelcomeTrouble(t *testing.T) {
 	}
 }
 
-// TestSlowAnswerMailsAgain: while the server thinks about the whole message, a mail goes out once. Each attempt once gave up after 30 s
-// and the next one sent the mail again; an attempt of the same run, which Inngest makes when a call breaks, did so at once.
+// TestSlowAnswerMailsAgain: while the server thinks about the whole message, a mail goes out once. Each attempt once
+// gave up after 30 s and the next one sent the mail again; an attempt of the same run, which Inngest makes when a call
+// breaks, did so at once.
 func TestSlowAnswerMailsAgain(t *testing.T) {
 	t.Parallel()
 	got, answer := make(chan struct{}), make(chan struct{})
@@ -194,8 +195,9 @@ func TestSlowAnswerMailsAgain(t *testing.T) {
 	}
 }
 
-// TestPerhapsSentIsNotSentAgain: after the last dot nobody knows, so neither another event nor a new run sends the mail again, also where
-// the process died there; a replay does, if the person who asked for it was told so ('clerksync deadletters replay').
+// TestPerhapsSentIsNotSentAgain: after the last dot nobody knows, so neither another event nor a new run sends the mail
+// again, also where the process died there; a replay does, if the person who asked for it was told so ('clerksync
+// deadletters replay').
 func TestPerhapsSentIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	replay := signUp("msg_1:send-welcome-email:replay1", 0)
@@ -262,8 +264,8 @@ func (c *claimNotes) note(s string) error {
 	return nil
 }
 
-// TestWaitForMailServer: a run waits for what the server says to the whole message, a minute at the most, and then leaves its claim as it
-// is.
+// TestWaitForMailServer: a run waits for what the server says to the whole message, a minute at the most, and then
+// leaves its claim as it is.
 func TestWaitForMailServer(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -302,8 +304,8 @@ func TestWaitForMailServer(t *testing.T) {
 	}
 }
 
-// TestWelcomeDeadLetter: a failed mail is a dead letter of its own, under which a replay finds this function alone; one that fails
-// again is the same dead letter.
+// TestWelcomeDeadLetter: a failed mail is a dead letter of its own, under which a replay finds this function alone; one
+// that fails again is the same dead letter.
 func TestWelcomeDeadLetter(t *testing.T) {
 	t.Parallel()
 	p := newPost(t, testenv.SMTPOptions{}, false)

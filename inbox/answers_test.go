@@ -106,8 +106,8 @@ func failures(t *testing.T, db *store.DB, ids []string) (failed []string) {
 	return failed
 }
 
-// TestProxyAnswersForInngest: a 4xx that is not Inngest's own word makes no dead letters; if it meets every event, Inngest is away, and
-// they are sent when it is back.
+// TestProxyAnswersForInngest: a 4xx that is not Inngest's own word makes no dead letters; if it meets every event,
+// Inngest is away, and they are sent when it is back.
 func TestProxyAnswersForInngest(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -138,8 +138,8 @@ func TestProxyAnswersForInngest(t *testing.T) {
 	}
 }
 
-// TestBlockedAlone: an event that something on the way does not let through, while its neighbours pass, is no dead letter and does not
-// hold them up: it waits by itself, and is sent when it is let through.
+// TestBlockedAlone: an event that something on the way does not let through, while its neighbours pass, is no dead
+// letter and does not hold them up: it waits by itself, and is sent when it is let through.
 func TestBlockedAlone(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -186,7 +186,8 @@ func TestBlockedAlone(t *testing.T) {
 	})
 }
 
-// TestSpeaksOfNoEvent: these answers say nothing about the events: no batch is split, none is lost, and Retry-After is heeded.
+// TestSpeaksOfNoEvent: these answers say nothing about the events: no batch is split, none is lost, and Retry-After is
+// heeded.
 func TestSpeaksOfNoEvent(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{401, 408, 425, 429, 503} {

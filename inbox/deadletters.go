@@ -71,14 +71,15 @@ func (d DeadLetters) Get(ctx context.Context, id string) (DeadLetter, error) {
 	return r.deadLetter(), nil
 }
 
-// MaxReplayAge is how old an event may be that could bring back a user: Clerk too replays no older one, and tombstones are kept for
-// twice as long (store.TombstoneRetention).
+// MaxReplayAge is how old an event may be that could bring back a user: Clerk too replays no older one, and tombstones
+// are kept for twice as long (store.TombstoneRetention).
 const MaxReplayAge = 90 * 24 * time.Hour
 
 // ErrOld says that an event is older than MaxReplayAge.
 var ErrOld = errors.New("the event is older than 90 days: its user may have been deleted since, and nobody would know any more")
 
-// old tells whether a replay of the event could bring back a user whose deletion is forgotten. A deletion brings nobody back.
+// old tells whether a replay of the event could bring back a user whose deletion is forgotten. A deletion brings nobody
+// back.
 func (l DeadLetter) old() bool {
 	switch l.Name {
 	case "clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated:
@@ -87,8 +88,8 @@ func (l DeadLetter) old() bool {
 	return false
 }
 
-// Replay hands the event to the running services, which send it under an id that Inngest does not know yet; for 24 hours again,
-// until a function has written its row. The error may be ErrNoDeadLetter or, unless it is forced, ErrOld.
+// Replay hands the event to the running services, which send it under an id that Inngest does not know yet; for 24
+// hours again, until a function has written its row. The error may be ErrNoDeadLetter or, unless it is forced, ErrOld.
 func (d DeadLetters) Replay(ctx context.Context, id string, force bool) error {
 	if l, err := d.Get(ctx, id); err != nil {
 		return err

@@ -16,8 +16,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// TestDeadLetters is the life of one: it is listed with all that is known of it, dropped, and replayed under an id that Inngest has
-// not seen; the function's write ends it.
+// TestDeadLetters is the life of one: it is listed with all that is known of it, dropped, and replayed under an id that
+// Inngest has not seen; the function's write ends it.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -147,8 +147,9 @@ func TestForgetDropped(t *testing.T) {
 	})
 }
 
-// TestReplayOfRefusedEventRunsNothing: an event that Inngest has refused reached no function. Its replay went out as one that functions
-// which write no row have had, so that none of them ever ran for it; and a forwarded event, which no other function handles, was lost.
+// TestReplayOfRefusedEventRunsNothing: an event that Inngest has refused reached no function. Its replay went out as
+// one that functions which write no row have had, so that none of them ever ran for it; and a forwarded event, which no
+// other function handles, was lost.
 func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -173,8 +174,8 @@ func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 	})
 }
 
-// TestEventsWithoutIDShareADeadLetter: two events without an id were one dead letter, and the data of the second was gone. Each has its
-// own now, also that of a function which writes no row; one that is reported twice has one.
+// TestEventsWithoutIDShareADeadLetter: two events without an id were one dead letter, and the data of the second was
+// gone. Each has its own now, also that of a function which writes no row; one that is reported twice has one.
 func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

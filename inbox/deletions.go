@@ -12,8 +12,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Deletions returns the ids of the events in the collection clerksync_inbox that say that a user is deleted: of those that wait for their
-// function, and of those that are dead letters and were not dropped. It reads all deletions that are there.
+// Deletions returns the ids of the events in the collection clerksync_inbox that say that a user is deleted: of those
+// that wait for their function, and of those that are dead letters and were not dropped. It reads all deletions that
+// are there.
 func Deletions(ctx context.Context, db *store.DB, userID string) (waiting, dead []string, _ error) {
 	cur, err := newTable(db).rows.Find(ctx, bson.D{{Key: "name", Value: "clerk/" + clerk.UserDeleted}})
 	if err != nil {

@@ -15,36 +15,38 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// What the errors of Send may say of the events. Of all others that is nothing: Inngest is away, overloaded or in disagreement about
-// the key.
+// What the errors of Send may say of the events. Of all others that is nothing: Inngest is away, overloaded or in
+// disagreement about the key.
 var (
 	// ErrRefused says that Inngest, by its own answer, does not take one of the events, however often it comes.
 	ErrRefused = errors.New("refused")
-	// ErrBlocked says that one of the events may be why Inngest, or something on the way to it, answered 4xx. It may be let through at
-	// another time.
+	// ErrBlocked says that one of the events may be why Inngest, or something on the way to it, answered 4xx. It may be
+	// let through at another time.
 	ErrBlocked = errors.New("not let through")
 )
 
 // maxRetryAfter is the longest pause that an answer may ask for.
 const maxRetryAfter = time.Minute
 
-// EventAPI is Inngest's event API, POST /e/KEY (https://www.inngest.com/docs/events). inngestgo's Client.SendMany sends the same, but it
-// encodes every event's data once more, which was a tenth of what a webhook costs; and it heeds no context.
+// EventAPI is Inngest's event API, POST /e/KEY (https://www.inngest.com/docs/events). inngestgo's Client.SendMany sends
+// the same, but it encodes every event's data once more, which was a tenth of what a webhook costs; and it heeds no
+// context.
 type EventAPI struct {
 	url, env string
 	client   http.Client
 }
 
-// NewEventAPI returns the API of the server at a URL, without a path, for an event key. env is the branch environment, or "".
+// NewEventAPI returns the API of the server at a URL, without a path, for an event key. env is the branch environment,
+// or "".
 func NewEventAPI(server, key, env string) *EventAPI {
 	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: senders, IdleConnTimeout: 90 * time.Second},
 	}}
 }
 
-// Send returns nil when Inngest says that it has accepted every event. The error may be ErrRefused or ErrBlocked, and holds a
-// backoff.RetryAfterError where the answer has a Retry-After. What may have been a hiccup is tried three times; Inngest knows an event by
-// its id. No error holds the event key.
+// Send returns nil when Inngest says that it has accepted every event. The error may be ErrRefused or ErrBlocked, and
+// holds a backoff.RetryAfterError where the answer has a Retry-After. What may have been a hiccup is tried three times;
+// Inngest knows an event by its id. No error holds the event key.
 func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 	size := len("[]")
 	for _, e := range events {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// EventID is the id of one sending of an event to Inngest, which swallows an id that it has seen within 24 hours, even if that run failed.
-// So each sending after one that it may have accepted needs another:
+// EventID is the id of one sending of an event to Inngest, which swallows an id that it has seen within 24 hours, even
+// if that run failed. So each sending after one that it may have accepted needs another:
 //
 //	ROW          the first
 //	ROW:rN       the sending after N others
@@ -53,8 +53,8 @@ func (id EventID) String() string {
 	return id.Row
 }
 
-// Own returns the id of the dead letter that is a function's alone, of the event or of such a dead letter of it. The function's id must
-// not be one that Ambiguous tells of.
+// Own returns the id of the dead letter that is a function's alone, of the event or of such a dead letter of it. The
+// function's id must not be one that Ambiguous tells of.
 func (id EventID) Own(function string) EventID {
 	return EventID{Row: id.Message(function) + ":" + function}
 }

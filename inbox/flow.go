@@ -6,17 +6,18 @@ import (
 )
 
 const (
-	// minFlight and maxFlight bound how many inserts are in flight: two, so that one that hangs does not hold up all others.
+	// minFlight and maxFlight bound how many inserts are in flight: two, so that one that hangs does not hold up all
+	// others.
 	minFlight = 2
 	maxFlight = 16
 	// crowded is how many times longer than alone an insert takes when there are too many of them.
 	crowded = 2
 )
 
-// flow decides how many inserts may be in flight. Where the database does one after the other, more at once only make each smaller and
-// later; where it is far away, more at once keep the line full. So there may be one more while an insert takes about as long as it does
-// alone, and fewer when it takes longer, as TCP Vegas does it (Brakmo, O'Malley and Peterson, SIGCOMM 1994). No constant does as well with
-// both: docs/adr/0007-inserts-in-flight.md.
+// flow decides how many inserts may be in flight. Where the database does one after the other, more at once only make
+// each smaller and later; where it is far away, more at once keep the line full. So there may be one more while an
+// insert takes about as long as it does alone, and fewer when it takes longer, as TCP Vegas does it (Brakmo, O'Malley
+// and Peterson, SIGCOMM 1994). No constant does as well with both: docs/adr/0007-inserts-in-flight.md.
 type flow struct {
 	mu     sync.Mutex
 	freed  sync.Cond

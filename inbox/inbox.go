@@ -1,5 +1,5 @@
-// Package inbox keeps the events that are not in a row yet: it makes them durable before Clerk gets its 2xx, sends them to
-// Inngest, sends them again when no function has cleared them in time, and keeps those that failed for good.
+// Package inbox keeps the events that are not in a row yet: it makes them durable before Clerk gets its 2xx, sends them
+// to Inngest, sends them again when no function has cleared them in time, and keeps those that failed for good.
 package inbox
 
 import (
@@ -31,8 +31,8 @@ type Event struct {
 	V    string          // Inngest's version of an event; ClerkTime, or whatever the integration has sent
 }
 
-// ClerkTime is the V of an event whose TS is Clerk's own time of it. Nothing else tells that from the time of arrival, which Inngest puts
-// where the sender gives none.
+// ClerkTime is the V of an event whose TS is Clerk's own time of it. Nothing else tells that from the time of arrival,
+// which Inngest puts where the sender gives none.
 const ClerkTime = "clerk-time"
 
 // MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
@@ -61,7 +61,8 @@ func (e Event) append(b []byte) []byte {
 	return append(b, '}')
 }
 
-// row is an event in the collection clerksync_inbox. A pending one has a time at which it is due, a failed one has a failure instead.
+// row is an event in the collection clerksync_inbox. A pending one has a time at which it is due, a failed one has a
+// failure instead.
 type row struct {
 	ID         string    `bson:"_id"`
 	Name       string    `bson:"name"`
@@ -70,7 +71,8 @@ type row struct {
 	ReceivedAt time.Time `bson:"received_at"`
 	// Sends counts how often Inngest may have accepted it, and is in the id of the next sending, see EventID.
 	Sends int `bson:"sends"`
-	// Accepted counts how often Inngest has accepted it, the first sending left out: that would be a write more for every event.
+	// Accepted counts how often Inngest has accepted it, the first sending left out: that would be a write more for
+	// every event.
 	Accepted int `bson:"accepted,omitempty"`
 	// Blocked counts how often it was not let through while its neighbours were, see postpone.
 	Blocked int `bson:"blocked,omitempty"`
@@ -107,11 +109,11 @@ type Sender interface {
 type Options struct {
 	DB     *store.DB
 	Sender Sender
-	// ResendAfter is the time until an event that no function has cleared is sent for the second time; each further time takes
-	// twice as long, up to maxInterval.
+	// ResendAfter is the time until an event that no function has cleared is sent for the second time; each further
+	// time takes twice as long, up to maxInterval.
 	ResendAfter time.Duration
-	// Handled tells whether one of our functions clears the events of this name. Others leave the inbox when Inngest has accepted
-	// them: nobody would ever say that they are done.
+	// Handled tells whether one of our functions clears the events of this name. Others leave the inbox when Inngest
+	// has accepted them: nobody would ever say that they are done.
 	Handled    func(name string) bool
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
@@ -160,11 +162,12 @@ const (
 	sendTimeout = 10 * time.Second
 	// insertTimeout bounds one insert; with the wait for a committer it stays well within the 15 s that Clerk waits.
 	insertTimeout = 5 * time.Second
-	// giveUpAfter is how long an event is sent again, and giveUpSends how often Inngest has accepted that at the least: the clock says
-	// nothing of a process that was away.
+	// giveUpAfter is how long an event is sent again, and giveUpSends how often Inngest has accepted that at the least:
+	// the clock says nothing of a process that was away.
 	giveUpAfter = 24 * time.Hour
 	giveUpSends = 8
-	// probe is how many events are sent to see whether Inngest is back: more than one, because one may be what does not pass.
+	// probe is how many events are sent to see whether Inngest is back: more than one, because one may be what does not
+	// pass.
 	probe = 4
 	// maxInterval is the longest time between two sends.
 	maxInterval = time.Hour
@@ -195,8 +198,8 @@ func LacksIndex(ctx context.Context, db *store.DB) (bool, error) {
 
 func index() store.Index { return store.Index{Field: "due_at"} }
 
-// Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not sent again
-// unless it had failed. An error says that the event may be lost and has to be delivered again.
+// Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not
+// sent again unless it had failed. An error says that the event may be lost and has to be delivered again.
 func (b *Inbox) Put(ctx context.Context, e Event) error {
 	p := &put{event: e, done: make(chan error, 1)}
 	select {
@@ -212,8 +215,8 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 	}
 }
 
-// Done removes the event whose row has been written. eventID is the id under which Inngest ran it; one that never was in the
-// inbox is not an error.
+// Done removes the event whose row has been written. eventID is the id under which Inngest ran it; one that never was
+// in the inbox is not an error.
 func (b *Inbox) Done(ctx context.Context, eventID string) error {
 	if _, err := b.rows.DeleteOne(ctx, byID(ParseEventID(eventID).Row)); err != nil {
 		return fmt.Errorf("clear the inbox: %w", store.Redact(err))
@@ -221,8 +224,8 @@ func (b *Inbox) Done(ctx context.Context, eventID string) error {
 	return nil
 }
 
-// FailPending makes an event that is in the inbox a dead letter: it is not sent again. eventID is the id under which Inngest ran it. It
-// tells whether the event is there; a failed one is too. It may be repeated.
+// FailPending makes an event that is in the inbox a dead letter: it is not sent again. eventID is the id under which
+// Inngest ran it. It tells whether the event is there; a failed one is too. It may be repeated.
 func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (bool, error) {
 	id := ParseEventID(eventID).Row
 	if id == "" { // of no event in particular
@@ -241,8 +244,9 @@ func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (boo
 	return true, nil
 }
 
-// Fail keeps the event as a dead letter, also if it is not in the inbox: because it came by Inngest's own integration, or has been
-// cleared. It may be repeated. e.ID is the id under which Inngest ran it; an event without one gets an id of its content.
+// Fail keeps the event as a dead letter, also if it is not in the inbox: because it came by Inngest's own integration,
+// or has been cleared. It may be repeated. e.ID is the id under which Inngest ran it; an event without one gets an id
+// of its content.
 func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
 	if e.ID == "" || e.ID[0] == ':' { // see EventID.Own
 		e.ID = fmt.Sprintf("no-id-%.16x", sha256.Sum256(append([]byte(e.Name), e.Data...))) + e.ID
@@ -276,8 +280,8 @@ func (b *Inbox) tellFailed(ctx context.Context, id string, f Failure, known bool
 	b.Log.ErrorContext(ctx, "event failed for good; see clerksync deadletters", "svix_id", id, "function", f.Function)
 }
 
-// markFailed marks a row as failed. It tells whether it was already, by the same run, and returns mongo.ErrNoDocuments if there is
-// no row.
+// markFailed marks a row as failed. It tells whether it was already, by the same run, and returns mongo.ErrNoDocuments
+// if there is no row.
 func (b *Inbox) markFailed(ctx context.Context, id string, f Failure) (known bool, _ error) {
 	var r row
 	if err := b.rows.FindOne(ctx, byID(id)).Decode(&r); err != nil {
@@ -293,8 +297,8 @@ func (b *Inbox) markFailed(ctx context.Context, id string, f Failure) (known boo
 	return r.Failure != nil && r.Failure.RunID == f.RunID, err
 }
 
-// Run writes and sends until ctx ends, then sends what is in memory, for drain at the most, and returns. Nothing is lost if it
-// is cut off: what was not sent is in the collection.
+// Run writes and sends until ctx ends, then sends what is in memory, for drain at the most, and returns. Nothing is
+// lost if it is cut off: what was not sent is in the collection.
 func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()

@@ -202,9 +202,9 @@ func TestGroupCommit(t *testing.T) {
 	})
 }
 
-// TestSentAgain: what no function clears is sent again, each time under a new id.
-// TestRedeliveriesInOneRoundTrip: events that are there already are looked up together. One by one, a redelivery of hundreds took longer than
-// Clerk waits, was answered 503, and came again, for ever.
+// TestSentAgain: what no function clears is sent again, each time under a new id. TestRedeliveriesInOneRoundTrip:
+// events that are there already are looked up together. One by one, a redelivery of hundreds took longer than Clerk
+// waits, was answered 503, and came again, for ever.
 func TestRedeliveriesInOneRoundTrip(t *testing.T) {
 	t.Parallel()
 	var lookups atomic.Int64
@@ -241,7 +241,8 @@ func (h held) Command(string) testenv.Verdict {
 
 func (held) Answered(bson.D) {}
 
-// TestPutWaitsForNoFunction: what Clerk sends is written while functions and sweeps have all connections and get no answer.
+// TestPutWaitsForNoFunction: what Clerk sends is written while functions and sweeps have all connections and get no
+// answer.
 func TestPutWaitsForNoFunction(t *testing.T) {
 	t.Parallel()
 	memory, h := testenv.NewMemory(), held{make(chan chan struct{}, 1)}
@@ -276,7 +277,8 @@ func TestSentAgain(t *testing.T) {
 	})
 }
 
-// TestInngestAway: while Inngest takes nothing events are accepted all the same, and sent when it is back, under their first id.
+// TestInngestAway: while Inngest takes nothing events are accepted all the same, and sent when it is back, under their
+// first id.
 func TestInngestAway(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -360,8 +362,8 @@ func TestFail(t *testing.T) {
 	})
 }
 
-// TestFailWhileSending: an event that fails while it is being sent again stays failed. FerretDB lost the mark to a claim that had
-// read the row before.
+// TestFailWhileSending: an event that fails while it is being sent again stays failed. FerretDB lost the mark to a
+// claim that had read the row before.
 func TestFailWhileSending(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -414,8 +416,8 @@ func TestNotHandled(t *testing.T) {
 	})
 }
 
-// TestGiveUp: what no function has cleared within 24 hours and 8 sendings that Inngest has accepted is marked failed. The clock alone
-// says nothing: the process may have died before it sent the event, and have been away for a day.
+// TestGiveUp: what no function has cleared within 24 hours and 8 sendings that Inngest has accepted is marked failed.
+// The clock alone says nothing: the process may have died before it sent the event, and have been away for a day.
 func TestGiveUp(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

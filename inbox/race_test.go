@@ -36,8 +36,8 @@ func (g *gate) Command(name string) testenv.Verdict {
 
 func (g *gate) Answered(bson.D) {}
 
-// TestForgottenWhileDelivered: a dropped dead letter that is delivered once more while the clean-up removes it stays: its 202 promises
-// that. On FerretDB only locks hold that, and the two had a set of locks each.
+// TestForgottenWhileDelivered: a dropped dead letter that is delivered once more while the clean-up removes it stays:
+// its 202 promises that. On FerretDB only locks hold that, and the two had a set of locks each.
 func TestForgottenWhileDelivered(t *testing.T) {
 	t.Parallel()
 	g := &gate{}

@@ -14,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestResentLine: after an outage there is not a line for each event that is sent again, but one a minute, with how many they were and
-// since when the oldest has waited.
+// TestResentLine: after an outage there is not a line for each event that is sent again, but one a minute, with how
+// many they were and since when the oldest has waited.
 func TestResentLine(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)

@@ -52,8 +52,8 @@ func (b *Inbox) sendNew(ctx context.Context) {
 	}
 }
 
-// sweep sends what is due in the collection, again and again until ctx ends: what other processes left, what came while Inngest
-// was away, what no function has cleared in time.
+// sweep sends what is due in the collection, again and again until ctx ends: what other processes left, what came while
+// Inngest was away, what no function has cleared in time.
 func (b *Inbox) sweep(ctx, hard context.Context) {
 	every := min(max(b.ResendAfter/4, 50*time.Millisecond), 5*time.Second)
 	timer := time.NewTimer(0)
@@ -90,8 +90,8 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 	}
 }
 
-// sendDue claims events that are due and sends them. It returns how many there were, and how long it took to find them where
-// that is slow.
+// sendDue claims events that are due and sends them. It returns how many there were, and how long it took to find them
+// where that is slow.
 func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err error) {
 	limit := maxSend
 	if b.away.Load() {
@@ -189,8 +189,8 @@ func (b *Inbox) dispatch(ctx context.Context, batch []sending) {
 	}
 }
 
-// dispatchOne sends a batch that fits into one request. What is not let through has to wait alone if others were let through, or if it had
-// to before. Else that says nothing of the events: Inngest is away.
+// dispatchOne sends a batch that fits into one request. What is not let through has to wait alone if others were let
+// through, or if it had to before. Else that says nothing of the events: Inngest is away.
 func (b *Inbox) dispatchOne(ctx context.Context, batch []sending) {
 	res, err := b.deliver(ctx, batch)
 	known := !slices.ContainsFunc(res.blocked, func(s sending) bool { return s.blocked == 0 })
@@ -214,8 +214,9 @@ type delivery struct {
 	why     error     // of the last of them
 }
 
-// deliver sends a batch. While the answer may be because of one of its events, it is split in halves, until such an event is alone; one
-// that Inngest refuses then fails for good. If Inngest is away it returns why, and the rest of the batch has been given back.
+// deliver sends a batch. While the answer may be because of one of its events, it is split in halves, until such an
+// event is alone; one that Inngest refuses then fails for good. If Inngest is away it returns why, and the rest of the
+// batch has been given back.
 func (b *Inbox) deliver(ctx context.Context, batch []sending) (delivery, error) {
 	err := b.send(ctx, batch)
 	refused, blocked := errors.Is(err, ErrRefused), errors.Is(err, ErrBlocked)
@@ -244,8 +245,8 @@ func (b *Inbox) deliver(ctx context.Context, batch []sending) (delivery, error) 
 	return delivery{}, err
 }
 
-// postpone lets an event wait, for longer each time up to maxInterval, that is not let through though others are. It is never given up
-// for that: a rule of a proxy or of a firewall may be why, and Inngest has never seen it.
+// postpone lets an event wait, for longer each time up to maxInterval, that is not let through though others are. It is
+// never given up for that: a rule of a proxy or of a firewall may be why, and Inngest has never seen it.
 func (b *Inbox) postpone(ctx context.Context, s sending, why error) {
 	wait := min(time.Second<<min(s.blocked, 16), maxInterval) // it may be let through at once: Inngest may have come back just then
 	b.Log.WarnContext(ctx, "an event is not let through to Inngest, while others are; it waits, and will be sent again", "svix_id", s.ID, "wait", wait.String(), "error", why)

@@ -29,8 +29,8 @@ func newTable(db *store.DB) table {
 	return t
 }
 
-// change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was changed
-// meanwhile. It tells whether it did.
+// change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was
+// changed meanwhile. It tells whether it did.
 func (t table) change(ctx context.Context, id string, f func(row) bson.D) (bool, error) {
 	defer t.locks.Lock(id)()
 	var r row

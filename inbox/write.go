@@ -15,8 +15,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// commit writes puts until ctx ends: the first that comes at once, and with it all that came while as many inserts were in flight as flow
-// allows (a group commit). An idle line waits for nothing.
+// commit writes puts until ctx ends: the first that comes at once, and with it all that came while as many inserts were
+// in flight as flow allows (a group commit). An idle line waits for nothing.
 func (b *Inbox) commit(ctx, hard context.Context) {
 	var writes sync.WaitGroup
 	defer writes.Wait()
@@ -58,8 +58,8 @@ func waiting[T any](c <-chan T) (v T, ok bool) {
 func (b *Inbox) write(ctx context.Context, batch []*put) {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	// Events that will be sent at once are written as sent once, so that the sending needs no write of its own. If it fails, or
-	// this process dies first, they are sent later, under another id.
+	// Events that will be sent at once are written as sent once, so that the sending needs no write of its own. If it
+	// fails, or this process dies first, they are sent later, under another id.
 	direct := !b.away.Load() && b.queued.Load()+int64(len(batch)) <= maxOut
 	now := b.stamp()
 	var rows []row
@@ -115,8 +115,8 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 	}
 }
 
-// stamp returns the time, in milliseconds as the database keeps it, and never the same twice: insertRest knows an insert's rows
-// by it.
+// stamp returns the time, in milliseconds as the database keeps it, and never the same twice: insertRest knows an
+// insert's rows by it.
 func (b *Inbox) stamp() time.Time {
 	for {
 		last := b.stamped.Load()
@@ -132,11 +132,12 @@ var (
 	errFailed = errors.New("the event is a dead letter")
 )
 
-// errVanished says that a row was removed meanwhile: when its event was written, or as a dropped dead letter, by the clean-up. Which of
-// the two cannot be told, so it has to be delivered again.
+// errVanished says that a row was removed meanwhile: when its event was written, or as a dropped dead letter, by the
+// clean-up. Which of the two cannot be told, so it has to be delivered again.
 var errVanished = errors.New("the event left the inbox while it was delivered once more")
 
-// insert writes all rows in one round trip and returns an error for each that was not written; what was there already takes another.
+// insert writes all rows in one round trip and returns an error for each that was not written; what was there already
+// takes another.
 func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	errs := make([]error, len(rows))
 	b.metrics.inserts.Inc()
@@ -185,7 +186,8 @@ func (r row) known() error {
 	return errThere
 }
 
-// insertRest goes on where FerretDB v1 stopped, at the first row that was there already; it does not say which one that is.
+// insertRest goes on where FerretDB v1 stopped, at the first row that was there already; it does not say which one that
+// is.
 func (b *Inbox) insertRest(ctx context.Context, rows []row) []error {
 	errs := make([]error, len(rows))
 	there, err := b.those(ctx, rows)
@@ -214,8 +216,8 @@ func (b *Inbox) insertRest(ctx context.Context, rows []row) []error {
 	return errs
 }
 
-// those reads the rows of these ids that are in the collection, without their data. It takes one round trip: one for each, when Clerk
-// delivers hundreds once more, would last longer than Clerk waits.
+// those reads the rows of these ids that are in the collection, without their data. It takes one round trip: one for
+// each, when Clerk delivers hundreds once more, would last longer than Clerk waits.
 func (b *Inbox) those(ctx context.Context, rows []row) (map[string]row, error) {
 	ids := make([]string, len(rows))
 	for i, r := range rows {

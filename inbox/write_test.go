@@ -26,8 +26,8 @@ func (e *endsAt) Command(name string) testenv.Verdict {
 
 func (e *endsAt) Answered(bson.D) {}
 
-// TestQueuedLeak: what counts as waiting in memory does wait there, also if a put's time is up while it revives another event. Else the
-// memory would count as full at some time, and every event would go by the collection.
+// TestQueuedLeak: what counts as waiting in memory does wait there, also if a put's time is up while it revives another
+// event. Else the memory would count as full at some time, and every event would go by the collection.
 func TestQueuedLeak(t *testing.T) {
 	t.Parallel()
 	for range 20 { // chance decided

@@ -13,7 +13,8 @@ import (
 	"github.com/inngest/inngestgo"
 )
 
-// FuzzGuard: of small bodies, what the SDK signs is let through, and the signature of nothing opens to nothing but nothing.
+// FuzzGuard: of small bodies, what the SDK signs is let through, and the signature of nothing opens to nothing but
+// nothing.
 func FuzzGuard(f *testing.F) {
 	for _, s := range []string{
 		`{"url":"https://app.example/?a=1\u0026b=\u003c"}`, `{"n":1e3,"z":-0,"\u00e9":0.10,"big":12345678901234567890}`, `"\ud800"`, `[1E400]`,

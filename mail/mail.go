@@ -36,8 +36,8 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Two times bound one sending: HandInTimeout, from the dialling to the last byte of the message, and AnswerTimeout, the wait for what the
-// server says to it, which is that of RFC 5321, 4.5.3.2.6: servers look for viruses and spam then.
+// Two times bound one sending: HandInTimeout, from the dialling to the last byte of the message, and AnswerTimeout, the
+// wait for what the server says to it, which is that of RFC 5321, 4.5.3.2.6: servers look for viruses and spam then.
 const (
 	HandInTimeout = 30 * time.Second
 	AnswerTimeout = 10 * time.Minute
@@ -47,10 +47,11 @@ const (
 const quitTimeout = 2 * time.Second
 
 var (
-	// ErrRefused is in the errors of Send that no repetition mends: the server answered 5xx (RFC 5321, 4.2.1), or the address is none.
+	// ErrRefused is in the errors of Send that no repetition mends: the server answered 5xx (RFC 5321, 4.2.1), or the
+	// address is none.
 	ErrRefused = errors.New("the mail is refused for good")
-	// ErrPerhapsSent is in the errors of Send after which nobody knows whether the mail is sent: the server got the whole message, and
-	// its answer did not come.
+	// ErrPerhapsSent is in the errors of Send after which nobody knows whether the mail is sent: the server got the
+	// whole message, and its answer did not come.
 	ErrPerhapsSent = errors.New("the mail was perhaps sent")
 )
 
@@ -72,8 +73,8 @@ type Mailer struct {
 
 type app struct{ Name, URL string }
 
-// New checks the options and reads the templates; it does not dial. Each mistake is a line that names the setting and quotes no
-// secret.
+// New checks the options and reads the templates; it does not dial. Each mistake is a line that names the setting and
+// quotes no secret.
 func New(o Options) (*Mailer, error) {
 	m := &Mailer{app: app{Name: o.AppName, URL: o.AppURL}}
 	var errs []error
@@ -129,9 +130,9 @@ func (m *Mailer) MessageID(userID string) string {
 	return "welcome." + hex.EncodeToString(sum[:16]) + "@" + domain
 }
 
-// Send sends the user's welcome mail. It calls beforeEnd before the last byte of the message goes out, which does not happen if that
-// fails; it may be nil. An error that is neither ErrRefused nor ErrPerhapsSent may go by itself, and the mail is not sent. No error of
-// Send's own quotes an address or what the server said.
+// Send sends the user's welcome mail. It calls beforeEnd before the last byte of the message goes out, which does not
+// happen if that fails; it may be nil. An error that is neither ErrRefused nor ErrPerhapsSent may go by itself, and the
+// mail is not sent. No error of Send's own quotes an address or what the server said.
 func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Context) error) error {
 	msg, err := m.message(u)
 	if err != nil {
@@ -335,7 +336,8 @@ func parseURL(s string) (server, error) {
 	return srv, nil
 }
 
-// client returns a client whose connection ends with ctx: go-mail heeds it while it dials only, and its own limit is never reached.
+// client returns a client whose connection ends with ctx: go-mail heeds it while it dials only, and its own limit is
+// never reached.
 func (s server) client(ctx context.Context) (*gomail.Client, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.tls != nil {

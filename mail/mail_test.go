@@ -282,9 +282,9 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestUnknownAfterLastDot: once the server has the whole message, a broken connection or silence tells nothing, and Send says so; before,
-// the mail is not sent, and Send says that. The server has ten minutes to answer (RFC 5321, 4.5.3.2.6): Send gave up after 30 s, as if
-// nothing had been sent.
+// TestUnknownAfterLastDot: once the server has the whole message, a broken connection or silence tells nothing, and
+// Send says so; before, the mail is not sent, and Send says that. The server has ten minutes to answer (RFC 5321,
+// 4.5.3.2.6): Send gave up after 30 s, as if nothing had been sent.
 func TestUnknownAfterLastDot(t *testing.T) {
 	t.Parallel()
 	errBefore, errEnd := errors.New("any other error"), errors.New("no end")

@@ -32,7 +32,8 @@ type Templates struct {
 	html          *htmltemplate.Template
 }
 
-// LoadTemplates reads welcome.html and welcome.txt from dir; "" is the embedded ones. Each mistake is a line that names the setting.
+// LoadTemplates reads welcome.html and welcome.txt from dir; "" is the embedded ones. Each mistake is a line that names
+// the setting.
 func LoadTemplates(dir, subject string) (*Templates, error) {
 	files, err := fs.Sub(embedded, "templates")
 	if err != nil {

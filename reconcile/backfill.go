@@ -1,4 +1,5 @@
-// Package reconcile makes the rows equal to what Clerk's API says: all of them at once, or those that webhooks have missed.
+// Package reconcile makes the rows equal to what Clerk's API says: all of them at once, or those that webhooks have
+// missed.
 package reconcile
 
 import (
@@ -68,8 +69,8 @@ func (c *Counts) add(o store.Outcome) {
 	}
 }
 
-// Backfill brings all of Clerk's users into the collection. It may run while webhooks arrive: the newer wins, and who is deleted stays
-// so.
+// Backfill brings all of Clerk's users into the collection. It may run while webhooks arrive: the newer wins, and who
+// is deleted stays so.
 type Backfill struct {
 	API         API
 	Users       Users
@@ -92,14 +93,16 @@ type checkpoint struct {
 
 const (
 	backfillName = "backfill"
-	// pagesAhead is how many pages wait for the database at most, beside the one that is being fetched and the one being written.
+	// pagesAhead is how many pages wait for the database at most, beside the one that is being fetched and the one
+	// being written.
 	pagesAhead = 1
 	// writeTries is how often a page is written while the database fails: 1 + 2 + 4 + 8 + 16 s of waiting.
 	writeTries = 6
 )
 
-// Run fetches and writes until the last user, and goes on where an earlier run was cut off. The counts include that run's. The
-// memory it takes is that of three pages. It returns ErrMissed if fewer users were listed than Clerk had all the while.
+// Run fetches and writes until the last user, and goes on where an earlier run was cut off. The counts include that
+// run's. The memory it takes is that of three pages. It returns ErrMissed if fewer users were listed than Clerk had all
+// the while.
 func (b Backfill) Run(ctx context.Context) (Counts, error) {
 	begun := time.Now()
 	total, err := b.API.Count(ctx)
@@ -186,7 +189,8 @@ func (b Backfill) progress(done Counts, of int) {
 	}
 }
 
-// write writes a page, or compares it. A user who cannot be written is counted and logged; if none can be, the database is down.
+// write writes a page, or compares it. A user who cannot be written is counted and logged; if none can be, the database
+// is down.
 func (b Backfill) write(ctx context.Context, p clerk.Page, counts *Counts) error {
 	writes := make([]store.Write, len(p.Users))
 	for i, u := range p.Users {

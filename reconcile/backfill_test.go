@@ -137,7 +137,8 @@ func TestBackfillMissesNobody(t *testing.T) {
 	})
 }
 
-// TestFullTierMissesNobody: so it is with the list of the full tier, and the last page is asked for again when the step is repeated.
+// TestFullTierMissesNobody: so it is with the list of the full tier, and the last page is asked for again when the step
+// is repeated.
 func TestFullTierMissesNobody(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)
@@ -242,8 +243,8 @@ func TestBackfillGoesOn(t *testing.T) {
 	})
 }
 
-// TestWhileWebhooksArrive: users change while they are listed, again and again, and the webhooks of the changes come late and in any
-// order. The rows end equal to Clerk.
+// TestWhileWebhooksArrive: users change while they are listed, again and again, and the webhooks of the changes come
+// late and in any order. The rows end equal to Clerk.
 func TestWhileWebhooksArrive(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T, b reconcile.Backfill, db *store.DB) (pass func() error){

@@ -22,8 +22,8 @@ func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 // leaseLook is how often a run that waits looks whether it may begin.
 const leaseLook = time.Second
 
-// Run does all steps of a run, for who waits for its end. If it meets the lease of another, it calls busy and waits until that ends: the other
-// may have been killed. If that goes on instead, the error is the BusyError.
+// Run does all steps of a run, for who waits for its end. If it meets the lease of another, it calls busy and waits
+// until that ends: the other may have been killed. If that goes on instead, the error is the BusyError.
 func (r *Reconcile) Run(ctx context.Context, p Progress, busy func(*BusyError)) (Progress, error) {
 	var first *BusyError
 	for !p.Done() {

@@ -11,8 +11,8 @@ import (
 	"clerksync/store"
 )
 
-// TestKilledReconcileBlocks: a run by hand says whose lease it meets and when that ends, and goes on when it has; if the other is alive, it
-// does not wait for hours.
+// TestKilledReconcileBlocks: a run by hand says whose lease it meets and when that ends, and goes on when it has; if
+// the other is alive, it does not wait for hours.
 func TestKilledReconcileBlocks(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

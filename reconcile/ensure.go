@@ -18,8 +18,8 @@ var ErrDeleted = errors.New("the user is deleted")
 // fetchTimeout bounds one fetch with its retries, whoever waits for it.
 const fetchTimeout = 20 * time.Second
 
-// Ensure makes sure that a user who exists at Clerk has a row: one who has just signed up is often here before the webhook. It sends no
-// events. It is safe for concurrent use.
+// Ensure makes sure that a user who exists at Clerk has a row: one who has just signed up is often here before the
+// webhook. It sends no events. It is safe for concurrent use.
 type Ensure struct {
 	API interface { // a clerk.API
 		User(ctx context.Context, id string) (clerk.Fetched, error)

@@ -37,8 +37,8 @@ func left(t *testing.T, db *store.DB, ids ...string) []string {
 	})
 }
 
-// TestAppsOwnRowsGo: rows whose ids are not of Clerk's form are no business of any tier; those with such an id that clerksync has never
-// written are reported, and go by hand alone.
+// TestAppsOwnRowsGo: rows whose ids are not of Clerk's form are no business of any tier; those with such an id that
+// clerksync has never written are reported, and go by hand alone.
 func TestAppsOwnRowsGo(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

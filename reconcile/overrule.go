@@ -13,10 +13,10 @@ import (
 // errAsk says that Clerk could not be asked for a user: the page is to be done again.
 var errAsk = errors.New("ask Clerk again")
 
-// overrule repairs a row that is deaf: newer than what Clerk lists, by a time that is wrong, or was right until what had it was removed
-// from the user. Such a row is taken for newer by every event and every tier. It returns in what the row differed, or nil if it is to be
-// left as it is: it may well be newer than the list. Only what Clerk says of this one user is believed, and it is written only over the
-// version that was there before Clerk was asked.
+// overrule repairs a row that is deaf: newer than what Clerk lists, by a time that is wrong, or was right until what
+// had it was removed from the user. Such a row is taken for newer by every event and every tier. It returns in what the
+// row differed, or nil if it is to be left as it is: it may well be newer than the list. Only what Clerk says of this
+// one user is believed, and it is written only over the version that was there before Clerk was asked.
 func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Result) ([]store.Field, error) {
 	future := store.FromFuture(was.Version, w.AnsweredAt)
 	if !future && (was.Outcome != store.Stale || len(was.Fields) == 0) {

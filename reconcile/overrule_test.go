@@ -41,8 +41,8 @@ func row(t *testing.T, db *store.DB, id string) store.Row {
 
 func version(changed, event int64) string { return fmt.Sprintf("%013d.%013d", changed, event) }
 
-// TestLateOlderWebhookWins: a row is A, and Clerk's went to B and back to A. The webhook of the last change is lost, and a tier finds the row
-// equal; the webhook of B, which comes only then, changes nothing.
+// TestLateOlderWebhookWins: a row is A, and Clerk's went to B and back to A. The webhook of the last change is lost,
+// and a tier finds the row equal; the webhook of B, which comes only then, changes nothing.
 func TestLateOlderWebhookWins(t *testing.T) {
 	t.Parallel()
 	for _, tier := range []reconcile.Tier{reconcile.Recent, reconcile.Full} {
@@ -90,8 +90,8 @@ func TestQuietNight(t *testing.T) {
 	}
 }
 
-// TestDeafRow: a row whose version is wrongly too high takes no event any more. The full tier finds and repairs it, by what Clerk says of
-// that user; no other tier does, and a row that may be newer than the list is left alone.
+// TestDeafRow: a row whose version is wrongly too high takes no event any more. The full tier finds and repairs it, by
+// what Clerk says of that user; no other tier does, and a row that may be newer than the list is left alone.
 func TestDeafRow(t *testing.T) {
 	t.Parallel()
 	now := time.Now().UnixMilli()
@@ -189,7 +189,8 @@ func TestDeafRowIsWrittenMeanwhile(t *testing.T) {
 	}
 }
 
-// TestDeafRowAndNoAnswer: if Clerk does not answer the step fails, to be done again; a user that is no longer there is left to the absent tier.
+// TestDeafRowAndNoAnswer: if Clerk does not answer the step fails, to be done again; a user that is no longer there is
+// left to the absent tier.
 func TestDeafRowAndNoAnswer(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)

@@ -22,12 +22,13 @@ var (
 const (
 	// settle is how long the recent tier leaves a change to its webhook.
 	settle = time.Minute
-	// overlap is how far the recent tier looks back behind the last run: for clocks that differ, and for what Clerk lists late.
+	// overlap is how far the recent tier looks back behind the last run: for clocks that differ, and for what Clerk
+	// lists late.
 	overlap = 5 * time.Minute
 	// firstLook is how far it looks back when there was no run.
 	firstLook = time.Hour
-	// newborn is how old a user's id must be before Clerk's 404 makes a deletion, which is for ever: Clerk does not say that a user is to
-	// be found by id at once.
+	// newborn is how old a user's id must be before Clerk's 404 makes a deletion, which is for ever: Clerk does not say
+	// that a user is to be found by id at once.
 	newborn = 10 * time.Minute
 	// minBrake is how many rows a run may always remove.
 	minBrake = 5
@@ -56,8 +57,8 @@ const (
 	Unknown Kind = "unknown" // neither does Clerk have the user, nor has clerksync ever written the row
 )
 
-// Reconcile makes rows equal to what Clerk's API says. All it writes goes through the store's rules, so that webhooks may arrive all the
-// while. It sends no events.
+// Reconcile makes rows equal to what Clerk's API says. All it writes goes through the store's rules, so that webhooks
+// may arrive all the while. It sends no events.
 type Reconcile struct {
 	API interface { // a clerk.API
 		Instance(ctx context.Context) (string, error)
@@ -83,7 +84,8 @@ type Reconcile struct {
 	StepTime time.Duration
 	// DryRun only finds drift, and remembers nothing.
 	DryRun bool
-	// RemoveUnknown also removes rows with Clerk's ids that clerksync has never written and whose users Clerk does not have.
+	// RemoveUnknown also removes rows with Clerk's ids that clerksync has never written and whose users Clerk does not
+	// have.
 	RemoveUnknown bool
 	// Report, if set, is called for each drift, repaired or not.
 	Report func(Drift)
@@ -123,9 +125,10 @@ func Start(t Tier, id string) Progress { return Progress{Tier: t, ID: id, Starte
 // Done tells whether the run has ended.
 func (p Progress) Done() bool { return p.Phase == done }
 
-// Step goes on with a run for about StepTime, and returns how far it is then. If it fails, the same step may be done again. A
-// run that is neither done nor stepped on for 3 minutes lets others run. The error is a BusyError while another runs, ErrBrake if too many
-// rows would go, and clerk.ErrKey if the key is not accepted or is of another instance.
+// Step goes on with a run for about StepTime, and returns how far it is then. If it fails, the same step may be done
+// again. A run that is neither done nor stepped on for 3 minutes lets others run. The error is a BusyError while
+// another runs, ErrBrake if too many rows would go, and clerk.ErrKey if the key is not accepted or is of another
+// instance.
 func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
 	until := time.Now().Add(r.StepTime)
 	if err := r.claim(ctx, p, time.Now().Add(lease)); err != nil {
@@ -203,8 +206,8 @@ func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {
 	return p, err
 }
 
-// absent asks Clerk for a page of rows: counts those whom it does not name and then, on the second way through, removes those whom it
-// does not have. The brake is between the two.
+// absent asks Clerk for a page of rows: counts those whom it does not name and then, on the second way through, removes
+// those whom it does not have. The brake is between the two.
 func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
 	rows, err := r.Users.IDs(ctx, p.Next, clerk.MaxIDs)
 	if err != nil {
@@ -280,8 +283,8 @@ func (r *Reconcile) most(p Progress) int {
 	return max(minBrake, int(math.Ceil(r.MaxDelete/100*float64(p.MayGo))))
 }
 
-// brake refuses to remove too many rows, or all there are: that is what a wrong key looks like. Rows that the run would not remove in any
-// case count for nothing.
+// brake refuses to remove too many rows, or all there are: that is what a wrong key looks like. Rows that the run would
+// not remove in any case count for nothing.
 func (r *Reconcile) brake(p Progress) error {
 	if r.MaxDelete >= 100 || p.Unnamed <= r.most(p) && p.Unnamed < p.MayGo {
 		return nil
@@ -335,8 +338,8 @@ func (r *Reconcile) report(d Drift) {
 	}
 }
 
-// list repairs a page of all users. Where it fails, also because the list has left users out, the same page is asked for
-// again.
+// list repairs a page of all users. Where it fails, also because the list has left users out, the same page is asked
+// for again.
 func (r *Reconcile) list(ctx context.Context, p Progress) (Progress, error) {
 	if p.Next == "" {
 		var err error
@@ -473,7 +476,8 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	return n, nil
 }
 
-// noteBuried reports a user who has a tombstone, if Clerk, asked for that one, has the user: its list may go on to name who is deleted.
+// noteBuried reports a user who has a tombstone, if Clerk, asked for that one, has the user: its list may go on to name
+// who is deleted.
 func (r *Reconcile) noteBuried(ctx context.Context, id string, p *Progress) error {
 	switch _, err := r.API.User(ctx, id); {
 	case errors.Is(err, clerk.ErrNoUser):

@@ -67,8 +67,8 @@ func set(t *testing.T, db *store.DB, id string, fields doc) {
 	}
 }
 
-// TestFull: what was changed, removed or added behind its back, on either side, is found by a dry run and repaired by a run; the next one
-// finds nothing. Rows of the app's own and the app's fields are left alone, and the deleted stay so.
+// TestFull: what was changed, removed or added behind its back, on either side, is found by a dry run and repaired by a
+// run; the next one finds nothing. Rows of the app's own and the app's fields are left alone, and the deleted stay so.
 func TestFull(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -201,8 +201,8 @@ func strange404(r *http.Request) int {
 	return 0
 }
 
-// TestRecent: changes that no webhook brought within a minute are repaired, and nothing older is looked at. That no webhook comes any more
-// is an alarm, until one does.
+// TestRecent: changes that no webhook brought within a minute are repaired, and nothing older is looked at. That no
+// webhook comes any more is an alarm, until one does.
 func TestRecent(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -293,7 +293,8 @@ func gauges(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	return all
 }
 
-// TestOneAtATime: while a run is under way no other does anything; one that is left alone, failed or done lets others run.
+// TestOneAtATime: while a run is under way no other does anything; one that is left alone, failed or done lets others
+// run.
 func TestOneAtATime(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

@@ -36,8 +36,8 @@ func (noState) Load(context.Context, string, any) (bool, error) { return false, 
 func (noState) Save(context.Context, string, any) error         { return nil }
 func (noState) Remove(context.Context, string) error            { return nil }
 
-// TestRefusedUserAloneInPageStopsBackfill: the only user of a page whom a unique index of the app's refuses was taken for a database that
-// is down, and ended every run at that page.
+// TestRefusedUserAloneInPageStopsBackfill: the only user of a page whom a unique index of the app's refuses was taken
+// for a database that is down, and ended every run at that page.
 func TestRefusedUserAloneInPageStopsBackfill(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -23,16 +23,16 @@ type Restore struct {
 	}
 	// Deletions returns the ids of the events that would delete the user again: an inbox.Deletions.
 	Deletions func(ctx context.Context, id string) (waiting, dead []string, err error)
-	// Watch is how long the row is looked at when the tombstone is lifted, longer than any function runs: one that saw the tombstone
-	// before may still remove the row. Every is the time between two looks.
+	// Watch is how long the row is looked at when the tombstone is lifted, longer than any function runs: one that saw
+	// the tombstone before may still remove the row. Every is the time between two looks.
 	Watch, Every time.Duration
 	// Written, if set, is called when the row has been written, each time.
 	Written func()
 }
 
-// Run lifts the tombstone of a user, writes the row and looks at it for Watch: a row that goes without a new tombstone is written again. It
-// may be repeated. The error is clerk.ErrNoUser if Clerk does not have the user, whose tombstone is right then, and ErrDeleted if the user
-// has been deleted anew.
+// Run lifts the tombstone of a user, writes the row and looks at it for Watch: a row that goes without a new tombstone
+// is written again. It may be repeated. The error is clerk.ErrNoUser if Clerk does not have the user, whose tombstone
+// is right then, and ErrDeleted if the user has been deleted anew.
 func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	if !clerk.IsUserID(id) {
 		return store.Row{}, fmt.Errorf("%q is no id of a Clerk user: it is user_ and 27 letters and digits", id)
@@ -52,7 +52,8 @@ func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	if err != nil {
 		return store.Row{}, err
 	}
-	// Only now ask for what is to be written: a deletion that came before the lifting has found the old tombstone and made none.
+	// Only now ask for what is to be written: a deletion that came before the lifting has found the old tombstone and
+	// made none.
 	if err := r.write(ctx, id); err != nil {
 		if lifted && !errors.Is(err, ErrDeleted) && !errors.Is(err, clerk.ErrNoUser) { // as it was
 			err = errors.Join(err, r.bury(ctx, id))

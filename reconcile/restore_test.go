@@ -35,8 +35,8 @@ func restorer(t *testing.T, db *store.DB, fake *testenv.ClerkAPI) *reconcile.Res
 	}
 }
 
-// TestFalseTombstone: a user whom Clerk has and who has a tombstone is named by the full tier, by hand and by night; restore brings the user
-// back, and then nobody is named.
+// TestFalseTombstone: a user whom Clerk has and who has a tombstone is named by the full tier, by hand and by night;
+// restore brings the user back, and then nobody is named.
 func TestFalseTombstone(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -127,8 +127,8 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// TestRestoreAndDeletion: a deletion that finds the old tombstone makes none of its own. So Clerk is asked again when that is lifted, and
-// who is gone by then is buried again; so is who is deleted while the row is looked at.
+// TestRestoreAndDeletion: a deletion that finds the old tombstone makes none of its own. So Clerk is asked again when
+// that is lifted, and who is gone by then is buried again; so is who is deleted while the row is looked at.
 func TestRestoreAndDeletion(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -180,8 +180,8 @@ func TestRestoreAndDeletion(t *testing.T) {
 	})
 }
 
-// TestWhoSawTheTombstone: a row beside a false tombstone is restored while a writer and the clean-up, which have seen the tombstone, are about to
-// remove the row. Whenever they do it, the row is there in the end.
+// TestWhoSawTheTombstone: a row beside a false tombstone is restored while a writer and the clean-up, which have seen
+// the tombstone, are about to remove the row. Whenever they do it, the row is there in the end.
 func TestWhoSawTheTombstone(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)

@@ -123,7 +123,8 @@ type Status struct {
 	Silence     Silence        // its Alarm says whether webhooks are missing
 }
 
-// Buried returns users, some of them if there are many, who had a tombstone although Clerk had them, when the full tier last looked.
+// Buried returns users, some of them if there are many, who had a tombstone although Clerk had them, when the full tier
+// last looked.
 func (s Status) Buried() []string {
 	run, _ := lastGood(s.Runs[Full])
 	return run.Buried

@@ -12,8 +12,8 @@ import (
 // watchEvery is how often a Watch writes and reads.
 const watchEvery = 30 * time.Second
 
-// Watch keeps the time of the last webhook in the database, and the metrics that tell of all processes. Its methods are safe for
-// concurrent use.
+// Watch keeps the time of the last webhook in the database, and the metrics that tell of all processes. Its methods are
+// safe for concurrent use.
 type Watch struct {
 	// InstanceID is what CLERK_INSTANCE_ID says, or "". Set it before Run.
 	InstanceID string

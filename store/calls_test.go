@@ -12,9 +12,9 @@ import (
 	"clerksync/store"
 )
 
-// TestDatabaseCalls holds how many calls of the database a list of writes takes; one more is cleared from the inbox by an event's function.
-// TestOneTakenNameRewritesTheBulk is its last rows: one user name that was taken made 500 updates of 500 single ones, and so did one row that
-// another process had written meanwhile.
+// TestDatabaseCalls holds how many calls of the database a list of writes takes; one more is cleared from the inbox by
+// an event's function. TestOneTakenNameRewritesTheBulk is its last rows: one user name that was taken made 500 updates
+// of 500 single ones, and so did one row that another process had written meanwhile.
 func TestDatabaseCalls(t *testing.T) {
 	t.Parallel()
 	list := func(n int, name string, at clerk.Millis) operation {

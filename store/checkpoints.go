@@ -11,8 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Checkpoints is the collection clerksync_state: what the work of several processes, or of one that may die, remembers by name. It is
-// safe for concurrent use.
+// Checkpoints is the collection clerksync_state: what the work of several processes, or of one that may die, remembers
+// by name. It is safe for concurrent use.
 type Checkpoints struct {
 	rows  *mongo.Collection
 	locks *Locks // by name
@@ -64,8 +64,8 @@ type Lease struct {
 	Until  time.Time `bson:"until"`
 }
 
-// Claim gives what is called name to the holder of a lease, and returns the lease that is valid then: another's, while that one's time lasts. A
-// holder may claim again, to have it for longer; to give it back, until a time that is past.
+// Claim gives what is called name to the holder of a lease, and returns the lease that is valid then: another's, while
+// that one's time lasts. A holder may claim again, to have it for longer; to give it back, until a time that is past.
 func (c Checkpoints) Claim(ctx context.Context, name string, l Lease) (Lease, error) {
 	defer c.locks.Lock(name)()
 	row := bson.D{{Key: "holder", Value: l.Holder}, {Key: "until", Value: l.Until}}

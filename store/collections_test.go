@@ -11,8 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// TestAppsCollectionsWithCommonNames: inbox, deleted_users and welcome_mails may be the app's own. The clean-up once deleted their
-// documents.
+// TestAppsCollectionsWithCommonNames: inbox, deleted_users and welcome_mails may be the app's own. The clean-up once
+// deleted their documents.
 func TestAppsCollectionsWithCommonNames(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

@@ -38,8 +38,8 @@ func foreign() map[string]bson.D {
 	}
 }
 
-// TestRowInAnotherShapeBlocksAllOthers: the store decoded rows strictly. A user whose row the app had made in another shape could never
-// be written, and every read of a page with that row failed for all users of the page.
+// TestRowInAnotherShapeBlocksAllOthers: the store decoded rows strictly. A user whose row the app had made in another
+// shape could never be written, and every read of a page with that row failed for all users of the page.
 func TestRowInAnotherShapeBlocksAllOthers(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -91,8 +91,8 @@ func TestRowInAnotherShapeBlocksAllOthers(t *testing.T) {
 	})
 }
 
-// TestForeignRowLosesToSecondReplica: the guard of a write to a row that the app made was less than what had been read, so that of two
-// replicas the one with the older event could win.
+// TestForeignRowLosesToSecondReplica: the guard of a write to a row that the app made was less than what had been read,
+// so that of two replicas the one with the older event could win.
 func TestForeignRowLosesToSecondReplica(t *testing.T) {
 	t.Parallel()
 	for name, fields := range foreign() {
@@ -132,8 +132,8 @@ func TestForeignRowLosesToSecondReplica(t *testing.T) {
 	}
 }
 
-// TestTakenNameOfForeignRowIsNoRefusal: a row that the app made has no user name, the best one is taken, and another replica gives the row
-// one meanwhile. The writer took that for a unique index of the app's and gave up.
+// TestTakenNameOfForeignRowIsNoRefusal: a row that the app made has no user name, the best one is taken, and another
+// replica gives the row one meanwhile. The writer took that for a unique index of the app's and gave up.
 func TestTakenNameOfForeignRowIsNoRefusal(t *testing.T) {
 	t.Parallel()
 	lab := testenv.NewLab(t, 2)

@@ -24,8 +24,8 @@ type Index struct {
 // indexTimeout bounds the building of an index, which reads the whole collection.
 const indexTimeout = 2 * time.Hour
 
-// EnsureIndex makes the index if it is not there yet; one of the app's own on the same field will do, if it is unique where ours
-// is. It tells the log if the collection has rows, for then it may take long.
+// EnsureIndex makes the index if it is not there yet; one of the app's own on the same field will do, if it is unique
+// where ours is. It tells the log if the collection has rows, for then it may take long.
 func EnsureIndex(ctx context.Context, log *slog.Logger, coll *mongo.Collection, ix Index) error {
 	there, err := hasIndex(ctx, coll, ix)
 	if err != nil || there {
@@ -62,8 +62,8 @@ func EnsureIndex(ctx context.Context, log *slog.Logger, coll *mongo.Collection, 
 	return nil
 }
 
-// LacksIndex tells whether EnsureIndex has something to do, and writes nothing. A server that cannot list its indexes is taken to
-// have them.
+// LacksIndex tells whether EnsureIndex has something to do, and writes nothing. A server that cannot list its indexes
+// is taken to have them.
 func LacksIndex(ctx context.Context, coll *mongo.Collection, ix Index) (bool, error) {
 	there, err := listsIndex(ctx, coll, ix)
 	if errors.Is(err, errNoList) {
@@ -118,8 +118,9 @@ func keysOf(s mongo.IndexSpecification) []string {
 	return fields
 }
 
-// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a user who has the same value as
-// another, as Clerk's users may: two sign-ups with one address, or no value at all. A server that cannot list its indexes has none.
+// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a user who has the
+// same value as another, as Clerk's users may: two sign-ups with one address, or no value at all. A server that cannot
+// list its indexes has none.
 func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
 	specs, err := listIndexes(ctx, s.rows)
 	if err != nil && !errors.Is(err, errNoList) {

@@ -18,8 +18,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// TestIndexOfLargeCollectionHasTenSeconds: the index on the user name was built within the ten seconds of any other operation, so that
-// the start failed for ever on a large collection.
+// TestIndexOfLargeCollectionHasTenSeconds: the index on the user name was built within the ten seconds of any other
+// operation, so that the start failed for ever on a large collection.
 func TestIndexOfLargeCollectionHasTenSeconds(t *testing.T) {
 	t.Parallel()
 	limits := map[string]time.Duration{}

@@ -7,21 +7,22 @@ import (
 	"sync"
 )
 
-// Locks serialises within this process what is done to one row. Where the database is not atomic that is what keeps rows right;
-// elsewhere it saves lost races. The rows share 256 locks.
+// Locks serialises within this process what is done to one row. Where the database is not atomic that is what keeps
+// rows right; elsewhere it saves lost races. The rows share 256 locks.
 type Locks struct {
 	seed  maphash.Seed
 	locks [256]sync.Mutex
 }
 
-// Locks returns the locks of the rows of a collection, the same for all who ask: two that each had their own would not keep apart.
+// Locks returns the locks of the rows of a collection, the same for all who ask: two that each had their own would not
+// keep apart.
 func (db *DB) Locks(collection string) *Locks {
 	l, _ := db.locks.LoadOrStore(collection, &Locks{seed: maphash.MakeSeed()})
 	return l.(*Locks)
 }
 
-// LockAll waits for the locks of all these rows, and returns what frees them. It takes them in one order, so that two calls never wait
-// for each other; who calls it must hold none.
+// LockAll waits for the locks of all these rows, and returns what frees them. It takes them in one order, so that two
+// calls never wait for each other; who calls it must hold none.
 func (l *Locks) LockAll(ids []string) (unlock func()) {
 	wanted := map[int]bool{}
 	for _, id := range ids {

@@ -15,10 +15,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// What is done to many rows by _id: in one command, or one by one on FerretDB v1, where bulk updates deadlock, $in reads the whole
-// collection, and a failed bulk insert does not say which row failed. Errors are the driver's: Redact them.
+// What is done to many rows by _id: in one command, or one by one on FerretDB v1, where bulk updates deadlock, $in
+// reads the whole collection, and a failed bulk insert does not say which row failed. Errors are the driver's: Redact
+// them.
 
-// singles is how many single operations are in flight where there are no bulk ones, well below what deadlocks FerretDB v1.
+// singles is how many single operations are in flight where there are no bulk ones, well below what deadlocks FerretDB
+// v1.
 const singles = 8
 
 // sideBySide does something with each, as many at once as FerretDB v1 takes.
@@ -68,7 +70,8 @@ func (db *DB) findMany(ctx context.Context, c *mongo.Collection, ids []string) (
 	})
 }
 
-// thereOf returns the ids without those that surely have no row, where the database can tell at less than a read for each.
+// thereOf returns the ids without those that surely have no row, where the database can tell at less than a read for
+// each.
 func (db *DB) thereOf(ctx context.Context, c *mongo.Collection, ids []string) []string {
 	odd := func(r rune) bool {
 		return r != '_' && r != '-' && (r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r))
@@ -107,7 +110,8 @@ func (db *DB) insertMany(ctx context.Context, c *mongo.Collection, ids []string,
 	return errs
 }
 
-// insertRest inserts one by one what an insert of many that stopped has left. What that one has written is a duplicate now, and equal.
+// insertRest inserts one by one what an insert of many that stopped has left. What that one has written is a duplicate
+// now, and equal.
 func (db *DB) insertRest(ctx context.Context, c *mongo.Collection, ids []string, docs []any) []error {
 	errs := make([]error, len(docs))
 	all := make([]int, len(docs))
@@ -139,8 +143,8 @@ type update struct {
 // errUnmatched says that a row has gone, or is not as the guard of its update wants it.
 var errUnmatched = errors.New("the row is another by now")
 
-// updateMany updates rows and returns an error for each that was not updated, or perhaps not: if the database says of many only how
-// many it found, and not which, it is errUnmatched for all.
+// updateMany updates rows and returns an error for each that was not updated, or perhaps not: if the database says of
+// many only how many it found, and not which, it is errUnmatched for all.
 func (db *DB) updateMany(ctx context.Context, c *mongo.Collection, updates []update) []error {
 	errs := make([]error, len(updates))
 	if len(updates) == 0 {
@@ -188,8 +192,8 @@ func (db *DB) deleteMany(ctx context.Context, c *mongo.Collection, ids []string)
 	return err
 }
 
-// spread gives the error of an unordered bulk to those that it is about, and returns how many they are. What no majority has
-// acknowledged may be rolled back, whatever else is said of it.
+// spread gives the error of an unordered bulk to those that it is about, and returns how many they are. What no
+// majority has acknowledged may be rolled back, whatever else is said of it.
 func spread(errs []error, err error) (failed int) {
 	var e mongo.BulkWriteException
 	switch bulk := errors.As(err, &e); {

@@ -6,8 +6,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// TestUnacknowledgedIsTakenForDuplicate: of a bulk that no majority had acknowledged, and in which one row was there already, all rows
-// counted as duplicates: a tombstone that may be rolled back was taken for written.
+// TestUnacknowledgedIsTakenForDuplicate: of a bulk that no majority had acknowledged, and in which one row was there
+// already, all rows counted as duplicates: a tombstone that may be rolled back was taken for written.
 func TestUnacknowledgedIsTakenForDuplicate(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 2} {

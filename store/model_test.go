@@ -12,8 +12,8 @@ import (
 	"clerksync/store"
 )
 
-// TestEveryInterleaving runs small cases of the tombstone protocol and of the race for a user name in every order in which the calls
-// of three processes can come, and with every process killed at every call and started again.
+// TestEveryInterleaving runs small cases of the tombstone protocol and of the race for a user name in every order in
+// which the calls of three processes can come, and with every process killed at every call and started again.
 func TestEveryInterleaving(t *testing.T) {
 	t.Parallel()
 	newer := func() store.Write { return of(ada(1_700_000_000_200, named("Ada King"))) }
@@ -150,8 +150,8 @@ func newModel(t *testing.T, ops []operation, crashes int) *model {
 	return m
 }
 
-// explore calls check at the end of each schedule. A schedule is run from the start, by the choices of the one before up to the last
-// that has an alternative; it ends early in a state that has been seen.
+// explore calls check at the end of each schedule. A schedule is run from the start, by the choices of the one before
+// up to the last that has an alternative; it ends early in a state that has been seen.
 func (m *model) explore(t *testing.T, before []operation, check func(schedule string)) {
 	t.Helper()
 	var path []int // the choice taken at each point
@@ -181,8 +181,8 @@ func (m *model) explore(t *testing.T, before []operation, check func(schedule st
 	}
 }
 
-// run makes the choices of path, and then the first of each. It returns how many there were at each point, and the schedule; "" if it
-// has met a state that had been seen.
+// run makes the choices of path, and then the first of each. It returns how many there were at each point, and the
+// schedule; "" if it has met a state that had been seen.
 func (m *model) run(t *testing.T, path []int) (counts []int, schedule string) {
 	t.Helper()
 	crashes := 0

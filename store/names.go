@@ -14,8 +14,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// names returns the user names that a user may get, best first: Clerk's own, else the local part of the e-mail address, else one
-// made of the id; each followed by the same with suffixes that depend on the id alone, so that a retry finds the same name.
+// names returns the user names that a user may get, best first: Clerk's own, else the local part of the e-mail address,
+// else one made of the id; each followed by the same with suffixes that depend on the id alone, so that a retry finds
+// the same name.
 func names(u clerk.User) []string {
 	local, _, _ := strings.Cut(u.Email, "@")
 	sum := sha256.Sum256([]byte(u.ID))
@@ -39,8 +40,8 @@ func suffixed(was found, u clerk.User) bool {
 	return u.Username != "" && slices.Contains(names(u)[1:], was.Username)
 }
 
-// freeNames returns those of the names that no row has. FerretDB v1 reads the whole collection for it, so ask only where some row has
-// a suffix.
+// freeNames returns those of the names that no row has. FerretDB v1 reads the whole collection for it, so ask only
+// where some row has a suffix.
 func (s *Users) freeNames(ctx context.Context, of []string) (map[string]bool, error) {
 	if len(of) == 0 {
 		return nil, nil

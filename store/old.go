@@ -12,8 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// removeOld removes the rows of a collection whose time in field is before a time, limit at the most, and returns how many. One that was
-// renewed after it was found stays. locks are those by which the rows are written.
+// removeOld removes the rows of a collection whose time in field is before a time, limit at the most, and returns how
+// many. One that was renewed after it was found stays. locks are those by which the rows are written.
 func removeOld(ctx context.Context, db *DB, c *mongo.Collection, locks *Locks, field string, before time.Time, limit int) (int, error) {
 	isOld := bson.E{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}
 	cur, err := c.Find(ctx, bson.D{isOld}, options.Find().SetLimit(int64(limit)))

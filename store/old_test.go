@@ -51,8 +51,8 @@ type afterFirst struct {
 func (*afterFirst) Command(string) testenv.Verdict { return testenv.Apply }
 func (g *afterFirst) Answered(bson.D)              { g.once.Do(g.do) }
 
-// TestCleanUpRemovesWhatIsFreshAgain: the clean-up looked for old rows, and then removed them by their ids alone: also a tombstone or claim
-// that was renewed between the two, so that a late update could bring back the user.
+// TestCleanUpRemovesWhatIsFreshAgain: the clean-up looked for old rows, and then removed them by their ids alone: also
+// a tombstone or claim that was renewed between the two, so that a late update could bring back the user.
 func TestCleanUpRemovesWhatIsFreshAgain(t *testing.T) {
 	t.Parallel()
 	for _, collection := range []struct {

@@ -25,9 +25,9 @@ const (
 	simulations = 16_000
 )
 
-// TestProperty: random histories, applied by several processes in random order, each webhook once or twice and by both sources, in lists
-// of one to five, with a fault at any database call and the retry after it, end with rows that are equal to Clerk; no user name that we gave ever changes, and
-// what the app put into a row is there.
+// TestProperty: random histories, applied by several processes in random order, each webhook once or twice and by both
+// sources, in lists of one to five, with a fault at any database call and the retry after it, end with rows that are
+// equal to Clerk; no user name that we gave ever changes, and what the app put into a row is there.
 func TestProperty(t *testing.T) {
 	t.Parallel()
 	if *seedFlag != 0 {

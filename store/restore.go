@@ -9,8 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Lift removes the tombstone of a user, and tells whether there was one. Whoever has seen it before may still remove the user's row: see
-// reconcile.Restore, which alone may call this.
+// Lift removes the tombstone of a user, and tells whether there was one. Whoever has seen it before may still remove
+// the user's row: see reconcile.Restore, which alone may call this.
 func (s *Users) Lift(ctx context.Context, id string) (bool, error) {
 	defer s.locks.Lock(id)()
 	res, err := s.tombstones.DeleteOne(ctx, byID(id))
@@ -23,9 +23,9 @@ func (s *Users) Lift(ctx context.Context, id string) (bool, error) {
 // afterAnyID is behind every id.
 const afterAnyID = "\U0010FFFF"
 
-// SweepBuried looks at a page of tombstones, those after after, which is "" at first, limit at the most, and removes the rows beside them: a
-// writer that dies between its write and its look for the tombstone leaves one. It returns how many there were, and where the next page
-// begins, "" after the last. Rows that the app made stay.
+// SweepBuried looks at a page of tombstones, those after after, which is "" at first, limit at the most, and removes
+// the rows beside them: a writer that dies between its write and its look for the tombstone leaves one. It returns how
+// many there were, and where the next page begins, "" after the last. Rows that the app made stay.
 func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (removed int, next string, err error) {
 	stones, _, err := listIDs(ctx, s.db, s.tombstones, "deleted_at", after, afterAnyID, limit)
 	if err != nil {
@@ -53,7 +53,8 @@ func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (remov
 	return removed, next, nil
 }
 
-// removeBuriedRow removes a row as it was read, if its user has a tombstone right now: it may have been lifted, and the row written anew.
+// removeBuriedRow removes a row as it was read, if its user has a tombstone right now: it may have been lifted, and the
+// row written anew.
 func (s *Users) removeBuriedRow(ctx context.Context, r Row) (bool, error) {
 	defer s.locks.Lock(r.ID)()
 	if dead, err := s.IsDeleted(ctx, r.ID); !dead || err != nil {

@@ -52,8 +52,8 @@ func newRow(u clerk.User, version string) Row {
 type found struct {
 	Row
 	there bool
-	// odd are fields of ours that are not there or hold a value of another type: the app, or a tool of its, made them so. They
-	// count as different from whatever Clerk says.
+	// odd are fields of ours that are not there or hold a value of another type: the app, or a tool of its, made them
+	// so. They count as different from whatever Clerk says.
 	odd []string
 	// guard has to be in the filter of an update: the exact value that stood where the version is to be.
 	guard bson.D
@@ -61,8 +61,8 @@ type found struct {
 	whole bool
 }
 
-// readRow reads our own fields of a row and no others. It never fails: what is of another type counts as absent, and so does a version
-// that is not of our form, so that one odd row blocks neither its user nor the neighbours.
+// readRow reads our own fields of a row and no others. It never fails: what is of another type counts as absent, and so
+// does a version that is not of our form, so that one odd row blocks neither its user nor the neighbours.
 func readRow(id string, raw bson.Raw) found {
 	f := found{Row: Row{ID: id}, there: true}
 	text := func(key string, optional bool) string {
@@ -117,7 +117,8 @@ func readRow(id string, raw bson.Raw) found {
 	return f
 }
 
-// exactly is a filter for a field that has exactly this value. A plain comparison with null finds rows without the field too.
+// exactly is a filter for a field that has exactly this value. A plain comparison with null finds rows without the
+// field too.
 func exactly(field string, v bson.RawValue) bson.D {
 	if v.Type == bson.TypeNull {
 		return bson.D{{Key: field, Value: bson.D{{Key: "$type", Value: "null"}}}}

@@ -9,9 +9,9 @@ import (
 	"clerksync/clerk"
 )
 
-// The version rule, docs/adr/0001-version-rule.md. A version is two times: the newest time anywhere in the user, and the time of the
-// event. It is a string that sorts as these do, so that one comparison can guard a write. A write whose version is older than the
-// row's is stale; one that is equal is applied again.
+// The version rule, docs/adr/0001-version-rule.md. A version is two times: the newest time anywhere in the user, and
+// the time of the event. It is a string that sorts as these do, so that one comparison can guard a write. A write whose
+// version is older than the row's is stale; one that is equal is applied again.
 
 // When is when an event happened, as far as it tells.
 type When struct {
@@ -23,20 +23,21 @@ type When struct {
 type Write struct {
 	User clerk.User
 	When When
-	// AnsweredAt is when Clerk's API had answered, by the later of our clock and Clerk's: no time in the answer can be newer. It is
-	// 0 for an event, whose own time says that.
+	// AnsweredAt is when Clerk's API had answered, by the later of our clock and Clerk's: no time in the answer can be
+	// newer. It is 0 for an event, whose own time says that.
 	AnsweredAt clerk.Millis
 	Deleted    bool
 
 	overrules string // see Users.Overrule
 }
 
-// farAhead is how far in the future a version must be to be wrong and no matter of two clocks; and how much older than a question to
-// Clerk a row's event must be for the answer to overrule it: Clerk's lists may lag behind.
+// farAhead is how far in the future a version must be to be wrong and no matter of two clocks; and how much older than
+// a question to Clerk a row's event must be for the answer to overrule it: Clerk's lists may lag behind.
 const farAhead = 10 * time.Minute
 
-// version returns the version that a write gives to a row. The first half is never newer than the event itself: a time from the future
-// would make the row deaf for everything that comes after. It depends on nothing but the event, so that a retry makes the same one.
+// version returns the version that a write gives to a row. The first half is never newer than the event itself: a time
+// from the future would make the row deaf for everything that comes after. It depends on nothing but the event, so that
+// a retry makes the same one.
 func (w Write) version() string {
 	changed := w.User.ChangedAt
 	for _, limit := range []clerk.Millis{w.AnsweredAt, w.When.Clerk, w.When.Arrived} {
@@ -52,7 +53,8 @@ func (w Write) version() string {
 	return v
 }
 
-// endOfSecond returns the last millisecond that a time can mean: Clerk's specimens and older payloads hold whole seconds.
+// endOfSecond returns the last millisecond that a time can mean: Clerk's specimens and older payloads hold whole
+// seconds.
 func endOfSecond(t clerk.Millis) clerk.Millis {
 	if t%1000 == 0 {
 		return t + 999
@@ -77,8 +79,8 @@ func halves(version string) (changed, event clerk.Millis) {
 	return digits(version[:13]), digits(version[len(version)-13:])
 }
 
-// FromFuture tells whether a version begins with a time that is more than ten minutes after now. Such a row would take no event
-// until then. now is by the later of our clock and Clerk's.
+// FromFuture tells whether a version begins with a time that is more than ten minutes after now. Such a row would take
+// no event until then. now is by the later of our clock and Clerk's.
 func FromFuture(version string, now clerk.Millis) bool {
 	changed, _ := halves(version)
 	return changed > now+clerk.Millis(farAhead.Milliseconds())
@@ -98,8 +100,8 @@ func (w Write) takes(was string) (version string, ok bool) {
 	case FromFuture(was, w.AnsweredAt):
 		return version, true
 	case event < w.When.Clerk-clerk.Millis(farAhead.Milliseconds()):
-		// The newest time in the user went down, as it does when an address is removed. Keeping the first half keeps events from
-		// before that stale.
+		// The newest time in the user went down, as it does when an address is removed. Keeping the first half keeps
+		// events from before that stale.
 		return half(changed) + "." + half(w.When.Clerk), true
 	}
 	return "", false
@@ -109,7 +111,8 @@ func (w Write) takes(was string) (version string, ok bool) {
 type plan struct {
 	row     Row
 	outcome Outcome
-	// raised says of an Unchanged row that Clerk's own time is newer than the row's. Without that time a late older event would win.
+	// raised says of an Unchanged row that Clerk's own time is newer than the row's. Without that time a late older
+	// event would win.
 	raised bool
 }
 

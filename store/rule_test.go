@@ -28,8 +28,8 @@ func writeIn(t *testing.T, s *store.Users, mode store.Mode, w store.Write) store
 	return r
 }
 
-// TestLateOlderWebhookWinsOverWhatWasCompared: a row had A, Clerk changed to B and back to A, and the last webhook was lost. Reconcile
-// found the row equal and left its version old, so that the late B won and stayed.
+// TestLateOlderWebhookWinsOverWhatWasCompared: a row had A, Clerk changed to B and back to A, and the last webhook was
+// lost. Reconcile found the row equal and left its version old, so that the late B won and stayed.
 func TestLateOlderWebhookWinsOverWhatWasCompared(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -181,7 +181,8 @@ func TestOverrule(t *testing.T) {
 	}
 }
 
-// TestSuffixStaysWhenTheNameIsFree: a comparison takes off the suffix of a user name that Clerk gave once nobody else has the name.
+// TestSuffixStaysWhenTheNameIsFree: a comparison takes off the suffix of a user name that Clerk gave once nobody else
+// has the name.
 func TestSuffixStaysWhenTheNameIsFree(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

@@ -11,11 +11,12 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// RunRetention is for how long Runs remembers: Clerk tries a webhook for 28 hours, and the inbox sends an event for 24 more.
+// RunRetention is for how long Runs remembers: Clerk tries a webhook for 28 hours, and the inbox sends an event for 24
+// more.
 const RunRetention = 7 * 24 * time.Hour
 
-// Runs remembers which functions of the app have done their work for which message, in the collection clerksync_runs. It is safe for
-// concurrent use.
+// Runs remembers which functions of the app have done their work for which message, in the collection clerksync_runs.
+// It is safe for concurrent use.
 type Runs struct {
 	db   *DB
 	rows *mongo.Collection

@@ -1,4 +1,5 @@
-// Package store keeps the users collection: the version rule, the tombstones and the user names live here and nowhere else.
+// Package store keeps the users collection: the version rule, the tombstones and the user names live here and nowhere
+// else.
 package store
 
 import (
@@ -20,14 +21,14 @@ import (
 // DB is a database that rows are written to.
 type DB struct {
 	*mongo.Database
-	// Ingress is the same database through connections of its own, for what Clerk waits for: it does not stand in line behind functions and
-	// sweeps. nil where there are none.
+	// Ingress is the same database through connections of its own, for what Clerk waits for: it does not stand in line
+	// behind functions and sweeps. nil where there are none.
 	Ingress *mongo.Database
-	// OneProcess says that conditional updates are not atomic there, so that only this process may write and rows are reached by
-	// _id alone: FerretDB v1, embedded or not. See docs/adr/0004-embedded-database.md.
+	// OneProcess says that conditional updates are not atomic there, so that only this process may write and rows are
+	// reached by _id alone: FerretDB v1, embedded or not. See docs/adr/0004-embedded-database.md.
 	OneProcess bool
-	// IDs, where it is set, lists the _ids of a collection between two others, in their order, and with each the text that its row has at
-	// a path: FerretDB v1 would read and sort the whole collection for it.
+	// IDs, where it is set, lists the _ids of a collection between two others, in their order, and with each the text
+	// that its row has at a path: FerretDB v1 would read and sort the whole collection for it.
 	IDs func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error)
 	// Log, where it is set, is told what takes long.
 	Log *slog.Logger
@@ -47,17 +48,19 @@ func (db *DB) Logger() *slog.Logger {
 const opTimeout = 10 * time.Second
 
 const (
-	// ingressPool is how many connections are kept for what Clerk waits for: as many as the inbox has inserts in flight.
+	// ingressPool is how many connections are kept for what Clerk waits for: as many as the inbox has inserts in
+	// flight.
 	ingressPool = 16
 	// maxPool is how many all others share.
 	maxPool = 32
-	// maxPoolOne is that for FerretDB v1, whose writers wait for each other, and not in turn: with 32 of them an insert waited for seconds
-	// (BenchmarkPriority). Both together stay below the parallel writes at which it deadlocks, some 40.
+	// maxPoolOne is that for FerretDB v1, whose writers wait for each other, and not in turn: with 32 of them an insert
+	// waited for seconds (BenchmarkPriority). Both together stay below the parallel writes at which it deadlocks, some
+	// 40.
 	maxPoolOne = 8
 )
 
-// CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host of a
-// mongodb+srv one.
+// CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host
+// of a mongodb+srv one.
 func CheckURI(uri string) error {
 	opts := options.Client().ApplyURI(uri)
 	switch wc := opts.WriteConcern; {
@@ -71,8 +74,8 @@ func CheckURI(uri string) error {
 	return nil
 }
 
-// Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is. MayPass tells
-// whether trying again may help. No error quotes the URI, which holds a password.
+// Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is.
+// MayPass tells whether trying again may help. No error quotes the URI, which holds a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
 		return nil, err
@@ -106,8 +109,8 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	return db, nil
 }
 
-// MayPass tells whether an error of the database may go by itself, as those of a server that is away, starts, recovers, shuts down or is
-// no primary do; those about a login or a setting do not. An error of another kind does not either.
+// MayPass tells whether an error of the database may go by itself, as those of a server that is away, starts, recovers,
+// shuts down or is no primary do; those about a login or a setting do not. An error of another kind does not either.
 func MayPass(err error) bool {
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) || ce.Code == 0 {
@@ -139,8 +142,9 @@ func (db *DB) Close(ctx context.Context) error {
 	return Redact(err)
 }
 
-// Redact returns err without the texts of the driver and the server, which quote values of rows ("dup key: { username: … }"):
-// what it prints is safe in a log and in Inngest's history. errors.Is and errors.As still see err. Redact(nil) is nil.
+// Redact returns err without the texts of the driver and the server, which quote values of rows ("dup key: { username:
+// … }"): what it prints is safe in a log and in Inngest's history. errors.Is and errors.As still see err. Redact(nil)
+// is nil.
 func Redact(err error) error {
 	if err == nil {
 		return nil
@@ -172,8 +176,8 @@ func (r redacted) Error() string {
 	return fmt.Sprintf("database error of type %T", r.err)
 }
 
-// IsDuplicate reports whether a write failed because of a unique index or an _id that is there already. FerretDB v1 reports that
-// of an update as an internal error.
+// IsDuplicate reports whether a write failed because of a unique index or an _id that is there already. FerretDB v1
+// reports that of an update as an internal error.
 func IsDuplicate(err error) bool {
 	if mongo.IsDuplicateKeyError(err) {
 		return true

@@ -15,8 +15,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// TestRowBesideTombstone: a writer that died between its write and its look for the tombstone has left a row. The clean-up removes it, page
-// by page, and no other: not those of the living, and none that the app made.
+// TestRowBesideTombstone: a writer that died between its write and its look for the tombstone has left a row. The
+// clean-up removes it, page by page, and no other: not those of the living, and none that the app made.
 func TestRowBesideTombstone(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -73,8 +73,8 @@ func TestRowBesideTombstone(t *testing.T) {
 	})
 }
 
-// TestSweepMeetsRestore: a row that was written after the sweep has seen it is no longer the one beside the tombstone, and one whose tombstone
-// was lifted is left alone, wherever between two calls that happens.
+// TestSweepMeetsRestore: a row that was written after the sweep has seen it is no longer the one beside the tombstone,
+// and one whose tombstone was lifted is left alone, wherever between two calls that happens.
 func TestSweepMeetsRestore(t *testing.T) {
 	t.Parallel()
 	id := testenv.UserID(time.Unix(1_767_603_600, 0), 1)

@@ -10,8 +10,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// The order that keeps the deleted dead, docs/adr/0002-tombstones.md: who deletes writes the tombstone before it removes the row; who
-// writes looks for the tombstone after it has written the row, and removes the row if there is one. So they cannot miss each other.
+// The order that keeps the deleted dead, docs/adr/0002-tombstones.md: who deletes writes the tombstone before it
+// removes the row; who writes looks for the tombstone after it has written the row, and removes the row if there is
+// one. So they cannot miss each other.
 
 // TombstoneRetention is how long a deletion is remembered. Clerk can replay a webhook for 90 days.
 const TombstoneRetention = 180 * 24 * time.Hour
@@ -54,8 +55,8 @@ func (s *Users) buried(ctx context.Context, ids []string) (map[string]bson.Raw, 
 	return stones, nil
 }
 
-// removeBuried removes the rows of those users who have a tombstone, and returns who they are. A writer that died between its write and
-// this look leaves such a row.
+// removeBuried removes the rows of those users who have a tombstone, and returns who they are. A writer that died
+// between its write and this look leaves such a row.
 func (s *Users) removeBuried(ctx context.Context, ids []string) (map[string]bson.Raw, error) {
 	stones, err := s.buried(ctx, ids)
 	if err != nil {

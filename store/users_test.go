@@ -250,8 +250,8 @@ func TestSameEmail(t *testing.T) {
 	})
 }
 
-// TestConcurrentWriters: many writers of one user end at the newest, in one process on every database, in several only where the
-// database is atomic.
+// TestConcurrentWriters: many writers of one user end at the newest, in one process on every database, in several only
+// where the database is atomic.
 func TestConcurrentWriters(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -328,8 +328,8 @@ func TestDeleteRace(t *testing.T) {
 	})
 }
 
-// TestCrashedWriter: a writer that died between its write and its look for the tombstone leaves a row; its retry removes it, and so does
-// any later event of the user.
+// TestCrashedWriter: a writer that died between its write and its look for the tombstone leaves a row; its retry
+// removes it, and so does any later event of the user.
 func TestCrashedWriter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

@@ -30,11 +30,12 @@ const (
 	Held        ClaimState = "held"         // somebody is at it, or was within ClaimLease
 )
 
-// ClaimLease is for how long whoever has claimed a mail keeps all others from it: longer than a run may take (a minute), by as much as
-// clocks may differ.
+// ClaimLease is for how long whoever has claimed a mail keeps all others from it: longer than a run may take (a
+// minute), by as much as clocks may differ.
 const ClaimLease = 90 * time.Second
 
-// Welcomes remembers to whom the welcome mail was sent, in the collection clerksync_welcome_mails: docs/adr/0005-welcome-once.md.
+// Welcomes remembers to whom the welcome mail was sent, in the collection clerksync_welcome_mails:
+// docs/adr/0005-welcome-once.md.
 type Welcomes struct {
 	db    *DB
 	rows  *mongo.Collection
@@ -73,8 +74,8 @@ func (w *Welcomes) index() Index {
 	return ix
 }
 
-// Claim takes the user's mail for an attempt of a run, which alone may then send it. Another attempt, of that run too, gets it when the
-// lease is over or the mail is released, unless it was sent or perhaps sent.
+// Claim takes the user's mail for an attempt of a run, which alone may then send it. Another attempt, of that run too,
+// gets it when the lease is over or the mail is released, unless it was sent or perhaps sent.
 func (w *Welcomes) Claim(ctx context.Context, userID, runID string) (Claim, error) {
 	defer w.locks.Lock(userID)()
 	c := welcome{UserID: userID, RunID: runID, Token: rand.Text(), ClaimedAt: nowMillis()}
@@ -112,8 +113,9 @@ func (c welcome) over(now time.Time) bool { return now.Sub(c.ClaimedAt) >= Claim
 
 var errClaimLost = errors.New("the mail is no longer this run's to send")
 
-// Sending says that the last byte of the mail is about to go out, after which nobody knows whether it is sent until the mail server
-// has said so, and lets the lease begin anew for the wait. It fails if the claim is no longer c's: then the mail must not go out.
+// Sending says that the last byte of the mail is about to go out, after which nobody knows whether it is sent until the
+// mail server has said so, and lets the lease begin anew for the wait. It fails if the claim is no longer c's: then the
+// mail must not go out.
 func (w *Welcomes) Sending(ctx context.Context, c Claim) error {
 	at := nowMillis()
 	return w.change(ctx, c, bson.D{{Key: "$set", Value: bson.D{{Key: "perhaps_at", Value: at}, {Key: "claimed_at", Value: at}}}})
@@ -137,7 +139,8 @@ func (w *Welcomes) Done(ctx context.Context, c Claim) error {
 	return nil
 }
 
-// SendAgain lets a mail that was perhaps sent be sent once more, and tells whether there was such a one. That is a person's decision.
+// SendAgain lets a mail that was perhaps sent be sent once more, and tells whether there was such a one. That is a
+// person's decision.
 func (w *Welcomes) SendAgain(ctx context.Context, userID string) (bool, error) {
 	defer w.locks.Lock(userID)()
 	old, err := w.read(ctx, userID)

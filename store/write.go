@@ -25,9 +25,9 @@ type Mode int
 const (
 	// All writes what is not older than the row.
 	All Mode = iota
-	// Differing writes only where the row differs from Clerk. An equal row whose version begins with an older time than Clerk's
-	// gets the newer version: else a late older event would win over what was compared. A suffix of a user name that is free again
-	// is taken off.
+	// Differing writes only where the row differs from Clerk. An equal row whose version begins with an older time than
+	// Clerk's gets the newer version: else a late older event would win over what was compared. A suffix of a user name
+	// that is free again is taken off.
 	Differing
 	// DryRun writes nothing and says what Differing would do.
 	DryRun
@@ -53,15 +53,17 @@ const (
 )
 
 var (
-	// ErrRefused says of one row that no user name helps, and no repetition. The last of them is nobody else's, so it is hardly the name.
+	// ErrRefused says of one row that no user name helps, and no repetition. The last of them is nobody else's, so it
+	// is hardly the name.
 	ErrRefused = errors.New("a unique index refuses the row whatever its user name: drop a unique index of the app's on another field, such as email")
 	// errRaced says that other processes changed the row between read and write again and again.
 	errRaced = fmt.Errorf("other processes wrote the row %d times", maxRounds)
 )
 
-// Write brings rows to what Clerk said of their users, by the version rule and the order of tombstones. Writes may be repeated, and come
-// in any order: the rows end at the newest version, and who is deleted stays so. It returns what became of each write, in their order;
-// one that fails harms no other. A few hundred writes take as many round trips as one.
+// Write brings rows to what Clerk said of their users, by the version rule and the order of tombstones. Writes may be
+// repeated, and come in any order: the rows end at the newest version, and who is deleted stays so. It returns what
+// became of each write, in their order; one that fails harms no other. A few hundred writes take as many round trips as
+// one.
 func (s *Users) Write(ctx context.Context, writes []Write, mode Mode) []Result {
 	results := make([]Result, len(writes))
 	for start := 0; start < len(writes); start += maxBulk {
@@ -72,8 +74,9 @@ func (s *Users) Write(ctx context.Context, writes []Write, mode Mode) []Result {
 	return results
 }
 
-// Overrule writes what Clerk's API says of a user although the row's version is newer, if that is still exactly was and must be wrong:
-// from the future, or, where the newest time in the user went down, of an event long before the question. Else the outcome is Stale.
+// Overrule writes what Clerk's API says of a user although the row's version is newer, if that is still exactly was and
+// must be wrong: from the future, or, where the newest time in the user went down, of an event long before the
+// question. Else the outcome is Stale.
 func (s *Users) Overrule(ctx context.Context, w Write, was string) (Outcome, error) {
 	w.overrules = was
 	r := s.Write(ctx, []Write{w}, All)[0]
@@ -134,7 +137,8 @@ func (b *bulk) run(ctx context.Context) {
 	}
 }
 
-// winners returns the writes that count, one for each user: a deletion, or else the newest. The others get their outcome.
+// winners returns the writes that count, one for each user: a deletion, or else the newest. The others get their
+// outcome.
 func (b *bulk) winners() (live []*attempt, dead []string) {
 	winner := map[string]int{}
 	for i, w := range b.writes {
@@ -158,8 +162,8 @@ func (b *bulk) winners() (live []*attempt, dead []string) {
 	return live, dead
 }
 
-// round reads the rows, plans and writes, and returns what has to be tried again: where another process was quicker, or a user name is
-// taken.
+// round reads the rows, plans and writes, and returns what has to be tried again: where another process was quicker, or
+// a user name is taken.
 func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	rows, free, err := b.read(ctx, todo)
 	if err != nil {
@@ -268,7 +272,8 @@ func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*att
 	return rest, nil
 }
 
-// insert inserts new rows, each with a user name that no other of them has: a duplicate would have to be tried once more.
+// insert inserts new rows, each with a user name that no other of them has: a duplicate would have to be tried once
+// more.
 func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 	given := map[string]bool{}
 	docs := make([]any, len(inserts))

@@ -91,7 +91,8 @@ func TestWriteList(t *testing.T) {
 	})
 }
 
-// TestWriteListsAtOnce: lists of the same users, single writes and deletions side by side end at the newest, and deleted users stay so.
+// TestWriteListsAtOnce: lists of the same users, single writes and deletions side by side end at the newest, and
+// deleted users stay so.
 func TestWriteListsAtOnce(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -183,8 +184,8 @@ func TestDryRun(t *testing.T) {
 	})
 }
 
-// TestRefusedRowWithSuffixIsCalledARace: a row has its name only with a suffix, and a unique index of the app's refuses it. A comparison
-// tried the one name again and again and then spoke of a race, which ended the nightly run.
+// TestRefusedRowWithSuffixIsCalledARace: a row has its name only with a suffix, and a unique index of the app's refuses
+// it. A comparison tried the one name again and again and then spoke of a race, which ended the nightly run.
 func TestRefusedRowWithSuffixIsCalledARace(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
@@ -210,8 +211,8 @@ func TestRefusedRowWithSuffixIsCalledARace(t *testing.T) {
 	})
 }
 
-// TestOddIDHidesTombstone: the embedded database orders ids in quotes and Go does not, so that one odd id in a list put another's tombstone
-// out of the range that was looked at, and a deleted user came back.
+// TestOddIDHidesTombstone: the embedded database orders ids in quotes and Go does not, so that one odd id in a list put
+// another's tombstone out of the range that was looked at, and a deleted user came back.
 func TestOddIDHidesTombstone(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {

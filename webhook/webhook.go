@@ -1,5 +1,5 @@
-// Package webhook is the signed ingress: it takes Clerk's webhooks, refuses what is not Clerk's, and answers 2xx only when the
-// event is durable.
+// Package webhook is the signed ingress: it takes Clerk's webhooks, refuses what is not Clerk's, and answers 2xx only
+// when the event is durable.
 package webhook
 
 import (
@@ -48,8 +48,8 @@ type Putter interface {
 
 // Options is what New needs.
 type Options struct {
-	// Secrets are the signing secrets that are accepted, "whsec_…": several, because Clerk rotates by a second endpoint on the
-	// same URL.
+	// Secrets are the signing secrets that are accepted, "whsec_…": several, because Clerk rotates by a second endpoint
+	// on the same URL.
 	Secrets []string
 	// InstanceID is the Clerk instance whose events are taken; "" takes all.
 	InstanceID string
@@ -118,8 +118,8 @@ func New(o Options) (*Handler, error) {
 	return h, nil
 }
 
-// ServeHTTP answers 202 when the event is durable, 204 to types that are not forwarded, 400, 403 or 413 to what is refused, and
-// 503 when the event may be lost, so that Clerk sends it again.
+// ServeHTTP answers 202 when the event is durable, 204 to types that are not forwarded, 400, 403 or 413 to what is
+// refused, and 503 when the event may be lost, so that Clerk sends it again.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := h.answer(w, r)
 	h.received.WithLabelValues(strconv.Itoa(a.code), a.reason).Inc()
@@ -209,8 +209,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	return answer{http.StatusAccepted, "durable", ""}
 }
 
-// verify returns the id of the message, and to the second when it was sent, if one of the secrets has signed the body within Svix's five
-// minutes of now. No error quotes anything.
+// verify returns the id of the message, and to the second when it was sent, if one of the secrets has signed the body
+// within Svix's five minutes of now. No error quotes anything.
 func (h *Handler) verify(body []byte, header http.Header) (id string, sent time.Time, err error) {
 	for _, hook := range h.hooks {
 		if err = hook.Verify(body, header); err == nil {
@@ -220,8 +220,9 @@ func (h *Handler) verify(body []byte, header http.Header) (id string, sent time.
 	return "", time.Time{}, err
 }
 
-// signed returns what the library has verified of the headers, which it does not tell: it takes the svix-* family only if all three are
-// there, and else webhook-*. A header of the other family is not signed, and would make another event of a webhook that somebody replays.
+// signed returns what the library has verified of the headers, which it does not tell: it takes the svix-* family only
+// if all three are there, and else webhook-*. A header of the other family is not signed, and would make another event
+// of a webhook that somebody replays.
 func signed(header http.Header) (id string, sent time.Time, _ error) {
 	family := "Svix-"
 	for _, name := range []string{"Id", "Timestamp", "Signature"} {
@@ -233,7 +234,8 @@ func signed(header http.Header) (id string, sent time.Time, _ error) {
 	return header.Get(family + "Id"), time.Unix(seconds, 0), err
 }
 
-// read reads the body, MaxBody at the most. What a client announces is allocated at once: boundMemory bounds how many large ones there are.
+// read reads the body, MaxBody at the most. What a client announces is allocated at once: boundMemory bounds how many
+// large ones there are.
 func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength < 0 { // at once too: a buffer that grows leaves three times as much behind
 		body := bytes.NewBuffer(make([]byte, 0, MaxBody+bytes.MinRead))
@@ -279,8 +281,8 @@ func matches(patterns []string, typ string) bool {
 
 // mend returns the time of an event as Inngest takes it, in milliseconds: it delays an event from the future until
 // then, and refuses one from before 1980. sent is the svix-timestamp, the time of this delivery by the sender's clock,
-// to which ours is of no use: a slow one would give the changes of a second the order of their arrival. clerks tells whether
-// it is Clerk's time, and not that of the delivery.
+// to which ours is of no use: a slow one would give the changes of a second the order of their arrival. clerks tells
+// whether it is Clerk's time, and not that of the delivery.
 func mend(t clerk.Millis, sent time.Time) (ts int64, clerks bool) {
 	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	if int64(t) < earliest {

@@ -306,8 +306,9 @@ func TestTwoEventsOfOneSecond(t *testing.T) {
 	}
 }
 
-// TestPublishedVector is the example in Svix's documentation (https://docs.svix.com/receiving/verifying-payloads/how-manual) and
-// that of Standard Webhooks, verified at the time at which they were signed. They are no events of Clerk, and refused as such.
+// TestPublishedVector is the example in Svix's documentation
+// (https://docs.svix.com/receiving/verifying-payloads/how-manual) and that of Standard Webhooks, verified at the time
+// at which they were signed. They are no events of Clerk, and refused as such.
 func TestPublishedVector(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ prefix, secret, id, timestamp, signature, body string }{
@@ -376,8 +377,9 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestReplayUnderAnotherID: who replays a webhook may add headers of the other family, in any number that the library does not verify. The
-// event keeps the id and the time that were signed: under another id it would be a new event, and at another time a newer one.
+// TestReplayUnderAnotherID: who replays a webhook may add headers of the other family, in any number that the library
+// does not verify. The event keeps the id and the time that were signed: under another id it would be a new event, and
+// at another time a newer one.
 func TestReplayUnderAnotherID(t *testing.T) {
 	t.Parallel()
 	at := time.Now().Add(-time.Minute)
@@ -465,7 +467,8 @@ func FuzzHandler(f *testing.F) {
 	})
 }
 
-// TestDeliveryTimeIsCalledClerks: a time from before 1980 is replaced by that of the delivery, which was then said to be Clerk's.
+// TestDeliveryTimeIsCalledClerks: a time from before 1980 is replaced by that of the delivery, which was then said to
+// be Clerk's.
 func TestDeliveryTimeIsCalledClerks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -316,8 +316,8 @@ func (c config) clerkAPI() (*clerk.API, error) {
 	return clerk.NewAPI(clerk.APIOptions{SecretKey: c.SecretKey, URL: c.APIURL, Share: c.RateShare})
 }
 
-// checkInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the database; which is
-// to be remembered if they are all brought.
+// checkInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
+// database; which is to be remembered if they are all brought.
 func (c config) checkInstance(ctx context.Context, api *clerk.API, db *database, remember bool) error {
 	return reconcile.Instance{API: api, State: store.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
 }
@@ -453,8 +453,8 @@ func (c inngestConfig) devKnown() bool {
 	return c.dev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
 }
 
-// selfHosted tells whether Inngest is one that has to be told of our functions: inngestgo v0.16 answers a server's own signed
-// request in a way that only Inngest's cloud reads (https://github.com/inngest/inngest/issues/4669).
+// selfHosted tells whether Inngest is one that has to be told of our functions: inngestgo v0.16 answers a server's own
+// signed request in a way that only Inngest's cloud reads (https://github.com/inngest/inngest/issues/4669).
 func (c inngestConfig) selfHosted() bool { return c.dev() || c.BaseURL != "" }
 
 // eventKey is the key that events are sent with: the dev server takes any.

@@ -73,15 +73,16 @@ func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 	}
 }
 
-// readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. Without MONGODB_URI the database is that of
-// 'clerksync dev' in this folder.
+// readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. Without MONGODB_URI the database
+// is that of 'clerksync dev' in this folder.
 func readConfigForCommand(environ []string) (config, error) {
 	cfg, err := readConfig(environ)
 	cfg.takeDevFolder()
 	return cfg, errors.Join(err, cfg.checkClerkAPI(), cfg.checkDatabase())
 }
 
-// takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells whether it did.
+// takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells
+// whether it did.
 func (c *config) takeDevFolder() bool {
 	if _, err := os.Stat(devFolder); c.MongoURI != "" || err != nil {
 		return false
@@ -90,8 +91,8 @@ func (c *config) takeDevFolder() bool {
 	return true
 }
 
-// openBeside opens the database that the settings name for a command that runs beside the service or without it, and that writes no
-// rows of users. It never makes a new one.
+// openBeside opens the database that the settings name for a command that runs beside the service or without it, and
+// that writes no rows of users. It never makes a new one.
 func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
 	dir, ok := cfg.embedded()
 	if !ok {

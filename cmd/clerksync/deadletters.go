@@ -135,7 +135,8 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	})
 }
 
-// replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it sent again.
+// replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it
+// sent again.
 func replay(ctx context.Context, db *database, d inbox.DeadLetters, id string, force bool) (perhaps bool, err error) {
 	if strings.HasSuffix(id, ":"+functions.SendWelcome) {
 		l, err := d.Get(ctx, id)
@@ -214,8 +215,8 @@ func times(n int) string {
 // oneLine makes one line of a text that somebody else may have written.
 func oneLine(s string) string { return escaped(strings.ReplaceAll(s, "\n", " "), "") }
 
-// escaped keeps a terminal from what somebody else has put into a text: control characters, C1 too, and those that turn the direction of
-// the text, but for some. They become JSON's escapes, so that JSON stays JSON.
+// escaped keeps a terminal from what somebody else has put into a text: control characters, C1 too, and those that turn
+// the direction of the text, but for some. They become JSON's escapes, so that JSON stays JSON.
 func escaped(s, but string) string {
 	var b strings.Builder
 	for _, r := range s { // what is no UTF-8 becomes U+FFFD: on a terminal it could be C1

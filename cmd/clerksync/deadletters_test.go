@@ -81,8 +81,8 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 	}
 }
 
-// TestDeletedRise: a dead letter that may be older than the tombstone of its user is not replayed unless somebody insists; a deletion is,
-// at any age.
+// TestDeletedRise: a dead letter that may be older than the tombstone of its user is not replayed unless somebody
+// insists; a deletion is, at any age.
 func TestDeletedRise(t *testing.T) {
 	t.Parallel()
 	inngest := newFakeInngest(t)
@@ -146,8 +146,9 @@ func TestDeletedRise(t *testing.T) {
 	}
 }
 
-// TestStrangersEventOnTheTerminal: Inngest's integration verifies nothing, and what a stranger had put into an event reached the operator's
-// terminal as it was: it could clear the screen, or set the clipboard. It is printed with JSON's escapes, so that JSON stays that.
+// TestStrangersEventOnTheTerminal: Inngest's integration verifies nothing, and what a stranger had put into an event
+// reached the operator's terminal as it was: it could clear the screen, or set the clipboard. It is printed with JSON's
+// escapes, so that JSON stays that.
 func TestStrangersEventOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	settings := good(t)

@@ -30,8 +30,8 @@ const (
 // inngestPort is the dev server's usual port.
 const inngestPort = 8288
 
-// devResendAfter is how long 'dev' waits for a function: its Inngest keeps what it has accepted in memory, and a minute is long for somebody who
-// looks on.
+// devResendAfter is how long 'dev' waits for a function: its Inngest keeps what it has accepted in memory, and a minute
+// is long for somebody who looks on.
 const devResendAfter = 5 * time.Second
 
 type devCmd struct {
@@ -111,7 +111,8 @@ func (c *inngestConfig) ignoreKeys(say func(string, ...any)) {
 	}
 }
 
-// devSecret returns the signing secret in the file, which it makes if it is not there: 'clerksync send' finds it there too.
+// devSecret returns the signing secret in the file, which it makes if it is not there: 'clerksync send' finds it there
+// too.
 func devSecret(file string) (string, error) {
 	b, err := os.ReadFile(file) //nolint:gosec // a fixed path
 	if err == nil {

@@ -64,7 +64,8 @@ func TestFunctionsTable(t *testing.T) {
 	}
 }
 
-// TestImportDiagram: docs/architecture.md draws every import from one package of the service to another, and no other arrow.
+// TestImportDiagram: docs/architecture.md draws every import from one package of the service to another, and no other
+// arrow.
 func TestImportDiagram(t *testing.T) {
 	t.Parallel()
 	node := func(pkg string) string { // as the diagram calls it

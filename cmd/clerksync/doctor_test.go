@@ -27,7 +27,8 @@ const (
 	ownSigningKey = "signkey-test-0123456789abcdef"
 )
 
-// inngestOfOnesOwn is a fakeInngest that wants keys and lists the functions that were registered, as 'inngest start' does.
+// inngestOfOnesOwn is a fakeInngest that wants keys and lists the functions that were registered, as 'inngest start'
+// does.
 func inngestOfOnesOwn(t *testing.T) *httptest.Server {
 	t.Helper()
 	fake := newFakeInngest(t)
@@ -77,7 +78,8 @@ func answers(t *testing.T, code int, body string) string {
 	return s.URL
 }
 
-// TestDoctor: beside a running service each fault has its line, all the other checks are made, and the exit status tells.
+// TestDoctor: beside a running service each fault has its line, all the other checks are made, and the exit status
+// tells.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
 	inngest := inngestOfOnesOwn(t)

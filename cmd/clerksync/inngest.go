@@ -42,8 +42,9 @@ func (c inngestConfig) sendProbe(ctx context.Context, key string) error {
 	return err
 }
 
-// functionIDs returns Inngest's ids of the functions that an Inngest of one's own has for the app, none if it does not know the app. The
-// error is errRefused if the signing key is not accepted, and errNoLists if this Inngest does not tell.
+// functionIDs returns Inngest's ids of the functions that an Inngest of one's own has for the app, none if it does not
+// know the app. The error is errRefused if the signing key is not accepted, and errNoLists if this Inngest does not
+// tell.
 func (c inngestConfig) functionIDs(ctx context.Context, signingKey string) ([]string, error) {
 	b, err := c.ask(ctx, http.MethodGet, c.apiURL()+"/v1/apps/"+url.PathEscape(c.AppID)+"/functions", hashed(signingKey), nil)
 	if s := answered(0); errors.As(err, &s) && s == http.StatusNotFound {
@@ -112,8 +113,8 @@ func (c inngestConfig) ask(ctx context.Context, method, to, bearer string, body 
 	return b, err
 }
 
-// hashed is how the SDKs show a signing key to Inngest's API: the hash of its bytes. A server of one's own takes the key itself too,
-// but may be reached without TLS.
+// hashed is how the SDKs show a signing key to Inngest's API: the hash of its bytes. A server of one's own takes the
+// key itself too, but may be reached without TLS.
 func hashed(key string) string {
 	prefix := regexp.MustCompile(`^signkey-\w+-`).FindString(key)
 	raw, err := hex.DecodeString(key[len(prefix):])

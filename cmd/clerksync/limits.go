@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// What requests that nobody has authenticated yet may take of the memory: smallBody for each connection, and for all others together
-// largeWebhooks times webhook.MaxBody and largeCalls times maxCall. Svix's library makes three copies of a webhook while it verifies it. How
-// many connections there are, the proxy in front or the limit on open files decides.
+// What requests that nobody has authenticated yet may take of the memory: smallBody for each connection, and for all
+// others together largeWebhooks times webhook.MaxBody and largeCalls times maxCall. Svix's library makes three copies
+// of a webhook while it verifies it. How many connections there are, the proxy in front or the limit on open files
+// decides.
 const (
 	// smallBody is far above the 2 to 4 KB of a usual webhook.
 	smallBody     = 32 << 10

@@ -48,7 +48,8 @@ func environ(settings map[string]string) []string {
 	return e
 }
 
-// TestSettings: every mistake is reported at start, all at once, a line each that says what to set and quotes no secret.
+// TestSettings: every mistake is reported at start, all at once, a line each that says what to set and quotes no
+// secret.
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -467,8 +468,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestProduction: without INNGEST_DEV, nobody but Inngest reaches the functions, and ours are registered with a self-hosted server by
-// this process alone.
+// TestProduction: without INNGEST_DEV, nobody but Inngest reaches the functions, and ours are registered with a
+// self-hosted server by this process alone.
 func TestProduction(t *testing.T) {
 	t.Parallel()
 	inngest := newFakeInngest(t)
@@ -583,8 +584,9 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// TestStartWhileDatabaseRefuses: a database that shuts down, recovers or has no primary yet answers with an error first. The service
-// waits for it, as for one that does not answer; one about a login or a setting ends the start at once.
+// TestStartWhileDatabaseRefuses: a database that shuts down, recovers or has no primary yet answers with an error
+// first. The service waits for it, as for one that does not answer; one about a login or a setting ends the start at
+// once.
 func TestStartWhileDatabaseRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -831,7 +833,8 @@ func TestKeyOfAnotherInstance(t *testing.T) {
 	}
 }
 
-// TestReconcile: the plan names users and fields, values only when asked; what differs is repaired, and rows are not removed by the dozen.
+// TestReconcile: the plan names users and fields, values only when asked; what differs is repaired, and rows are not
+// removed by the dozen.
 func TestReconcile(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)

@@ -18,9 +18,9 @@ import (
 // registerTimeout is how long Inngest may take to answer a registration.
 const registerTimeout = 5 * time.Second
 
-// registerBy sets a.register to what registers the functions that create makes in a client: one of its own, since a registration holds
-// the lock that invocations need. The SDK's own call has no time-out and leaves the answer open, with a connection, for ever. So it goes
-// through a proxy in this process, which ends it after timeout.
+// registerBy sets a.register to what registers the functions that create makes in a client: one of its own, since a
+// registration holds the lock that invocations need. The SDK's own call has no time-out and leaves the answer open,
+// with a connection, for ever. So it goes through a proxy in this process, which ends it after timeout.
 func (a *app) registerBy(ctx context.Context, timeout time.Duration, create func(inngestgo.Client) error) error {
 	target, err := url.Parse(a.cfg.Inngest.apiURL())
 	if err != nil {

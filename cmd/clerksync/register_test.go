@@ -19,8 +19,8 @@ import (
 	"github.com/inngest/inngestgo"
 )
 
-// TestRegistrationLeaks: registering again and again leaves nothing behind, whatever Inngest answers. A registration without an answer
-// once left a goroutine, every 6 seconds; one with an answer two of them and a connection.
+// TestRegistrationLeaks: registering again and again leaves nothing behind, whatever Inngest answers. A registration
+// without an answer once left a goroutine, every 6 seconds; one with an answer two of them and a connection.
 func TestRegistrationLeaks(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer func(w http.ResponseWriter, r *http.Request)
@@ -92,7 +92,8 @@ func TestRegistrationLeaks(t *testing.T) {
 	}
 }
 
-// TestStopWhileRegistering: a registration that is under way when the service ends neither holds up the end nor is called a failure.
+// TestStopWhileRegistering: a registration that is under way when the service ends neither holds up the end nor is
+// called a failure.
 func TestStopWhileRegistering(t *testing.T) {
 	t.Parallel()
 	begun := make(chan struct{})

@@ -18,7 +18,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// TestBuriedAndUnknown: what no run repairs is named with what to do, by reconcile and by doctor, and the commands that they name do it.
+// TestBuriedAndUnknown: what no run repairs is named with what to do, by reconcile and by doctor, and the commands that
+// they name do it.
 func TestBuriedAndUnknown(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)
@@ -90,7 +91,8 @@ func TestBuriedAndUnknown(t *testing.T) {
 	}
 }
 
-// TestReconcileSaysWhoIsBusy: a run by hand that meets the lease of a killed one says whose it is and how long it waits.
+// TestReconcileSaysWhoIsBusy: a run by hand that meets the lease of a killed one says whose it is and how long it
+// waits.
 func TestReconcileSaysWhoIsBusy(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)

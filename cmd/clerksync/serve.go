@@ -29,8 +29,8 @@ import (
 
 type serveCmd struct{}
 
-// gcPercent is how much garbage there may be, unless GOGC says it: what lives of a webhook is little, and collecting at Go's 100 was a
-// fifth of its cost (docs/performance.md).
+// gcPercent is how much garbage there may be, unless GOGC says it: what lives of a webhook is little, and collecting at
+// Go's 100 was a fifth of its cost (docs/performance.md).
 const gcPercent = 200
 
 // Run runs the service until ctx ends.
@@ -189,7 +189,8 @@ func (a *app) noteOneTimeCodes(ctx context.Context) {
 	}
 }
 
-// functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be nil or zero.
+// functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be
+// nil or zero.
 func (c config) functions(users *store.Users, claims *store.Welcomes, runs *store.Runs, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
 	all := append(appFunctions(), functions.Upkeep(
 		users.SweepBuried,
@@ -224,7 +225,8 @@ func (a *app) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.E
 	return e
 }
 
-// ready answers 200 if the database answers and Inngest can be reached, else 503; and which of them, and whether webhooks are missing.
+// ready answers 200 if the database answers and Inngest can be reached, else 503; and which of them, and whether
+// webhooks are missing.
 func (a *app) ready(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
 	defer cancel()
@@ -259,8 +261,8 @@ func reach(ctx context.Context, url string) error {
 	return nil
 }
 
-// inngestClient returns a client with every setting passed on: what is not set here the SDK would read from the environment by
-// itself. registerURL is where it registers functions; nil is Inngest's own.
+// inngestClient returns a client with every setting passed on: what is not set here the SDK would read from the
+// environment by itself. registerURL is where it registers functions; nil is Inngest's own.
 func (a *app) inngestClient(registerURL *string) (inngestgo.Client, error) {
 	c := a.cfg.Inngest
 	eventKey := c.eventKey()
@@ -363,8 +365,8 @@ func (a *app) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// keepRegistered registers the functions with an Inngest that does not ask for them, again and again: one that has lost its
-// data, as the dev server has after every start, has no other way to learn of them.
+// keepRegistered registers the functions with an Inngest that does not ask for them, again and again: one that has lost
+// its data, as the dev server has after every start, has no other way to learn of them.
 func (a *app) keepRegistered(ctx context.Context) {
 	if a.register == nil {
 		return
@@ -404,7 +406,8 @@ func (a *app) keepRegistered(ctx context.Context) {
 	}
 }
 
-// selfRegister makes the SDK register its functions, by the unsigned PUT that a self-hosted Inngest would send if it could.
+// selfRegister makes the SDK register its functions, by the unsigned PUT that a self-hosted Inngest would send if it
+// could.
 func selfRegister(ctx context.Context, h http.Handler) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://localhost/", nil)
 	if err != nil {

@@ -13,16 +13,17 @@ import (
 // stopLimit is how long Stop waits before it kills.
 const stopLimit = 5 * time.Second
 
-// Process is a program that Start has started, and what that has started in turn. Its methods are safe for concurrent use and may be
-// repeated.
+// Process is a program that Start has started, and what that has started in turn. Its methods are safe for concurrent
+// use and may be repeated.
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 	err  error         // how it ended; to be read after done
 }
 
-// Start starts the command in a group of its own, so that a Ctrl-C in the terminal is for us, who then end the group. On Linux the
-// program is killed when this process ends, whatever ends it. What the program leaves running ends with it.
+// Start starts the command in a group of its own, so that a Ctrl-C in the terminal is for us, who then end the group.
+// On Linux the program is killed when this process ends, whatever ends it. What the program leaves running ends with
+// it.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	if cmd.Cancel != nil { // made with a context

@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// ownGroup puts the process and its children in a group of their own: a Ctrl-C in the terminal is for us, who then end the group.
+// ownGroup puts the process and its children in a group of their own: a Ctrl-C in the terminal is for us, who then end
+// the group.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 // terminateGroup asks the process and its children to end. The error is os.ErrProcessDone if there are none.

@@ -17,10 +17,11 @@ import (
 
 // The servers that clerksync is tested with.
 const (
-	// Version is the one that everything here uses: the tests, 'dev', docker-compose.yml and the documentation, which a test compares.
+	// Version is the one that everything here uses: the tests, 'dev', docker-compose.yml and the documentation, which a
+	// test compares.
 	Version = "v" + release
-	// OldVersion is the oldest that is held: CI runs a few tests with it. It is of October 2025, and ignores the limits of
-	// concurrency that the SDK asks for.
+	// OldVersion is the oldest that is held: CI runs a few tests with it. It is of October 2025, and ignores the limits
+	// of concurrency that the SDK asks for.
 	OldVersion = "v1.12.1"
 )
 
@@ -57,8 +58,8 @@ func TestVersion(environ []string) (string, error) {
 	}
 }
 
-// ForTests returns the server that the tests run against: the one that INNGEST_CLI names, or one that is built. It builds none, for a
-// test waits for no build, and its error is one line that says what to do.
+// ForTests returns the server that the tests run against: the one that INNGEST_CLI names, or one that is built. It
+// builds none, for a test waits for no build, and its error is one line that says what to do.
 func ForTests(ctx context.Context, o FindOptions) (Command, error) {
 	if c, ok, err := Named(ctx, o); ok || err != nil {
 		return c, err
@@ -86,8 +87,9 @@ func Built(version string, o BuildOptions) (Command, error) {
 	return o.command(version, binary), nil
 }
 
-// Build returns the server of a version, such as "v1.44.0", and makes it if it is not in the cache: from the source that the Go module
-// proxy has, which takes some minutes. One process builds it, others that want it meanwhile wait. What is in the cache is whole.
+// Build returns the server of a version, such as "v1.44.0", and makes it if it is not in the cache: from the source
+// that the Go module proxy has, which takes some minutes. One process builds it, others that want it meanwhile wait.
+// What is in the cache is whole.
 func Build(ctx context.Context, version string, o BuildOptions) (Command, error) {
 	c, err := Built(version, o)
 	if !errors.Is(err, ErrNotBuilt) {
@@ -148,8 +150,8 @@ func (o BuildOptions) say(format string, args ...any) {
 	}
 }
 
-// build makes the binary, whole or not at all. It works in a directory beside it, which is gone at the end, or at the next build if this
-// one is killed.
+// build makes the binary, whole or not at all. It works in a directory beside it, which is gone at the end, or at the
+// next build if this one is killed.
 func (o BuildOptions) build(ctx context.Context, goTool, version, binary string) error {
 	start := time.Now()
 	o.say("building the Inngest server %s from source, once: it takes about three minutes on two cores…", version)
@@ -180,8 +182,8 @@ func (o BuildOptions) build(ctx context.Context, goTool, version, binary string)
 	return nil
 }
 
-// unpack copies the module's files from the module cache, where nothing can be changed, to a directory, and adds what the module lacks:
-// the files of a go:embed. They are the documentation that the server shows, and one of them will do.
+// unpack copies the module's files from the module cache, where nothing can be changed, to a directory, and adds what
+// the module lacks: the files of a go:embed. They are the documentation that the server shows, and one of them will do.
 func (o BuildOptions) unpack(ctx context.Context, goTool, version, dir, source string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -208,8 +210,8 @@ func (o BuildOptions) unpack(ctx context.Context, goTool, version, dir, source s
 	return os.WriteFile(filepath.Join(docs, "placeholder.mdx"), []byte("# Not here\n"), 0o600)
 }
 
-// goEnv is for this machine and from the server's go.mod alone, whatever the developer's own settings are for. None of them may be empty:
-// the file that 'go env -w' writes counts then.
+// goEnv is for this machine and from the server's go.mod alone, whatever the developer's own settings are for. None of
+// them may be empty: the file that 'go env -w' writes counts then.
 func (o BuildOptions) goEnv() []string {
 	return append(slices.Clone(o.Environ), "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GO111MODULE=on", "GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0")
 }

@@ -1,4 +1,5 @@
-// Package inngestserver finds an Inngest dev server, building it where there is none, and runs it. It is for development and tests.
+// Package inngestserver finds an Inngest dev server, building it where there is none, and runs it. It is for
+// development and tests.
 package inngestserver
 
 import (
@@ -36,9 +37,9 @@ type FindOptions struct {
 	Dir string // the working directory, for a relative INNGEST_CLI; "" is the current one
 }
 
-// Find returns the server that INNGEST_CLI names or else the first that works of: inngest and inngest-cli on PATH, inngest-cli of our
-// version through npx, and one built from source, which it builds if the cache does not have it. It returns an error if INNGEST_CLI names
-// something that does not work, if there is nothing else either, or if ctx ends.
+// Find returns the server that INNGEST_CLI names or else the first that works of: inngest and inngest-cli on PATH,
+// inngest-cli of our version through npx, and one built from source, which it builds if the cache does not have it. It
+// returns an error if INNGEST_CLI names something that does not work, if there is nothing else either, or if ctx ends.
 func Find(ctx context.Context, o FindOptions) (Command, error) {
 	if c, ok, err := Named(ctx, o); ok || err != nil {
 		return c, err
@@ -62,7 +63,8 @@ func Find(ctx context.Context, o FindOptions) (Command, error) {
 	return c, nil
 }
 
-// Named returns the server that INNGEST_CLI names, and whether it is set. It returns an error if that server does not work.
+// Named returns the server that INNGEST_CLI names, and whether it is set. It returns an error if that server does not
+// work.
 func Named(ctx context.Context, o FindOptions) (c Command, ok bool, err error) {
 	path := value(o.Environ, "INNGEST_CLI")
 	if path == "" {
@@ -107,8 +109,9 @@ func (o FindOptions) installed(ctx context.Context) (Command, bool) {
 	return Command{}, false
 }
 
-// npx lets npx install inngest-cli in its cache, and asks it only for the path: a server started through npx and a shell would
-// outlive them. It says nothing of failures, which are usual where npm's registry can be reached and the server's downloads cannot.
+// npx lets npx install inngest-cli in its cache, and asks it only for the path: a server started through npx and a
+// shell would outlive them. It says nothing of failures, which are usual where npm's registry can be reached and the
+// server's downloads cannot.
 func (o FindOptions) npx(ctx context.Context) (Command, bool) {
 	npx := lookPath("npx", value(o.Environ, "PATH"))
 	if npx == "" {
@@ -118,7 +121,8 @@ func (o FindOptions) npx(ctx context.Context) (Command, bool) {
 	o.say("looking for %s through npx…", cli)
 	limited, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
-	// Without a network, retries would take 70 s. From version 12 on npm runs only the install scripts that it was told to.
+	// Without a network, retries would take 70 s. From version 12 on npm runs only the install scripts that it was told
+	// to.
 	path, err := run(limited, os.TempDir(), cleanEnv(o.Environ), npx, "--yes", "--loglevel=error", "--fetch-retries=0",
 		"--allow-scripts=inngest-cli", "--package="+cli, "--", "node", "-p", "process.env.PATH")
 	if err != nil {
@@ -128,8 +132,8 @@ func (o FindOptions) npx(ctx context.Context) (Command, bool) {
 	return c, err == nil
 }
 
-// cleanEnv leaves of the environment what npx, and programs in general, need. An Inngest server takes settings from any INNGEST_*
-// and from LOG_LEVEL.
+// cleanEnv leaves of the environment what npx, and programs in general, need. An Inngest server takes settings from any
+// INNGEST_* and from LOG_LEVEL.
 func cleanEnv(environ []string) []string {
 	keep := []string{
 		"PATH", "HOME", "TMPDIR",
@@ -157,7 +161,8 @@ func value(environ []string, name string) string {
 	return ""
 }
 
-// lookPath returns the program's path in one of the directories of path, or "". exec.LookPath knows only this process's PATH.
+// lookPath returns the program's path in one of the directories of path, or "". exec.LookPath knows only this process's
+// PATH.
 func lookPath(name, path string) string {
 	for _, dir := range filepath.SplitList(path) {
 		if !filepath.IsAbs(dir) {
@@ -170,8 +175,8 @@ func lookPath(name, path string) string {
 	return ""
 }
 
-// run runs a program that asks nothing and returns what it printed, trimmed. When ctx ends, the program's children end too. The error
-// has the last line that it wrote to its standard error.
+// run runs a program that asks nothing and returns what it printed, trimmed. When ctx ends, the program's children end
+// too. The error has the last line that it wrote to its standard error.
 func run(ctx context.Context, dir string, env []string, path string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // the user's own programs
 	cmd.Dir, cmd.Env = dir, env

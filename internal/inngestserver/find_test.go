@@ -143,8 +143,8 @@ func text(err error) string {
 	return err.Error()
 }
 
-// TestBuild: what several want at once is built once; each version is another; what is not built is an error that takes no time; and nothing
-// is left of a build but the server.
+// TestBuild: what several want at once is built once; each version is another; what is not built is an error that takes
+// no time; and nothing is left of a build but the server.
 func TestBuild(t *testing.T) {
 	r := newRepo(t, map[string]string{"go": builds})
 	o := r.options(nil).BuildOptions

@@ -57,8 +57,8 @@ type Server struct {
 	out *output // what it writes
 }
 
-// Start starts a server with nothing in it and returns when it answers; ctx bounds only the start. It returns an error if the port is
-// taken or if the server ends or does not answer in 30 s; the error then has what it wrote last.
+// Start starts a server with nothing in it and returns when it answers; ctx bounds only the start. It returns an error
+// if the port is taken or if the server ends or does not answer in 30 s; the error then has what it wrote last.
 func Start(ctx context.Context, c Command, cfg Config) (*Server, error) {
 	ports, err := freePorts(ctx, cfg.Port)
 	if err != nil {
@@ -85,8 +85,8 @@ func Start(ctx context.Context, c Command, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// GRPCPorts are the settings that give a server ports of its own for its gRPC. From v1.18 on all servers take the same two unless told:
-// the second on a machine ends, and older ones ignore the settings.
+// GRPCPorts are the settings that give a server ports of its own for its gRPC. From v1.18 on all servers take the same
+// two unless told: the second on a machine ends, and older ones ignore the settings.
 func GRPCPorts(gateway, executor string) []string {
 	return []string{"INNGEST_CONNECT_GATEWAY_GRPC_PORT=" + gateway, "INNGEST_CONNECT_EXECUTOR_GRPC_PORT=" + executor}
 }
@@ -104,8 +104,8 @@ func freePorts(ctx context.Context, port int) (free [4]string, _ error) {
 	return free, nil
 }
 
-// workDir makes a directory with an empty configuration file, which ends the server's search for one in the directories above and
-// in the user's.
+// workDir makes a directory with an empty configuration file, which ends the server's search for one in the directories
+// above and in the user's.
 func workDir() (string, error) {
 	dir, err := os.MkdirTemp("", "clerksync-inngest-")
 	if err != nil {
@@ -147,7 +147,8 @@ func healthy(ctx context.Context, client *http.Client, url string) bool {
 // URL returns the server's address, http://127.0.0.1:PORT.
 func (s *Server) URL() string { return s.url }
 
-// Stop asks the server to end, kills it if that takes more than 5 s, and returns when nothing of it is left. It may be repeated.
+// Stop asks the server to end, kills it if that takes more than 5 s, and returns when nothing of it is left. It may be
+// repeated.
 func (s *Server) Stop() error { return errors.Join(s.Process.Stop(), os.RemoveAll(s.dir)) }
 
 // Kill ends the server as a crash would, and returns when nothing of it is left. It may be repeated.

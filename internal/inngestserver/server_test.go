@@ -69,8 +69,8 @@ func fakeServer() error {
 	return http.ListenAndServe("127.0.0.1:"+port, nil)
 }
 
-// fake returns a fake server. The function returned with it waits until so many processes of it have started, and returns one that
-// fails the test if one of them does not end.
+// fake returns a fake server. The function returned with it waits until so many processes of it have started, and
+// returns one that fails the test if one of them does not end.
 func fake(t *testing.T, name string) (c Command, processes func(n int) (gone func())) {
 	t.Helper()
 	if runtime.GOOS == "windows" {

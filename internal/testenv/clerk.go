@@ -37,9 +37,10 @@ type History struct {
 	renamed  bool     // Clerk's own has changed, and ours with it
 }
 
-// Histories returns the lives of n users at Clerk: created, 0 to 5 changes, some deleted. They are as awkward as real ones: phone-only,
-// the primary address last, missing or dangling; names null, in any script and with HTML in them; changes that move no time of the
-// user; times in seconds; users that are banned, locked or deprovisioned; and many that want the same user name.
+// Histories returns the lives of n users at Clerk: created, 0 to 5 changes, some deleted. They are as awkward as real
+// ones: phone-only, the primary address last, missing or dangling; names null, in any script and with HTML in them;
+// changes that move no time of the user; times in seconds; users that are banned, locked or deprovisioned; and many
+// that want the same user name.
 func Histories(t testing.TB, rng *rand.Rand, n int) []History {
 	t.Helper()
 	all := make([]History, n)
@@ -102,8 +103,9 @@ func CheckAll(histories []History, row func(id string) *store.Row) []string {
 	return wrong
 }
 
-// KeepsName tells whether a row that has a user name has to keep it whatever comes: Clerk has none of its own for this user, and the
-// user is not deleted, for then a writer that overlaps with the deletion may make a row, which it removes again.
+// KeepsName tells whether a row that has a user name has to keep it whatever comes: Clerk has none of its own for this
+// user, and the user is not deleted, for then a writer that overlaps with the deletion may make a row, which it removes
+// again.
 func (h History) KeepsName() bool { return h.username == "" && !h.renamed && h.Want != nil }
 
 // user is a user at Clerk.
@@ -209,7 +211,8 @@ func (u *user) name() {
 	u.last = u.pick("", "Lovelace", "O'Neil", "null", "&amp;", "ﷺ", "a.b")
 }
 
-// rename gives the user a name of Clerk's own, or takes it away. They are unique at Clerk, but not among the names that we give.
+// rename gives the user a name of Clerk's own, or takes it away. They are unique at Clerk, but not among the names that
+// we give.
 func (u *user) rename() {
 	u.h.renamed = true
 	if u.username != "" && u.rng.IntN(3) == 0 {

@@ -1,4 +1,5 @@
-// Package testenv starts what the tests run against: databases, the service's own events, an Inngest executor and server.
+// Package testenv starts what the tests run against: databases, the service's own events, an Inngest executor and
+// server.
 package testenv
 
 import (
@@ -21,8 +22,9 @@ import (
 // MongoURI is the environment variable that names the external database of the tests.
 const MongoURI = "MONGODB_TEST_URI"
 
-// EachDatabase runs the test on an embedded database, on one in memory that is as atomic as MongoDB and, where MONGODB_TEST_URI names
-// one, on an external database. Each gets an empty database of its own, which goes with the test.
+// EachDatabase runs the test on an embedded database, on one in memory that is as atomic as MongoDB and, where
+// MONGODB_TEST_URI names one, on an external database. Each gets an empty database of its own, which goes with the
+// test.
 func EachDatabase(t *testing.T, f func(t *testing.T, db *store.DB)) {
 	t.Helper()
 	t.Run("embedded", func(t *testing.T) { f(t, Embedded(t)) })
@@ -56,7 +58,8 @@ func Embedded(t testing.TB) *store.DB {
 	return db
 }
 
-// IndexIDs makes the collections that there are not yet, with the indexes that the service gives to an embedded database of its own.
+// IndexIDs makes the collections that there are not yet, with the indexes that the service gives to an embedded
+// database of its own.
 func IndexIDs(ctx context.Context, engine *embedded.Server, db *store.DB) error {
 	there, err := db.ListCollectionNames(ctx, struct{}{})
 	if err != nil {

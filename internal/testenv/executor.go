@@ -14,12 +14,13 @@ import (
 	"github.com/inngest/inngestgo"
 )
 
-// Executor runs functions as Inngest's own executor does: it calls the SDK's handler once for each step, with what the steps
-// before returned, and tries a failed step again.
+// Executor runs functions as Inngest's own executor does: it calls the SDK's handler once for each step, with what the
+// steps before returned, and tries a failed step again.
 type Executor struct {
 	Handler http.Handler
 	AppID   string
-	// Attempts is how often a step is tried, one more than its retries; 0 is 21, as for the functions that use all retries.
+	// Attempts is how often a step is tried, one more than its retries; 0 is 21, as for the functions that use all
+	// retries.
 	Attempts int
 	// Others are in the batch after the event that a function is run with.
 	Others []Event

@@ -12,8 +12,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/event"
 )
 
-// Lab runs operations of several processes on one database, a database call at a time, in the order and with the faults that the
-// test chooses. It is deterministic: one process runs at a time, and between its calls all stand still.
+// Lab runs operations of several processes on one database, a database call at a time, in the order and with the faults
+// that the test chooses. It is deterministic: one process runs at a time, and between its calls all stand still.
 type Lab struct {
 	Memory    *Memory
 	Processes []*Process
@@ -175,7 +175,8 @@ func (p *Process) afterCall() {
 	}
 }
 
-// State is a hash of all that decides how it goes on, but for times of day: the rows, and what each process has seen in its operation.
+// State is a hash of all that decides how it goes on, but for times of day: the rows, and what each process has seen in
+// its operation.
 func (l *Lab) State() uint64 {
 	var h uint64
 	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox"} {

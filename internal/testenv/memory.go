@@ -24,9 +24,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Memory is a database in memory that speaks as much of MongoDB's protocol as this project uses, and is as atomic as MongoDB: each
-// command is one step. So laws for several processes can be proven on every machine, and each step of each process can be held,
-// refused or made to look lost. What it does not know is an error.
+// Memory is a database in memory that speaks as much of MongoDB's protocol as this project uses, and is as atomic as
+// MongoDB: each command is one step. So laws for several processes can be proven on every machine, and each step of
+// each process can be held, refused or made to look lost. What it does not know is an error.
 type Memory struct {
 	mu          sync.Mutex
 	collections map[string]*collection // by "database.collection"
@@ -50,8 +50,8 @@ const (
 	Lose           // it is applied, and fails all the same, as when the connection breaks before the answer
 )
 
-// Gate is called for each command of a client, and decides when it goes on and how. answered is called with the answer that is about
-// to be sent, nil if it is an error.
+// Gate is called for each command of a client, and decides when it goes on and how. answered is called with the answer
+// that is about to be sent, nil if it is an error.
 type Gate interface {
 	Command(name string) Verdict
 	Answered(reply bson.D)
@@ -117,8 +117,8 @@ func (d dialer) DialContext(context.Context, string, string) (net.Conn, error) {
 	return client, nil
 }
 
-// Listen serves the database on a loopback port until the test ends, and returns its URI. Each command that refuse returns a code of
-// MongoDB's for, and not 0, is answered with that error and not applied.
+// Listen serves the database on a loopback port until the test ends, and returns its URI. Each command that refuse
+// returns a code of MongoDB's for, and not 0, is answered with that error and not applied.
 func (m *Memory) Listen(t testing.TB, refuse func(command string) int32) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -153,8 +153,8 @@ func serveConn(conn net.Conn, answer func(bson.D) bson.D) {
 	}
 }
 
-// The messages of the protocol that are used (https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/). OP_QUERY is the
-// first hello of a connection.
+// The messages of the protocol that are used (https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/).
+// OP_QUERY is the first hello of a connection.
 const (
 	opReply = 1
 	opQuery = 2004

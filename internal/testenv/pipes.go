@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Pipes is a network without sockets and without buffers, for tests whose time is that of testing/synctest: a listener, and what dials
-// it.
+// Pipes is a network without sockets and without buffers, for tests whose time is that of testing/synctest: a listener,
+// and what dials it.
 type Pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}

@@ -39,7 +39,8 @@ func (p *Proxy) Refuse(t testing.TB) (heal func()) {
 	}
 }
 
-// Poison adds one of toxiproxy's toxics to what the server sends (https://github.com/Shopify/toxiproxy#toxics) until heal is called.
+// Poison adds one of toxiproxy's toxics to what the server sends (https://github.com/Shopify/toxiproxy#toxics) until
+// heal is called.
 func (p *Proxy) Poison(t testing.TB, toxic string, attributes map[string]any) (heal func()) {
 	t.Helper()
 	b, err := json.Marshal(map[string]any{"name": toxic, "type": toxic, "stream": "downstream", "attributes": attributes})

@@ -14,9 +14,9 @@ type Delivery struct {
 	Do     func(ctx context.Context, process int) error
 }
 
-// Deliveries returns a delivery of each webhook of the histories, a fifth of them twice, and a fifth also as Inngest's own integration
-// makes it, in a random order; where the user's own times tell the order, some users come by the integration alone. do handles one;
-// copied says that it is the integration's.
+// Deliveries returns a delivery of each webhook of the histories, a fifth of them twice, and a fifth also as Inngest's
+// own integration makes it, in a random order; where the user's own times tell the order, some users come by the
+// integration alone. do handles one; copied says that it is the integration's.
 func Deliveries(rng *rand.Rand, histories []History, do func(ctx context.Context, process int, hook Webhook, copied bool) error) []Delivery {
 	var all []Delivery
 	for _, h := range histories {
@@ -38,8 +38,8 @@ func Deliveries(rng *rand.Rand, histories []History, do func(ctx context.Context
 	return all
 }
 
-// Simulate makes the deliveries, each process one at a time, with a fault at one in rarity database calls, until all have succeeded.
-// after is called when one has; its error ends the simulation. The error tells what happened before.
+// Simulate makes the deliveries, each process one at a time, with a fault at one in rarity database calls, until all
+// have succeeded. after is called when one has; its error ends the simulation. The error tells what happened before.
 func (l *Lab) Simulate(ctx context.Context, rng *rand.Rand, deliveries []Delivery, rarity int, after func(userID string) error) error {
 	doing := make([]Delivery, len(l.Processes))
 	var log strings.Builder

@@ -35,15 +35,16 @@ type SMTP struct {
 type SMTPOptions struct {
 	STARTTLS, TLS  bool
 	User, Password string // of whom it wants a login; "" of nobody
-	// Rcpt answers a RCPT TO, and Data the end of the nth message (from 0); a *smtp.SMTPError is answered as it is. nil takes all.
+	// Rcpt answers a RCPT TO, and Data the end of the nth message (from 0); a *smtp.SMTPError is answered as it is. nil
+	// takes all.
 	Rcpt     func(to string) error
 	Data     func(n int) error
 	CutAfter int64        // bytes of a message after which the server breaks the connection; 0 is never
 	Listener net.Listener // nil is one on a loopback port
 }
 
-// ErrCut is an answer of Rcpt and Data in SMTPOptions: the server breaks the connection instead of answering. Data has then taken the
-// message.
+// ErrCut is an answer of Rcpt and Data in SMTPOptions: the server breaks the connection instead of answering. Data has
+// then taken the message.
 var ErrCut = errors.New("cut")
 
 // Mail is a message that the server took.

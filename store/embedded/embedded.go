@@ -1,5 +1,5 @@
-// Package embedded runs a database that speaks MongoDB's protocol inside this process: FerretDB v1 on SQLite files in one folder.
-// It is for development and for tests; docs/adr/0004-embedded-database.md says what it cannot do.
+// Package embedded runs a database that speaks MongoDB's protocol inside this process: FerretDB v1 on SQLite files in
+// one folder. It is for development and for tests; docs/adr/0004-embedded-database.md says what it cannot do.
 package embedded
 
 import (
@@ -20,13 +20,15 @@ import (
 	_ "modernc.org/sqlite" // FerretDB's own driver, for IndexIDs
 )
 
-// pragmas let writers wait for each other, and keep SQLite's temporary files, which hold documents, in memory instead of in /var/tmp.
+// pragmas let writers wait for each other, and keep SQLite's temporary files, which hold documents, in memory instead
+// of in /var/tmp.
 const pragmas = "_pragma=busy_timeout(10000)&_pragma=temp_store(memory)"
 
 // startTimeout bounds the first answer, which takes milliseconds.
 const startTimeout = 10 * time.Second
 
-// opening lets one database be opened at a time in this process, because FerretDB writes to a variable of its own meanwhile.
+// opening lets one database be opened at a time in this process, because FerretDB writes to a variable of its own
+// meanwhile.
 var opening sync.Mutex //nolint:gochecknoglobals // guards a global of FerretDB
 
 // Server is a running database. Its methods are safe for concurrent use.
@@ -36,10 +38,10 @@ type Server struct {
 	close  func() error
 }
 
-// Start opens the data folder dir, making it if needed, and serves it on addr until Close; ctx bounds only the start. It returns
-// when the server answers. The server asks nobody for a password, so addr is a loopback address ("127.0.0.1:0" for any free port)
-// and any other is an error. The error is ErrLocked if another server, of this process or of another, has the folder. Warnings of
-// FerretDB go to log, without their details.
+// Start opens the data folder dir, making it if needed, and serves it on addr until Close; ctx bounds only the start.
+// It returns when the server answers. The server asks nobody for a password, so addr is a loopback address
+// ("127.0.0.1:0" for any free port) and any other is an error. The error is ErrLocked if another server, of this
+// process or of another, has the folder. Warnings of FerretDB go to log, without their details.
 func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, error) {
 	if ap, err := netip.ParseAddrPort(addr); err != nil || !ap.Addr().IsLoopback() {
 		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use 127.0.0.1:PORT", addr)
@@ -105,14 +107,15 @@ func ping(ctx context.Context, uri string) error {
 // URI returns the connection string, "mongodb://127.0.0.1:PORT/".
 func (s *Server) URI() string { return s.uri }
 
-// Close stops the server and frees its folder. Disconnect the clients first: what is left of them gets 3 seconds to end, a time
-// FerretDB does not let us change. Calls after the first return what that one did.
+// Close stops the server and frees its folder. Disconnect the clients first: what is left of them gets 3 seconds to
+// end, a time FerretDB does not let us change. Calls after the first return what that one did.
 func (s *Server) Close() error { return s.close() }
 
 // IndexIDs gives each collection of the database an index that lookups by _id use: FerretDB's own is on
-// _ferretdb_sjson->'_id' while its queries ask for _ferretdb_sjson->'$._id', so that each of them would read the whole collection.
-// The collections must exist, later ones get none. It may be repeated. It is an error if there is no such database. The
-// index is unique: a process that is killed while FerretDB makes a collection leaves it without FerretDB's own.
+// _ferretdb_sjson->'_id' while its queries ask for _ferretdb_sjson->'$._id', so that each of them would read the whole
+// collection. The collections must exist, later ones get none. It may be repeated. It is an error if there is no such
+// database. The index is unique: a process that is killed while FerretDB makes a collection leaves it without
+// FerretDB's own.
 func (s *Server) IndexIDs(ctx context.Context, database string) error {
 	db, err := sql.Open("sqlite", s.folder.file(database)) // connects at the first query
 	if err != nil {
@@ -137,9 +140,9 @@ func indexIDs(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// IDsOf returns what lists the _ids of a collection of the database that are strings between two others, in their order, and with each
-// the text that its row has at a path such as clerk.version, "" where there is no text or the path is "". It reads the SQLite file by the index that
-// IndexIDs makes. A collection that does not exist has none.
+// IDsOf returns what lists the _ids of a collection of the database that are strings between two others, in their
+// order, and with each the text that its row has at a path such as clerk.version, "" where there is no text or the path
+// is "". It reads the SQLite file by the index that IndexIDs makes. A collection that does not exist has none.
 func (s *Server) IDsOf(database string) func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error) {
 	return func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error) {
 		db, err := sql.Open("sqlite", s.folder.file(database))

@@ -314,7 +314,8 @@ func TestLogHasNoDocuments(t *testing.T) {
 	}
 }
 
-// TestKill kills a process that writes, in which every way a library learns about a place for its files leads to an empty folder.
+// TestKill kills a process that writes, in which every way a library learns about a place for its files leads to an
+// empty folder.
 func TestKill(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -450,8 +451,8 @@ func ids(t *testing.T, rows *mongo.Collection) []string {
 	return got
 }
 
-// explain returns FerretDB's own plan for finding an _id, after finding one: to explain does not make a connection of SQLite look
-// for new indexes, to read does.
+// explain returns FerretDB's own plan for finding an _id, after finding one: to explain does not make a connection of
+// SQLite look for new indexes, to read does.
 func explain(t *testing.T, coll *mongo.Collection) (string, error) {
 	t.Helper()
 	if err := coll.FindOne(t.Context(), bson.M{"_id": "1"}).Err(); err != nil {
@@ -462,8 +463,8 @@ func explain(t *testing.T, coll *mongo.Collection) (string, error) {
 	return raw.Lookup("queryPlanner").String(), err
 }
 
-// plans returns SQLite's plans for the statements with which FerretDB v1.24.2 reaches rows by _id: Query, UpdateAll and DeleteAll
-// in its internal/backends/sqlite/collection.go.
+// plans returns SQLite's plans for the statements with which FerretDB v1.24.2 reaches rows by _id: Query, UpdateAll and
+// DeleteAll in its internal/backends/sqlite/collection.go.
 func plans(t *testing.T, s *Server) map[string]string {
 	t.Helper()
 	db, err := sql.Open("sqlite", s.folder.file("db"))

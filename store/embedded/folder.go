@@ -17,8 +17,8 @@ var ErrLocked = errors.New("in use by another clerksync: stop it, or give this o
 // uriFile holds the URI of the server that has the folder.
 const uriFile = "clerksync.uri"
 
-// Running returns the URI of the server that has the folder dir, for other processes of this user that look into it or change rows
-// which the server's own process does not change.
+// Running returns the URI of the server that has the folder dir, for other processes of this user that look into it or
+// change rows which the server's own process does not change.
 func Running(dir string) (uri string, _ error) {
 	b, err := os.ReadFile(filepath.Join(dir, uriFile)) //nolint:gosec // it is the operator who names the folder
 	if err != nil {
@@ -35,8 +35,8 @@ type folder struct {
 	lock  *flock.Flock
 }
 
-// openFolder makes the folder dir if needed and locks it. The lock goes with the process, however that ends. The error is ErrLocked
-// if it is locked already.
+// openFolder makes the folder dir if needed and locks it. The lock goes with the process, however that ends. The error
+// is ErrLocked if it is locked already.
 func openFolder(dir string) (*folder, error) {
 	if dir == "" {
 		return nil, errors.New("the embedded database needs a folder: set MONGODB_URI=embedded:DIR")
@@ -57,8 +57,9 @@ func openFolder(dir string) (*folder, error) {
 		return nil, fmt.Errorf("the folder %s is %w", dir, ErrLocked)
 	}
 	f := &folder{path: path, url: path + "/", lock: lock}
-	// FerretDB takes the path for a glob pattern when it looks for its databases (and deletes those it overlooked when it makes them
-	// anew), and passes it on to SQLite as a URL without escaping it. Linux has another name for an open folder.
+	// FerretDB takes the path for a glob pattern when it looks for its databases (and deletes those it overlooked when
+	// it makes them anew), and passes it on to SQLite as a URL without escaping it. Linux has another name for an open
+	// folder.
 	if !strings.ContainsAny(path, `*?[\%#`) {
 		return f, nil
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// warnings passes FerretDB's warnings and errors on. Messages as well as attributes of FerretDB can quote documents, which are
-// personal data, so all it tells is the place in FerretDB's source that they come from.
+// warnings passes FerretDB's warnings and errors on. Messages as well as attributes of FerretDB can quote documents,
+// which are personal data, so all it tells is the place in FerretDB's source that they come from.
 type warnings struct{ to slog.Handler }
 
 func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {

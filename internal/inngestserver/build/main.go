@@ -1,5 +1,5 @@
-// Command build builds the Inngest server that the tests use if it is not in the user's cache directory yet. 'make test' runs it, because
-// no test may wait for it. CLERKSYNC_TEST_INNGEST=old builds the old one.
+// Command build builds the Inngest server that the tests use if it is not in the user's cache directory yet. 'make
+// test' runs it, because no test may wait for it. CLERKSYNC_TEST_INNGEST=old builds the old one.
 package main
 
 import (
