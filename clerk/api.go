@@ -57,7 +57,7 @@ const (
 type APIOptions struct {
 	SecretKey string
 	URL       string  // "" is DefaultURL
-	Share     float64 // of Clerk's rate limit that we may use, above 0 and at most 1
+	Share     float64 // of Clerk's rate limit that we may use, at most 1
 	PageSize  int     // 0 is MaxPage; 2 at least
 }
 
