@@ -142,6 +142,9 @@ func TestProxyAnswersForInngest(t *testing.T) {
 // letter and does not hold them up: it waits by itself, and is sent when it is let through.
 func TestBlockedAlone(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it waits for several seconds")
+	}
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := newInngest(t)
 		s.set(func([]string) (int, string) { return 503, "" })
@@ -205,7 +208,7 @@ func TestSpeaksOfNoEvent(t *testing.T) {
 			until(t, "it has been asked several times", func() bool { return len(s.asked()) >= 3 })
 			asked := s.asked()
 			for i := 1; i < len(asked); i++ {
-				if got := asked[i].at.Sub(asked[i-1].at); got < 900*time.Millisecond {
+				if got := asked[i].at.Sub(asked[i-1].at); got < 500*time.Millisecond { // a busy machine may see the first one late
 					t.Errorf("it was asked again after %v, want a second: it said so", got)
 				}
 			}

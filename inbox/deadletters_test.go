@@ -154,7 +154,7 @@ func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
 		s := &sender{}
-		b, _, _ := start(t, db, s, time.Hour)
+		b, _, _ := start(t, db, s, 4*time.Second)
 		put(t, b, "msg_refused", "msg_failed")
 		until(t, "they are sent", func() bool { return len(s.accepted()) == 2 })
 		for id, run := range map[string]string{"msg_refused": "", "msg_failed": "01J"} {
