@@ -193,6 +193,9 @@ func TestBlockedAlone(t *testing.T) {
 // heeded.
 func TestSpeaksOfNoEvent(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("it waits for several seconds")
+	}
 	for _, code := range []int{401, 408, 425, 429, 503} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			t.Parallel()
