@@ -9,12 +9,8 @@ import (
 // base62 are the digits of a KSUID, in the order of their values.
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// UserIDPrefix begins every id of a user, and UserIDPattern is a regular expression for one, which databases
-// understand.
-const (
-	UserIDPrefix  = "user_"
-	UserIDPattern = "^user_[0-9A-Za-z]{27}$"
-)
+// UserIDPrefix begins every id of a user.
+const UserIDPrefix = "user_"
 
 // IsUserID tells whether an id is of the form that Clerk gives its users: UserIDPrefix and a KSUID, which is 27 base62
 // characters (https://github.com/segmentio/ksuid). A row with another id is the app's own business.

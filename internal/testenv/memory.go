@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -424,10 +423,6 @@ func matches(d, filter bson.D) (bool, error) {
 			case "$in":
 				list, _ := op.Value.(bson.A)
 				ok = slices.ContainsFunc(list, func(e any) bool { o, ok := compare(v, e); return ok && o == 0 })
-			case "$regex":
-				text, isText := v.(string)
-				pattern, _ := op.Value.(string)
-				ok = isText && regexp.MustCompile(pattern).MatchString(text)
 			default:
 				return false, failure{codeBadValue, "not implemented: " + op.Key}
 			}
