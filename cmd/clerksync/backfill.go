@@ -10,6 +10,7 @@ import (
 
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
@@ -40,7 +41,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	start := time.Now()
 	progress := &progress{w: e.stderr}
 	counts, err := c.run(ctx, reconcile.Backfill{
-		API: api, Users: store.NewUsers(db.DB), Checkpoints: store.NewCheckpoints(db.DB), Log: cfg.logger(e.stderr),
+		API: api, Users: store.NewUsers(db.DB), Checkpoints: database.NewCheckpoints(db.DB), Log: cfg.logger(e.stderr),
 		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
 	}, db)
 	progress.end()
@@ -62,7 +63,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	return fmt.Errorf("%w; run it again to go on from here", err)
 }
 
-func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *database) (reconcile.Counts, error) {
+func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *openDB) (reconcile.Counts, error) {
 	if !c.DryRun {
 		if err := db.prepare(ctx); err != nil {
 			return reconcile.Counts{}, err

@@ -26,6 +26,7 @@ import (
 	"clerksync/mail"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/webhook"
 
 	envparse "github.com/caarlos0/env/v11"
@@ -300,7 +301,7 @@ func (c config) checkClerkAPI() error {
 }
 
 // reconciler returns what compares rows with Clerk.
-func (c config) reconciler(api *clerk.API, users *store.Users, state store.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
+func (c config) reconciler(api *clerk.API, users *store.Users, state database.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
 		API: api, Users: users, State: state, Log: log,
 		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
@@ -318,8 +319,8 @@ func (c config) clerkAPI() (*clerk.API, error) {
 
 // checkInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
 // database; which is to be remembered if they are all brought.
-func (c config) checkInstance(ctx context.Context, api *clerk.API, db *database, remember bool) error {
-	return reconcile.Instance{API: api, State: store.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
+func (c config) checkInstance(ctx context.Context, api *clerk.API, db *openDB, remember bool) error {
+	return reconcile.Instance{API: api, State: database.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
 }
 
 func (c config) checkDatabase() error {
@@ -333,7 +334,7 @@ func (c config) checkDatabase() error {
 	case !embedded && !strings.HasPrefix(c.MongoURI, "mongodb://") && !strings.HasPrefix(c.MongoURI, "mongodb+srv://"):
 		errs = append(errs, errors.New("MONGODB_URI is of no known kind: set it to mongodb://…, mongodb+srv://… or embedded:DIR"))
 	case !embedded:
-		errs = append(errs, store.CheckURI(c.MongoURI))
+		errs = append(errs, database.CheckURI(c.MongoURI))
 	}
 	if strings.ContainsAny(c.database(), "/\\. \"$*<>:|?\x00") || len(c.database()) > 63 {
 		errs = append(errs, errors.New("MONGODB_DATABASE is no name for a database: set it to letters, digits, - and _"))
@@ -431,7 +432,7 @@ func (c config) database() string {
 		return c.MongoDatabase
 	}
 	if _, ok := c.embedded(); !ok {
-		if name := store.NameInURI(c.MongoURI); name != "" {
+		if name := database.NameInURI(c.MongoURI); name != "" {
 			return name
 		}
 	}

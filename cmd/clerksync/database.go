@@ -11,12 +11,13 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 )
 
-// database is an open database, with the embedded engine under it if that is what it is.
-type database struct {
-	*store.DB
+// openDB is an open database, with the embedded engine under it if that is what it is.
+type openDB struct {
+	*database.DB
 	engine *embedded.Server // nil with an external database, and with one embedded in another process
 }
 
@@ -24,8 +25,8 @@ type database struct {
 const databaseWait = 30 * time.Second
 
 // openDatabase connects, and starts the embedded database first if that is what the settings name.
-func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
-	db, uri := &database{}, cfg.MongoURI
+func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*openDB, error) {
+	db, uri := &openDB{}, cfg.MongoURI
 	if dir, ok := cfg.embedded(); ok {
 		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
 		if err != nil {
@@ -44,14 +45,14 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database,
 	return db, nil
 }
 
-func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *store.DB, err error) {
+func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *database.DB, err error) {
 	bounded, cancel := context.WithTimeout(ctx, databaseWait)
 	defer cancel()
 	err = patiently(ctx, log, func() error {
-		db, err = store.Connect(bounded, uri, name)
+		db, err = database.Connect(bounded, uri, name)
 		return err
 	})
-	if store.MayPass(err) {
+	if database.MayPass(err) {
 		return nil, fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
 	}
 	return db, err
@@ -62,7 +63,7 @@ func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 	end := time.Now().Add(databaseWait)
 	for {
 		err := f()
-		if err == nil || !store.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
+		if err == nil || !database.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
 			return err
 		}
 		log.WarnContext(ctx, "the database is not ready yet; trying again", "error", err)
@@ -93,7 +94,7 @@ func (c *config) takeDevFolder() bool {
 
 // openBeside opens the database that the settings name for a command that runs beside the service or without it, and
 // that writes no rows of users. It never makes a new one.
-func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
+func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*openDB, error) {
 	dir, ok := cfg.embedded()
 	if !ok {
 		return openDatabase(ctx, cfg, log)
@@ -112,7 +113,7 @@ func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, e
 }
 
 // prepare makes what the collections need.
-func (db *database) prepare(ctx context.Context) error {
+func (db *openDB) prepare(ctx context.Context) error {
 	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB), store.NewWelcomes(db.DB).Setup(ctx), store.NewRuns(db.DB).Setup(ctx)); err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
@@ -130,7 +131,7 @@ func (db *database) prepare(ctx context.Context) error {
 const foreignIndex = "a unique index of the app's on users refuses each user who has the same value as another, who then becomes a dead letter: drop it, or make it not unique"
 
 // prepared tells whether prepare has been done.
-func (db *database) prepared(ctx context.Context) (bool, error) {
+func (db *openDB) prepared(ctx context.Context) (bool, error) {
 	for _, lacks := range []func(context.Context) (bool, error){
 		store.NewUsers(db.DB).LackIndexes,
 		func(ctx context.Context) (bool, error) { return inbox.LacksIndex(ctx, db.DB) },
@@ -144,7 +145,7 @@ func (db *database) prepared(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func (db *database) close(ctx context.Context) error {
+func (db *openDB) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	var errs []error

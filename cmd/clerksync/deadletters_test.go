@@ -13,6 +13,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,7 +94,7 @@ func TestDeletedRise(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}

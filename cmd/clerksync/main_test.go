@@ -24,6 +24,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 
 	"github.com/google/go-cmp/cmp"
@@ -653,7 +654,7 @@ func TestDeadLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -910,7 +911,7 @@ func TestEnsure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}

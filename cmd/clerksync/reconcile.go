@@ -13,6 +13,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 type reconcileCmd struct {
@@ -39,13 +40,13 @@ func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	return errors.Join(c.run(ctx, e, cfg, api, db), db.close(ctx))
 }
 
-func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API, db *database) error {
+func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API, db *openDB) error {
 	if !c.DryRun {
 		if err := db.prepare(ctx); err != nil {
 			return err
 		}
 	}
-	r := cfg.reconciler(api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), cfg.logger(e.stderr))
+	r := cfg.reconciler(api, store.NewUsers(db.DB), database.NewCheckpoints(db.DB), cfg.logger(e.stderr))
 	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
 	host, err := os.Hostname()
 	if err != nil {

@@ -47,7 +47,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 	return errors.Join(c.run(ctx, e, cfg, api, db), db.close(ctx))
 }
 
-func (c usersRestore) run(ctx context.Context, e env, cfg config, api *clerk.API, db *database) error {
+func (c usersRestore) run(ctx context.Context, e env, cfg config, api *clerk.API, db *openDB) error {
 	if err := errors.Join(db.prepare(ctx), cfg.checkInstance(ctx, api, db, false)); err != nil {
 		return err
 	}

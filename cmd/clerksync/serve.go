@@ -18,6 +18,7 @@ import (
 	"clerksync/inngest"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/webhook"
 
 	"github.com/inngest/inngestgo"
@@ -55,7 +56,7 @@ type app struct {
 	log      *slog.Logger
 	listener net.Listener
 	server   *http.Server
-	db       *database
+	db       *openDB
 	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
@@ -94,7 +95,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	a.inbox = inbox.New(inbox.Options{
 		DB: a.db.DB, Sender: cfg.Inngest.eventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
-	state := store.NewCheckpoints(a.db.DB)
+	state := database.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)
 	a.watch.InstanceID = cfg.InstanceID
 	claims := store.NewWelcomes(a.db.DB)
