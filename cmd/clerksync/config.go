@@ -22,7 +22,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/functions"
-	"clerksync/inbox"
+	"clerksync/inngest"
 	"clerksync/mail"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -467,8 +467,8 @@ func (c inngestConfig) eventKey() string {
 }
 
 // eventAPI is where events are sent.
-func (c inngestConfig) eventAPI() *inbox.EventAPI {
-	return inbox.NewEventAPI(c.eventURL(), c.eventKey(), c.Env)
+func (c inngestConfig) eventAPI() *inngest.EventAPI {
+	return inngest.NewEventAPI(c.eventURL(), c.eventKey(), c.Env)
 }
 
 // apiURL and eventURL are where functions are registered and events sent, without a slash at the end.
