@@ -9,57 +9,25 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync/atomic"
 	"time"
 
+	"clerksync/inngest"
 	"clerksync/store"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
 )
 
-// Event is one webhook on its way to a row.
-type Event struct {
-	ID   string          // the svix-id: the same in every delivery of one message
-	Name string          // such as "clerk/user.created"
-	Data json.RawMessage // the webhook's data
-	TS   int64           // when it happened at Clerk, in milliseconds since 1970; or when it arrived, see V
-	V    string          // Inngest's version of an event; ClerkTime, or whatever the integration has sent
-}
+// Event is one webhook on its way to a row. Its ID is the svix-id, the same in every delivery of one message, and its
+// Data the webhook's. Its TS is when it happened at Clerk, or when it arrived, see ClerkTime.
+type Event = inngest.Event
 
 // ClerkTime is the V of an event whose TS is Clerk's own time of it. Nothing else tells that from the time of arrival,
 // which Inngest puts where the sender gives none.
 const ClerkTime = "clerk-time"
-
-// MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
-// (https://www.inngest.com/docs/usage-limits/inngest). Users are 2 to 4 KB, 30 KB at the most.
-const MaxEventSize = 256 << 10
-
-// Size returns how many bytes Inngest will count for the event.
-func (e Event) Size() int {
-	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS, V: e.V}.append(nil)) + len(e.Data)
-}
-
-// append appends the event in JSON. The data is JSON, and stays as it is.
-func (e Event) append(b []byte) []byte {
-	b = append(b, `{"id":`...)
-	b, _ = jsontext.AppendQuote(b, e.ID) // errs where it replaces what is no UTF-8
-	b = append(b, `,"name":`...)
-	b, _ = jsontext.AppendQuote(b, e.Name)
-	b = append(b, `,"data":`...)
-	b = append(b, e.Data...)
-	b = append(b, `,"ts":`...)
-	b = strconv.AppendInt(b, e.TS, 10)
-	if e.V != "" {
-		b = append(b, `,"v":`...)
-		b, _ = jsontext.AppendQuote(b, e.V)
-	}
-	return append(b, '}')
-}
 
 // row is an event in the collection clerksync_inbox. A pending one has a time at which it is due, a failed one has a
 // failure instead.
@@ -100,7 +68,7 @@ type Failure struct {
 	DroppedAt time.Time `bson:"dropped_at,omitempty"`
 }
 
-// Sender sends events to Inngest: an EventAPI. It returns nil when Inngest says that it has accepted them all.
+// Sender sends events to Inngest: an inngest.EventAPI. It returns nil when Inngest says that it has accepted them all.
 type Sender interface {
 	Send(ctx context.Context, events []Event) error
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"clerksync/inbox"
+	"clerksync/inngest"
 	"clerksync/internal/testenv"
 	"clerksync/store"
 
@@ -42,7 +43,7 @@ func (s *sender) Send(_ context.Context, events []inbox.Event) error {
 	var ids []string
 	for _, e := range events {
 		if e.ID == s.bad {
-			return inbox.ErrRefused
+			return inngest.ErrRefused
 		}
 		ids = append(ids, e.ID)
 	}

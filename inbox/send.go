@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/inngest"
 	"clerksync/store"
 
 	"github.com/cenkalti/backoff/v5"
@@ -219,7 +220,7 @@ type delivery struct {
 // batch has been given back.
 func (b *Inbox) deliver(ctx context.Context, batch []sending) (delivery, error) {
 	err := b.send(ctx, batch)
-	refused, blocked := errors.Is(err, ErrRefused), errors.Is(err, ErrBlocked)
+	refused, blocked := errors.Is(err, inngest.ErrRefused), errors.Is(err, inngest.ErrBlocked)
 	switch {
 	case err == nil:
 		b.accepted(ctx, batch)

@@ -13,7 +13,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/functions"
-	"clerksync/inbox"
+	"clerksync/inngest"
 	"clerksync/mail"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -92,8 +92,8 @@ func mailer(c config.Mail) (*mail.Mailer, error) {
 }
 
 // eventAPI is where events are sent.
-func eventAPI(c config.Inngest) *inbox.EventAPI {
-	return inbox.NewEventAPI(c.EventURL(), c.EventKeyOrAny(), c.Env)
+func eventAPI(c config.Inngest) *inngest.EventAPI {
+	return inngest.NewEventAPI(c.EventURL(), c.EventKeyOrAny(), c.Env)
 }
 
 // logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.
