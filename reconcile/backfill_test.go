@@ -19,6 +19,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -33,14 +34,14 @@ func api(t *testing.T, fake *testenv.ClerkAPI, page int) *clerk.API {
 }
 
 // backfiller returns a Reconcile of an empty collection, whose pages are 20 users.
-func backfiller(t *testing.T, db *store.DB, fake *testenv.ClerkAPI) *reconcile.Reconcile {
+func backfiller(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) *reconcile.Reconcile {
 	t.Helper()
 	users := store.NewUsers(db)
 	if err := users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return &reconcile.Reconcile{
-		API: api(t, fake, 20), Users: users, State: store.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
+		API: api(t, fake, 20), Users: users, State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
 	}
 }
 
@@ -52,7 +53,7 @@ func backfill(ctx context.Context, r *reconcile.Reconcile) (reconcile.Progress, 
 // TestBackfill: all users get their row, those who have an equal or newer one keep it, and the deleted stay so.
 func TestBackfill(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		people := testenv.People(110)
 		fake.Put(people...)
@@ -97,7 +98,7 @@ func TestBackfill(t *testing.T) {
 // meanwhile.
 func TestBackfillMissesNobody(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		for name, tc := range map[string]struct {
 			before, after, created int // what Clerk counts; its list names 50
 			want                   string
@@ -209,7 +210,7 @@ func TestWhoCannotBeReadIsNamed(t *testing.T) {
 // TestBackfillGoesOn: one that was cut off goes on after the last page that was written, and its counts too.
 func TestBackfillGoesOn(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		fake.Put(testenv.People(100)...)
 		r := backfiller(t, db, fake)
@@ -278,7 +279,7 @@ func TestWhileWebhooksArrive(t *testing.T) {
 
 func whileWebhooksArrive(t *testing.T, stepTime time.Duration, tiers []reconcile.Tier) {
 	t.Helper()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r := backfiller(t, db, fake)
 		r.MaxDelete, r.StepTime = 100, stepTime

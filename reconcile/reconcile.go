@@ -10,6 +10,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // Errors that no retry mends.
@@ -68,7 +69,7 @@ const (
 type Reconcile struct {
 	API   *clerk.API
 	Users *store.Users
-	State store.Checkpoints
+	State database.Checkpoints
 	Log   *slog.Logger
 	// InstanceID is the Clerk instance that the operator has set; "" is the one that is remembered.
 	InstanceID string
@@ -125,7 +126,7 @@ func Start(t Tier, id string) Progress { return Progress{Tier: t, ID: id, Starte
 func (p Progress) Done() bool { return p.Phase == done }
 
 // BusyError is ErrBusy, and says whose lease it is.
-type BusyError struct{ store.Lease }
+type BusyError struct{ database.Lease }
 
 func (e *BusyError) Error() string {
 	until := e.Until.UTC().Format(time.TimeOnly)
@@ -192,7 +193,7 @@ func (r *Reconcile) claim(ctx context.Context, p Progress, until time.Time) erro
 		return nil
 	}
 	holder := fmt.Sprintf("%s tier, run %s", p.Tier, p.ID)
-	l, err := r.State.Claim(ctx, leaseName, store.Lease{Holder: holder, Until: until})
+	l, err := r.State.Claim(ctx, leaseName, database.Lease{Holder: holder, Until: until})
 	if err == nil && l.Holder != holder {
 		return &BusyError{l}
 	}

@@ -4,18 +4,18 @@ import (
 	"testing"
 
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // TestRefusedUserAloneInPageStopsBackfill: the only user of a page whom a unique index of the app's refuses was taken
 // for a database that is down, and ended every run at that page.
 func TestRefusedUserAloneInPageStopsBackfill(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r := backfiller(t, db, fake)
 		rows := db.Collection("users")
-		if err := store.EnsureIndex(t.Context(), r.Log, rows, store.Index{Field: "email", Unique: true}); err != nil {
+		if err := database.EnsureIndex(t.Context(), r.Log, rows, database.Index{Field: "email", Unique: true}); err != nil {
 			t.Fatal(err)
 		}
 		ada := testenv.People(1)[0]

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"clerksync/clerk"
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // keptRuns is how many runs of each tier are remembered.
@@ -109,7 +109,7 @@ type (
 )
 
 // load reads a document from State; the zero value if there is none.
-func load[T any](ctx context.Context, state store.Checkpoints, name string) (v T, err error) {
+func load[T any](ctx context.Context, state database.Checkpoints, name string) (v T, err error) {
 	_, err = state.Load(ctx, name, &v)
 	return v, err
 }
@@ -136,7 +136,7 @@ func (s *Status) heard(at time.Time) {
 }
 
 // ReadStatus reads it from the database.
-func ReadStatus(ctx context.Context, state store.Checkpoints) (s Status, err error) {
+func ReadStatus(ctx context.Context, state database.Checkpoints) (s Status, err error) {
 	if s.Silence, err = load[Silence](ctx, state, silenceName); err != nil {
 		return s, err
 	}
@@ -157,7 +157,7 @@ func ReadStatus(ctx context.Context, state store.Checkpoints) (s Status, err err
 }
 
 // keepRun remembers a run, in the place of what was remembered of it before.
-func keepRun(ctx context.Context, state store.Checkpoints, t Tier, r Run) error {
+func keepRun(ctx context.Context, state database.Checkpoints, t Tier, r Run) error {
 	saved, err := load[savedRuns](ctx, state, runsName(t))
 	if err != nil {
 		return err
@@ -171,7 +171,7 @@ func keepRun(ctx context.Context, state store.Checkpoints, t Tier, r Run) error 
 // them. want is the instance that the operator has set; "" is the one that is remembered: of the first webhook, or of
 // the first key. The error holds clerk.ErrKey and says what to do. A Clerk that does not tell the instance is no error.
 // If remember is set, the instance is remembered unless another is.
-func CheckInstance(ctx context.Context, api *clerk.API, state store.Checkpoints, want string, remember bool) error {
+func CheckInstance(ctx context.Context, api *clerk.API, state database.Checkpoints, want string, remember bool) error {
 	got, err := api.Instance(ctx)
 	if err != nil || got == "" {
 		return err
@@ -189,7 +189,7 @@ func CheckInstance(ctx context.Context, api *clerk.API, state store.Checkpoints,
 
 // keepInstance returns the instance whose users are in the collection, if it is another than id. If it is not known, or
 // id is the one that the operator wants, and save is set, id becomes that instance.
-func keepInstance(ctx context.Context, state store.Checkpoints, id, want string, save bool) (other string, err error) {
+func keepInstance(ctx context.Context, state database.Checkpoints, id, want string, save bool) (other string, err error) {
 	saved, err := load[savedInstance](ctx, state, instanceName)
 	switch {
 	case err != nil || saved.ID == id:

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -21,7 +21,7 @@ type Watch struct {
 	// InstanceID is the Clerk instance that the operator has set, or "". Set it before Run.
 	InstanceID string
 
-	state store.Checkpoints
+	state database.Checkpoints
 	log   *slog.Logger
 	last  atomic.Int64 // when the last webhook of this process came, in milliseconds since 1970; 0 if none has
 	// instance is the Clerk instance that the first webhook of this process named; nil before that.
@@ -33,7 +33,7 @@ type Watch struct {
 }
 
 // NewWatch returns a Watch that does nothing until Run.
-func NewWatch(state store.Checkpoints, log *slog.Logger, reg prometheus.Registerer) *Watch {
+func NewWatch(state database.Checkpoints, log *slog.Logger, reg prometheus.Registerer) *Watch {
 	w := &Watch{state: state, log: log, metrics: newMetrics(reg), named: make(chan struct{}, 1)}
 	w.alarm.Store("")
 	return w

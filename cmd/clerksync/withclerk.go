@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"clerksync/clerk"
+	"clerksync/config"
+	"clerksync/reconcile"
+	"clerksync/store"
+	"clerksync/store/database"
+)
+
+// opened is what a command works with that asks Clerk and writes rows.
+type opened struct {
+	cfg   config.Config
+	api   *clerk.API
+	db    *openDB
+	users *store.Users
+	log   *slog.Logger
+}
+
+// withClerk reads the settings, opens the database, prepares it unless the command only looks, and calls do.
+func withClerk(ctx context.Context, e env, onlyLooks bool, do func(opened) error) error {
+	cfg, err := readConfigForCommand(e.environ)
+	if err != nil {
+		return err
+	}
+	o := opened{cfg: cfg, log: logger(cfg, e.stderr)}
+	if o.api, err = clerkAPI(cfg); err != nil {
+		return err
+	}
+	if o.db, err = openDatabase(ctx, cfg, o.log); err != nil {
+		return err
+	}
+	if !onlyLooks {
+		err = o.db.prepare(ctx)
+	}
+	if err == nil {
+		o.users = store.NewUsers(o.db.DB)
+		err = do(o)
+	}
+	return errors.Join(err, o.db.close(ctx))
+}
+
+func (o opened) reconciler() *reconcile.Reconcile {
+	return reconciler(o.cfg, o.api, o.users, database.NewCheckpoints(o.db.DB), o.log)
+}
