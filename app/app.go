@@ -20,6 +20,7 @@ import (
 	"clerksync/inngest"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/webhook"
 
 	"github.com/inngest/inngestgo"
@@ -89,7 +90,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.inbox = inbox.New(inbox.Options{
 		DB: a.db.DB, Sender: eventAPI(cfg.Inngest), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
-	state := store.NewCheckpoints(a.db.DB)
+	state := database.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)
 	a.watch.InstanceID = cfg.InstanceID
 	claims := store.NewWelcomes(a.db.DB)

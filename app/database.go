@@ -13,12 +13,13 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 )
 
 // database is an open database, with the embedded engine under it if that is what it is.
 type Database struct {
-	*store.DB
+	*database.DB
 	Engine *embedded.Server // nil with an external database, and with one embedded in another process
 }
 
@@ -46,14 +47,14 @@ func OpenDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*Da
 	return db, nil
 }
 
-func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *store.DB, err error) {
+func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *database.DB, err error) {
 	bounded, cancel := context.WithTimeout(ctx, DatabaseWait)
 	defer cancel()
 	err = patiently(ctx, log, func() error {
-		db, err = store.Connect(bounded, uri, name)
+		db, err = database.Connect(bounded, uri, name)
 		return err
 	})
-	if store.MayPass(err) {
+	if database.MayPass(err) {
 		return nil, fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
 	}
 	return db, err
@@ -64,7 +65,7 @@ func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 	end := time.Now().Add(DatabaseWait)
 	for {
 		err := f()
-		if err == nil || !store.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
+		if err == nil || !database.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
 			return err
 		}
 		log.WarnContext(ctx, "the database is not ready yet; trying again", "error", err)

@@ -16,6 +16,7 @@ import (
 	"clerksync/mail"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/webhook"
 
 	"github.com/mattn/go-isatty"
@@ -55,13 +56,13 @@ func CheckDatabase(c config.Config) error { return errors.Join(c.CheckDatabase()
 // checkURI checks a connection string that is one.
 func checkURI(c config.Config) error {
 	if strings.HasPrefix(c.MongoURI, "mongodb://") || strings.HasPrefix(c.MongoURI, "mongodb+srv://") {
-		return store.CheckURI(c.MongoURI)
+		return database.CheckURI(c.MongoURI)
 	}
 	return nil
 }
 
 // reconciler returns what compares rows with Clerk.
-func Reconciler(c config.Config, api *clerk.API, users *store.Users, state store.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
+func Reconciler(c config.Config, api *clerk.API, users *store.Users, state database.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
 		API: api, Users: users, State: state, Log: log,
 		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
@@ -80,7 +81,7 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 // CheckInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
 // database; which is to be remembered if they are all brought.
 func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *Database, remember bool) error {
-	return reconcile.Instance{API: api, State: store.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
+	return reconcile.Instance{API: api, State: database.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
 }
 
 // mailer returns what sends mail. It does not dial.

@@ -11,6 +11,7 @@ import (
 	"clerksync/app"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
@@ -41,7 +42,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	start := time.Now()
 	progress := &progress{w: e.stderr}
 	counts, err := c.run(ctx, reconcile.Backfill{
-		API: api, Users: store.NewUsers(db.DB), Checkpoints: store.NewCheckpoints(db.DB), Log: app.Logger(cfg, e.stderr),
+		API: api, Users: store.NewUsers(db.DB), Checkpoints: database.NewCheckpoints(db.DB), Log: app.Logger(cfg, e.stderr),
 		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
 	}, db)
 	progress.end()

@@ -16,6 +16,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 
 	"github.com/google/go-cmp/cmp"
@@ -96,7 +97,7 @@ func TestDeletedRise(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}

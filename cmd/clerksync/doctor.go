@@ -24,6 +24,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 type doctorCmd struct {
@@ -175,7 +176,7 @@ const (
 )
 
 // server tells what kind of database it is, and what its clock says of ours.
-func (d *doctor) server(s store.Server, embedded bool) {
+func (d *doctor) server(s database.Server, embedded bool) {
 	name := strings.TrimSpace(s.Name + " " + s.Version)
 	switch {
 	case embedded:
@@ -316,7 +317,7 @@ func (d *doctor) clerk(ctx context.Context) {
 
 // sync tells what came of webhooks and of the comparisons with Clerk.
 func (d *doctor) sync(ctx context.Context) {
-	status, err := reconcile.ReadStatus(ctx, store.NewCheckpoints(d.db.DB))
+	status, err := reconcile.ReadStatus(ctx, database.NewCheckpoints(d.db.DB))
 	if err != nil {
 		d.fail("webhooks", "%v", err)
 		return

@@ -26,6 +26,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 
 	"github.com/google/go-cmp/cmp"
@@ -659,7 +660,7 @@ func TestDeadLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -916,7 +917,7 @@ func TestEnsure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 type reconcileCmd struct {
@@ -48,7 +49,7 @@ func (c reconcileCmd) run(ctx context.Context, e env, cfg config.Config, api *cl
 			return err
 		}
 	}
-	r := app.Reconciler(cfg, api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), app.Logger(cfg, e.stderr))
+	r := app.Reconciler(cfg, api, store.NewUsers(db.DB), database.NewCheckpoints(db.DB), app.Logger(cfg, e.stderr))
 	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
 	host, err := os.Hostname()
 	if err != nil {

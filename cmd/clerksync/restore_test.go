@@ -17,6 +17,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -110,7 +111,7 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	until := time.Now().Add(3 * time.Minute)
-	if _, err := store.NewCheckpoints(db.DB).Claim(t.Context(), "reconcile_lease", store.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
+	if _, err := database.NewCheckpoints(db.DB).Claim(t.Context(), "reconcile_lease", database.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(t.Context()); err != nil {
