@@ -3,21 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"time"
 
+	"clerksync/app"
 	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/reconcile"
 	"clerksync/store"
 
-	"github.com/labstack/echo/v4"
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
@@ -97,7 +93,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 // printRow is a command that makes a row of one user of Clerk's and prints it.
 func printRow(ctx context.Context, e env, makeRow func(opened) (store.Row, error)) error {
 	return withClerk(ctx, e, false, func(o opened) error {
-		if err := checkInstance(ctx, o.cfg, o.api, o.db, false); err != nil {
+		if err := app.CheckInstance(ctx, o.cfg, o.api, o.db, false); err != nil {
 			return err
 		}
 		r, err := makeRow(o)
@@ -117,33 +113,3 @@ func rowText(r store.Row) (string, error) {
 	b, err := bson.MarshalExtJSONIndent(r, false, false, "", "  ")
 	return string(b), err
 }
-
-// ensureRoute answers POST /users/{id}/ensure with the user's row, for who has the token.
-func (a *app) ensureRoute(ensure *reconcile.Ensure) echo.HandlerFunc {
-	want := sha256.Sum256([]byte(a.cfg.AdminToken))
-	return func(c echo.Context) error {
-		token, ok := strings.CutPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
-		if got := sha256.Sum256([]byte(token)); !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			c.Response().Header().Set("WWW-Authenticate", "Bearer")
-			return c.JSON(http.StatusUnauthorized, failed("the bearer token is not ADMIN_TOKEN"))
-		}
-		r, err := ensure.Row(c.Request().Context(), c.Param("id"))
-		switch {
-		case errors.Is(err, reconcile.ErrDeleted):
-			return c.JSON(http.StatusGone, failed(err.Error()))
-		case errors.Is(err, clerk.ErrNoUser):
-			return c.JSON(http.StatusNotFound, failed(err.Error()))
-		case err != nil:
-			a.log.WarnContext(c.Request().Context(), "a user could not be ensured", "error", err)
-			c.Response().Header().Set("Retry-After", "5")
-			return c.JSON(http.StatusServiceUnavailable, failed("the database or Clerk does not answer: ask again"))
-		}
-		b, err := bson.MarshalExtJSON(r, false, false)
-		if err != nil {
-			return err
-		}
-		return c.JSONBlob(http.StatusOK, b)
-	}
-}
-
-func failed(why string) map[string]string { return map[string]string{"error": why} }

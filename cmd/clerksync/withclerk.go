@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"clerksync/app"
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/reconcile"
@@ -16,7 +17,7 @@ import (
 type opened struct {
 	cfg   config.Config
 	api   *clerk.API
-	db    *openDB
+	db    *app.Database
 	users *store.Users
 	log   *slog.Logger
 }
@@ -27,23 +28,23 @@ func withClerk(ctx context.Context, e env, onlyLooks bool, do func(opened) error
 	if err != nil {
 		return err
 	}
-	o := opened{cfg: cfg, log: logger(cfg, e.stderr)}
-	if o.api, err = clerkAPI(cfg); err != nil {
+	o := opened{cfg: cfg, log: app.Logger(cfg, e.stderr)}
+	if o.api, err = app.ClerkAPI(cfg); err != nil {
 		return err
 	}
-	if o.db, err = openDatabase(ctx, cfg, o.log); err != nil {
+	if o.db, err = app.OpenDatabase(ctx, cfg, o.log); err != nil {
 		return err
 	}
 	if !onlyLooks {
-		err = o.db.prepare(ctx)
+		err = o.db.Prepare(ctx)
 	}
 	if err == nil {
 		o.users = store.NewUsers(o.db.DB)
 		err = do(o)
 	}
-	return errors.Join(err, o.db.close(ctx))
+	return errors.Join(err, o.db.Close(ctx))
 }
 
 func (o opened) reconciler() *reconcile.Reconcile {
-	return reconciler(o.cfg, o.api, o.users, database.NewCheckpoints(o.db.DB), o.log)
+	return app.Reconciler(o.cfg, o.api, o.users, database.NewCheckpoints(o.db.DB), o.log)
 }
