@@ -65,7 +65,7 @@ func TestProperty(t *testing.T) {
 				}
 			}
 			fn := map[string]string{
-				"user.created": functions.SyncUser, "user.updated": functions.UpdateUser, "user.deleted": functions.DeleteUser,
+				"user.created": syncUser, "user.updated": updateUser, "user.deleted": deleteUser,
 			}[hook.Type]
 			return executors[process].Attempt(ctx, t, fn, e)
 		})

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"clerksync/functions"
 	"clerksync/inbox"
 
 	envparse "github.com/caarlos0/env/v11"
@@ -48,7 +47,7 @@ func TestFunctionsTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	others, err := cfg.functions(nil, nil, nil, inbox.DeadLetters{}, nil)
+	fns, err := cfg.functions(nil, nil, nil, inbox.DeadLetters{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +55,7 @@ func TestFunctionsTable(t *testing.T) {
 	for _, cells := range rows(t, "architecture.md", "function") {
 		got = append(got, code(cells[0]))
 	}
-	want := functions.IDs(others...)
+	want := fns.IDs()
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {

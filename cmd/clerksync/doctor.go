@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"clerksync/clerk"
-	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -252,7 +251,7 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 
 // registered compares the functions that Inngest has with those that these settings make.
 func (d *doctor) registered(ids []string) {
-	others, err := d.cfg.functions(nil, nil, nil, inbox.DeadLetters{}, nil)
+	fns, err := d.cfg.functions(nil, nil, nil, inbox.DeadLetters{}, nil)
 	if err != nil {
 		d.skip("inngest", "functions not checked: mend the settings of the mail first")
 		return
@@ -260,7 +259,7 @@ func (d *doctor) registered(ids []string) {
 	app := d.cfg.Inngest.AppID
 	var missing []string
 	want := map[string]bool{}
-	for _, id := range functions.IDs(others...) {
+	for _, id := range fns.IDs() {
 		want[app+"-"+id] = true
 		if !slices.Contains(ids, app+"-"+id) {
 			missing = append(missing, id)

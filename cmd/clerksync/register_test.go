@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"clerksync/functions"
-
-	"github.com/inngest/inngestgo"
 )
 
 // TestRegistrationLeaks: registering again and again leaves nothing behind, whatever Inngest answers. A registration
@@ -69,7 +67,7 @@ func TestRegistrationLeaks(t *testing.T) {
 			}
 			a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), listener: listener}
 			defer a.close(t.Context())
-			if err := a.registerBy(t.Context(), 100*time.Millisecond, func(c inngestgo.Client) error { return (&functions.Functions{}).Register(c) }); err != nil {
+			if err := a.registerBy(t.Context(), 100*time.Millisecond, (&functions.Functions{}).Register); err != nil {
 				t.Fatal(err)
 			}
 			for range 5 {

@@ -111,19 +111,16 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		return a, err
 	}
 	runs := store.NewRuns(a.db.DB)
-	others, err := cfg.functions(a.users, claims, runs, inbox.NewDeadLetters(a.db.DB), cfg.reconciler(api, a.users, state, log))
+	fns, err := cfg.functions(a.users, claims, runs, inbox.NewDeadLetters(a.db.DB), cfg.reconciler(api, a.users, state, log))
 	if err != nil {
 		return a, err
 	}
-	fns := &functions.Functions{
-		Users: a.users, Inbox: a.inbox, Runs: runs, InstanceID: cfg.InstanceID, Log: log, Seen: a.watch.Webhook,
-		BatchSize: cfg.BatchSize, BatchTimeout: cfg.BatchTimeout,
-	}
-	if err := fns.Register(client, others...); err != nil {
+	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
+	if err := fns.Register(client); err != nil {
 		return a, err
 	}
 	if cfg.Inngest.selfHosted() {
-		if err := a.registerBy(ctx, registerTimeout, func(c inngestgo.Client) error { return fns.Register(c, others...) }); err != nil {
+		if err := a.registerBy(ctx, registerTimeout, fns.Register); err != nil {
 			return a, err
 		}
 	}
@@ -146,7 +143,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
-		WriteTimeout:      2 * time.Minute, // a function has its own, shorter limit
+		WriteTimeout:      max(2*time.Minute, functions.CallTimeout),
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -189,28 +186,30 @@ func (a *app) noteOneTimeCodes(ctx context.Context) {
 	}
 }
 
-// functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be
-// nil or zero.
-func (c config) functions(users *store.Users, claims *store.Welcomes, runs *store.Runs, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
-	all := append(appFunctions(), functions.Upkeep(
-		users.SweepBuried,
-		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
-		functions.Old{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
-		functions.Old{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
-		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
-	))
+// functions returns the Inngest functions, without what only a running service has. For their ids alone, users and the
+// others may be nil or zero.
+func (c config) functions(
+	users *store.Users, claims *store.Welcomes, runs *store.Runs, dead inbox.DeadLetters, r *reconcile.Reconcile,
+) (*functions.Functions, error) {
+	f := &functions.Functions{
+		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.BatchSize, BatchTimeout: c.BatchTimeout, Own: appFunctions(),
+		Crons: []functions.Cron{functions.Upkeep(
+			users.SweepBuried,
+			functions.Retention{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
+			functions.Retention{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
+			functions.Retention{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
+			functions.Retention{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
+		)},
+	}
 	if c.SecretKey != "" {
-		all = append(all, functions.Reconcile(r, c.crons())...)
+		f.Crons = append(f.Crons, functions.Reconcile(r, c.crons())...)
 	}
 	if c.Mail.SMTPURL == "" {
-		return all, nil
+		return f, nil
 	}
 	m, err := c.Mail.mailer()
-	if err != nil {
-		return nil, err
-	}
-	welcome := functions.Welcome{Mailer: m, Claims: claims, Deleted: users.IsDeleted, Unverified: c.Mail.Unverified}
-	return append(all, welcome.Function()), nil
+	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
+	return f, err
 }
 
 func (a *app) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.Echo {
