@@ -23,14 +23,11 @@ import (
 	"github.com/inngest/inngestgo/step"
 )
 
-const (
-	// RunTimeout bounds the work of one call by Inngest.
-	RunTimeout = time.Minute
-	// CallTimeout bounds all of a call: after its work the SDK may wait 30 seconds for Inngest's checkpoint API.
-	CallTimeout = RunTimeout + 30*time.Second
-	// retries is the most that Inngest allows: with its back-off a database may be down for a day.
-	retries = 20
-)
+// RunTimeout bounds the work of one call by Inngest.
+const RunTimeout = time.Minute
+
+// retries is the most that Inngest allows: with its back-off a database may be down for a day.
+const retries = 20
 
 // Functions is what the functions work with, and which there are beside those that write rows.
 type Functions struct {
@@ -50,13 +47,12 @@ type Functions struct {
 	// them.
 	BatchSize    int
 	BatchTimeout time.Duration
-	// Checkpoint says that the Inngest server has a checkpoint API. Then a run with a named step is one request, and
-	// without it two.
-	Checkpoint bool
+	Welcome      *Welcome // sends the welcome mail; nil sends none
+	Crons        []Cron
+	Own          []Function // of the app
 
-	Welcome *Welcome // sends the welcome mail; nil sends none
-	Crons   []Cron
-	Own     []Function // of the app
+	app        string // Inngest's id of the app
+	checkpoint bool
 }
 
 // registered is a function as Inngest gets it.
@@ -73,14 +69,17 @@ type registered struct {
 // function can say what is wrong with it.
 type raw struct{ json.RawMessage }
 
-// Register creates the functions in client, whose handler then serves them. The error says what is wrong with a
-// function of the app.
-func (f *Functions) Register(client inngestgo.Client) error {
-	all := f.all(client.AppID())
-	if err := f.check(all); err != nil {
+// Register creates the functions in client, whose handler then serves them. checkpoint says that the Inngest server has
+// the API for it: then a run with a named step is one request, else two. The error says what is wrong with a function of
+// the app.
+func (f *Functions) Register(client inngestgo.Client, checkpoint bool) error {
+	g := *f // f stays as it is for another client
+	g.app, g.checkpoint = client.AppID(), checkpoint
+	all := g.all()
+	if err := g.check(all); err != nil {
 		return err
 	}
-	for _, fn := range append(all, f.markFailed(client.AppID(), all)) {
+	for _, fn := range all {
 		if _, err := inngestgo.CreateFunction(client, fn.FunctionOpts, fn.triggers, fn.run); err != nil {
 			return fmt.Errorf("create function %s: %w", fn.ID, err)
 		}
@@ -89,19 +88,17 @@ func (f *Functions) Register(client inngestgo.Client) error {
 }
 
 // IDs returns the ids of all functions that Register creates.
-func (f *Functions) IDs() []string {
-	ids := []string{markFailedID}
-	for _, fn := range f.all("") {
+func (f *Functions) IDs() (ids []string) {
+	for _, fn := range f.all() {
 		ids = append(ids, fn.ID)
 	}
 	return ids
 }
 
-// all returns the functions but for the one that keeps the events of the others.
-func (f *Functions) all(app string) []registered {
+func (f *Functions) all() []registered {
 	var all []registered
 	for _, r := range rowFunctions() {
-		all = append(all, f.row(app, r))
+		all = append(all, f.row(r))
 	}
 	if f.Welcome != nil {
 		all = append(all, f.welcome())
@@ -112,7 +109,7 @@ func (f *Functions) all(app string) []registered {
 	for _, fn := range f.Own {
 		all = append(all, f.own(fn, f.Runs))
 	}
-	return all
+	return append(all, f.markFailed(all))
 }
 
 // check finds what Inngest would only say, or not even that, when the functions are registered.
@@ -122,7 +119,7 @@ func (f *Functions) check(all []registered) error {
 		errs = append(errs, fmt.Errorf("a function cannot be registered: %q %s", id, what))
 	}
 	isID := regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-	seen := []string{markFailedID}
+	var seen []string
 	for _, fn := range all {
 		if !isID.MatchString(fn.ID) {
 			wrong(fn.ID, "is no id: use small letters, digits and -")
@@ -160,7 +157,7 @@ func on(events ...string) (triggers inngestgo.MultipleTriggers) {
 // checkpointed is the setting of a function with one named step. A function with many must not have it: the SDK would
 // run them all in one request, which lasts longer than a request may.
 func (f *Functions) checkpointed() *checkpoint.Config {
-	if f.Checkpoint {
+	if f.checkpoint {
 		return checkpoint.ConfigSafe
 	}
 	return nil

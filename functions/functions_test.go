@@ -15,6 +15,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inngest/inngestgo"
@@ -27,7 +28,7 @@ import (
 type rig struct {
 	*testenv.Executor
 	memory *testenv.Memory
-	db     *store.DB
+	db     *database.DB
 	users  *store.Users
 	box    *inbox.Inbox
 	gate   *gate
@@ -87,7 +88,7 @@ func setup(t *testing.T, f functions.Functions) rig {
 	f.Users, f.Inbox, f.Log = r.users, r.box, slog.New(slog.DiscardHandler)
 	var client inngestgo.Client
 	client, r.Executor = testenv.NewExecutor(t)
-	if err := f.Register(client); err != nil {
+	if err := f.Register(client, false); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -11,8 +11,6 @@ import (
 	"github.com/inngest/inngestgo"
 )
 
-const markFailedID = "mark-failed-event"
-
 // failed is the data of Inngest's event inngest/function.failed
 // (https://www.inngest.com/docs/reference/system-events/inngest-function-failed).
 type failed struct {
@@ -26,15 +24,15 @@ type failed struct {
 }
 
 // markFailed is the function that keeps the events of runs of the others that have failed for good.
-func (f *Functions) markFailed(app string, all []registered) registered {
-	slug := func(fn registered) string { return app + "-" + fn.ID }
+func (f *Functions) markFailed(all []registered) registered {
+	slug := func(fn registered) string { return f.app + "-" + fn.ID }
 	var ours []string
 	for _, fn := range all {
 		if fn.failed != nil {
 			ours = append(ours, fmt.Sprintf("event.data.function_id == '%s'", slug(fn)))
 		}
 	}
-	m := registered{FunctionOpts: options(markFailedID, "Mark an event as failed"), triggers: inngestgo.MultipleTriggers{
+	m := registered{FunctionOpts: options("mark-failed-event", "Mark an event as failed"), triggers: inngestgo.MultipleTriggers{
 		inngestgo.EventTrigger("inngest/function.failed", new(strings.Join(ours, " || "))),
 	}}
 	m.run = f.body(m, "mark-failed", func(ctx context.Context, told []Event) (any, error) {

@@ -40,7 +40,7 @@ func TestProperty(t *testing.T) {
 			t.Fatal(err)
 		}
 		box := inbox.New(inbox.Options{DB: p.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-		if err := (&functions.Functions{Users: users, Inbox: box, Log: slog.New(slog.DiscardHandler)}).Register(client); err != nil {
+		if err := (&functions.Functions{Users: users, Inbox: box, Log: slog.New(slog.DiscardHandler)}).Register(client, false); err != nil {
 			t.Fatal(err)
 		}
 		executors = append(executors, ex)

@@ -53,10 +53,10 @@ func deleted(e Event) (store.Write, error) {
 	return store.Write{User: clerk.User{ID: id}, Deleted: true}, err
 }
 
-func (f *Functions) row(app string, r rowFunction) registered {
+func (f *Functions) row(r rowFunction) registered {
 	fn := registered{FunctionOpts: options(r.id, r.name), triggers: on(r.event)}
 	if f.BatchSize > 1 { // no concurrency limit by user: a batch has many
-		work := func(ctx context.Context, events []Event) (any, error) { return f.writeBatch(ctx, app, r, events) }
+		work := func(ctx context.Context, events []Event) (any, error) { return f.writeBatch(ctx, r, events) }
 		fn.BatchEvents = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
 		fn.run = f.body(fn, "", work)
 		// No attempt may have had them: see writeBatch.
@@ -151,7 +151,7 @@ type batchResult struct {
 
 // writeBatch writes a batch of events. One that no retry can help, or that the last retry did not help, becomes a dead
 // letter alone.
-func (f *Functions) writeBatch(ctx context.Context, app string, r rowFunction, events []Event) (any, error) {
+func (f *Functions) writeBatch(ctx context.Context, r rowFunction, events []Event) (any, error) {
 	if len(events) == 0 {
 		// Inngest leaves the events out of a call that would be over 4 MB: so would the next one be. The function that
 		// is told of failed runs gets them.
@@ -166,7 +166,7 @@ func (f *Functions) writeBatch(ctx context.Context, app string, r rowFunction, e
 			all.Outcomes[res.Outcome]++
 		case sdkerrors.IsNoRetryError(res.err) || e.Attempt >= retries:
 			all.Failed++
-			why := inbox.Failure{Function: app + "-" + r.id, RunID: e.RunID, Error: res.err.Error()}
+			why := inbox.Failure{Function: f.app + "-" + r.id, RunID: e.RunID, Error: res.err.Error()}
 			errs = append(errs, f.keepRow(ctx, r, e, why))
 		default:
 			errs = append(errs, res.err)

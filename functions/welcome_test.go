@@ -334,7 +334,7 @@ func TestRegister(t *testing.T) {
 		"an odd id":                   {[]functions.Function{change(func(f *functions.Function) { f.ID = "it's" })}, "is no id"},
 	} {
 		client, _ := testenv.NewExecutor(t)
-		err := (&functions.Functions{Own: tc.fns}).Register(client)
+		err := (&functions.Functions{Own: tc.fns}).Register(client, false)
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)
 		}

@@ -14,7 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/functions"
+
+	"github.com/inngest/inngestgo"
 )
 
 // TestRegistrationLeaks: registering again and again leaves nothing behind, whatever Inngest answers. A registration
@@ -57,7 +61,7 @@ func TestRegistrationLeaks(t *testing.T) {
 			defer inngest.CloseClientConnections()
 			settings := good(t)
 			settings["INNGEST_DEV"] = inngest.URL
-			cfg, err := readConfig(environ(settings))
+			cfg, err := config.Read(environ(settings))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +71,7 @@ func TestRegistrationLeaks(t *testing.T) {
 			}
 			a := &app{cfg: cfg, log: slog.New(slog.DiscardHandler), listener: listener}
 			defer a.close(t.Context())
-			if err := a.registerBy(t.Context(), 100*time.Millisecond, (&functions.Functions{}).Register); err != nil {
+			if err := a.registerBy(t.Context(), 100*time.Millisecond, func(c inngestgo.Client) error { return (&functions.Functions{}).Register(c, false) }); err != nil {
 				t.Fatal(err)
 			}
 			for range 5 {

@@ -43,7 +43,7 @@ func TestAddContact(t *testing.T) {
 			t.Cleanup(srv.Close)
 			client, ex := testenv.NewExecutor(t)
 			f := functions.Functions{Log: slog.New(slog.DiscardHandler), Own: []functions.Function{crm.AddContact(srv.URL, "key")}}
-			if err := f.Register(client); err != nil {
+			if err := f.Register(client, false); err != nil {
 				t.Fatal(err)
 			}
 			r := ex.Run(t, "add-crm-contact", testenv.Event{ID: "msg_1:r1", Name: "clerk/user.created", TS: 1767603600000, Data: json.RawMessage(
