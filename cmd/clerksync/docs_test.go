@@ -11,7 +11,8 @@ import (
 	"testing"
 
 	"clerksync/config"
-	"clerksync/inbox"
+
+	"clerksync/app"
 
 	envparse "github.com/caarlos0/env/v11"
 	"github.com/google/go-cmp/cmp"
@@ -48,7 +49,7 @@ func TestFunctionsTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fns, err := allFunctions(cfg, nil, nil, nil, inbox.DeadLetters{}, nil)
+	want, err := app.FunctionIDs(cfg, appFunctions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,6 @@ func TestFunctionsTable(t *testing.T) {
 	for _, cells := range rows(t, "architecture.md", "function") {
 		got = append(got, code(cells[0]))
 	}
-	want := fns.IDs()
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {

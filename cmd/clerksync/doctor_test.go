@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/internal/testenv"
@@ -287,7 +288,7 @@ func TestDoctorServer(t *testing.T) {
 		},
 	} {
 		var out bytes.Buffer
-		d := &doctor{out: &out, db: &openDB{DB: &database.DB{}}}
+		d := &doctor{out: &out, db: &app.Database{DB: &database.DB{}}}
 		d.server(tc.server, tc.embedded)
 		if got := out.String(); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)

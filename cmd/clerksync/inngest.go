@@ -108,7 +108,7 @@ func (c inngestAPI) ask(ctx context.Context, method, to, bearer string, body []b
 		return nil, withoutURL(err)
 	}
 	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxCall))
+	b, err := io.ReadAll(io.LimitReader(res.Body, 4<<20))
 	switch {
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
 		return nil, errRefused

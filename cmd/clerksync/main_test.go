@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/inbox"
@@ -638,7 +639,7 @@ func TestStartWhileDatabaseRefuses(t *testing.T) {
 			start := time.Now()
 			var log bytes.Buffer
 			err := run(t.Context(), []string{"serve"}, environ(settings), io.Discard, &log)
-			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2") || time.Since(start) > databaseWait {
+			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2") || time.Since(start) > app.DatabaseWait {
 				t.Errorf("got %v after %v, want %q at once", err, time.Since(start), tc.err)
 			}
 			if strings.Contains(log.String(), "trying again") {
@@ -817,7 +818,7 @@ func TestKeyOfAnotherInstance(t *testing.T) {
 		err := run(t.Context(), args, environ(settings), &out, io.Discard)
 		return out.String(), err
 	}
-	for _, instance := range []string{sampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
+	for _, instance := range []string{app.SampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
 		s := serve(t, settings)
 		body := fmt.Sprintf(`{"type":"session.created","instance_id":%q,"data":{}}`, instance)
 		if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(body))); code != http.StatusNoContent {

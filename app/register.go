@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -21,7 +21,7 @@ const registerTimeout = 5 * time.Second
 // registerBy sets a.register to what registers the functions that create makes in a client: one of its own, since a
 // registration holds the lock that invocations need. The SDK's own call has no time-out and leaves the answer open,
 // with a connection, for ever. So it goes through a proxy in this process, which ends it after timeout.
-func (a *app) registerBy(ctx context.Context, timeout time.Duration, create func(inngestgo.Client) error) error {
+func (a *App) registerBy(ctx context.Context, timeout time.Duration, create func(inngestgo.Client) error) error {
 	target, err := url.Parse(a.cfg.Inngest.APIURL())
 	if err != nil {
 		return errors.New("the URL of Inngest cannot be read")
@@ -64,10 +64,10 @@ func (a *app) registerBy(ctx context.Context, timeout time.Duration, create func
 }
 
 // registerOnce registers the functions if Inngest can be reached.
-func (a *app) registerOnce(ctx context.Context) error {
+func (a *App) registerOnce(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
-	if err := reach(bounded, a.cfg.Inngest.APIURL()+"/health"); err != nil {
+	if err := Reach(bounded, a.cfg.Inngest.APIURL()+"/health"); err != nil {
 		return errors.New("inngest cannot be reached")
 	}
 	return a.register(ctx)
