@@ -68,7 +68,7 @@ func TestRegistrationLeaks(t *testing.T) {
 			}
 			a := &App{cfg: cfg, log: slog.New(slog.DiscardHandler), listener: listener}
 			defer a.Close(t.Context())
-			if err := a.registerBy(t.Context(), 100*time.Millisecond, func(c inngestgo.Client) error { return (&functions.Functions{}).Register(c) }); err != nil {
+			if err := a.registerBy(t.Context(), 100*time.Millisecond, func(c inngestgo.Client) error { return (&functions.Functions{}).Register(c, false) }); err != nil {
 				t.Fatal(err)
 			}
 			for range 5 {
