@@ -177,7 +177,7 @@ func FuzzUser(f *testing.F) {
 			t.Errorf("a version needs 13 digits, got %s", v)
 		}
 		pruned, err := clerk.WithoutSecrets(p.User, false)
-		if errors.Is(err, clerk.ErrNumber) {
+		if says(err, "beyond 64 bits") {
 			return
 		}
 		if err != nil {

@@ -18,8 +18,7 @@ import (
 func TestWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		data, want string
-		err        error
+		data, want, err string
 	}{
 		"nothing":            {data: `{"id":"user_1","n":[1,{}]}`, want: `{"id":"user_1","n":[1,{}]}`},
 		"alone":              {data: `{"private_metadata":{"a":1}}`, want: `{}`},
@@ -38,26 +37,34 @@ func TestWithoutSecrets(t *testing.T) {
 		"the app's own":      {data: `{"unsafe_metadata":{"backup_codes":1,"x":{"private_metadata":1}},"private_metadata":1}`, want: `{"unsafe_metadata":{"backup_codes":1,"x":{"private_metadata":1}}}`},
 		"no object":          {data: `true`, want: `true`},
 		"digits":             {data: `{"n":12345678901234567890,"e":-1.5e+300}`, want: `{"n":12345678901234567890,"e":-1.5e+300}`},
-		"too large":          {data: `{"n":1e309}`, err: clerk.ErrNumber},
-		"too long":           {data: `{"n":` + strings.Repeat("9", 310) + `}`, err: clerk.ErrNumber},
-		"too large, secret":  {data: `{"private_metadata":{"n":1e309}}`, err: clerk.ErrNumber},
-		"no JSON":            {data: `{"a":}`, err: clerk.ErrNotObject},
-		"empty":              {data: ``, err: clerk.ErrNotObject},
-		"two":                {data: `{} {}`, err: clerk.ErrNotObject},
-		"no end":             {data: `{"private_metadata":1`, err: clerk.ErrNotObject},
-		"a comma and no end": {data: `{"private_metadata":1,`, err: clerk.ErrNotObject},
-		"a comma at the end": {data: `{"private_metadata":1,}`, err: clerk.ErrNotObject},
+		"too large":          {data: `{"n":1e309}`, err: "beyond 64 bits"},
+		"too long":           {data: `{"n":` + strings.Repeat("9", 310) + `}`, err: "beyond 64 bits"},
+		"too large, secret":  {data: `{"private_metadata":{"n":1e309}}`, err: "beyond 64 bits"},
+		"no JSON":            {data: `{"a":}`, err: clerk.ErrNotObject.Error()},
+		"empty":              {data: ``, err: clerk.ErrNotObject.Error()},
+		"two":                {data: `{} {}`, err: clerk.ErrNotObject.Error()},
+		"no end":             {data: `{"private_metadata":1`, err: clerk.ErrNotObject.Error()},
+		"a comma and no end": {data: `{"private_metadata":1,`, err: clerk.ErrNotObject.Error()},
+		"a comma at the end": {data: `{"private_metadata":1,}`, err: clerk.ErrNotObject.Error()},
 		"a name twice":       {data: `{"private_metadata":1,"id":1,"id":2,"private_metadata":2}`, want: `{"id":1,"id":2}`},
 		"half an emoji":      {data: `{"\ud83d":"\ud83d","private_metadata":1}`, want: `{"\ud83d":"\ud83d"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got, err := clerk.WithoutSecrets(json.RawMessage(tc.data), false)
-			if string(got) != tc.want || !errors.Is(err, tc.err) {
-				t.Errorf("got %s, %v, want %s, %v", got, err, tc.want, tc.err)
+			if string(got) != tc.want || !says(err, tc.err) {
+				t.Errorf("got %s, %v, want %s, %q", got, err, tc.want, tc.err)
 			}
 		})
 	}
+}
+
+// says tells whether the error contains the text; "" means no error.
+func says(err error, text string) bool {
+	if err == nil || text == "" {
+		return err == nil && text == ""
+	}
+	return strings.Contains(err.Error(), text)
 }
 
 // TestSecretInSecret: a secret within one that goes was cut out of what had gone already, and the index was out of
@@ -85,25 +92,22 @@ func TestSecretInSecret(t *testing.T) {
 func TestDepth(t *testing.T) {
 	t.Parallel()
 	nested := func(open, end string, n int) string { return strings.Repeat(open, n) + "1" + strings.Repeat(end, n) }
-	for name, tc := range map[string]struct {
-		data string
-		err  error
-	}{
-		"9,900 lists":     {nested("[", "]", 9_900), nil},
-		"9,901 lists":     {nested("[", "]", 9_901), clerk.ErrTooDeep},
-		"9,900 objects":   {nested(`{"a":`, "}", 9_900), nil},
-		"9,901 objects":   {nested(`{"a":`, "}", 9_901), clerk.ErrTooDeep},
-		"a million":       {nested(`{"backup_codes":[`, "]}", 500_000), clerk.ErrTooDeep},
-		"lists of no end": {strings.Repeat("[", 1_000_000), clerk.ErrTooDeep},
-		"secrets, 9,900":  {nested(`{"backup_codes":[`, "]}", 4_950), nil},
+	for name, tc := range map[string]struct{ data, err string }{
+		"9,900 lists":     {nested("[", "]", 9_900), ""},
+		"9,901 lists":     {nested("[", "]", 9_901), "more than 9900 levels deep"},
+		"9,900 objects":   {nested(`{"a":`, "}", 9_900), ""},
+		"9,901 objects":   {nested(`{"a":`, "}", 9_901), "more than 9900 levels deep"},
+		"a million":       {nested(`{"backup_codes":[`, "]}", 500_000), "more than 9900 levels deep"},
+		"lists of no end": {strings.Repeat("[", 1_000_000), "more than 9900 levels deep"},
+		"secrets, 9,900":  {nested(`{"backup_codes":[`, "]}", 4_950), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := clerk.WithoutSecrets(json.RawMessage(tc.data), false); !errors.Is(err, tc.err) {
-				t.Errorf("got %v, want %v", err, tc.err)
+			if _, err := clerk.WithoutSecrets(json.RawMessage(tc.data), false); !says(err, tc.err) {
+				t.Errorf("got %v, want %q", err, tc.err)
 			}
 			// Inngest's call holds the data a few levels deeper.
-			if call := `{"events":[{"data":` + tc.data + `}]}`; tc.err == nil && !json.Valid([]byte(call)) {
+			if call := `{"events":[{"data":` + tc.data + `}]}`; tc.err == "" && !json.Valid([]byte(call)) {
 				t.Error("encoding/json does not go as deep as we do")
 			}
 		})
@@ -141,7 +145,7 @@ func FuzzSecretsAnywhere(f *testing.F) {
 func checkCut(t *testing.T, data json.RawMessage, keepPrivate bool) {
 	t.Helper()
 	got, err := clerk.WithoutSecrets(data, keepPrivate)
-	if errors.Is(err, clerk.ErrNumber) {
+	if says(err, "beyond 64 bits") {
 		return
 	}
 	if err != nil {
