@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"clerksync/inbox"
+	"clerksync/inngest"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
-// inngest is an event API that answers as it is told and keeps what it was asked.
-type inngest struct {
+// fakeInngest is an event API that answers as it is told and keeps what it was asked.
+type fakeInngest struct {
 	*httptest.Server
 	mu       sync.Mutex
 	answer   func(ids []string) (code int, body string) // nil accepts
@@ -32,9 +32,9 @@ type request struct {
 	at  time.Time
 }
 
-func newInngest(t *testing.T) *inngest {
+func newInngest(t *testing.T) *fakeInngest {
 	t.Helper()
-	s := &inngest{header: http.Header{}}
+	s := &fakeInngest{header: http.Header{}}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		var events []struct{ ID string }
@@ -68,20 +68,20 @@ func newInngest(t *testing.T) *inngest {
 	return s
 }
 
-func (s *inngest) set(answer func(ids []string) (int, string)) {
+func (s *fakeInngest) set(answer func(ids []string) (int, string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answer = answer
 }
 
-func (s *inngest) asked() []request {
+func (s *fakeInngest) asked() []request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
 // has tells whether it has taken an event, under whatever id.
-func (s *inngest) has(id string) bool {
+func (s *fakeInngest) has(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.taken, func(got string) bool { return got == id || strings.HasPrefix(got, id+":") })
@@ -96,7 +96,7 @@ func names(n int) (ids []string) {
 	return ids
 }
 
-func failures(t *testing.T, db *store.DB, ids []string) (failed []string) {
+func failures(t *testing.T, db *database.DB, ids []string) (failed []string) {
 	t.Helper()
 	for _, id := range ids {
 		if row(t, db, id)["failure"] != nil {
@@ -125,7 +125,7 @@ func TestProxyAnswersForInngest(t *testing.T) {
 			db := testenv.NewMemory().Connect(t, "test", nil, nil)
 			s := newInngest(t)
 			s.set(func([]string) (int, string) { return tc.code, tc.body })
-			b, _, _ := start(t, db, inbox.NewEventAPI(s.URL, "key", ""), time.Hour)
+			b, _, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", ""), time.Hour)
 			ids := names(12)
 			put(t, b, ids...)
 			until(t, "it has been asked several times", func() bool { return len(s.asked()) > 6 })
@@ -145,10 +145,10 @@ func TestBlockedAlone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits for several seconds")
 	}
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := newInngest(t)
 		s.set(func([]string) (int, string) { return 503, "" })
-		b, reg, _ := start(t, db, inbox.NewEventAPI(s.URL, "key", ""), 200*time.Millisecond)
+		b, reg, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", ""), 200*time.Millisecond)
 		ids := names(12)
 		put(t, b, ids[0])
 		until(t, "Inngest is found away", func() bool { return metric(t, reg, "clerksync_inngest_away") == 1 })
@@ -203,7 +203,7 @@ func TestSpeaksOfNoEvent(t *testing.T) {
 			s := newInngest(t)
 			s.header.Set("Retry-After", "1")
 			s.set(func([]string) (int, string) { return code, `{"error":"not now","status":` + fmt.Sprint(code) + `}` })
-			b, reg, _ := start(t, db, inbox.NewEventAPI(s.URL, "key", ""), time.Hour)
+			b, reg, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", ""), time.Hour)
 			ids := names(12)
 			put(t, b, ids[0])
 			until(t, "Inngest is found away", func() bool { return metric(t, reg, "clerksync_inngest_away") == 1 })

@@ -9,57 +9,25 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync/atomic"
 	"time"
 
-	"clerksync/store"
+	"clerksync/inngest"
+	"clerksync/store/database"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"golang.org/x/sync/errgroup"
 )
 
-// Event is one webhook on its way to a row.
-type Event struct {
-	ID   string          // the svix-id: the same in every delivery of one message
-	Name string          // such as "clerk/user.created"
-	Data json.RawMessage // the webhook's data
-	TS   int64           // when it happened at Clerk, in milliseconds since 1970; or when it arrived, see V
-	V    string          // Inngest's version of an event; ClerkTime, or whatever the integration has sent
-}
+// Event is one webhook on its way to a row. Its ID is the svix-id, the same in every delivery of one message, and its
+// Data the webhook's. Its TS is when it happened at Clerk, or when it arrived, see ClerkTime.
+type Event = inngest.Event
 
 // ClerkTime is the V of an event whose TS is Clerk's own time of it. Nothing else tells that from the time of arrival,
 // which Inngest puts where the sender gives none.
 const ClerkTime = "clerk-time"
-
-// MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
-// (https://www.inngest.com/docs/usage-limits/inngest). Users are 2 to 4 KB, 30 KB at the most.
-const MaxEventSize = 256 << 10
-
-// Size returns how many bytes Inngest will count for the event.
-func (e Event) Size() int {
-	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS, V: e.V}.append(nil)) + len(e.Data)
-}
-
-// append appends the event in JSON. The data is JSON, and stays as it is.
-func (e Event) append(b []byte) []byte {
-	b = append(b, `{"id":`...)
-	b, _ = jsontext.AppendQuote(b, e.ID) // errs where it replaces what is no UTF-8
-	b = append(b, `,"name":`...)
-	b, _ = jsontext.AppendQuote(b, e.Name)
-	b = append(b, `,"data":`...)
-	b = append(b, e.Data...)
-	b = append(b, `,"ts":`...)
-	b = strconv.AppendInt(b, e.TS, 10)
-	if e.V != "" {
-		b = append(b, `,"v":`...)
-		b, _ = jsontext.AppendQuote(b, e.V)
-	}
-	return append(b, '}')
-}
 
 // row is an event in the collection clerksync_inbox. A pending one has a time at which it is due, a failed one has a
 // failure instead.
@@ -100,14 +68,14 @@ type Failure struct {
 	DroppedAt time.Time `bson:"dropped_at,omitempty"`
 }
 
-// Sender sends events to Inngest: an EventAPI. It returns nil when Inngest says that it has accepted them all.
+// Sender sends events to Inngest: an inngest.EventAPI. It returns nil when Inngest says that it has accepted them all.
 type Sender interface {
 	Send(ctx context.Context, events []Event) error
 }
 
 // Options is what New needs.
 type Options struct {
-	DB     *store.DB
+	DB     *database.DB
 	Sender Sender
 	// ResendAfter is the time until an event that no function has cleared is sent for the second time; each further
 	// time takes twice as long, up to maxInterval.
@@ -187,16 +155,16 @@ func New(o Options) *Inbox {
 }
 
 // Setup makes the index of the collection. It can be repeated.
-func Setup(ctx context.Context, db *store.DB) error {
-	return store.EnsureIndex(ctx, db.Logger(), db.Collection("clerksync_inbox"), index())
+func Setup(ctx context.Context, db *database.DB) error {
+	return database.EnsureIndex(ctx, db.Logger(), db.Collection("clerksync_inbox"), index())
 }
 
 // LacksIndex tells whether Setup has something to do.
-func LacksIndex(ctx context.Context, db *store.DB) (bool, error) {
-	return store.LacksIndex(ctx, db.Collection("clerksync_inbox"), index())
+func LacksIndex(ctx context.Context, db *database.DB) (bool, error) {
+	return database.LacksIndex(ctx, db.Collection("clerksync_inbox"), index())
 }
 
-func index() store.Index { return store.Index{Field: "due_at"} }
+func index() database.Index { return database.Index{Field: "due_at"} }
 
 // Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not
 // sent again unless it had failed. An error says that the event may be lost and has to be delivered again.
@@ -219,7 +187,7 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 // in the inbox is not an error.
 func (b *Inbox) Done(ctx context.Context, eventID string) error {
 	if _, err := b.rows.DeleteOne(ctx, byID(ParseEventID(eventID).Row)); err != nil {
-		return fmt.Errorf("clear the inbox: %w", store.Redact(err))
+		return fmt.Errorf("clear the inbox: %w", database.Redact(err))
 	}
 	return nil
 }
@@ -238,7 +206,7 @@ func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (boo
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("keep a dead letter: %w", store.Redact(err))
+		return false, fmt.Errorf("keep a dead letter: %w", database.Redact(err))
 	}
 	b.tellFailed(ctx, id, f, known)
 	return true, nil
@@ -260,12 +228,12 @@ func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
 	_, err = b.rows.InsertOne(ctx, row{
 		ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, V: e.V, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
 	})
-	if store.IsDuplicate(err) { // another process was quicker, or it has just been delivered
+	if database.IsDuplicate(err) { // another process was quicker, or it has just been delivered
 		_, err = b.FailPending(ctx, e.ID, f)
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("keep a dead letter: %w", store.Redact(err))
+		return fmt.Errorf("keep a dead letter: %w", database.Redact(err))
 	}
 	b.tellFailed(ctx, id, f, false)
 	return nil

@@ -9,7 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"clerksync/store"
+	"clerksync/inngest"
+	"clerksync/store/database"
 
 	"github.com/cenkalti/backoff/v5"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -106,11 +107,11 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	start := time.Now()
 	cur, err := b.rows.Find(ctx, bson.D{{Key: "due_at", Value: bson.D{{Key: "$lte", Value: time.Now()}}}}, find)
 	if err != nil {
-		return 0, 0, store.Redact(err)
+		return 0, 0, database.Redact(err)
 	}
 	var found []row
 	if err := cur.All(ctx, &found); err != nil {
-		return 0, 0, store.Redact(err)
+		return 0, 0, database.Redact(err)
 	}
 	if b.db.OneProcess {
 		scan = time.Since(start)
@@ -219,7 +220,7 @@ type delivery struct {
 // batch has been given back.
 func (b *Inbox) deliver(ctx context.Context, batch []sending) (delivery, error) {
 	err := b.send(ctx, batch)
-	refused, blocked := errors.Is(err, ErrRefused), errors.Is(err, ErrBlocked)
+	refused, blocked := errors.Is(err, inngest.ErrRefused), errors.Is(err, inngest.ErrBlocked)
 	switch {
 	case err == nil:
 		b.accepted(ctx, batch)

@@ -1,4 +1,4 @@
-// Package inngest holds what talks to Inngest beside its SDK: for now, the verification of Inngest's calls.
+// Package inngest holds what talks to Inngest beside its SDK: the event API, and the verification of Inngest's calls.
 package inngest
 
 import (
@@ -34,7 +34,7 @@ var (
 	errUnsigned = errors.New("it is not signed")
 	errForm     = errors.New("its signature cannot be read")
 	errTime     = errors.New("it was signed more than five minutes ago, or ahead of our clock: check the clocks")
-	errWrong    = errors.New("it is signed with another key, or was changed: check INNGEST_SIGNING_KEY")
+	errWrong    = errors.New("it is signed with another key, or was changed: check the signing key")
 )
 
 // Options is what Guard needs.

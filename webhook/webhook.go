@@ -20,6 +20,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/inbox"
+	"clerksync/inngest"
 
 	"github.com/prometheus/client_golang/prometheus"
 	svix "github.com/svix/svix-webhooks/go"
@@ -195,9 +196,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if event.TS = ts; clerks {
 		event.V = inbox.ClerkTime
 	}
-	if size := event.Size(); size > inbox.MaxEventSize {
+	if size := event.Size(); size > inngest.MaxEventSize {
 		h.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", size)
-		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inbox.MaxEventSize)}
+		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inngest.MaxEventSize)}
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"clerksync/inbox"
+	"clerksync/inngest"
 	"clerksync/internal/testenv"
 	"clerksync/webhook"
 
@@ -78,7 +79,7 @@ func event(typ string) string {
 func TestAnswers(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	big := `{"type":"user.created","data":{"id":"user_a","public_metadata":{"x":"` + strings.Repeat("x", inbox.MaxEventSize) + `"}}}`
+	big := `{"type":"user.created","data":{"id":"user_a","public_metadata":{"x":"` + strings.Repeat("x", inngest.MaxEventSize) + `"}}}`
 	sign := func(body string) *http.Request {
 		return testenv.Signed(t, "/webhooks/clerk", testenv.Secret, "msg_1", now, []byte(body))
 	}
@@ -459,7 +460,7 @@ func FuzzHandler(f *testing.F) {
 		}
 		w := b.do(req)
 		switch {
-		case w.Code == 202 && len(b.box.events) == 1 && signed && json.Valid(b.box.events[0].Data) && b.box.events[0].Size() <= inbox.MaxEventSize:
+		case w.Code == 202 && len(b.box.events) == 1 && signed && json.Valid(b.box.events[0].Data) && b.box.events[0].Size() <= inngest.MaxEventSize:
 		case (w.Code == 204 || w.Code == 400 || w.Code == 413) && len(b.box.events) == 0:
 		default:
 			t.Errorf("got %d with %d events", w.Code, len(b.box.events))

@@ -10,6 +10,7 @@ import (
 
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
@@ -26,21 +27,21 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	api, err := cfg.clerkAPI()
+	api, err := clerkAPI(cfg)
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, cfg.logger(e.stderr))
+	db, err := openDatabase(ctx, cfg, logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
-	if err := cfg.checkInstance(ctx, api, db, !c.DryRun); err != nil {
+	if err := checkInstance(ctx, cfg, api, db, !c.DryRun); err != nil {
 		return errors.Join(err, db.close(ctx))
 	}
 	start := time.Now()
 	progress := &progress{w: e.stderr}
 	counts, err := c.run(ctx, reconcile.Backfill{
-		API: api, Users: store.NewUsers(db.DB), Checkpoints: store.NewCheckpoints(db.DB), Log: cfg.logger(e.stderr),
+		API: api, Users: store.NewUsers(db.DB), Checkpoints: database.NewCheckpoints(db.DB), Log: logger(cfg, e.stderr),
 		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
 	}, db)
 	progress.end()
@@ -62,7 +63,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	return fmt.Errorf("%w; run it again to go on from here", err)
 }
 
-func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *database) (reconcile.Counts, error) {
+func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *openDB) (reconcile.Counts, error) {
 	if !c.DryRun {
 		if err := db.prepare(ctx); err != nil {
 			return reconcile.Counts{}, err

@@ -9,14 +9,17 @@ import (
 	"os"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/inbox"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 )
 
-// database is an open database, with the embedded engine under it if that is what it is.
-type database struct {
-	*store.DB
+// openDB is an open database, with the embedded engine under it if that is what it is.
+type openDB struct {
+	*database.DB
 	engine *embedded.Server // nil with an external database, and with one embedded in another process
 }
 
@@ -24,9 +27,9 @@ type database struct {
 const databaseWait = 30 * time.Second
 
 // openDatabase connects, and starts the embedded database first if that is what the settings name.
-func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
-	db, uri := &database{}, cfg.MongoURI
-	if dir, ok := cfg.embedded(); ok {
+func openDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*openDB, error) {
+	db, uri := &openDB{}, cfg.MongoURI
+	if dir, ok := cfg.Embedded(); ok {
 		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
 		if err != nil {
 			return nil, err
@@ -34,7 +37,7 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database,
 		db.engine, uri = engine, engine.URI()
 	}
 	var err error
-	if db.DB, err = waitForDatabase(ctx, uri, cfg.database(), log); err != nil {
+	if db.DB, err = waitForDatabase(ctx, uri, cfg.DatabaseName(), log); err != nil {
 		return nil, errors.Join(err, db.close(ctx))
 	}
 	db.Log = log
@@ -44,14 +47,14 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database,
 	return db, nil
 }
 
-func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *store.DB, err error) {
+func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *database.DB, err error) {
 	bounded, cancel := context.WithTimeout(ctx, databaseWait)
 	defer cancel()
 	err = patiently(ctx, log, func() error {
-		db, err = store.Connect(bounded, uri, name)
+		db, err = database.Connect(bounded, uri, name)
 		return err
 	})
-	if store.MayPass(err) {
+	if database.MayPass(err) {
 		return nil, fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
 	}
 	return db, err
@@ -62,7 +65,7 @@ func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 	end := time.Now().Add(databaseWait)
 	for {
 		err := f()
-		if err == nil || !store.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
+		if err == nil || !database.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
 			return err
 		}
 		log.WarnContext(ctx, "the database is not ready yet; trying again", "error", err)
@@ -75,26 +78,26 @@ func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 
 // readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. Without MONGODB_URI the database
 // is that of 'clerksync dev' in this folder.
-func readConfigForCommand(environ []string) (config, error) {
-	cfg, err := readConfig(environ)
-	cfg.takeDevFolder()
-	return cfg, errors.Join(err, cfg.checkClerkAPI(), cfg.checkDatabase())
+func readConfigForCommand(environ []string) (config.Config, error) {
+	cfg, err := config.Read(environ)
+	takeDevFolder(&cfg)
+	return cfg, errors.Join(err, checkClerkAPI(cfg), checkDatabase(cfg))
 }
 
 // takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells
 // whether it did.
-func (c *config) takeDevFolder() bool {
+func takeDevFolder(c *config.Config) bool {
 	if _, err := os.Stat(devFolder); c.MongoURI != "" || err != nil {
 		return false
 	}
-	c.MongoURI = embeddedPrefix + "./" + devFolder
+	c.MongoURI = config.EmbeddedPrefix + "./" + devFolder
 	return true
 }
 
 // openBeside opens the database that the settings name for a command that runs beside the service or without it, and
 // that writes no rows of users. It never makes a new one.
-func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
-	dir, ok := cfg.embedded()
+func openBeside(ctx context.Context, cfg config.Config, log *slog.Logger) (*openDB, error) {
+	dir, ok := cfg.Embedded()
 	if !ok {
 		return openDatabase(ctx, cfg, log)
 	}
@@ -112,7 +115,7 @@ func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, e
 }
 
 // prepare makes what the collections need.
-func (db *database) prepare(ctx context.Context) error {
+func (db *openDB) prepare(ctx context.Context) error {
 	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB), store.NewWelcomes(db.DB).Setup(ctx), store.NewRuns(db.DB).Setup(ctx)); err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
@@ -130,7 +133,7 @@ func (db *database) prepare(ctx context.Context) error {
 const foreignIndex = "a unique index of the app's on users refuses each user who has the same value as another, who then becomes a dead letter: drop it, or make it not unique"
 
 // prepared tells whether prepare has been done.
-func (db *database) prepared(ctx context.Context) (bool, error) {
+func (db *openDB) prepared(ctx context.Context) (bool, error) {
 	for _, lacks := range []func(context.Context) (bool, error){
 		store.NewUsers(db.DB).LackIndexes,
 		func(ctx context.Context) (bool, error) { return inbox.LacksIndex(ctx, db.DB) },
@@ -144,7 +147,7 @@ func (db *database) prepared(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func (db *database) close(ctx context.Context) error {
+func (db *openDB) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	var errs []error

@@ -11,8 +11,11 @@ import (
 	"time"
 	"unicode"
 
+	"clerksync/config"
+
 	"clerksync/inbox"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,7 +26,7 @@ import (
 func TestReplayOfMailPerhapsSent(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
-	cfg, err := readConfig(environ(settings))
+	cfg, err := config.Read(environ(settings))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,11 +92,11 @@ func TestDeletedRise(t *testing.T) {
 	settings := good(t)
 	settings["INNGEST_DEV"] = inngest.URL
 	s := serve(t, settings)
-	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], embeddedPrefix))
+	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], config.EmbeddedPrefix))
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +155,7 @@ func TestDeletedRise(t *testing.T) {
 func TestStrangersEventOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
-	cfg, err := readConfig(environ(settings))
+	cfg, err := config.Read(environ(settings))
 	if err != nil {
 		t.Fatal(err)
 	}

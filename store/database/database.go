@@ -1,6 +1,6 @@
-// Package store keeps the users collection: the version rule, the tombstones and the user names live here and nowhere
-// else.
-package store
+// Package database is the only place that knows how databases differ: MongoDB, and FerretDB v1, which
+// docs/adr/0004-embedded-database.md describes.
+package database
 
 import (
 	"context"
@@ -184,12 +184,4 @@ func IsDuplicate(err error) bool {
 	}
 	var se mongo.ServerError
 	return errors.As(err, &se) && se.HasErrorCodeWithMessage(1, "UNIQUE constraint failed")
-}
-
-// NameInURI returns the database that the path of a connection string names, or "".
-func NameInURI(uri string) string {
-	_, rest, _ := strings.Cut(uri, "://")
-	_, path, _ := strings.Cut(rest, "/")
-	name, _, _ := strings.Cut(path, "?")
-	return name
 }

@@ -1,4 +1,4 @@
-package inbox
+package inngest
 
 import (
 	"encoding/json"
@@ -36,7 +36,7 @@ func TestRetryAfter(t *testing.T) {
 func TestEventAPI(t *testing.T) {
 	t.Parallel()
 	events := []Event{
-		{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(`{"h": "<\ud800>"}`), TS: 1, V: ClerkTime},
+		{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(`{"h": "<\ud800>"}`), TS: 1, V: "clerk-time"},
 		{ID: "msg_2\"", Name: "clerk/user.deleted", Data: json.RawMessage(`{}`), TS: -2},
 	}
 	const want = `[{"id":"msg_1","name":"clerk/user.created","data":{"h": "<\ud800>"},"ts":1,"v":"clerk-time"},{"id":"msg_2\"","name":"clerk/user.deleted","data":{},"ts":-2}]`

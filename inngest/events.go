@@ -1,4 +1,4 @@
-package inbox
+package inngest
 
 import (
 	"bytes"
@@ -13,7 +13,43 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/go-json-experiment/json/jsontext"
 )
+
+// Event is an event as Inngest's event API takes it (https://www.inngest.com/docs/events).
+type Event struct {
+	ID   string          // by which Inngest drops what it has seen in the last 24 hours
+	Name string          // such as "clerk/user.created"
+	Data json.RawMessage // sent as it is
+	TS   int64           // in milliseconds since 1970
+	V    string          // the version of the event's data; left out if empty
+}
+
+// MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
+// (https://www.inngest.com/docs/usage-limits/inngest).
+const MaxEventSize = 256 << 10
+
+// Size returns how many bytes Inngest will count for the event.
+func (e Event) Size() int {
+	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS, V: e.V}.append(nil)) + len(e.Data)
+}
+
+// append appends the event in JSON. The data is JSON, and stays as it is.
+func (e Event) append(b []byte) []byte {
+	b = append(b, `{"id":`...)
+	b, _ = jsontext.AppendQuote(b, e.ID) // errs where it replaces what is no UTF-8
+	b = append(b, `,"name":`...)
+	b, _ = jsontext.AppendQuote(b, e.Name)
+	b = append(b, `,"data":`...)
+	b = append(b, e.Data...)
+	b = append(b, `,"ts":`...)
+	b = strconv.AppendInt(b, e.TS, 10)
+	if e.V != "" {
+		b = append(b, `,"v":`...)
+		b, _ = jsontext.AppendQuote(b, e.V)
+	}
+	return append(b, '}')
+}
 
 // What the errors of Send may say of the events. Of all others that is nothing: Inngest is away, overloaded or in
 // disagreement about the key.
@@ -25,8 +61,12 @@ var (
 	ErrBlocked = errors.New("not let through")
 )
 
-// maxRetryAfter is the longest pause that an answer may ask for.
-const maxRetryAfter = time.Minute
+const (
+	// maxRetryAfter is the longest pause that an answer may ask for.
+	maxRetryAfter = time.Minute
+	// idleConns is how many connections are kept open: as many as the inbox sends at once.
+	idleConns = 4
+)
 
 // EventAPI is Inngest's event API, POST /e/KEY (https://www.inngest.com/docs/events). inngestgo's Client.SendMany sends
 // the same, but it encodes every event's data once more, which was a tenth of what a webhook costs; and it heeds no
@@ -40,7 +80,7 @@ type EventAPI struct {
 // or "".
 func NewEventAPI(server, key, env string) *EventAPI {
 	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: senders, IdleConnTimeout: 90 * time.Second},
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second},
 	}}
 }
 
@@ -64,7 +104,7 @@ func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 	wait.InitialInterval = 50 * time.Millisecond
 	ids, err := backoff.Retry(ctx, func() (int, error) { return a.post(ctx, body) }, backoff.WithMaxTries(3), backoff.WithBackOff(wait))
 	if err == nil && ids != len(events) {
-		err = errors.New("what answered is not Inngest: check INNGEST_BASE_URL")
+		err = errors.New("what answered is not Inngest: check its URL")
 	}
 	return err
 }
@@ -73,7 +113,7 @@ func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url, bytes.NewReader(body))
 	if err != nil {
-		return 0, backoff.Permanent(errors.New("the URL of Inngest cannot be used: check INNGEST_BASE_URL"))
+		return 0, backoff.Permanent(errors.New("the URL of Inngest cannot be used: check its URL"))
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "clerksync")
