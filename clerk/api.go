@@ -1,6 +1,7 @@
 package clerk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,15 +21,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// ErrNoUser is returned by API.User if Clerk says that there is no such user.
-var ErrNoUser = errors.New("no such user at Clerk")
+var (
+	// ErrNoUser is returned by API.User if Clerk says that there is no such user.
+	ErrNoUser = errors.New("no such user at Clerk")
+	// ErrKey matches every KeyError.
+	ErrKey = errors.New("Clerk's secret key cannot be used")
+)
 
-// KeyError says why a secret key cannot be used. It does not quote the key.
-type KeyError struct {
-	Reason string // what follows the name of the key in a sentence, such as "is not accepted"
-}
+// KeyError is an error that only another secret key can end. Its text says what to do, and does not quote the key.
+type KeyError string
 
-func (e KeyError) Error() string { return "Clerk's secret key " + e.Reason }
+func (e KeyError) Error() string { return string(e) }
+
+// Is makes errors.Is find ErrKey.
+func (KeyError) Is(target error) bool { return target == ErrKey }
 
 // defaultURL is Clerk's Backend API.
 const defaultURL = "https://api.clerk.com"
@@ -61,6 +67,8 @@ const (
 type APIOptions struct {
 	SecretKey string
 	URL       string  // "" means api.clerk.com
+	KeyName   string  // what error messages call the secret key, such as the name of an environment variable
+	URLName   string  // what they call the URL
 	Share     float64 // how much of Clerk's rate limit may be used: more than 0, at most 1
 	PageSize  int     // 0 means the largest page that Clerk allows; the least is 2
 }
@@ -74,13 +82,14 @@ type API struct {
 	refused atomic.Int32 // how often in a row Clerk has refused the cursor
 }
 
-// CheckKey returns a KeyError if the secret key cannot be right.
+// CheckKey returns an error if the secret key cannot be right. The text of the error goes after the name of the key, and
+// does not quote it.
 func CheckKey(key string) error {
 	if !strings.HasPrefix(key, "sk_live_") && !strings.HasPrefix(key, "sk_test_") {
-		return KeyError{"does not begin with sk_live_ or sk_test_: copy the secret key from Clerk's dashboard, API keys"}
+		return errors.New("does not begin with sk_live_ or sk_test_: copy the secret key from Clerk's dashboard, API keys")
 	}
 	if strings.ContainsFunc(key, unicode.IsSpace) {
-		return KeyError{"holds white space: copy the secret key alone, without the end of the line"}
+		return errors.New("holds white space: copy the secret key alone, without the end of the line")
 	}
 	return nil
 }
@@ -90,17 +99,12 @@ func IsDevelopment(key string) bool { return strings.HasPrefix(key, "sk_test_") 
 
 // NewAPI returns a client. It makes no request. Its only error is a KeyError.
 func NewAPI(o APIOptions) (*API, error) {
+	o.KeyName, o.URLName = cmp.Or(o.KeyName, "the secret key"), cmp.Or(o.URLName, "the URL of Clerk's API")
 	if err := CheckKey(o.SecretKey); err != nil {
-		return nil, err
+		return nil, KeyError(o.KeyName + " " + err.Error())
 	}
-	if o.URL == "" {
-		o.URL = defaultURL
-	}
-	o.URL = strings.TrimRight(o.URL, "/")
-	if o.PageSize == 0 {
-		o.PageSize = maxPage
-	}
-	o.PageSize = max(2, o.PageSize) // pages by offset must overlap
+	o.URL = strings.TrimRight(cmp.Or(o.URL, defaultURL), "/")
+	o.PageSize = max(2, cmp.Or(o.PageSize, maxPage)) // pages by offset must overlap
 	// The limit holds for an instance, all its callers together:
 	// https://clerk.com/docs/guides/how-clerk-works/system-limits
 	perSecond := 100.0
@@ -327,7 +331,7 @@ func (a *API) User(ctx context.Context, id string) (Fetched, error) {
 	if s, ok := errors.AsType[statusError](err); ok && s.code == http.StatusNotFound {
 		// A 404 of a proxy, or of a wrong address, must not delete a user: only Clerk's own has this code.
 		if s.clerk != "resource_not_found" {
-			return f, errors.New("ask Clerk for a user: 404, but not of Clerk's kind: check the URL of Clerk's API")
+			return f, errors.New("ask Clerk for a user: 404, but not of Clerk's kind: check " + a.o.URLName)
 		}
 		return f, ErrNoUser
 	}
@@ -417,9 +421,8 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 		}
 		when, w.atLeast, err = a.try(ctx, path, kind, v)
 		s, answered := errors.AsType[statusError](err)
-		_, badKey := errors.AsType[KeyError](err)
 		final := answered && s.code != http.StatusTooManyRequests && s.code < http.StatusInternalServerError
-		if final || badKey || w.atLeast > maxWait {
+		if final || errors.Is(err, ErrKey) || w.atLeast > maxWait {
 			err = backoff.Permanent(err)
 		}
 		return when, err
@@ -434,7 +437,7 @@ func (a *API) try(
 	defer cancel()
 	req, err := http.NewRequestWithContext(tctx, http.MethodGet, a.o.URL+path, nil)
 	if err != nil {
-		return span{}, 0, errors.New("the URL of Clerk's API is not a URL")
+		return span{}, 0, errors.New(a.o.URLName + " is not a URL")
 	}
 	req.Header.Set("Authorization", "Bearer "+a.o.SecretKey)
 	req.Header.Set("Clerk-API-Version", apiVersion)
@@ -460,8 +463,8 @@ func (a *API) try(
 	case err != nil:
 		return span{}, 0, fmt.Errorf("the answer broke off: %w", err)
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
-		const advice = "copy the secret key again from Clerk's dashboard, API keys"
-		return span{}, 0, KeyError{fmt.Sprintf("is not accepted (Clerk answered %d): %s", res.StatusCode, advice)}
+		return span{}, 0, KeyError(fmt.Sprintf("%s is not accepted (Clerk answered %d): "+
+			"copy the secret key again from Clerk's dashboard, API keys", a.o.KeyName, res.StatusCode))
 	case res.StatusCode != http.StatusOK:
 		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
 			after = time.Duration(s) * time.Second
@@ -471,8 +474,8 @@ func (a *API) try(
 	// An answer 200 with other content, such as a page of HTML or half an answer, does not come from Clerk but from
 	// something in between. That usually passes, so get tries again.
 	if jsontext.Value(body).Kind() != kind || json.Unmarshal(body, v) != nil {
-		return span{}, 0, errors.New("an answer 200 that is not the JSON expected: " +
-			"check the URL of Clerk's API, and what is between Clerk and here")
+		return span{}, 0, errors.New("an answer 200 that is not the JSON expected: check " +
+			a.o.URLName + ", and what is between Clerk and here")
 	}
 	return when, 0, nil
 }

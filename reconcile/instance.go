@@ -27,14 +27,16 @@ func (i Instance) Check(ctx context.Context, remember bool) error {
 		return err
 	}
 	if i.Want != "" && i.Want != got {
-		return fmt.Errorf("%w is of the instance %s, not of CLERK_INSTANCE_ID: copy the secret key of that instance", clerk.ErrKey, got)
+		return clerk.KeyError(fmt.Sprintf("CLERK_SECRET_KEY is of the instance %s, not of CLERK_INSTANCE_ID: "+
+			"copy the secret key of that instance", got))
 	}
 	saved, err := loadInstance(ctx, i.State)
 	switch {
 	case err != nil:
 		return err
 	case i.Want == "" && saved != "" && saved != got:
-		return fmt.Errorf("%w is of the instance %s, and the users here are of %s: copy the secret key of that instance, or set CLERK_INSTANCE_ID if they are not", clerk.ErrKey, got, saved)
+		return clerk.KeyError(fmt.Sprintf("CLERK_SECRET_KEY is of the instance %s, and the users here are of %s: copy the "+
+			"secret key of that instance, or set CLERK_INSTANCE_ID if they are not", got, saved))
 	case !remember:
 		return nil
 	}
