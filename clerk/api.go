@@ -82,11 +82,12 @@ type API struct {
 	refused atomic.Int32 // how often in a row Clerk has refused the cursor
 }
 
-// CheckKey returns an error if the secret key cannot be right. The text of the error goes after the name of the key, and
-// does not quote it.
+// CheckKey returns an error if the secret key cannot be right. The text of the error is meant to follow the name of the
+// key, and does not quote it.
 func CheckKey(key string) error {
 	if !strings.HasPrefix(key, "sk_live_") && !strings.HasPrefix(key, "sk_test_") {
-		return errors.New("does not begin with sk_live_ or sk_test_: copy the secret key from Clerk's dashboard, API keys")
+		return errors.New("does not begin with sk_live_ or sk_test_: " +
+			"copy the secret key from Clerk's dashboard, API keys")
 	}
 	if strings.ContainsFunc(key, unicode.IsSpace) {
 		return errors.New("holds white space: copy the secret key alone, without the end of the line")
@@ -191,7 +192,7 @@ func (a *API) listByOffset(ctx context.Context, q url.Values, last place) (Page,
 		case !joins && start > 0:
 			back *= 2
 			start -= back
-		case len(rest) == 0 && len(all) >= a.o.PageSize: // it went back too far: everybody in the page was listed before
+		case len(rest) == 0 && len(all) >= a.o.PageSize: // too far: everybody in the page was listed before
 			start, back = start+len(all)-step, step
 		default:
 			return a.page(rest, all, when, start)
@@ -228,7 +229,8 @@ func parsePlace(s string) (l place, err error) {
 		return l, nil
 	}
 	if _, err := fmt.Sscanf(s, "%d %d %s", &l.offset, &l.created, &l.id); err != nil {
-		return place{}, errors.New("the place in Clerk's list cannot be read: begin with the first user again (--restart)")
+		return place{}, errors.New("the place in Clerk's list cannot be read: " +
+			"begin with the first user again (--restart)")
 	}
 	return l, nil
 }

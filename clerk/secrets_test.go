@@ -20,23 +20,33 @@ func TestWithoutSecrets(t *testing.T) {
 	for name, tc := range map[string]struct {
 		data, want, err string
 	}{
-		"nothing":            {data: `{"id":"user_1","n":[1,{}]}`, want: `{"id":"user_1","n":[1,{}]}`},
-		"alone":              {data: `{"private_metadata":{"a":1}}`, want: `{}`},
-		"first":              {data: `{"private_metadata":{"a":1},"id":"x"}`, want: `{"id":"x"}`},
-		"last":               {data: `{"id":"x","private_metadata":null}`, want: `{"id":"x"}`},
-		"between":            {data: `{"id":"x","private_metadata":[1,2],"b":1}`, want: `{"id":"x","b":1}`},
-		"two and nothing":    {data: `{"private_metadata":1,"backup_codes":2}`, want: `{}`},
-		"two first":          {data: `{"private_metadata":1,"backup_codes":2,"id":"x"}`, want: `{"id":"x"}`},
-		"two last":           {data: `{"id":"x","private_metadata":1,"backup_codes":2}`, want: `{"id":"x"}`},
-		"around":             {data: `{"private_metadata":1,"id":"x","backup_codes":2}`, want: `{"id":"x"}`},
-		"spaces":             {data: "{ \"id\" : \"x\" ,\n \"private_metadata\" : 1 }", want: "{ \"id\" : \"x\" }"},
-		"spaces, first":      {data: "{\t\"private_metadata\" : { } , \"id\" : \"x\" }", want: "{\t \"id\" : \"x\" }"},
-		"an escaped name":    {data: `{"id":"x","private\u005fmetadata":1}`, want: `{"id":"x"}`},
-		"strings with signs": {data: `{"a":"},{\"private_metadata\":","b":"\\","private_metadata":"\\\"","c":"]"}`, want: `{"a":"},{\"private_metadata\":","b":"\\","c":"]"}`},
-		"deep":               {data: `[[{"a":[{"backup_codes":["1"],"id":1},{"id":2}]}]]`, want: `[[{"a":[{"id":1},{"id":2}]}]]`},
-		"the app's own":      {data: `{"unsafe_metadata":{"backup_codes":1,"x":{"private_metadata":1}},"private_metadata":1}`, want: `{"unsafe_metadata":{"backup_codes":1,"x":{"private_metadata":1}}}`},
-		"no object":          {data: `true`, want: `true`},
-		"digits":             {data: `{"n":12345678901234567890,"e":-1.5e+300}`, want: `{"n":12345678901234567890,"e":-1.5e+300}`},
+		"nothing":         {data: `{"id":"user_1","n":[1,{}]}`, want: `{"id":"user_1","n":[1,{}]}`},
+		"alone":           {data: `{"private_metadata":{"a":1}}`, want: `{}`},
+		"first":           {data: `{"private_metadata":{"a":1},"id":"x"}`, want: `{"id":"x"}`},
+		"last":            {data: `{"id":"x","private_metadata":null}`, want: `{"id":"x"}`},
+		"between":         {data: `{"id":"x","private_metadata":[1,2],"b":1}`, want: `{"id":"x","b":1}`},
+		"two and nothing": {data: `{"private_metadata":1,"backup_codes":2}`, want: `{}`},
+		"two first":       {data: `{"private_metadata":1,"backup_codes":2,"id":"x"}`, want: `{"id":"x"}`},
+		"two last":        {data: `{"id":"x","private_metadata":1,"backup_codes":2}`, want: `{"id":"x"}`},
+		"around":          {data: `{"private_metadata":1,"id":"x","backup_codes":2}`, want: `{"id":"x"}`},
+		"spaces":          {data: "{ \"id\" : \"x\" ,\n \"private_metadata\" : 1 }", want: "{ \"id\" : \"x\" }"},
+		"spaces, first":   {data: "{\t\"private_metadata\" : { } , \"id\" : \"x\" }", want: "{\t \"id\" : \"x\" }"},
+		"an escaped name": {data: `{"id":"x","private\u005fmetadata":1}`, want: `{"id":"x"}`},
+		"strings with signs": {
+			data: `{"a":"},{\"private_metadata\":","b":"\\","private_metadata":"\\\"","c":"]"}`,
+			want: `{"a":"},{\"private_metadata\":","b":"\\","c":"]"}`,
+		},
+		"deep": {
+			data: `[[{"a":[{"backup_codes":["1"],"id":1},{"id":2}]}]]`, want: `[[{"a":[{"id":1},{"id":2}]}]]`,
+		},
+		"the app's own": {
+			data: `{"unsafe_metadata":{"backup_codes":1,"x":{"private_metadata":1}},"private_metadata":1}`,
+			want: `{"unsafe_metadata":{"backup_codes":1,"x":{"private_metadata":1}}}`,
+		},
+		"no object": {data: `true`, want: `true`},
+		"digits": {
+			data: `{"n":12345678901234567890,"e":-1.5e+300}`, want: `{"n":12345678901234567890,"e":-1.5e+300}`,
+		},
 		"too large":          {data: `{"n":1e309}`, err: "beyond 64 bits"},
 		"too long":           {data: `{"n":` + strings.Repeat("9", 310) + `}`, err: "beyond 64 bits"},
 		"too large, secret":  {data: `{"private_metadata":{"n":1e309}}`, err: "beyond 64 bits"},
@@ -46,8 +56,10 @@ func TestWithoutSecrets(t *testing.T) {
 		"no end":             {data: `{"private_metadata":1`, err: clerk.ErrNotObject.Error()},
 		"a comma and no end": {data: `{"private_metadata":1,`, err: clerk.ErrNotObject.Error()},
 		"a comma at the end": {data: `{"private_metadata":1,}`, err: clerk.ErrNotObject.Error()},
-		"a name twice":       {data: `{"private_metadata":1,"id":1,"id":2,"private_metadata":2}`, want: `{"id":1,"id":2}`},
-		"half an emoji":      {data: `{"\ud83d":"\ud83d","private_metadata":1}`, want: `{"\ud83d":"\ud83d"}`},
+		"a name twice": {
+			data: `{"private_metadata":1,"id":1,"id":2,"private_metadata":2}`, want: `{"id":1,"id":2}`,
+		},
+		"half an emoji": {data: `{"\ud83d":"\ud83d","private_metadata":1}`, want: `{"\ud83d":"\ud83d"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -71,11 +83,19 @@ func says(err error, text string) bool {
 // range.
 func TestSecretInSecret(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct{ data, want, private string }{ // private is what is left where private_metadata stays
-		"in a list":       {`{"backup_codes":[{"private_metadata":{}}]}`, `{}`, `{}`},
-		"last in a list":  {`{"id":1,"backup_codes":[{"a":1,"private_metadata":{}}],"b":[2]}`, `{"id":1,"b":[2]}`, `{"id":1,"b":[2]}`},
-		"of its own kind": {`{"backup_codes":{"backup_codes":{"backup_codes":1},"a":1},"id":1}`, `{"id":1}`, `{"id":1}`},
-		"in the app's":    {`{"private_metadata":{"backup_codes":[{"private_metadata":1}]}}`, `{}`, `{"private_metadata":{"backup_codes":[{"private_metadata":1}]}}`},
+	// private is what is left where private_metadata stays
+	for name, tc := range map[string]struct{ data, want, private string }{
+		"in a list": {`{"backup_codes":[{"private_metadata":{}}]}`, `{}`, `{}`},
+		"last in a list": {
+			`{"id":1,"backup_codes":[{"a":1,"private_metadata":{}}],"b":[2]}`, `{"id":1,"b":[2]}`, `{"id":1,"b":[2]}`,
+		},
+		"of its own kind": {
+			`{"backup_codes":{"backup_codes":{"backup_codes":1},"a":1},"id":1}`, `{"id":1}`, `{"id":1}`,
+		},
+		"in the app's": {
+			`{"private_metadata":{"backup_codes":[{"private_metadata":1}]}}`, `{}`,
+			`{"private_metadata":{"backup_codes":[{"private_metadata":1}]}}`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -116,7 +136,8 @@ func TestDepth(t *testing.T) {
 
 // FuzzWithoutSecrets compares with the obvious way: decode, delete, encode.
 func FuzzWithoutSecrets(f *testing.F) {
-	f.Add([]byte(`{"private_metadata":1,"phone_numbers":[{"backup_codes":["1"],"id":"x"}],"public_metadata":{"backup_codes":1},"a":"\\\""}`), false)
+	f.Add([]byte(`{"private_metadata":1,"phone_numbers":[{"backup_codes":["1"],"id":"x"}],`+
+		`"public_metadata":{"backup_codes":1},"a":"\\\""}`), false)
 	f.Add([]byte(`{"a":1,"private_metadata":{"a":[1,{"b":"}"}]} , "backup_codes":[]}`), true)
 	f.Fuzz(func(t *testing.T, data []byte, keepPrivate bool) {
 		e, err := clerk.ParseEnvelope(append(append([]byte(`{"type":"user.created","data":`), data...), '}'))
@@ -197,15 +218,18 @@ func (g *grammar) value(depth int) {
 	g.space()
 	switch kind := g.below(8); {
 	case kind < 3 || depth > 8:
-		g.oneOf("null", "true", "false", "0", "-1.5E+3", "12345678901234567890", `""`, `"\\"`, `",\"private_metadata\":1"`, `"}]\u005d\ud800"`)
+		g.oneOf("null", "true", "false", "0", "-1.5E+3", "12345678901234567890", `""`, `"\\"`,
+			`",\"private_metadata\":1"`, `"}]\u005d\ud800"`)
 	case kind == 3:
 		g.list('[', ']', func() { g.value(depth + 1) })
 	default:
 		names := map[string]bool{} // what is sent on has each once
 		g.list('{', '}', func() {
 			from := len(g.text)
-			g.oneOf(`"private_metadata"`, `"private\u005fmetadata"`, `"\u0070rivate_metadata"`, `"backup_codes"`, `"backup_cod\u0065s"`,
-				`"public_metadata"`, `"unsafe_metadata"`, `"unsafe\u005Fmetadata"`, `"private_metadata "`, `"id"`, `"\""`, `"\\"`, `","`, `"}"`)
+			g.oneOf(`"private_metadata"`, `"private\u005fmetadata"`, `"\u0070rivate_metadata"`, `"backup_codes"`,
+				`"backup_cod\u0065s"`,
+				`"public_metadata"`, `"unsafe_metadata"`, `"unsafe\u005Fmetadata"`, `"private_metadata "`, `"id"`,
+				`"\""`, `"\\"`, `","`, `"}"`)
 			var name string
 			if json.Unmarshal(g.text[from:], &name) != nil || names[name] {
 				g.text = append(g.text[:from], fmt.Sprintf("%q", fmt.Sprint("x", len(names)))...)
@@ -251,7 +275,8 @@ func prune(v any, keepPrivate, app bool) (cut bool) {
 		}
 		cut = len(v) < n
 		for k, e := range v {
-			cut = prune(e, keepPrivate, app || k == "public_metadata" || k == "unsafe_metadata" || k == "private_metadata") || cut
+			cut = prune(e, keepPrivate, app || k == "public_metadata" || k == "unsafe_metadata" ||
+				k == "private_metadata") || cut
 		}
 	}
 	return cut
