@@ -185,11 +185,3 @@ func IsDuplicate(err error) bool {
 	var se mongo.ServerError
 	return errors.As(err, &se) && se.HasErrorCodeWithMessage(1, "UNIQUE constraint failed")
 }
-
-// NameInURI returns the database that the path of a connection string names, or "".
-func NameInURI(uri string) string {
-	_, rest, _ := strings.Cut(uri, "://")
-	_, path, _ := strings.Cut(rest, "/")
-	name, _, _ := strings.Cut(path, "?")
-	return name
-}

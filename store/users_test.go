@@ -417,18 +417,3 @@ func TestConnect(t *testing.T) {
 		t.Errorf("got %v, want one that may pass", err)
 	}
 }
-
-func TestNameInURI(t *testing.T) {
-	t.Parallel()
-	for uri, want := range map[string]string{
-		"mongodb://h":                     "",
-		"mongodb://h/":                    "",
-		"mongodb://h/app":                 "app",
-		"mongodb://u:p@h1:1,h2:2/app?w=1": "app",
-		"mongodb+srv://h/?retryWrites=1":  "",
-	} {
-		if got := store.NameInURI(uri); got != want {
-			t.Errorf("NameInURI(%q) = %q, want %q", uri, got, want)
-		}
-	}
-}

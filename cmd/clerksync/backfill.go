@@ -26,21 +26,21 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	api, err := cfg.clerkAPI()
+	api, err := clerkAPI(cfg)
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, cfg.logger(e.stderr))
+	db, err := openDatabase(ctx, cfg, logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
-	if err := cfg.checkInstance(ctx, api, db, !c.DryRun); err != nil {
+	if err := checkInstance(ctx, cfg, api, db, !c.DryRun); err != nil {
 		return errors.Join(err, db.close(ctx))
 	}
 	start := time.Now()
 	progress := &progress{w: e.stderr}
 	counts, err := c.run(ctx, reconcile.Backfill{
-		API: api, Users: store.NewUsers(db.DB), Checkpoints: store.NewCheckpoints(db.DB), Log: cfg.logger(e.stderr),
+		API: api, Users: store.NewUsers(db.DB), Checkpoints: store.NewCheckpoints(db.DB), Log: logger(cfg, e.stderr),
 		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
 	}, db)
 	progress.end()

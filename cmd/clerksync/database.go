@@ -9,6 +9,8 @@ import (
 	"os"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/embedded"
@@ -24,9 +26,9 @@ type database struct {
 const databaseWait = 30 * time.Second
 
 // openDatabase connects, and starts the embedded database first if that is what the settings name.
-func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
+func openDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*database, error) {
 	db, uri := &database{}, cfg.MongoURI
-	if dir, ok := cfg.embedded(); ok {
+	if dir, ok := cfg.Embedded(); ok {
 		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
 		if err != nil {
 			return nil, err
@@ -34,7 +36,7 @@ func openDatabase(ctx context.Context, cfg config, log *slog.Logger) (*database,
 		db.engine, uri = engine, engine.URI()
 	}
 	var err error
-	if db.DB, err = waitForDatabase(ctx, uri, cfg.database(), log); err != nil {
+	if db.DB, err = waitForDatabase(ctx, uri, cfg.DatabaseName(), log); err != nil {
 		return nil, errors.Join(err, db.close(ctx))
 	}
 	db.Log = log
@@ -75,26 +77,26 @@ func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 
 // readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. Without MONGODB_URI the database
 // is that of 'clerksync dev' in this folder.
-func readConfigForCommand(environ []string) (config, error) {
-	cfg, err := readConfig(environ)
-	cfg.takeDevFolder()
-	return cfg, errors.Join(err, cfg.checkClerkAPI(), cfg.checkDatabase())
+func readConfigForCommand(environ []string) (config.Config, error) {
+	cfg, err := config.Read(environ)
+	takeDevFolder(&cfg)
+	return cfg, errors.Join(err, checkClerkAPI(cfg), checkDatabase(cfg))
 }
 
 // takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells
 // whether it did.
-func (c *config) takeDevFolder() bool {
+func takeDevFolder(c *config.Config) bool {
 	if _, err := os.Stat(devFolder); c.MongoURI != "" || err != nil {
 		return false
 	}
-	c.MongoURI = embeddedPrefix + "./" + devFolder
+	c.MongoURI = config.EmbeddedPrefix + "./" + devFolder
 	return true
 }
 
 // openBeside opens the database that the settings name for a command that runs beside the service or without it, and
 // that writes no rows of users. It never makes a new one.
-func openBeside(ctx context.Context, cfg config, log *slog.Logger) (*database, error) {
-	dir, ok := cfg.embedded()
+func openBeside(ctx context.Context, cfg config.Config, log *slog.Logger) (*database, error) {
+	dir, ok := cfg.Embedded()
 	if !ok {
 		return openDatabase(ctx, cfg, log)
 	}

@@ -177,7 +177,7 @@ func withDeadLettersOf(ctx context.Context, e env, f func(*database, inbox.DeadL
 	if err != nil {
 		return err
 	}
-	db, err := openBeside(ctx, cfg, cfg.logger(e.stderr))
+	db, err := openBeside(ctx, cfg, logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 
+	"clerksync/config"
+
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/embedded"
@@ -23,7 +25,7 @@ import (
 func TestReplayOfMailPerhapsSent(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
-	cfg, err := readConfig(environ(settings))
+	cfg, err := config.Read(environ(settings))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func TestDeletedRise(t *testing.T) {
 	settings := good(t)
 	settings["INNGEST_DEV"] = inngest.URL
 	s := serve(t, settings)
-	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], embeddedPrefix))
+	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], config.EmbeddedPrefix))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +154,7 @@ func TestDeletedRise(t *testing.T) {
 func TestStrangersEventOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
-	cfg, err := readConfig(environ(settings))
+	cfg, err := config.Read(environ(settings))
 	if err != nil {
 		t.Fatal(err)
 	}

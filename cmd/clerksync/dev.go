@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/clerk"
 	"clerksync/internal/inngestserver"
 	"clerksync/store"
@@ -40,17 +42,17 @@ type devCmd struct {
 
 // Run starts everything, prints where it is, and ends all of it when ctx ends.
 func (c devCmd) Run(ctx context.Context, e env) error {
-	cfg, err := readConfig(e.environ)
+	cfg, err := config.Read(e.environ)
 	if err != nil {
 		return err
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, format+"\n", args...) } // a closed terminal ends nothing
-	startInngest := !cfg.Inngest.selfHosted()
+	startInngest := !cfg.Inngest.SelfHosted()
 	if err := c.defaults(ctx, &cfg, e.environ); err != nil {
 		return err
 	}
-	cfg.Inngest.ignoreKeys(say)
-	if err := cfg.check(); err != nil {
+	ignoreKeys(&cfg.Inngest, say)
+	if err := checkSettings(cfg); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancelCause(ctx)
@@ -74,20 +76,20 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 }
 
 // defaults fills in what 'serve' would refuse to start without.
-func (devCmd) defaults(ctx context.Context, cfg *config, environ []string) error {
+func (devCmd) defaults(ctx context.Context, cfg *config.Config, environ []string) error {
 	if cfg.Host == "" {
 		cfg.Host = "127.0.0.1"
 	}
-	if !isSet(environ, "PORT") && !free(ctx, cfg.address()) {
+	if !isSet(environ, "PORT") && !free(ctx, cfg.Address()) {
 		cfg.Port = "0"
 	}
 	if !isSet(environ, "INBOX_RESEND_AFTER") {
 		cfg.InboxResendAfter = devResendAfter
 	}
 	if cfg.MongoURI == "" {
-		cfg.MongoURI = embeddedPrefix + "./" + devFolder
+		cfg.MongoURI = config.EmbeddedPrefix + "./" + devFolder
 	}
-	if !cfg.Inngest.selfHosted() && cfg.Inngest.devKnown() {
+	if !cfg.Inngest.SelfHosted() && cfg.Inngest.DevKnown() {
 		cfg.Inngest.Dev = "1"
 	}
 	if cfg.SigningSecrets != "" {
@@ -99,8 +101,8 @@ func (devCmd) defaults(ctx context.Context, cfg *config, environ []string) error
 }
 
 // ignoreKeys drops the signing keys if Inngest is a dev server, whose calls are not signed, and says so.
-func (c *inngestConfig) ignoreKeys(say func(string, ...any)) {
-	if !c.dev() {
+func ignoreKeys(c *config.Inngest, say func(string, ...any)) {
+	if !c.IsDev() {
 		return
 	}
 	for name, key := range map[string]*string{"INNGEST_SIGNING_KEY": &c.SigningKey, "INNGEST_SIGNING_KEY_FALLBACK": &c.SigningKeyFallback} {
@@ -159,8 +161,8 @@ func runInngest(ctx context.Context, e env, say func(string, ...any)) (*inngests
 }
 
 // serve runs the service until ctx ends or the demo is over.
-func (c devCmd) serve(ctx context.Context, cfg config, e env, say func(string, ...any)) error {
-	a, err := newApp(ctx, cfg, cfg.logger(e.stderr))
+func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(string, ...any)) error {
+	a, err := newApp(ctx, cfg, logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
@@ -177,12 +179,12 @@ func (c devCmd) serve(ctx context.Context, cfg config, e env, say func(string, .
 	say("")
 	say("clerksync   %s", a.url())
 	say("webhooks    %s", hook)
-	say("Inngest     %s", cfg.Inngest.apiURL())
+	say("Inngest     %s", cfg.Inngest.APIURL())
 	if a.db.engine != nil {
 		say("database    %s%s (any MongoDB client)", a.db.engine.URI(), a.db.Name())
 	}
 	if c.Demo {
-		err := demo(ctx, e.stdout, a.users, hook, cfg.secrets()[0])
+		err := demo(ctx, e.stdout, a.users, hook, cfg.Secrets()[0])
 		stop()
 		return errors.Join(err, <-ended)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"clerksync/config"
+
 	"clerksync/functions"
 	"clerksync/inbox"
 
@@ -20,7 +22,7 @@ import (
 // TestSettingsTable: docs/settings.md has every setting once, with its default, and no other.
 func TestSettingsTable(t *testing.T) {
 	t.Parallel()
-	fields, err := envparse.GetFieldParams(&config{})
+	fields, err := envparse.GetFieldParams(&config.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,11 +46,11 @@ func TestSettingsTable(t *testing.T) {
 // TestFunctionsTable: docs/architecture.md has every function that there can be.
 func TestFunctionsTable(t *testing.T) {
 	t.Parallel()
-	cfg, err := readConfig([]string{"CLERK_SECRET_KEY=sk_test_x", "SMTP_URL=smtp://localhost", "MAIL_FROM=app@app.example"})
+	cfg, err := config.Read([]string{"CLERK_SECRET_KEY=sk_test_x", "SMTP_URL=smtp://localhost", "MAIL_FROM=app@app.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	others, err := cfg.functions(nil, nil, nil, inbox.DeadLetters{}, nil)
+	others, err := allFunctions(cfg, nil, nil, nil, inbox.DeadLetters{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

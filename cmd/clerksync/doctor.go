@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
@@ -40,7 +42,7 @@ const checkTimeout = 10 * time.Second
 
 // Run makes all checks, whatever the earlier ones say.
 func (c doctorCmd) Run(ctx context.Context, e env) error {
-	if c.URL != "" && !isHTTP(c.URL) {
+	if c.URL != "" && !config.IsHTTP(c.URL) {
 		return errors.New("--url is no URL: say https://HOST")
 	}
 	d := &doctor{out: e.stdout}
@@ -85,7 +87,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 // doctor makes the checks and prints what they find.
 type doctor struct {
 	out    io.Writer
-	cfg    config
+	cfg    config.Config
 	db     *database // nil if it cannot be opened
 	api    *clerk.API
 	users  int // how many Clerk has, if api is not nil
@@ -106,11 +108,11 @@ func (d *doctor) line(level, what, format string, args ...any) {
 
 // settings reads them. Those of 'clerksync dev' in this folder are taken like its database.
 func (d *doctor) settings(environ []string) {
-	cfg, err := readConfig(environ)
+	cfg, err := config.Read(environ)
 	whose := "complete"
-	if cfg.takeDevFolder() {
+	if takeDevFolder(&cfg) {
 		whose = "those of 'clerksync dev' in this folder"
-		if !cfg.Inngest.selfHosted() {
+		if !cfg.Inngest.SelfHosted() {
 			cfg.Inngest.Dev = "1"
 		}
 		file := filepath.Join(devFolder, secretFile)
@@ -120,7 +122,7 @@ func (d *doctor) settings(environ []string) {
 		}
 	}
 	d.cfg = cfg
-	err = errors.Join(err, cfg.check())
+	err = errors.Join(err, checkSettings(cfg))
 	if err == nil {
 		d.ok("settings", "%s", whose)
 		return
@@ -132,7 +134,7 @@ func (d *doctor) settings(environ []string) {
 
 // database opens it, and looks at what it is.
 func (d *doctor) database(ctx context.Context) {
-	if d.cfg.checkDatabase() != nil {
+	if checkDatabase(d.cfg) != nil {
 		d.skip("database", "not checked: mend its settings first")
 		return
 	}
@@ -147,7 +149,7 @@ func (d *doctor) database(ctx context.Context) {
 		d.fail("database", "%v", err)
 		return
 	}
-	_, embedded := d.cfg.embedded()
+	_, embedded := d.cfg.Embedded()
 	d.server(server, embedded)
 	switch ready, err := db.prepared(ctx); {
 	case err != nil:
@@ -195,27 +197,27 @@ func (d *doctor) server(s store.Server, embedded bool) {
 
 // inngest tries what the service needs of Inngest.
 func (d *doctor) inngest(ctx context.Context) {
-	c := d.cfg.Inngest
-	if c.check() != nil {
+	c := inngestAPI{d.cfg.Inngest}
+	if c.Check() != nil {
 		d.skip("inngest", "not checked: mend its settings first")
 		return
 	}
-	if err := reach(ctx, c.eventURL()+"/health"); err != nil {
+	if err := reach(ctx, c.EventURL()+"/health"); err != nil {
 		d.fail("inngest", "%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %v", c.name(), withoutURL(err))
 		return
 	}
 	d.ok("inngest", "%s answers", c.name())
-	switch err := c.sendProbe(ctx, c.eventKey()); {
+	switch err := c.sendProbe(ctx, c.EventKeyOrAny()); {
 	case errors.Is(err, errRefused):
 		d.fail("inngest", "INNGEST_EVENT_KEY is not accepted: set it to an event key of the same environment (Inngest's dashboard, Event keys; your own server: what it was started with)")
 	case err != nil:
 		d.fail("inngest", "events are not taken: %v", err)
-	case c.dev():
+	case c.IsDev():
 		d.ok("inngest", "events are taken, with any key")
 	default:
 		d.ok("inngest", "INNGEST_EVENT_KEY is accepted")
 	}
-	if !c.selfHosted() {
+	if !c.SelfHosted() {
 		if d.signingKey(func(key string) error { return c.checkCloudKey(ctx, key) }) {
 			d.ok("inngest", "whether the app %q is synced only Inngest's dashboard tells (Apps)", c.AppID)
 		}
@@ -229,7 +231,7 @@ func (d *doctor) inngest(ctx context.Context) {
 
 // signingKey tries the signing keys, and tells whether one of them works.
 func (d *doctor) signingKey(try func(key string) error) bool {
-	c := d.cfg.Inngest
+	c := inngestAPI{d.cfg.Inngest}
 	err := try(c.SigningKey)
 	fallback := false
 	if errors.Is(err, errRefused) && c.SigningKeyFallback != "" {
@@ -244,7 +246,7 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 		d.fail("inngest", "its API does not answer as it should: %v", err)
 	case fallback:
 		d.warn("inngest", "only INNGEST_SIGNING_KEY_FALLBACK is accepted: finish the rotation in Inngest, or swap the two")
-	case !c.dev():
+	case !c.IsDev():
 		d.ok("inngest", "INNGEST_SIGNING_KEY is accepted")
 	}
 	return err == nil
@@ -252,7 +254,7 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 
 // registered compares the functions that Inngest has with those that these settings make.
 func (d *doctor) registered(ids []string) {
-	others, err := d.cfg.functions(nil, nil, nil, inbox.DeadLetters{}, nil)
+	others, err := allFunctions(d.cfg, nil, nil, nil, inbox.DeadLetters{}, nil)
 	if err != nil {
 		d.skip("inngest", "functions not checked: mend the settings of the mail first")
 		return
@@ -282,16 +284,16 @@ func (d *doctor) registered(ids []string) {
 // clerk tries the secret key.
 func (d *doctor) clerk(ctx context.Context) {
 	switch {
-	case d.cfg.checkClerkAPI() != nil:
+	case checkClerkAPI(d.cfg) != nil:
 		d.skip("clerk", "not checked: mend its settings first")
 		return
 	case d.cfg.SecretKey == "":
 		d.warn("clerk", "CLERK_SECRET_KEY is not set: backfill, reconcile and 'users ensure' are off")
 		return
 	}
-	api, err := d.cfg.clerkAPI()
+	api, err := clerkAPI(d.cfg)
 	if err == nil && d.db != nil {
-		err = d.cfg.checkInstance(ctx, api, d.db, false)
+		err = checkInstance(ctx, d.cfg, api, d.db, false)
 	}
 	if err == nil {
 		d.users, err = api.Count(ctx)

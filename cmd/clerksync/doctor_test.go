@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -91,7 +93,7 @@ func TestDoctor(t *testing.T) {
 	})
 	s := serve(t, settings)
 	until(t, "the functions are registered", func() bool { return strings.Contains(s.log.String(), "registered the functions") })
-	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], embeddedPrefix))
+	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], config.EmbeddedPrefix))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,8 +257,8 @@ func TestDoctorCloud(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		d := &doctor{out: &out}
-		d.cfg.Inngest = inngestConfig{SigningKey: tc.key, Env: "branch"}
-		try := d.cfg.Inngest
+		d.cfg.Inngest = config.Inngest{SigningKey: tc.key, Env: "branch"}
+		try := inngestAPI{d.cfg.Inngest}
 		try.BaseURL = cloud.URL // the real one cannot be asked from a test
 		d.signingKey(func(key string) error { return try.checkCloudKey(t.Context(), key) })
 		if got := out.String(); !strings.HasPrefix(got, tc.want) {

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"regexp"
 	"time"
+
+	"clerksync/config"
 )
 
 // Errors of Inngest's answers that callers branch on.
@@ -24,10 +26,13 @@ var (
 // probeEvent is sent to see whether Inngest takes events; no function listens to it.
 const probeEvent = "clerksync/doctor.checked"
 
+// inngestAPI asks the Inngest that the settings name.
+type inngestAPI struct{ config.Inngest }
+
 // name says which Inngest it is.
-func (c inngestConfig) name() string {
+func (c inngestAPI) name() string {
 	switch {
-	case c.dev():
+	case c.IsDev():
 		return "the dev server"
 	case c.BaseURL != "":
 		return "your Inngest"
@@ -36,17 +41,17 @@ func (c inngestConfig) name() string {
 }
 
 // sendProbe sends an event that does nothing. The error is errRefused if the event key is not accepted.
-func (c inngestConfig) sendProbe(ctx context.Context, key string) error {
+func (c inngestAPI) sendProbe(ctx context.Context, key string) error {
 	body := []byte(`[{"name":"` + probeEvent + `","data":{}}]`)
-	_, err := c.ask(ctx, http.MethodPost, c.eventURL()+"/e/"+url.PathEscape(key), "", body)
+	_, err := c.ask(ctx, http.MethodPost, c.EventURL()+"/e/"+url.PathEscape(key), "", body)
 	return err
 }
 
 // functionIDs returns Inngest's ids of the functions that an Inngest of one's own has for the app, none if it does not
 // know the app. The error is errRefused if the signing key is not accepted, and errNoLists if this Inngest does not
 // tell.
-func (c inngestConfig) functionIDs(ctx context.Context, signingKey string) ([]string, error) {
-	b, err := c.ask(ctx, http.MethodGet, c.apiURL()+"/v1/apps/"+url.PathEscape(c.AppID)+"/functions", hashed(signingKey), nil)
+func (c inngestAPI) functionIDs(ctx context.Context, signingKey string) ([]string, error) {
+	b, err := c.ask(ctx, http.MethodGet, c.APIURL()+"/v1/apps/"+url.PathEscape(c.AppID)+"/functions", hashed(signingKey), nil)
 	if s := answered(0); errors.As(err, &s) && s == http.StatusNotFound {
 		return nil, errNoLists
 	}
@@ -70,9 +75,9 @@ func (c inngestConfig) functionIDs(ctx context.Context, signingKey string) ([]st
 }
 
 // checkCloudKey asks Inngest's cloud something harmless. The error is errRefused if the signing key is not accepted.
-func (c inngestConfig) checkCloudKey(ctx context.Context, signingKey string) error {
+func (c inngestAPI) checkCloudKey(ctx context.Context, signingKey string) error {
 	// As it is: https://api-docs.inngest.com/authentication
-	_, err := c.ask(ctx, http.MethodGet, c.apiURL()+"/v1/events?limit=1&name="+url.QueryEscape(probeEvent), signingKey, nil)
+	_, err := c.ask(ctx, http.MethodGet, c.APIURL()+"/v1/events?limit=1&name="+url.QueryEscape(probeEvent), signingKey, nil)
 	return err
 }
 
@@ -84,7 +89,7 @@ func (s answered) Error() string {
 }
 
 // ask returns the body of a 2xx answer. No error quotes the URL, which may hold the event key.
-func (c inngestConfig) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
+func (c inngestAPI) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
 	if err != nil {
 		return nil, withoutURL(err)

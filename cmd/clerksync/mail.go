@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"clerksync/config"
+
 	"clerksync/mail"
 )
 
@@ -19,14 +21,14 @@ type mailTest struct {
 
 // Run sends the mail, whoever has had one before.
 func (c mailTest) Run(ctx context.Context, e env) error {
-	cfg, err := readConfig(e.environ)
+	cfg, err := config.Read(e.environ)
 	if err != nil {
 		return err
 	}
 	if cfg.Mail.SMTPURL == "" {
 		return errors.New("SMTP_URL is not set: set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST")
 	}
-	m, err := cfg.Mail.mailer()
+	m, err := mailer(cfg.Mail)
 	if err != nil {
 		return err
 	}
@@ -46,7 +48,7 @@ type mailPreview struct {
 
 // Run works without SMTP_URL too.
 func (c mailPreview) Run(e env) error {
-	cfg, err := readConfig(e.environ)
+	cfg, err := config.Read(e.environ)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func (c mailPreview) Run(e env) error {
 	if cfg.Mail.From == "" {
 		cfg.Mail.From = "App <hello@app.example>"
 	}
-	m, err := cfg.Mail.mailer()
+	m, err := mailer(cfg.Mail)
 	if err != nil {
 		return err
 	}

@@ -20,9 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/embedded"
 
@@ -36,7 +37,7 @@ func good(t *testing.T) map[string]string {
 	t.Helper()
 	return map[string]string{
 		"HOST": "127.0.0.1", "PORT": "0", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret,
-		"MONGODB_URI": embeddedPrefix + t.TempDir(), "INNGEST_DEV": "http://127.0.0.1:1", // nobody: not the dev server of who runs the tests
+		"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "INNGEST_DEV": "http://127.0.0.1:1", // nobody: not the dev server of who runs the tests
 	}
 }
 
@@ -145,10 +146,14 @@ func TestSettings(t *testing.T) {
 			}
 			got := strings.Split(err.Error(), "\n")
 			for i, line := range got {
-				if i < len(tc.want) && strings.HasPrefix(line, tc.want[i]) {
-					got[i] = tc.want[i]
+				for _, want := range tc.want {
+					if strings.HasPrefix(line, want) {
+						got[i] = want
+					}
 				}
 			}
+			slices.Sort(got)
+			slices.Sort(tc.want)
 			if d := cmp.Diff(tc.want, got); d != "" {
 				t.Errorf("errors (-want +got):\n%s", d)
 			}
@@ -232,7 +237,7 @@ func TestDatabaseName(t *testing.T) {
 		"neither":     {"mongodb://h", "", "clerksync"},
 		"embedded":    {"embedded:./data/x", "", "clerksync"},
 	} {
-		if got := (config{MongoURI: tc.uri, MongoDatabase: tc.set}).database(); got != tc.want {
+		if got := (config.Config{MongoURI: tc.uri, MongoDatabase: tc.set}).DatabaseName(); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}
@@ -241,19 +246,19 @@ func TestDatabaseName(t *testing.T) {
 func TestInngestURLs(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		c          inngestConfig
+		c          config.Inngest
 		dev        bool
 		api, event string
 	}{
-		"cloud":           {inngestConfig{}, false, "https://api.inngest.com", "https://inn.gs"},
-		"dev":             {inngestConfig{Dev: "1"}, true, "http://127.0.0.1:8288", "http://127.0.0.1:8288"},
-		"dev elsewhere":   {inngestConfig{Dev: "http://inngest:8288/"}, true, "http://inngest:8288", "http://inngest:8288"},
-		"not dev":         {inngestConfig{Dev: "false"}, false, "https://api.inngest.com", "https://inn.gs"},
-		"self-hosted":     {inngestConfig{BaseURL: "https://i.example"}, false, "https://i.example", "https://i.example"},
-		"both, base wins": {inngestConfig{Dev: "1", BaseURL: "http://i:1"}, true, "http://i:1", "http://i:1"},
+		"cloud":           {config.Inngest{}, false, "https://api.inngest.com", "https://inn.gs"},
+		"dev":             {config.Inngest{Dev: "1"}, true, "http://127.0.0.1:8288", "http://127.0.0.1:8288"},
+		"dev elsewhere":   {config.Inngest{Dev: "http://inngest:8288/"}, true, "http://inngest:8288", "http://inngest:8288"},
+		"not dev":         {config.Inngest{Dev: "false"}, false, "https://api.inngest.com", "https://inn.gs"},
+		"self-hosted":     {config.Inngest{BaseURL: "https://i.example"}, false, "https://i.example", "https://i.example"},
+		"both, base wins": {config.Inngest{Dev: "1", BaseURL: "http://i:1"}, true, "http://i:1", "http://i:1"},
 	} {
-		if tc.c.dev() != tc.dev || tc.c.apiURL() != tc.api || tc.c.eventURL() != tc.event {
-			t.Errorf("%s: got %v %s %s", name, tc.c.dev(), tc.c.apiURL(), tc.c.eventURL())
+		if tc.c.IsDev() != tc.dev || tc.c.APIURL() != tc.api || tc.c.EventURL() != tc.event {
+			t.Errorf("%s: got %v %s %s", name, tc.c.IsDev(), tc.c.APIURL(), tc.c.EventURL())
 		}
 	}
 }
@@ -649,7 +654,7 @@ func TestDeadLetters(t *testing.T) {
 	settings := good(t)
 	settings["INNGEST_DEV"] = inngest.URL
 	s := serve(t, settings)
-	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], embeddedPrefix))
+	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], config.EmbeddedPrefix))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -718,7 +723,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 
 	for want, uri := range map[string]string{
-		"there is no folder": embeddedPrefix + t.TempDir() + "/none", "MONGODB_URI is not set": "", "MONGODB_URI is of no known kind": "postgres://h",
+		"there is no folder": config.EmbeddedPrefix + t.TempDir() + "/none", "MONGODB_URI is not set": "", "MONGODB_URI is of no known kind": "postgres://h",
 	} {
 		if _, err := clerksync(map[string]string{"MONGODB_URI": uri}, "list"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -733,7 +738,7 @@ func TestBackfill(t *testing.T) {
 	fake.Put(testenv.People(30)...)
 	other.Instance = "ins_other"
 	settings := map[string]string{
-		"MONGODB_URI": embeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL, "CLERK_INSTANCE_ID": testenv.ClerkInstance,
+		"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL, "CLERK_INSTANCE_ID": testenv.ClerkInstance,
 	}
 	for _, step := range []struct {
 		args     string
@@ -840,7 +845,7 @@ func TestReconcile(t *testing.T) {
 	fake := testenv.NewClerkAPI(t)
 	people := testenv.People(30)
 	fake.Put(people...)
-	settings := map[string]string{"MONGODB_URI": embeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL}
+	settings := map[string]string{"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL}
 	reconcile := func(args string, set map[string]string) (string, error) {
 		all := maps.Clone(settings)
 		maps.Copy(all, set)
@@ -906,7 +911,7 @@ func TestEnsure(t *testing.T) {
 	if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(deleted))); code != http.StatusAccepted {
 		t.Fatalf("got %d %s, want 202", code, text)
 	}
-	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], embeddedPrefix))
+	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], config.EmbeddedPrefix))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1053,15 +1058,15 @@ func TestFullTierIsRegistered(t *testing.T) {
 // TestFullTierIsSpread: instances, and apps where no instance is set, get minutes all over the hour.
 func TestFullTierIsSpread(t *testing.T) {
 	t.Parallel()
-	for name, of := range map[string]func(id string) config{
-		"instances": func(id string) config {
-			return config{InstanceID: "ins_" + id, Inngest: inngestConfig{AppID: "clerksync"}}
+	for name, of := range map[string]func(id string) config.Config{
+		"instances": func(id string) config.Config {
+			return config.Config{InstanceID: "ins_" + id, Inngest: config.Inngest{AppID: "clerksync"}}
 		},
-		"apps": func(id string) config { return config{Inngest: inngestConfig{AppID: id}} },
+		"apps": func(id string) config.Config { return config.Config{Inngest: config.Inngest{AppID: id}} },
 	} {
 		seen := map[string]bool{}
 		for i := range 600 {
-			seen[of(fmt.Sprint(i)).crons()[reconcile.Full]] = true
+			seen[of(fmt.Sprint(i)).Crons()["full"]] = true
 		}
 		if len(seen) < 50 || len(seen) > 60 {
 			t.Errorf("%s: got %d minutes, want nearly all 60", name, len(seen))

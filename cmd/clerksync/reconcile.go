@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/clerk"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -25,27 +27,27 @@ type reconcileCmd struct {
 // Run compares all rows and all users, and prints a line for each that differs.
 func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	cfg, err := readConfigForCommand(e.environ)
-	if err := errors.Join(err, cfg.Reconcile.check()); err != nil {
+	if err := errors.Join(err, cfg.Reconcile.Check()); err != nil {
 		return err
 	}
-	api, err := cfg.clerkAPI()
+	api, err := clerkAPI(cfg)
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, cfg.logger(e.stderr))
+	db, err := openDatabase(ctx, cfg, logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
 	return errors.Join(c.run(ctx, e, cfg, api, db), db.close(ctx))
 }
 
-func (c reconcileCmd) run(ctx context.Context, e env, cfg config, api *clerk.API, db *database) error {
+func (c reconcileCmd) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *database) error {
 	if !c.DryRun {
 		if err := db.prepare(ctx); err != nil {
 			return err
 		}
 	}
-	r := cfg.reconciler(api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), cfg.logger(e.stderr))
+	r := reconciler(cfg, api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), logger(cfg, e.stderr))
 	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
 	host, err := os.Hostname()
 	if err != nil {

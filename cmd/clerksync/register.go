@@ -22,7 +22,7 @@ const registerTimeout = 5 * time.Second
 // registration holds the lock that invocations need. The SDK's own call has no time-out and leaves the answer open,
 // with a connection, for ever. So it goes through a proxy in this process, which ends it after timeout.
 func (a *app) registerBy(ctx context.Context, timeout time.Duration, create func(inngestgo.Client) error) error {
-	target, err := url.Parse(a.cfg.Inngest.apiURL())
+	target, err := url.Parse(a.cfg.Inngest.APIURL())
 	if err != nil {
 		return errors.New("the URL of Inngest cannot be read")
 	}
@@ -67,7 +67,7 @@ func (a *app) registerBy(ctx context.Context, timeout time.Duration, create func
 func (a *app) registerOnce(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
-	if err := reach(bounded, a.cfg.Inngest.apiURL()+"/health"); err != nil {
+	if err := reach(bounded, a.cfg.Inngest.APIURL()+"/health"); err != nil {
 		return errors.New("inngest cannot be reached")
 	}
 	return a.register(ctx)

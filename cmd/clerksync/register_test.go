@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/functions"
 
 	"github.com/inngest/inngestgo"
@@ -59,7 +61,7 @@ func TestRegistrationLeaks(t *testing.T) {
 			defer inngest.CloseClientConnections()
 			settings := good(t)
 			settings["INNGEST_DEV"] = inngest.URL
-			cfg, err := readConfig(environ(settings))
+			cfg, err := config.Read(environ(settings))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
@@ -36,19 +38,19 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	api, err := cfg.clerkAPI()
+	api, err := clerkAPI(cfg)
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, cfg.logger(e.stderr))
+	db, err := openDatabase(ctx, cfg, logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
 	return errors.Join(c.run(ctx, e, cfg, api, db), db.close(ctx))
 }
 
-func (c usersRestore) run(ctx context.Context, e env, cfg config, api *clerk.API, db *database) error {
-	if err := errors.Join(db.prepare(ctx), cfg.checkInstance(ctx, api, db, false)); err != nil {
+func (c usersRestore) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *database) error {
+	if err := errors.Join(db.prepare(ctx), checkInstance(ctx, cfg, api, db, false)); err != nil {
 		return err
 	}
 	watch, written := cmp.Or(c.watch, restoreWatch), 0

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
@@ -27,7 +29,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 	fake.Put(people...)
 	ada, stranger := people[2].ID, testenv.UserID(time.Unix(1_767_603_600, 0), 1)
 	settings := good(t)
-	maps.Copy(settings, map[string]string{"MONGODB_URI": embeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL})
+	maps.Copy(settings, map[string]string{"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL})
 	clerksync := func(args ...string) (string, error) {
 		var out, log bytes.Buffer
 		err := run(t.Context(), args, environ(settings), &out, &log)
@@ -97,7 +99,7 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)
 	fake.Put(testenv.People(3)...)
-	settings := map[string]string{"MONGODB_URI": embeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL}
+	settings := map[string]string{"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL}
 	cfg, err := readConfigForCommand(environ(settings))
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/clerk"
 	"clerksync/webhook"
 
@@ -70,11 +72,11 @@ func (c sendCmd) secret(environ []string) (string, error) {
 	if c.Secret != "" {
 		return c.Secret, nil
 	}
-	cfg, err := readConfig(environ)
+	cfg, err := config.Read(environ)
 	if err != nil {
 		return "", err
 	}
-	if s := cfg.secrets(); len(s) > 0 {
+	if s := cfg.Secrets(); len(s) > 0 {
 		return s[0], nil
 	}
 	b, err := os.ReadFile(filepath.Join(devFolder, secretFile))

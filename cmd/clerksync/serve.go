@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/config"
+
 	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
@@ -35,14 +37,14 @@ const gcPercent = 200
 
 // Run runs the service until ctx ends.
 func (serveCmd) Run(ctx context.Context, e env) error {
-	cfg, err := readConfig(e.environ)
-	if err := errors.Join(err, cfg.check()); err != nil {
+	cfg, err := config.Read(e.environ)
+	if err := errors.Join(err, checkSettings(cfg)); err != nil {
 		return err
 	}
 	if !isSet(e.environ, "GOGC") {
 		debug.SetGCPercent(gcPercent)
 	}
-	a, err := newApp(ctx, cfg, cfg.logger(e.stderr))
+	a, err := newApp(ctx, cfg, logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
@@ -51,7 +53,7 @@ func (serveCmd) Run(ctx context.Context, e env) error {
 
 // app is the service, wired and listening.
 type app struct {
-	cfg      config
+	cfg      config.Config
 	log      *slog.Logger
 	listener net.Listener
 	server   *http.Server
@@ -67,7 +69,7 @@ type app struct {
 }
 
 // newApp wires the service in the order of its dependencies, and listens. If it fails, nothing is left open.
-func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err error) {
+func newApp(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *app, err error) {
 	a := &app{cfg: cfg, log: log, registered: make(chan struct{})}
 	defer func() {
 		if err != nil {
@@ -77,10 +79,10 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.address()); err != nil {
-		return a, fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w", cfg.address(), err)
+	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Address()); err != nil {
+		return a, fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w", cfg.Address(), err)
 	}
-	if _, ok := cfg.embedded(); ok {
+	if _, ok := cfg.Embedded(); ok {
 		log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; set MONGODB_URI to a MongoDB for production")
 	}
 	if a.db, err = openDatabase(ctx, cfg, log); err != nil {
@@ -92,7 +94,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		return a, err
 	}
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db.DB, Sender: cfg.Inngest.eventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
+		DB: a.db.DB, Sender: eventAPI(cfg.Inngest), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
 	state := store.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)
@@ -111,7 +113,7 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 		return a, err
 	}
 	runs := store.NewRuns(a.db.DB)
-	others, err := cfg.functions(a.users, claims, runs, inbox.NewDeadLetters(a.db.DB), cfg.reconciler(api, a.users, state, log))
+	others, err := allFunctions(cfg, a.users, claims, runs, inbox.NewDeadLetters(a.db.DB), reconciler(cfg, api, a.users, state, log))
 	if err != nil {
 		return a, err
 	}
@@ -122,20 +124,20 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 	if err := fns.Register(client, others...); err != nil {
 		return a, err
 	}
-	if cfg.Inngest.selfHosted() {
+	if cfg.Inngest.SelfHosted() {
 		if err := a.registerBy(ctx, registerTimeout, func(c inngestgo.Client) error { return fns.Register(c, others...) }); err != nil {
 			return a, err
 		}
 	}
 	hook, err := webhook.New(webhook.Options{
-		Secrets: cfg.secrets(), InstanceID: cfg.InstanceID, Forward: cfg.forward(),
+		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
 		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Inbox: a.inbox, Log: log, Registerer: reg,
 	})
 	if err != nil {
 		return a, err
 	}
 	calls := inngest.Guard(client.ServeWithOpts(a.serveOpts(false)), inngest.Options{
-		SigningKeys: []string{cfg.Inngest.SigningKey, cfg.Inngest.SigningKeyFallback}, Dev: cfg.Inngest.dev(), MaxBody: maxCall, Log: log,
+		SigningKeys: []string{cfg.Inngest.SigningKey, cfg.Inngest.SigningKeyFallback}, Dev: cfg.Inngest.IsDev(), MaxBody: maxCall, Log: log,
 	})
 	a.noteOneTimeCodes(ctx)
 	routes := a.routes(hook, calls, reg)
@@ -156,13 +158,13 @@ func newApp(ctx context.Context, cfg config, log *slog.Logger) (_ *app, err erro
 
 // clerkAPI returns a client of Clerk's API. That Clerk is away is no reason not to start.
 func (a *app) clerkAPI(ctx context.Context) (*clerk.API, error) {
-	api, err := a.cfg.clerkAPI()
+	api, err := clerkAPI(a.cfg)
 	if err != nil {
 		return nil, err
 	}
 	bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	if err := a.cfg.checkInstance(bounded, api, a.db, false); errors.Is(err, clerk.ErrKey) || ctx.Err() != nil {
+	if err := checkInstance(bounded, a.cfg, api, a.db, false); errors.Is(err, clerk.ErrKey) || ctx.Err() != nil {
 		return nil, err
 	} else if err != nil {
 		a.log.WarnContext(ctx, "Clerk's API does not answer, so CLERK_SECRET_KEY is not checked", "error", err)
@@ -180,7 +182,7 @@ func (a *app) seen(at time.Time, instanceID string) {
 
 // noteOneTimeCodes says what becomes of the types of event that hold one-time codes.
 func (a *app) noteOneTimeCodes(ctx context.Context) {
-	forwarded, leftOut := webhook.OneTimeCodes(a.cfg.forward())
+	forwarded, leftOut := webhook.OneTimeCodes(a.cfg.Forward())
 	if len(forwarded) > 0 {
 		a.log.WarnContext(ctx, "CLERK_FORWARD_EVENTS names types that hold one-time codes: whoever sees Inngest's history can read them", "types", forwarded)
 	}
@@ -191,7 +193,7 @@ func (a *app) noteOneTimeCodes(ctx context.Context) {
 
 // functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be
 // nil or zero.
-func (c config) functions(users *store.Users, claims *store.Welcomes, runs *store.Runs, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
+func allFunctions(c config.Config, users *store.Users, claims *store.Welcomes, runs *store.Runs, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
 	all := append(appFunctions(), functions.Upkeep(
 		users.SweepBuried,
 		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
@@ -200,12 +202,12 @@ func (c config) functions(users *store.Users, claims *store.Welcomes, runs *stor
 		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
 	))
 	if c.SecretKey != "" {
-		all = append(all, functions.Reconcile(r, c.crons())...)
+		all = append(all, functions.Reconcile(r, tierCrons(c))...)
 	}
 	if c.Mail.SMTPURL == "" {
 		return all, nil
 	}
-	m, err := c.Mail.mailer()
+	m, err := mailer(c.Mail)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +240,7 @@ func (a *app) ready(c echo.Context) error {
 	if a.db.Ping(ctx) != nil {
 		state["database"], code = "does not answer", http.StatusServiceUnavailable
 	}
-	if reach(ctx, a.cfg.Inngest.eventURL()+"/health") != nil {
+	if reach(ctx, a.cfg.Inngest.EventURL()+"/health") != nil {
 		state["inngest"], code = "cannot be reached", http.StatusServiceUnavailable
 	}
 	return c.JSON(code, state)
@@ -265,16 +267,16 @@ func reach(ctx context.Context, url string) error {
 // environment by itself. registerURL is where it registers functions; nil is Inngest's own.
 func (a *app) inngestClient(registerURL *string) (inngestgo.Client, error) {
 	c := a.cfg.Inngest
-	eventKey := c.eventKey()
+	eventKey := c.EventKeyOrAny()
 	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
 		AppID:              c.AppID,
-		Dev:                new(c.dev()),
+		Dev:                new(c.IsDev()),
 		EventKey:           &eventKey,
 		SigningKey:         &c.SigningKey,
 		SigningKeyFallback: &c.SigningKeyFallback,
 		Env:                &c.Env,
-		APIBaseURL:         new(c.apiURL()),
-		EventAPIBaseURL:    new(c.eventURL()),
+		APIBaseURL:         new(c.APIURL()),
+		EventAPIBaseURL:    new(c.EventURL()),
 		RegisterURL:        registerURL,
 		Logger:             a.log,
 		HTTPClient:         &http.Client{Timeout: 5 * time.Second},
@@ -292,7 +294,7 @@ func (a *app) serveOpts(unsigned bool) inngestgo.ServeOpts {
 	switch {
 	case a.cfg.Inngest.ServeOrigin != "":
 		o.Origin = &a.cfg.Inngest.ServeOrigin
-	case a.cfg.Inngest.selfHosted():
+	case a.cfg.Inngest.SelfHosted():
 		o.Origin = new(a.url())
 	}
 	return o
@@ -327,7 +329,7 @@ func (a *app) run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()
 	a.log.InfoContext(ctx, "listening", "url", a.url())
-	if a.cfg.Inngest.dev() {
+	if a.cfg.Inngest.IsDev() {
 		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; set it to 0 in production")
 	}
 
@@ -373,7 +375,7 @@ func (a *app) keepRegistered(ctx context.Context) {
 	}
 	defer context.AfterFunc(ctx, func() { _ = a.proxy.Close() })() // ends what is under way
 	every := 30 * time.Second
-	if a.cfg.Inngest.dev() {
+	if a.cfg.Inngest.IsDev() {
 		every = 5 * time.Second // as often as the dev server itself looks for apps
 	}
 	timer := time.NewTimer(0)
@@ -398,7 +400,7 @@ func (a *app) keepRegistered(ctx context.Context) {
 			continue
 		}
 		if !known {
-			a.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", a.cfg.Inngest.apiURL())
+			a.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", a.cfg.Inngest.APIURL())
 		}
 		known, failing = true, false
 		once.Do(func() { close(a.registered) })

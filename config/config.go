@@ -1,7 +1,7 @@
-package main
+// Package config holds every setting: its name, its default and what it may be. It does no I/O.
+package config
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -20,21 +19,12 @@ import (
 	"time"
 	"unicode"
 
-	"clerksync/clerk"
-	"clerksync/functions"
-	"clerksync/inngest"
-	"clerksync/mail"
-	"clerksync/reconcile"
-	"clerksync/store"
-	"clerksync/webhook"
-
 	envparse "github.com/caarlos0/env/v11"
-	"github.com/mattn/go-isatty"
 	"github.com/robfig/cron/v3"
 )
 
-// config is every setting. Nothing else reads the environment.
-type config struct {
+// Config is every setting. Nothing else reads the environment.
+type Config struct {
 	Port string `env:"PORT" envDefault:"3000"`
 	Host string `env:"HOST"`
 
@@ -49,17 +39,17 @@ type config struct {
 
 	AdminToken string `env:"ADMIN_TOKEN"`
 
-	Reconcile reconcileConfig `envPrefix:"RECONCILE_"`
+	Reconcile Reconcile `envPrefix:"RECONCILE_"`
 
 	MongoURI      string `env:"MONGODB_URI"`
 	MongoDatabase string `env:"MONGODB_DATABASE"`
 
-	Inngest inngestConfig `envPrefix:"INNGEST_"`
+	Inngest Inngest `envPrefix:"INNGEST_"`
 
 	BatchSize    int           `env:"SYNC_BATCH_SIZE"    envDefault:"1"`
 	BatchTimeout time.Duration `env:"SYNC_BATCH_TIMEOUT" envDefault:"1s"`
 
-	Mail mailConfig
+	Mail Mail
 
 	LogLevel  slog.Level `env:"LOG_LEVEL"  envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT"`
@@ -68,17 +58,18 @@ type config struct {
 	ShutdownTimeout  time.Duration `env:"SHUTDOWN_TIMEOUT"   envDefault:"20s"`
 }
 
-type reconcileConfig struct {
+// Reconcile is when rows are compared with Clerk, and how much may be removed.
+type Reconcile struct {
 	RecentCron string  `env:"RECENT_CRON" envDefault:"*/5 * * * *"`
 	AbsentCron string  `env:"ABSENT_CRON" envDefault:"TZ=UTC 41 * * * *"`
-	Cron       string  `env:"CRON"` // "" is spread, see crons
+	Cron       string  `env:"CRON"` // "" is spread, see Crons
 	MaxDelete  percent `env:"MAX_DELETE"  envDefault:"1%"`
 }
 
-// crons returns when which tier runs. "off" is never. The full tiers of the world are spread over an hour, for Clerk's
+// Crons returns when which tier runs, by the name of the tier. "off" is never. The full tiers of the world are spread over an hour, for Clerk's
 // API is everybody's: by a minute that all replicas of one Clerk instance have, and every registration, or of one app
 // if the instance is not set.
-func (c config) crons() map[reconcile.Tier]string {
+func (c Config) Crons() map[string]string {
 	full := c.Reconcile.Cron
 	if full == "" {
 		of := c.InstanceID
@@ -89,12 +80,13 @@ func (c config) crons() map[reconcile.Tier]string {
 		_, _ = io.WriteString(h, of) // never fails
 		full = fmt.Sprintf("TZ=UTC %d 3 * * *", h.Sum32()%60)
 	}
-	crons := map[reconcile.Tier]string{reconcile.Recent: c.Reconcile.RecentCron, reconcile.Absent: c.Reconcile.AbsentCron, reconcile.Full: full}
-	maps.DeleteFunc(crons, func(_ reconcile.Tier, cron string) bool { return strings.EqualFold(cron, "off") })
+	crons := map[string]string{"recent": c.Reconcile.RecentCron, "absent": c.Reconcile.AbsentCron, "full": full}
+	maps.DeleteFunc(crons, func(_, cron string) bool { return strings.EqualFold(cron, "off") })
 	return crons
 }
 
-func (c reconcileConfig) check() error {
+// Check checks the settings of the tiers.
+func (c Reconcile) Check() error {
 	var errs []error
 	for name, v := range map[string]string{"RECONCILE_RECENT_CRON": c.RecentCron, "RECONCILE_ABSENT_CRON": c.AbsentCron, "RECONCILE_CRON": c.Cron} {
 		if v != "" && !strings.EqualFold(v, "off") && !isCron(v) {
@@ -126,7 +118,8 @@ func (p *percent) UnmarshalText(text []byte) error {
 	return err
 }
 
-type mailConfig struct {
+// Mail is the welcome mail.
+type Mail struct {
 	SMTPURL     string `env:"SMTP_URL"`
 	From        string `env:"MAIL_FROM"`
 	ReplyTo     string `env:"MAIL_REPLY_TO"`
@@ -137,14 +130,8 @@ type mailConfig struct {
 	AppURL      string `env:"APP_URL"`
 }
 
-// mailer returns what sends mail. It does not dial.
-func (c mailConfig) mailer() (*mail.Mailer, error) {
-	return mail.New(mail.Options{
-		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir, AppName: c.AppName, AppURL: c.AppURL,
-	})
-}
-
-type inngestConfig struct {
+// Inngest is which Inngest, and how it reaches the functions.
+type Inngest struct {
 	Dev                string `env:"DEV"`
 	BaseURL            string `env:"BASE_URL"`
 	EventKey           string `env:"EVENT_KEY"`
@@ -156,12 +143,12 @@ type inngestConfig struct {
 	AppID              string `env:"APP_ID"               envDefault:"clerksync"`
 }
 
-// embeddedPrefix begins a MONGODB_URI that names the folder of the embedded database.
-const embeddedPrefix = "embedded:"
+// EmbeddedPrefix begins a MONGODB_URI that names the folder of the embedded database.
+const EmbeddedPrefix = "embedded:"
 
-// readConfig reads the settings from environ. It checks nothing that depends on the command; see check.
-func readConfig(environ []string) (config, error) {
-	var c config
+// Read reads the settings from environ. It checks nothing that depends on the command; see Config.Check.
+func Read(environ []string) (Config, error) {
+	var c Config
 	err := envparse.ParseWithOptions(&c, envparse.Options{Environment: envparse.ToMap(environ)})
 	if err == nil {
 		return c, nil
@@ -170,7 +157,7 @@ func readConfig(environ []string) (config, error) {
 	if !errors.As(err, &all) {
 		return c, fmt.Errorf("settings: %w", err)
 	}
-	defaults, errs := config{LogLevel: slog.LevelInfo, RateShare: 0.5, InboxResendAfter: time.Minute, ShutdownTimeout: 20 * time.Second}, []error(nil)
+	defaults, errs := Config{LogLevel: slog.LevelInfo, RateShare: 0.5, InboxResendAfter: time.Minute, ShutdownTimeout: 20 * time.Second}, []error(nil)
 	for _, e := range all.Errors {
 		var p envparse.ParseError
 		if !errors.As(e, &p) {
@@ -213,8 +200,8 @@ func readConfig(environ []string) (config, error) {
 	return c, errors.Join(errs...)
 }
 
-// check returns all mistakes at once, a line each that says what to set, and none that quotes a secret.
-func (c config) check() error {
+// Check returns all mistakes at once, a line each that says what to set, and none that quotes a secret.
+func (c Config) Check() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
@@ -224,24 +211,19 @@ func (c config) check() error {
 	if !isHost(c.Host) {
 		wrong("HOST is no address: set it to an IP address or a host name, without a port, or leave it unset")
 	}
-	if len(c.secrets()) == 0 {
+	if len(c.Secrets()) == 0 {
 		wrong("CLERK_WEBHOOK_SIGNING_SECRET is not set: set it to the endpoint's signing secret (whsec_…) from Clerk's dashboard, Webhooks")
 	}
-	for i, s := range c.secrets() {
-		if err := webhook.CheckSecret(s); err != nil {
-			wrong("CLERK_WEBHOOK_SIGNING_SECRET: secret %d %w: copy it again from Clerk's dashboard, Webhooks", i+1, err)
-		}
-	}
-	if len(c.forward()) == 0 {
+	if len(c.Forward()) == 0 {
 		wrong("CLERK_FORWARD_EVENTS names no type: set it to patterns such as user.* or leave it unset")
 	}
-	for _, p := range c.forward() {
+	for _, p := range c.Forward() {
 		if _, err := path.Match(p, ""); err != nil {
 			wrong("CLERK_FORWARD_EVENTS holds a bad pattern, %q: set it to patterns such as user.*", p)
 		}
 	}
 	// A webhook that is not forwarded is answered 2xx, and Clerk never sends it again.
-	if missing := c.notForwarded(); len(c.forward()) > 0 && len(missing) > 0 {
+	if missing := c.notForwarded(); len(c.Forward()) > 0 && len(missing) > 0 {
 		wrong("CLERK_FORWARD_EVENTS leaves out %s: add user.*", strings.Join(missing, ", "))
 	}
 	if hasSpace(c.AdminToken) {
@@ -253,16 +235,12 @@ func (c config) check() error {
 	if c.AdminToken != "" && c.SecretKey == "" {
 		wrong("ADMIN_TOKEN is set, but what it opens asks Clerk: set CLERK_SECRET_KEY too")
 	}
-	errs = append(errs, c.checkClerkAPI(), c.Reconcile.check(), c.checkDatabase(), c.Inngest.check())
+	errs = append(errs, c.CheckClerkAPI(), c.Reconcile.Check(), c.CheckDatabase(), c.Inngest.Check())
 	if c.BatchSize < 1 || c.BatchSize > 100 { // Inngest's limit
 		wrong("SYNC_BATCH_SIZE is out of range: set it to a number from 1 (no batches) to 100")
 	}
 	if c.BatchTimeout < time.Second || c.BatchTimeout > time.Minute { // likewise
 		wrong("SYNC_BATCH_TIMEOUT is out of range: set it to a duration from 1s to 1m")
-	}
-	if c.Mail.SMTPURL != "" {
-		_, err := c.Mail.mailer()
-		errs = append(errs, err)
 	}
 	if c.LogFormat != "" && c.LogFormat != "json" && c.LogFormat != "text" {
 		wrong("LOG_FORMAT is neither json nor text: set it to one of them or leave it unset")
@@ -281,16 +259,13 @@ const minToken = 16
 
 const rateShareWant = "a number from 0.001 to 1, such as 0.5"
 
-// checkClerkAPI checks what the commands that ask Clerk read too. It takes no key for no mistake: only some need one.
-func (c config) checkClerkAPI() error {
+// CheckClerkAPI checks what the commands that ask Clerk read too. It takes no key for no mistake: only some need one.
+func (c Config) CheckClerkAPI() error {
 	var errs []error
-	if c.SecretKey != "" {
-		errs = append(errs, clerk.CheckKey(c.SecretKey))
-	}
 	if c.InstanceID != "" && !regexp.MustCompile(`^ins_\w+$`).MatchString(c.InstanceID) {
 		errs = append(errs, errors.New("CLERK_INSTANCE_ID is no instance id: set it to ins_… from Clerk's dashboard, or leave it unset"))
 	}
-	if c.APIURL != "" && !isHTTP(c.APIURL) {
+	if c.APIURL != "" && !IsHTTP(c.APIURL) {
 		errs = append(errs, errors.New("CLERK_API_URL is no URL: leave it unset, or set it to http://HOST:PORT or https://HOST"))
 	}
 	if !(c.RateShare >= 0.001 && c.RateShare <= 1) { // NaN is neither; less would be a request in hours
@@ -299,32 +274,10 @@ func (c config) checkClerkAPI() error {
 	return errors.Join(errs...)
 }
 
-// reconciler returns what compares rows with Clerk.
-func (c config) reconciler(api *clerk.API, users *store.Users, state store.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
-	return &reconcile.Reconcile{
-		API: api, Users: users, State: state, Log: log,
-		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
-		StepTime: functions.RunTimeout / 3, // Inngest allows 1,000 steps: 5 hours
-	}
-}
-
-// clerkAPI returns a client of Clerk's API. It asks nothing; see checkInstance.
-func (c config) clerkAPI() (*clerk.API, error) {
-	if c.SecretKey == "" {
-		return nil, errors.New("CLERK_SECRET_KEY is not set: set it to the secret key (sk_…) from Clerk's dashboard, API keys")
-	}
-	return clerk.NewAPI(clerk.APIOptions{SecretKey: c.SecretKey, URL: c.APIURL, Share: c.RateShare})
-}
-
-// checkInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
-// database; which is to be remembered if they are all brought.
-func (c config) checkInstance(ctx context.Context, api *clerk.API, db *database, remember bool) error {
-	return reconcile.Instance{API: api, State: store.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
-}
-
-func (c config) checkDatabase() error {
+// CheckDatabase checks which database is named.
+func (c Config) CheckDatabase() error {
 	var errs []error
-	dir, embedded := c.embedded()
+	dir, embedded := c.Embedded()
 	switch {
 	case c.MongoURI == "":
 		errs = append(errs, errors.New("MONGODB_URI is not set: set it to mongodb://HOST/DATABASE, or to embedded:DIR for the embedded database (development only)"))
@@ -332,21 +285,20 @@ func (c config) checkDatabase() error {
 		errs = append(errs, errors.New("MONGODB_URI names no folder: set it to embedded:DIR, such as embedded:./data"))
 	case !embedded && !strings.HasPrefix(c.MongoURI, "mongodb://") && !strings.HasPrefix(c.MongoURI, "mongodb+srv://"):
 		errs = append(errs, errors.New("MONGODB_URI is of no known kind: set it to mongodb://…, mongodb+srv://… or embedded:DIR"))
-	case !embedded:
-		errs = append(errs, store.CheckURI(c.MongoURI))
 	}
-	if strings.ContainsAny(c.database(), "/\\. \"$*<>:|?\x00") || len(c.database()) > 63 {
+	if strings.ContainsAny(c.DatabaseName(), "/\\. \"$*<>:|?\x00") || len(c.DatabaseName()) > 63 {
 		errs = append(errs, errors.New("MONGODB_DATABASE is no name for a database: set it to letters, digits, - and _"))
 	}
 	return errors.Join(errs...)
 }
 
-func (c inngestConfig) check() error {
+// Check checks the settings of Inngest.
+func (c Inngest) Check() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if !c.devKnown() {
+	if !c.DevKnown() {
 		wrong("INNGEST_DEV is neither on nor off: set it to 1 or to the URL of a dev server, or to 0 for production")
-	} else if !c.dev() {
+	} else if !c.IsDev() {
 		if c.EventKey == "" {
 			wrong("INNGEST_EVENT_KEY is not set: set it to an event key of your Inngest environment, or INNGEST_DEV=1 for the dev server")
 		}
@@ -355,7 +307,7 @@ func (c inngestConfig) check() error {
 		}
 	}
 	for name, v := range map[string]string{"INNGEST_SIGNING_KEY": c.SigningKey, "INNGEST_SIGNING_KEY_FALLBACK": c.SigningKeyFallback} {
-		if c.dev() && v != "" {
+		if c.IsDev() && v != "" {
 			wrong("INNGEST_DEV is on, but %s is set: unset INNGEST_DEV for production, where calls are signed, or the key for a dev server, whose calls are not", name)
 		}
 	}
@@ -366,7 +318,7 @@ func (c inngestConfig) check() error {
 		}
 	}
 	for name, v := range map[string]string{"INNGEST_BASE_URL": c.BaseURL, "INNGEST_SERVE_ORIGIN": c.ServeOrigin} {
-		if v != "" && !isHTTP(v) {
+		if v != "" && !IsHTTP(v) {
 			wrong("%s is no URL: set it to http://HOST:PORT or https://HOST", name)
 		}
 	}
@@ -385,7 +337,8 @@ func sorted(errs []error) error {
 	return errors.Join(errs...)
 }
 
-func isHTTP(s string) bool {
+// IsHTTP tells whether s is an http or https URL with a host.
+func IsHTTP(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
@@ -396,14 +349,16 @@ func isHost(s string) bool {
 	return s == "" || err == nil || regexp.MustCompile(`^\w([\w.-]*\w)?$`).MatchString(s)
 }
 
-func (c config) secrets() []string { return list(c.SigningSecrets) }
+// Secrets returns the signing secrets of webhooks.
+func (c Config) Secrets() []string { return list(c.SigningSecrets) }
 
-func (c config) forward() []string { return list(c.ForwardEvents) }
+// Forward returns the patterns of the types that are forwarded.
+func (c Config) Forward() []string { return list(c.ForwardEvents) }
 
 // notForwarded returns the types that make rows and that no pattern forwards.
-func (c config) notForwarded() []string {
-	return slices.DeleteFunc([]string{clerk.UserCreated, clerk.UserUpdated, clerk.UserDeleted}, func(typ string) bool {
-		return slices.ContainsFunc(c.forward(), func(p string) bool {
+func (c Config) notForwarded() []string {
+	return slices.DeleteFunc([]string{"user.created", "user.updated", "user.deleted"}, func(typ string) bool {
+		return slices.ContainsFunc(c.Forward(), func(p string) bool {
 			ok, err := path.Match(p, typ)
 			return ok || err != nil // what is wrong with the pattern is said elsewhere
 		})
@@ -418,80 +373,69 @@ func list(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) })
 }
 
-func (c config) address() string { return net.JoinHostPort(c.Host, c.Port) }
+// Address is what the service listens on.
+func (c Config) Address() string { return net.JoinHostPort(c.Host, c.Port) }
 
-// embedded returns the folder of the embedded database, if that is what MONGODB_URI names.
-func (c config) embedded() (dir string, ok bool) {
-	return strings.CutPrefix(c.MongoURI, embeddedPrefix)
+// Embedded returns the folder of the embedded database, if that is what MONGODB_URI names.
+func (c Config) Embedded() (dir string, ok bool) {
+	return strings.CutPrefix(c.MongoURI, EmbeddedPrefix)
 }
 
-// database returns the name of the database.
-func (c config) database() string {
+// DatabaseName returns the name of the database.
+func (c Config) DatabaseName() string {
 	if c.MongoDatabase != "" {
 		return c.MongoDatabase
 	}
-	if _, ok := c.embedded(); !ok {
-		if name := store.NameInURI(c.MongoURI); name != "" {
+	if _, ok := c.Embedded(); !ok {
+		if name := nameInURI(c.MongoURI); name != "" {
 			return name
 		}
 	}
 	return "clerksync"
 }
 
-// isSet tells whether environ holds the variable.
-func isSet(environ []string, name string) bool {
-	return slices.ContainsFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+// IsDev tells whether INNGEST_DEV asks for the dev server. The SDK takes any value for yes, "0" and "false" too.
+func (c Inngest) IsDev() bool {
+	return c.Dev == "1" || strings.EqualFold(c.Dev, "true") || IsHTTP(c.Dev)
 }
 
-// dev tells whether INNGEST_DEV asks for the dev server. The SDK takes any value for yes, "0" and "false" too.
-func (c inngestConfig) dev() bool {
-	return c.Dev == "1" || strings.EqualFold(c.Dev, "true") || isHTTP(c.Dev)
+// DevKnown tells whether INNGEST_DEV is a value that is either on or off: who writes "off" must not get an open door.
+func (c Inngest) DevKnown() bool {
+	return c.IsDev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
 }
 
-// devKnown tells whether INNGEST_DEV is a value that is either on or off: who writes "off" must not get an open door.
-func (c inngestConfig) devKnown() bool {
-	return c.dev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
-}
-
-// selfHosted tells whether Inngest is one that has to be told of our functions: inngestgo v0.16 answers a server's own
+// SelfHosted tells whether Inngest is one that has to be told of our functions: inngestgo v0.16 answers a server's own
 // signed request in a way that only Inngest's cloud reads (https://github.com/inngest/inngest/issues/4669).
-func (c inngestConfig) selfHosted() bool { return c.dev() || c.BaseURL != "" }
+func (c Inngest) SelfHosted() bool { return c.IsDev() || c.BaseURL != "" }
 
-// eventKey is the key that events are sent with: the dev server takes any.
-func (c inngestConfig) eventKey() string {
+// EventKeyOrAny is the key that events are sent with: the dev server takes any.
+func (c Inngest) EventKeyOrAny() string {
 	if c.EventKey == "" {
 		return "dev"
 	}
 	return c.EventKey
 }
 
-// eventAPI is where events are sent.
-func (c inngestConfig) eventAPI() *inngest.EventAPI {
-	return inngest.NewEventAPI(c.eventURL(), c.eventKey(), c.Env)
-}
+// APIURL and EventURL are where functions are registered and events sent, without a slash at the end.
+func (c Inngest) APIURL() string   { return c.baseURL("https://api.inngest.com") }
+func (c Inngest) EventURL() string { return c.baseURL("https://inn.gs") }
 
-// apiURL and eventURL are where functions are registered and events sent, without a slash at the end.
-func (c inngestConfig) apiURL() string   { return c.baseURL("https://api.inngest.com") }
-func (c inngestConfig) eventURL() string { return c.baseURL("https://inn.gs") }
-
-func (c inngestConfig) baseURL(cloud string) string {
+func (c Inngest) baseURL(cloud string) string {
 	switch {
 	case c.BaseURL != "":
 		return strings.TrimRight(c.BaseURL, "/")
-	case c.dev() && isHTTP(c.Dev):
+	case c.IsDev() && IsHTTP(c.Dev):
 		return strings.TrimRight(c.Dev, "/")
-	case c.dev():
+	case c.IsDev():
 		return "http://127.0.0.1:8288"
 	}
 	return cloud
 }
 
-// logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.
-func (c config) logger(w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.LogLevel}
-	f, isFile := w.(*os.File)
-	if c.LogFormat == "text" || c.LogFormat == "" && isFile && isatty.IsTerminal(f.Fd()) {
-		return slog.New(slog.NewTextHandler(w, opts))
-	}
-	return slog.New(slog.NewJSONHandler(w, opts))
+// nameInURI returns the database that the path of a connection string names, or "".
+func nameInURI(uri string) string {
+	_, rest, _ := strings.Cut(uri, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	name, _, _ := strings.Cut(path, "?")
+	return name
 }
