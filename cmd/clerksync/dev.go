@@ -171,7 +171,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(st
 	ended := make(chan error, 1)
 	go func() { ended <- a.run(ctx) }()
 	select {
-	case <-a.registered:
+	case <-a.inngest.Registered():
 	case err := <-ended:
 		return errors.Join(err, context.Cause(ctx))
 	}
@@ -179,7 +179,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(st
 	say("")
 	say("clerksync   %s", a.url())
 	say("webhooks    %s", hook)
-	say("Inngest     %s", cfg.Inngest.APIURL())
+	say("Inngest     %s", cfg.Inngest.URL())
 	if a.db.engine != nil {
 		say("database    %s%s (any MongoDB client)", a.db.engine.URI(), a.db.Name())
 	}
