@@ -15,6 +15,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 )
 
@@ -65,7 +66,7 @@ func BenchmarkBackfill(b *testing.B) {
 }
 
 // bareInserts inserts the rows of the users, 500 at a time, and nothing else. It returns the users a second.
-func bareInserts(b *testing.B, db *store.DB, people []testenv.ClerkUser) float64 {
+func bareInserts(b *testing.B, db *database.DB, people []testenv.ClerkUser) float64 {
 	b.Helper()
 	if err := store.NewUsers(db).Setup(b.Context()); err != nil {
 		b.Fatal(err)

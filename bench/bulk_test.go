@@ -8,6 +8,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // BenchmarkBulk measures a list of 500 updates, and one in which one user wants a user name that another has.
@@ -23,7 +24,7 @@ func BenchmarkBulk(b *testing.B) {
 	})
 }
 
-func bulk(b *testing.B, db *store.DB) {
+func bulk(b *testing.B, db *database.DB) {
 	b.Helper()
 	s := store.NewUsers(db)
 	if err := s.Setup(b.Context()); err != nil {

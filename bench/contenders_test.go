@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	if name == "" {
 		os.Exit(m.Run())
 	}
-	serve := map[string]func() (http.Handler, error){"floor": floor, "insert": insert, "plain": plain, "events": events, "database": database, "nothing": nothing}[name]
+	serve := map[string]func() (http.Handler, error){"floor": floor, "insert": insert, "plain": plain, "events": events, "database": embeddedDatabase, "nothing": nothing}[name]
 	h, err := serve()
 	if err == nil {
 		err = (&http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: h, ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()
@@ -192,8 +192,8 @@ func events() (http.Handler, error) {
 	return mux, nil
 }
 
-// database is the embedded database as a process of its own, and says where it is.
-func database() (http.Handler, error) {
+// embeddedDatabase is the embedded database as a process of its own, and says where it is.
+func embeddedDatabase() (http.Handler, error) {
 	srv, err := embedded.Start(context.Background(), os.Getenv("DATABASE_DIR"), "127.0.0.1:0", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err

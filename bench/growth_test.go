@@ -12,6 +12,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 )
 
@@ -27,7 +28,7 @@ func user(n int, version clerk.Millis) clerk.User {
 }
 
 // fill brings the collection from have to want users, a thousand in an insert.
-func fill(b *testing.B, db *store.DB, have, want int) {
+func fill(b *testing.B, db *database.DB, have, want int) {
 	b.Helper()
 	for ; have < want; have += 1000 {
 		var rows []any
@@ -69,7 +70,7 @@ func BenchmarkGrowth(b *testing.B) {
 	})
 }
 
-func growth(b *testing.B, db *store.DB, sizes []int) {
+func growth(b *testing.B, db *database.DB, sizes []int) {
 	b.Helper()
 	s := store.NewUsers(db)
 	if err := s.Setup(b.Context()); err != nil {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // measured is what one contender reached in one round, or the median of several.
@@ -211,7 +211,7 @@ func (c contender) measure(b *testing.B, uri, api string, connections, n int) me
 // drop removes the database of a round.
 func drop(b *testing.B, uri, name string) {
 	b.Helper()
-	db, err := store.Connect(b.Context(), uri, name)
+	db, err := database.Connect(b.Context(), uri, name)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/inngest/inngestgo"
 	"github.com/inngest/inngestgo/step"
@@ -111,7 +112,7 @@ func functionsOf(b *testing.B, inngest *inngestserver.Server) string {
 }
 
 // rows returns a client of the app's database.
-func (a app) rows(b *testing.B) *store.DB {
+func (a app) rows(b *testing.B) *database.DB {
 	b.Helper()
 	return testenv.Connect(b, a.uri, a.database)
 }

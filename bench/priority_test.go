@@ -14,7 +14,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -33,8 +33,8 @@ func BenchmarkPriority(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = client.Disconnect(context.Background()) })
-	shared := &store.DB{Database: client.Database(own.Name()), OneProcess: own.OneProcess}
-	for name, db := range map[string]*store.DB{"the same connections": shared, "its own connections": own} {
+	shared := &database.DB{Database: client.Database(own.Name()), OneProcess: own.OneProcess}
+	for name, db := range map[string]*database.DB{"the same connections": shared, "its own connections": own} {
 		b.Run(name, func(b *testing.B) {
 			if err := inbox.Setup(b.Context(), db); err != nil {
 				b.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -29,7 +29,7 @@ func (taken) Send(context.Context, []inbox.Event) error { return nil }
 // -benchtime 1x.
 func BenchmarkRedelivery(b *testing.B) {
 	uri := externalDatabase(b, "0s")
-	for name, db := range map[string]*store.DB{
+	for name, db := range map[string]*database.DB{
 		"embedded": testenv.Embedded(b),
 		"external": testenv.Connect(b, uri, "bench_"+strings.ToLower(rand.Text()[:12])),
 	} {

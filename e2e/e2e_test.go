@@ -25,7 +25,7 @@ import (
 	"clerksync/functions"
 	"clerksync/internal/child"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 
 	"golang.org/x/sync/errgroup"
@@ -615,7 +615,7 @@ func disturb(t *testing.T, dir string, fake *testenv.ClerkAPI, people []testenv.
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), engine.URI(), "clerksync")
+	db, err := database.Connect(t.Context(), engine.URI(), "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 )
 
@@ -115,7 +116,7 @@ func serveDatabase(s string) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Connect(ctx, srv.URI(), name)
+	db, err := database.Connect(ctx, srv.URI(), name)
 	if err != nil {
 		return err
 	}
@@ -143,7 +144,7 @@ type world struct {
 	url     string   // of the service
 	log     *logFile // what the service and the commands beside it wrote, and what they answered
 	private sync.Map // addresses and numbers of users, which nothing may write
-	store   *store.DB
+	store   *database.DB
 	users   *store.Users
 	// patience is how long until waits.
 	patience time.Duration

@@ -13,6 +13,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,7 @@ import (
 // keeper is an executor of the functions with a real inbox.
 type keeper struct {
 	*testenv.Executor
-	db  *store.DB
+	db  *database.DB
 	box *inbox.Inbox
 }
 

@@ -13,6 +13,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // TestReconcile: a run goes page by page, each a step that is tried again alone, until all is equal; one that the brake
@@ -58,7 +59,7 @@ func TestReconcile(t *testing.T) {
 				t.Fatal(err)
 			}
 			db := testenv.NewMemory().Connect(t, "test", nil, nil)
-			r := &reconcile.Reconcile{API: api, Users: store.NewUsers(db), State: store.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1}
+			r := &reconcile.Reconcile{API: api, Users: store.NewUsers(db), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1}
 			ids := map[reconcile.Tier]string{
 				reconcile.Recent: "reconcile-users-with-clerk-recent", reconcile.Absent: "reconcile-users-with-clerk-absent", reconcile.Full: "reconcile-users-with-clerk",
 			}

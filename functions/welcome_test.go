@@ -15,6 +15,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/mail"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/emersion/go-smtp"
 	"github.com/google/go-cmp/cmp"
@@ -24,7 +25,7 @@ import (
 type post struct {
 	*testenv.Executor
 	box    *box
-	db     *store.DB
+	db     *database.DB
 	users  *store.Users
 	claims *store.Welcomes
 	smtp   *testenv.SMTP

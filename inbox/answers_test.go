@@ -14,7 +14,7 @@ import (
 
 	"clerksync/inngest"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // fakeInngest is an event API that answers as it is told and keeps what it was asked.
@@ -96,7 +96,7 @@ func names(n int) (ids []string) {
 	return ids
 }
 
-func failures(t *testing.T, db *store.DB, ids []string) (failed []string) {
+func failures(t *testing.T, db *database.DB, ids []string) (failed []string) {
 	t.Helper()
 	for _, id := range ids {
 		if row(t, db, id)["failure"] != nil {
@@ -145,7 +145,7 @@ func TestBlockedAlone(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits for several seconds")
 	}
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := newInngest(t)
 		s.set(func([]string) (int, string) { return 503, "" })
 		b, reg, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", ""), 200*time.Millisecond)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"clerksync/clerk"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -32,7 +32,7 @@ type DeadLetter struct {
 type DeadLetters struct{ table }
 
 // NewDeadLetters returns the dead letters of db.
-func NewDeadLetters(db *store.DB) DeadLetters { return DeadLetters{newTable(db)} }
+func NewDeadLetters(db *database.DB) DeadLetters { return DeadLetters{newTable(db)} }
 
 // List returns the dead letters, the oldest failure first, without their data; those that were dropped only if told to.
 func (d DeadLetters) List(ctx context.Context, dropped bool) ([]DeadLetter, error) {
@@ -42,11 +42,11 @@ func (d DeadLetters) List(ctx context.Context, dropped bool) ([]DeadLetter, erro
 	}
 	cur, err := d.rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
 	if err != nil {
-		return nil, fmt.Errorf("list the dead letters: %w", store.Redact(err))
+		return nil, fmt.Errorf("list the dead letters: %w", database.Redact(err))
 	}
 	var rows []row
 	if err := cur.All(ctx, &rows); err != nil {
-		return nil, fmt.Errorf("list the dead letters: %w", store.Redact(err))
+		return nil, fmt.Errorf("list the dead letters: %w", database.Redact(err))
 	}
 	var all []DeadLetter
 	for _, r := range rows {
@@ -66,7 +66,7 @@ func (d DeadLetters) Get(ctx context.Context, id string) (DeadLetter, error) {
 		return DeadLetter{}, ErrNoDeadLetter
 	}
 	if err != nil {
-		return DeadLetter{}, fmt.Errorf("read a dead letter: %w", store.Redact(err))
+		return DeadLetter{}, fmt.Errorf("read a dead letter: %w", database.Redact(err))
 	}
 	return r.deadLetter(), nil
 }
@@ -157,7 +157,7 @@ func (d DeadLetters) forget(ctx context.Context, l DeadLetter) (bool, error) {
 	}
 	res, err := d.rows.DeleteOne(ctx, filter)
 	if err != nil {
-		return false, fmt.Errorf("remove a dropped dead letter: %w", store.Redact(err))
+		return false, fmt.Errorf("remove a dropped dead letter: %w", database.Redact(err))
 	}
 	return res.DeletedCount > 0, nil
 }

@@ -9,7 +9,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -20,7 +20,7 @@ import (
 // Inngest has not seen; the function's write ends it.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
 		b, reg, _ := start(t, db, s, time.Hour)
 		put(t, b, "msg_ok", "msg_bad")
@@ -119,7 +119,7 @@ func TestDeadLetters(t *testing.T) {
 // TestForgetDropped: only what was dropped long ago goes, a bounded number at a time.
 func TestForgetDropped(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		b, _, _ := start(t, db, &sender{}, time.Hour)
 		d := inbox.NewDeadLetters(db)
 		for _, id := range []string{"msg_1", "msg_2", "msg_3", "msg_kept"} {
@@ -152,7 +152,7 @@ func TestForgetDropped(t *testing.T) {
 // other function handles, was lost.
 func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
 		b, _, _ := start(t, db, s, 4*time.Second)
 		put(t, b, "msg_refused", "msg_failed")
@@ -178,7 +178,7 @@ func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 // gone. Each has its own now, also that of a function which writes no row; one that is reported twice has one.
 func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		b, _, _ := start(t, db, &sender{}, time.Hour)
 		before := bson.D{{Key: "_id", Value: ""}, {Key: "failure", Value: bson.D{{Key: "error", Value: "of an older version"}}}}
 		if _, err := db.Collection("clerksync_inbox").InsertOne(t.Context(), before); err != nil {

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"clerksync/clerk"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -15,10 +15,10 @@ import (
 // Deletions returns the ids of the events in the collection clerksync_inbox that say that a user is deleted: of those
 // that wait for their function, and of those that are dead letters and were not dropped. It reads all deletions that
 // are there.
-func Deletions(ctx context.Context, db *store.DB, userID string) (waiting, dead []string, _ error) {
+func Deletions(ctx context.Context, db *database.DB, userID string) (waiting, dead []string, _ error) {
 	cur, err := newTable(db).rows.Find(ctx, bson.D{{Key: "name", Value: "clerk/" + clerk.UserDeleted}})
 	if err != nil {
-		return nil, nil, fmt.Errorf("look for the user's deletion: %w", store.Redact(err))
+		return nil, nil, fmt.Errorf("look for the user's deletion: %w", database.Redact(err))
 	}
 	for cur.Next(ctx) {
 		var r row
@@ -41,7 +41,7 @@ func Deletions(ctx context.Context, db *store.DB, userID string) (waiting, dead 
 		err = e
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("look for the user's deletion: %w", store.Redact(err))
+		return nil, nil, fmt.Errorf("look for the user's deletion: %w", database.Redact(err))
 	}
 	slices.Sort(waiting)
 	slices.Sort(dead)

@@ -6,7 +6,7 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -14,7 +14,7 @@ import (
 // TestDeletions: the deletions of one user are found, in whichever way they came, until they are cleared or dropped.
 func TestDeletions(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		b, _, _ := start(t, db, &sender{away: true}, time.Hour)
 		deletion := func(id, data string) inbox.Event {
 			return inbox.Event{ID: id, Name: "clerk/user.deleted", Data: []byte(data), TS: 1767603600000}

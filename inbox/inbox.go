@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"clerksync/inngest"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -75,7 +75,7 @@ type Sender interface {
 
 // Options is what New needs.
 type Options struct {
-	DB     *store.DB
+	DB     *database.DB
 	Sender Sender
 	// ResendAfter is the time until an event that no function has cleared is sent for the second time; each further
 	// time takes twice as long, up to maxInterval.
@@ -155,16 +155,16 @@ func New(o Options) *Inbox {
 }
 
 // Setup makes the index of the collection. It can be repeated.
-func Setup(ctx context.Context, db *store.DB) error {
-	return store.EnsureIndex(ctx, db.Logger(), db.Collection("clerksync_inbox"), index())
+func Setup(ctx context.Context, db *database.DB) error {
+	return database.EnsureIndex(ctx, db.Logger(), db.Collection("clerksync_inbox"), index())
 }
 
 // LacksIndex tells whether Setup has something to do.
-func LacksIndex(ctx context.Context, db *store.DB) (bool, error) {
-	return store.LacksIndex(ctx, db.Collection("clerksync_inbox"), index())
+func LacksIndex(ctx context.Context, db *database.DB) (bool, error) {
+	return database.LacksIndex(ctx, db.Collection("clerksync_inbox"), index())
 }
 
-func index() store.Index { return store.Index{Field: "due_at"} }
+func index() database.Index { return database.Index{Field: "due_at"} }
 
 // Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not
 // sent again unless it had failed. An error says that the event may be lost and has to be delivered again.
@@ -187,7 +187,7 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 // in the inbox is not an error.
 func (b *Inbox) Done(ctx context.Context, eventID string) error {
 	if _, err := b.rows.DeleteOne(ctx, byID(ParseEventID(eventID).Row)); err != nil {
-		return fmt.Errorf("clear the inbox: %w", store.Redact(err))
+		return fmt.Errorf("clear the inbox: %w", database.Redact(err))
 	}
 	return nil
 }
@@ -206,7 +206,7 @@ func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (boo
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("keep a dead letter: %w", store.Redact(err))
+		return false, fmt.Errorf("keep a dead letter: %w", database.Redact(err))
 	}
 	b.tellFailed(ctx, id, f, known)
 	return true, nil
@@ -228,12 +228,12 @@ func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
 	_, err = b.rows.InsertOne(ctx, row{
 		ID: id, Name: e.Name, Data: string(e.Data), TS: e.TS, V: e.V, ReceivedAt: f.At, Sends: 1, GiveUpAt: f.At.Add(giveUpAfter), Failure: &f,
 	})
-	if store.IsDuplicate(err) { // another process was quicker, or it has just been delivered
+	if database.IsDuplicate(err) { // another process was quicker, or it has just been delivered
 		_, err = b.FailPending(ctx, e.ID, f)
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("keep a dead letter: %w", store.Redact(err))
+		return fmt.Errorf("keep a dead letter: %w", database.Redact(err))
 	}
 	b.tellFailed(ctx, id, f, false)
 	return nil

@@ -16,7 +16,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,7 +64,7 @@ func (s *sender) accepted() []string {
 }
 
 // start runs an inbox until the test ends or stop is called.
-func start(t *testing.T, db *store.DB, s inbox.Sender, resendAfter time.Duration) (b *inbox.Inbox, reg *prometheus.Registry, stop func()) {
+func start(t *testing.T, db *database.DB, s inbox.Sender, resendAfter time.Duration) (b *inbox.Inbox, reg *prometheus.Registry, stop func()) {
 	t.Helper()
 	reg = prometheus.NewRegistry()
 	b = inbox.New(inbox.Options{
@@ -118,7 +118,7 @@ func until(t *testing.T, what string, cond func() bool) {
 }
 
 // row reads what the collection holds of an event.
-func row(t *testing.T, db *store.DB, id string) bson.M {
+func row(t *testing.T, db *database.DB, id string) bson.M {
 	t.Helper()
 	var m bson.M
 	if err := db.Collection("clerksync_inbox").FindOne(t.Context(), bson.D{{Key: "_id", Value: id}}).Decode(&m); err != nil {
@@ -127,7 +127,7 @@ func row(t *testing.T, db *store.DB, id string) bson.M {
 	return m
 }
 
-func count(t *testing.T, db *store.DB) int64 {
+func count(t *testing.T, db *database.DB) int64 {
 	t.Helper()
 	n, err := db.Collection("clerksync_inbox").CountDocuments(t.Context(), bson.D{})
 	if err != nil {
@@ -154,7 +154,7 @@ func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
 
 func TestPut(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
 		b, _, _ := start(t, db, s, time.Hour)
 		put(t, b, "msg_1")
@@ -181,7 +181,7 @@ func TestPut(t *testing.T) {
 // TestGroupCommit: concurrent events share inserts and sends, and each is durable when its Put returns.
 func TestGroupCommit(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
 		b, reg, _ := start(t, db, s, time.Hour)
 		const n = 400
@@ -264,7 +264,7 @@ func TestPutWaitsForNoFunction(t *testing.T) {
 
 func TestSentAgain(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
 		b, _, _ := start(t, db, s, 200*time.Millisecond)
 		put(t, b, "msg_1")
@@ -282,7 +282,7 @@ func TestSentAgain(t *testing.T) {
 // first id.
 func TestInngestAway(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{away: true}
 		b, _, stop := start(t, db, s, time.Hour)
 		var want []string
@@ -310,7 +310,7 @@ func TestInngestAway(t *testing.T) {
 // TestPoison: an event that Inngest refuses fails alone; those in its batch are sent.
 func TestPoison(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{away: true, bad: "msg_07"}
 		b, _, _ := start(t, db, s, time.Hour)
 		put(t, b, "msg_00") // from now on they wait in the collection, and go in one batch
@@ -342,7 +342,7 @@ func TestPoison(t *testing.T) {
 // TestFail: a failed event is kept with the reason, and not sent again.
 func TestFail(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
 		b, _, _ := start(t, db, s, 100*time.Millisecond)
 		put(t, b, "msg_1")
@@ -367,7 +367,7 @@ func TestFail(t *testing.T) {
 // claim that had read the row before.
 func TestFailWhileSending(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
 		b, _, stop := start(t, db, s, 10*time.Millisecond)
 		var ids []string
@@ -397,7 +397,7 @@ func TestFailWhileSending(t *testing.T) {
 // TestNotHandled: an event that none of our functions clears is done when Inngest has accepted it, and not before.
 func TestNotHandled(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{away: true}
 		b, _, _ := start(t, db, s, time.Hour)
 		e := event("msg_1")
@@ -421,7 +421,7 @@ func TestNotHandled(t *testing.T) {
 // The clock alone says nothing: the process may have died before it sent the event, and have been away for a day.
 func TestGiveUp(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
 		past := time.Now().Add(-time.Minute)
 		for id, n := range map[string][2]int{"msg_tried": {9, 8}, "msg_crashed": {1, 0}, "msg_seldom": {20, 7}, "msg_never": {0, 0}} {
@@ -460,7 +460,7 @@ func TestGiveUp(t *testing.T) {
 // TestSeveralProcesses: they share what is left over without sending it twice. Only where the database is atomic.
 func TestSeveralProcesses(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		if db.OneProcess {
 			t.Skip("one process only")
 		}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -18,11 +18,11 @@ type Pending struct {
 }
 
 // ReadPending counts the pending events in the collection clerksync_inbox.
-func ReadPending(ctx context.Context, db *store.DB) (Pending, error) {
+func ReadPending(ctx context.Context, db *database.DB) (Pending, error) {
 	filter := bson.D{{Key: "due_at", Value: bson.D{{Key: "$exists", Value: true}}}}
 	cur, err := newTable(db).rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
 	if err != nil {
-		return Pending{}, fmt.Errorf("look for pending events: %w", store.Redact(err))
+		return Pending{}, fmt.Errorf("look for pending events: %w", database.Redact(err))
 	}
 	var p Pending
 	for cur.Next(ctx) {
@@ -45,7 +45,7 @@ func ReadPending(ctx context.Context, db *store.DB) (Pending, error) {
 		err = e
 	}
 	if err != nil {
-		return Pending{}, fmt.Errorf("look for pending events: %w", store.Redact(err))
+		return Pending{}, fmt.Errorf("look for pending events: %w", database.Redact(err))
 	}
 	return p, nil
 }

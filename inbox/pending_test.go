@@ -6,13 +6,13 @@ import (
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // TestPending: what waits is counted, and what has failed is not, until it is replayed.
 func TestPending(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		pending := func() inbox.Pending {
 			t.Helper()
 			p, err := inbox.ReadPending(t.Context(), db)

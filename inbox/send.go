@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"clerksync/inngest"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/cenkalti/backoff/v5"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -107,11 +107,11 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	start := time.Now()
 	cur, err := b.rows.Find(ctx, bson.D{{Key: "due_at", Value: bson.D{{Key: "$lte", Value: time.Now()}}}}, find)
 	if err != nil {
-		return 0, 0, store.Redact(err)
+		return 0, 0, database.Redact(err)
 	}
 	var found []row
 	if err := cur.All(ctx, &found); err != nil {
-		return 0, 0, store.Redact(err)
+		return 0, 0, database.Redact(err)
 	}
 	if b.db.OneProcess {
 		scan = time.Since(start)

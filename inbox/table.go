@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -14,13 +14,13 @@ import (
 
 // table is the collection clerksync_inbox.
 type table struct {
-	db      *store.DB
+	db      *database.DB
 	rows    *mongo.Collection
 	ingress *mongo.Collection // the same, through the connections that are kept for what Clerk waits for
-	locks   *store.Locks      // by svix-id
+	locks   *database.Locks   // by svix-id
 }
 
-func newTable(db *store.DB) table {
+func newTable(db *database.DB) table {
 	const name = "clerksync_inbox"
 	t := table{db: db, rows: db.Collection(name), locks: db.Locks(name)}
 	if t.ingress = t.rows; db.Ingress != nil {
@@ -39,7 +39,7 @@ func (t table) change(ctx context.Context, id string, f func(row) bson.D) (bool,
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read an event: %w", store.Redact(err))
+		return false, fmt.Errorf("read an event: %w", database.Redact(err))
 	}
 	update := f(r)
 	if update == nil {
@@ -55,7 +55,7 @@ func (t table) change(ctx context.Context, id string, f func(row) bson.D) (bool,
 	}
 	res, err := t.rows.UpdateOne(ctx, filter, update)
 	if err != nil {
-		return false, fmt.Errorf("change an event: %w", store.Redact(err))
+		return false, fmt.Errorf("change an event: %w", database.Redact(err))
 	}
 	return res.MatchedCount > 0, nil
 }

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -96,7 +96,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 				err = errVanished
 			}
 		default:
-			err = store.Redact(err)
+			err = database.Redact(err)
 		}
 		if err != nil {
 			err = fmt.Errorf("write to the inbox: %w", err)
@@ -153,14 +153,14 @@ func (b *Inbox) insert(ctx context.Context, rows []row) []error {
 	case refused:
 		var again []row
 		for _, we := range bulk.WriteErrors {
-			if errs[we.Index] = we; store.IsDuplicate(we) {
+			if errs[we.Index] = we; database.IsDuplicate(we) {
 				again = append(again, rows[we.Index])
 			}
 		}
 		there, err := b.those(ctx, again)
 		for _, we := range bulk.WriteErrors {
 			switch {
-			case !store.IsDuplicate(we):
+			case !database.IsDuplicate(we):
 			case err != nil:
 				errs[we.Index] = err
 			default:

@@ -30,7 +30,7 @@ type Users interface {
 	Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
 }
 
-// Checkpoints remember how far a backfill is: a store.Checkpoints.
+// Checkpoints remember how far a backfill is: a database.Checkpoints.
 type Checkpoints interface {
 	Load(ctx context.Context, name string, v any) (bool, error)
 	Save(ctx context.Context, name string, v any) error

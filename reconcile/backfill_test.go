@@ -19,6 +19,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -32,21 +33,21 @@ func api(t *testing.T, fake *testenv.ClerkAPI, page int) *clerk.API {
 	return a
 }
 
-func backfill(t *testing.T, db *store.DB, fake *testenv.ClerkAPI) reconcile.Backfill {
+func backfill(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) reconcile.Backfill {
 	t.Helper()
 	users := store.NewUsers(db)
 	if err := users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return reconcile.Backfill{
-		API: api(t, fake, 20), Users: users, Checkpoints: store.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
+		API: api(t, fake, 20), Users: users, Checkpoints: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
 	}
 }
 
 // TestBackfill: all users get their row, those who have an equal or newer one keep it, and the deleted stay so.
 func TestBackfill(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		people := testenv.People(110)
 		fake.Put(people...)
@@ -90,7 +91,7 @@ func TestBackfill(t *testing.T) {
 // meanwhile.
 func TestBackfillMissesNobody(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		for name, tc := range map[string]struct {
 			before, after, created int // what Clerk counts; its list names 50
 			want                   string
@@ -175,14 +176,14 @@ func TestFullTierMissesNobody(t *testing.T) {
 // TestWhoCannotBeReadIsNamed: they are counted as failed, and the log says who they are and why.
 func TestWhoCannotBeReadIsNamed(t *testing.T) {
 	t.Parallel()
-	for name, run := range map[string]func(t *testing.T, db *store.DB, fake *testenv.ClerkAPI, log *slog.Logger) (failed int, err error){
-		"backfill": func(t *testing.T, db *store.DB, fake *testenv.ClerkAPI, log *slog.Logger) (int, error) {
+	for name, run := range map[string]func(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, log *slog.Logger) (failed int, err error){
+		"backfill": func(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, log *slog.Logger) (int, error) {
 			b := backfill(t, db, fake)
 			b.Log = log
 			c, err := b.Run(t.Context())
 			return c.Failed, err
 		},
-		"reconcile": func(t *testing.T, db *store.DB, fake *testenv.ClerkAPI, log *slog.Logger) (int, error) {
+		"reconcile": func(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, log *slog.Logger) (int, error) {
 			r, _ := reconciler(t, db, fake, 3)
 			r.Log = log
 			found, _, err := run(t, r, reconcile.Full)
@@ -210,7 +211,7 @@ func TestWhoCannotBeReadIsNamed(t *testing.T) {
 // TestBackfillGoesOn: one that was cut off goes on after the last page that was written, and its counts too.
 func TestBackfillGoesOn(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		fake.Put(testenv.People(100)...)
 		b := backfill(t, db, fake)
@@ -247,12 +248,12 @@ func TestBackfillGoesOn(t *testing.T) {
 // late and in any order. The rows end equal to Clerk.
 func TestWhileWebhooksArrive(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(t *testing.T, b reconcile.Backfill, db *store.DB) (pass func() error){
-		"backfill": func(t *testing.T, b reconcile.Backfill, _ *store.DB) func() error {
+	for name, start := range map[string]func(t *testing.T, b reconcile.Backfill, db *database.DB) (pass func() error){
+		"backfill": func(t *testing.T, b reconcile.Backfill, _ *database.DB) func() error {
 			return func() error { _, err := b.Run(t.Context()); return err }
 		},
-		"reconcile": func(t *testing.T, b reconcile.Backfill, db *store.DB) func() error {
-			r := &reconcile.Reconcile{API: b.API.(*clerk.API), Users: b.Users.(*store.Users), State: store.NewCheckpoints(db), Log: b.Log, MaxDelete: 100}
+		"reconcile": func(t *testing.T, b reconcile.Backfill, db *database.DB) func() error {
+			r := &reconcile.Reconcile{API: b.API.(*clerk.API), Users: b.Users.(*store.Users), State: database.NewCheckpoints(db), Log: b.Log, MaxDelete: 100}
 			return func() error {
 				for _, tier := range reconcile.Tiers() {
 					if _, _, err := run(t, r, tier); err != nil {
@@ -267,8 +268,8 @@ func TestWhileWebhooksArrive(t *testing.T) {
 	}
 }
 
-func whileWebhooksArrive(t *testing.T, start func(t *testing.T, b reconcile.Backfill, db *store.DB) func() error) {
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+func whileWebhooksArrive(t *testing.T, start func(t *testing.T, b reconcile.Backfill, db *database.DB) func() error) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		b := backfill(t, db, fake)
 		users := b.Users.(*store.Users)

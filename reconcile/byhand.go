@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // BusyError is ErrBusy, and says whose lease it is.
-type BusyError struct{ store.Lease }
+type BusyError struct{ database.Lease }
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("%v: %s, whose lease ends at %s UTC unless it goes on", ErrBusy, e.Holder, e.Until.UTC().Format(time.TimeOnly))

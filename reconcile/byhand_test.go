@@ -8,14 +8,14 @@ import (
 
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // TestKilledReconcileBlocks: a run by hand says whose lease it meets and when that ends, and goes on when it has; if
 // the other is alive, it does not wait for hours.
 func TestKilledReconcileBlocks(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, _ := reconciler(t, db, fake, 30)
 		killed := reconcile.Start(reconcile.Absent, "01JKILLED")
@@ -37,7 +37,7 @@ func TestKilledReconcileBlocks(t *testing.T) {
 
 		lease := func(d time.Duration) { // instead of the time that passes
 			t.Helper()
-			if l, err := r.State.Claim(t.Context(), "reconcile_lease", store.Lease{Holder: busy.Holder, Until: time.Now().Add(d)}); err != nil || l.Holder != busy.Holder {
+			if l, err := r.State.Claim(t.Context(), "reconcile_lease", database.Lease{Holder: busy.Holder, Until: time.Now().Add(d)}); err != nil || l.Holder != busy.Holder {
 				t.Fatalf("got %+v, %v", l, err)
 			}
 		}

@@ -12,12 +12,13 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // TestEnsure: who exists at Clerk gets a row, by one request however many ask; who is deleted does not.
 func TestEnsure(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		people := testenv.People(3)
 		fake.Put(people[:2]...)
@@ -75,7 +76,7 @@ func TestEnsure(t *testing.T) {
 // its other pages.
 func TestEnsureAsksForUsersOnly(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		users := store.NewUsers(db)
 		e := &reconcile.Ensure{API: api(t, fake, 0), Users: users}
@@ -94,7 +95,7 @@ func TestEnsureAsksForUsersOnly(t *testing.T) {
 // written by the rule.
 func TestEnsureAppsOwnRow(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		people := testenv.People(3)
 		fake.Put(people[0])

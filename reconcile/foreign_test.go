@@ -11,12 +11,13 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 // insert puts rows of the app's own beside ours.
-func insert(t *testing.T, db *store.DB, rows ...doc) {
+func insert(t *testing.T, db *database.DB, rows ...doc) {
 	t.Helper()
 	for _, r := range rows {
 		if _, err := db.Collection("users").InsertOne(t.Context(), r); err != nil {
@@ -26,7 +27,7 @@ func insert(t *testing.T, db *store.DB, rows ...doc) {
 }
 
 // left returns which of these ids have a row.
-func left(t *testing.T, db *store.DB, ids ...string) []string {
+func left(t *testing.T, db *database.DB, ids ...string) []string {
 	t.Helper()
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
 		n, err := db.Collection("users").CountDocuments(t.Context(), doc{"_id": id})
@@ -41,7 +42,7 @@ func left(t *testing.T, db *store.DB, ids ...string) []string {
 // clerksync has never written are reported, and go by hand alone.
 func TestAppsOwnRowsGo(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 150)
 		long := time.Now().Add(-time.Hour)
@@ -144,7 +145,7 @@ func TestBrakeCountsRowsThatMayNotGo(t *testing.T) {
 // TestNewUserWithoutCreatedAt: a user whom Clerk does not find in the first seconds keeps the row, whatever the row says of its age.
 func TestNewUserWithoutCreatedAt(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, _ := reconciler(t, db, fake, 3)
 		u := clerk.User{ID: testenv.UserID(time.Now(), 1), Email: "new@mail.example"}
@@ -180,11 +181,11 @@ func TestUnreadableUserIsNamed(t *testing.T) {
 // TestOneRefusedUserStopsTheRun: a user whom a unique index of the app's refuses is counted and logged, and harms no other.
 func TestOneRefusedUserStopsTheRun(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 50)
 		rows := db.Collection("users")
-		if err := store.EnsureIndex(t.Context(), r.Log, rows, store.Index{Field: "email", Unique: true}); err != nil {
+		if err := database.EnsureIndex(t.Context(), r.Log, rows, database.Index{Field: "email", Unique: true}); err != nil {
 			t.Fatal(err)
 		}
 		insert(t, db, doc{"_id": "app-1", "username": "app-1", "email": "taken@mail.example"})

@@ -12,7 +12,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -21,8 +21,8 @@ import (
 // is refused.
 func TestInstanceOfWebhooks(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
-		state := store.NewCheckpoints(db)
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		state := database.NewCheckpoints(db)
 		check := func(key, want string) error {
 			fake := testenv.NewClerkAPI(t)
 			fake.Instance = key

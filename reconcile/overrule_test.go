@@ -12,12 +12,13 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 // apply writes a user as an event of a time does.
-func apply(t *testing.T, db *store.DB, p testenv.ClerkUser, at int64) store.Outcome {
+func apply(t *testing.T, db *database.DB, p testenv.ClerkUser, at int64) store.Outcome {
 	t.Helper()
 	u, err := clerk.ParseUser(p.JSON())
 	if err != nil {
@@ -30,7 +31,7 @@ func apply(t *testing.T, db *store.DB, p testenv.ClerkUser, at int64) store.Outc
 	return r.Outcome
 }
 
-func row(t *testing.T, db *store.DB, id string) store.Row {
+func row(t *testing.T, db *database.DB, id string) store.Row {
 	t.Helper()
 	r, err := store.NewUsers(db).Get(t.Context(), id)
 	if err != nil {
@@ -48,7 +49,7 @@ func TestLateOlderWebhookWins(t *testing.T) {
 	for _, tier := range []reconcile.Tier{reconcile.Recent, reconcile.Full} {
 		t.Run(string(tier), func(t *testing.T) {
 			t.Parallel()
-			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 				fake := testenv.NewClerkAPI(t)
 				r, people := reconciler(t, db, fake, 8)
 				now := time.Now().UnixMilli()
@@ -115,7 +116,7 @@ func TestDeafRow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 				fake := testenv.NewClerkAPI(t)
 				r, people := reconciler(t, db, fake, 30)
 				ada := people[3]

@@ -11,6 +11,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // Errors that no retry mends.
@@ -169,7 +170,7 @@ func (r *Reconcile) claim(ctx context.Context, p Progress, until time.Time) erro
 		return nil
 	}
 	holder := fmt.Sprintf("%s tier, run %s", p.Tier, p.ID)
-	l, err := r.State.Claim(ctx, leaseName, store.Lease{Holder: holder, Until: until})
+	l, err := r.State.Claim(ctx, leaseName, database.Lease{Holder: holder, Until: until})
 	if err == nil && l.Holder != holder {
 		return &BusyError{l}
 	}

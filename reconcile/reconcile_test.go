@@ -18,13 +18,14 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // reconciler returns one of rows that are equal to Clerk, by a backfill of n people.
-func reconciler(t *testing.T, db *store.DB, fake *testenv.ClerkAPI, n int) (*reconcile.Reconcile, []testenv.ClerkUser) {
+func reconciler(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, n int) (*reconcile.Reconcile, []testenv.ClerkUser) {
 	t.Helper()
 	people := testenv.People(n)
 	fake.Put(people...)
@@ -33,7 +34,7 @@ func reconciler(t *testing.T, db *store.DB, fake *testenv.ClerkAPI, n int) (*rec
 		t.Fatalf("backfill: %+v, %v", c, err)
 	}
 	return &reconcile.Reconcile{
-		API: api(t, fake, 20), Users: b.Users.(*store.Users), State: store.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
+		API: api(t, fake, 20), Users: b.Users.(*store.Users), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
 	}, people
 }
 
@@ -60,7 +61,7 @@ func run(t *testing.T, r *reconcile.Reconcile, tier reconcile.Tier) (reconcile.F
 // doc is a document of the database.
 type doc map[string]any
 
-func set(t *testing.T, db *store.DB, id string, fields doc) {
+func set(t *testing.T, db *database.DB, id string, fields doc) {
 	t.Helper()
 	if _, err := db.Collection("users").UpdateOne(t.Context(), doc{"_id": id}, doc{"$set": fields}); err != nil {
 		t.Fatal(err)
@@ -71,7 +72,7 @@ func set(t *testing.T, db *store.DB, id string, fields doc) {
 // run; the next one finds nothing. Rows of the app's own and the app's fields are left alone, and the deleted stay so.
 func TestFull(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 250)
 		rows := db.Collection("users")
@@ -205,7 +206,7 @@ func strange404(r *http.Request) int {
 // webhook comes any more is an alarm, until one does.
 func TestRecent(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 100)
 		state := r.State
@@ -297,7 +298,7 @@ func gauges(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 // run.
 func TestOneAtATime(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, _ := reconciler(t, db, fake, 50)
 		p, err := r.Step(t.Context(), reconcile.Start(reconcile.Full, "one"))
@@ -311,7 +312,7 @@ func TestOneAtATime(t *testing.T) {
 		var won atomic.Int32
 		for i := range 8 {
 			wg.Go(func() {
-				l := store.Lease{Holder: fmt.Sprint(i), Until: time.Now().Add(time.Hour)}
+				l := database.Lease{Holder: fmt.Sprint(i), Until: time.Now().Add(time.Hour)}
 				got, err := r.State.Claim(t.Context(), "a lease", l)
 				if err != nil {
 					t.Error(err)

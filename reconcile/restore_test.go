@@ -16,18 +16,19 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-func bury(t *testing.T, db *store.DB, id string) {
+func bury(t *testing.T, db *database.DB, id string) {
 	t.Helper()
 	if r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: clerk.User{ID: id}, Deleted: true}}, store.All)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
 }
 
-func restorer(t *testing.T, db *store.DB, fake *testenv.ClerkAPI) *reconcile.Restore {
+func restorer(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) *reconcile.Restore {
 	t.Helper()
 	return &reconcile.Restore{
 		API: api(t, fake, 0), Users: store.NewUsers(db), Watch: 3 * time.Millisecond, Every: time.Millisecond,
@@ -39,7 +40,7 @@ func restorer(t *testing.T, db *store.DB, fake *testenv.ClerkAPI) *reconcile.Res
 // restore brings the user back, and then nobody is named.
 func TestFalseTombstone(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 30)
 		ada, bob := people[3].ID, people[5].ID
@@ -141,7 +142,7 @@ func TestRestoreAndDeletion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 				fake := testenv.NewClerkAPI(t)
 				_, people := reconciler(t, db, fake, 3)
 				id := people[1].ID

@@ -6,13 +6,13 @@ import (
 	"slices"
 	"time"
 
-	"clerksync/store"
+	"clerksync/store/database"
 )
 
-// State is what runs leave for each other: a store.Checkpoints.
+// State is what runs leave for each other: a database.Checkpoints.
 type State interface {
 	Checkpoints
-	Claim(ctx context.Context, name string, l store.Lease) (store.Lease, error)
+	Claim(ctx context.Context, name string, l database.Lease) (database.Lease, error)
 }
 
 // Tier is how much a run compares.

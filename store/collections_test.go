@@ -7,6 +7,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -15,7 +16,7 @@ import (
 // deleted their documents.
 func TestAppsCollectionsWithCommonNames(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		old := time.Now().Add(-365 * 24 * time.Hour)
 		theirs := []string{"inbox", "deleted_users", "welcome_mails"}

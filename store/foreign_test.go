@@ -7,6 +7,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -42,7 +43,7 @@ func foreign() map[string]bson.D {
 // shape could never be written, and every read of a page with that row failed for all users of the page.
 func TestRowInAnotherShapeBlocksAllOthers(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		rows := db.Collection("users")
 		for name, fields := range foreign() {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -47,7 +47,7 @@ func TestIndexOfLargeCollectionHasTenSeconds(t *testing.T) {
 // TestForeignUniqueIndexIsFoundByName: an index of the app's that will refuse users was not noticed until it did.
 func TestForeignUniqueIndexIsFoundByName(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		if got, err := s.ForeignUnique(t.Context()); len(got) > 0 || err != nil {
 			t.Errorf("got %v, %v, want none but ours", got, err)

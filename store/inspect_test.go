@@ -6,12 +6,13 @@ import (
 
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // TestInspect: a database says what it is, lacks its indexes until Setup, and counts Clerk's users alone.
 func TestInspect(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s, err := db.Inspect(t.Context())
 		if err != nil {
 			t.Fatal(err)

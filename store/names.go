@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"clerksync/clerk"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -49,7 +50,7 @@ func (s *Users) freeNames(ctx context.Context, of []string) (map[string]bool, er
 	filter := bson.D{{Key: "username", Value: bson.D{{Key: "$in", Value: of}}}}
 	cur, err := s.rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "clerk", Value: 0}}))
 	if err != nil {
-		return nil, fmt.Errorf("look for user names: %w", Redact(err))
+		return nil, fmt.Errorf("look for user names: %w", database.Redact(err))
 	}
 	free := map[string]bool{}
 	for _, name := range of {
@@ -60,7 +61,7 @@ func (s *Users) freeNames(ctx context.Context, of []string) (map[string]bool, er
 		delete(free, name)
 	}
 	if err := cur.Err(); err != nil {
-		return nil, fmt.Errorf("look for user names: %w", Redact(err))
+		return nil, fmt.Errorf("look for user names: %w", database.Redact(err))
 	}
 	return free, nil
 }

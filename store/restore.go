@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"clerksync/clerk"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -13,9 +14,9 @@ import (
 // the user's row: see reconcile.Restore, which alone may call this.
 func (s *Users) Lift(ctx context.Context, id string) (bool, error) {
 	defer s.locks.Lock(id)()
-	res, err := s.tombstones.DeleteOne(ctx, byID(id))
+	res, err := s.tombstones.DeleteOne(ctx, database.ByID(id))
 	if err != nil {
-		return false, fmt.Errorf("lift the tombstone of user %q: %w", id, Redact(err))
+		return false, fmt.Errorf("lift the tombstone of user %q: %w", id, database.Redact(err))
 	}
 	return res.DeletedCount > 0, nil
 }
@@ -27,7 +28,7 @@ const afterAnyID = "\U0010FFFF"
 // the rows beside them: a writer that dies between its write and its look for the tombstone leaves one. It returns how
 // many there were, and where the next page begins, "" after the last. Rows that the app made stay.
 func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (removed int, next string, err error) {
-	stones, _, err := listIDs(ctx, s.db, s.tombstones, "deleted_at", after, afterAnyID, limit)
+	stones, _, err := s.db.ListIDs(ctx, s.tombstones, "deleted_at", after, afterAnyID, limit)
 	if err != nil {
 		return 0, "", fmt.Errorf("list the tombstones: %w", err)
 	}
@@ -60,13 +61,13 @@ func (s *Users) removeBuriedRow(ctx context.Context, r Row) (bool, error) {
 	if dead, err := s.IsDeleted(ctx, r.ID); !dead || err != nil {
 		return false, err
 	}
-	filter := byID(r.ID)
+	filter := database.ByID(r.ID)
 	if !s.db.OneProcess { // there the lock does it
 		filter = append(filter, bson.E{Key: "clerk.version", Value: r.Clerk.Version})
 	}
 	res, err := s.rows.DeleteOne(ctx, filter)
 	if err != nil {
-		return false, fmt.Errorf("remove user %q: %w", r.ID, Redact(err))
+		return false, fmt.Errorf("remove user %q: %w", r.ID, database.Redact(err))
 	}
 	return res.DeletedCount > 0, nil
 }

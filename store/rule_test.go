@@ -9,6 +9,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -32,7 +33,7 @@ func writeIn(t *testing.T, s *store.Users, mode store.Mode, w store.Write) store
 // lost. Reconcile found the row equal and left its version old, so that the late B won and stayed.
 func TestLateOlderWebhookWinsOverWhatWasCompared(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		const t1, t2, t3 = noon, noon + 1000, noon + 2000
 		testenv.Write(t, s, store.Write{User: ada(t1), When: store.When{Clerk: t1}})
@@ -93,7 +94,7 @@ func TestNightWithoutChanges(t *testing.T) {
 func TestVersionFromTheFuture(t *testing.T) {
 	t.Parallel()
 	const year2200 clerk.Millis = 7_258_118_400_000
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		for name, source := range map[string]func(u clerk.User, at clerk.Millis) store.Write{
 			"a webhook": func(u clerk.User, at clerk.Millis) store.Write {
@@ -125,7 +126,7 @@ func TestVersionFromTheFuture(t *testing.T) {
 // TestEventsOfOneSecond: payloads whose times are whole seconds keep what order their users' own times give.
 func TestEventsOfOneSecond(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		testenv.Write(t, s, store.Write{User: ada(noon+700, named("Ada King")), When: store.When{Clerk: noon}})
 		if got := testenv.Write(t, s, store.Write{User: ada(noon + 300), When: store.When{Clerk: noon}}); got != store.Stale {
@@ -155,7 +156,7 @@ func TestOverrule(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 				s := users(t, db)
 				write(t, s, ada(1), 1)
 				set := bson.D{{Key: "$set", Value: bson.D{{Key: "clerk.version", Value: tc.row}}}}
@@ -185,7 +186,7 @@ func TestOverrule(t *testing.T) {
 // has the name.
 func TestSuffixStaysWhenTheNameIsFree(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		own := func(u *clerk.User) { u.Username = "ada" }
 		bob := func(u *clerk.User) { u.ID = "user_bob" }

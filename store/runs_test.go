@@ -6,11 +6,12 @@ import (
 
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 func TestRuns(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		r := store.NewRuns(db)
 		has := func(function, message string, want bool) {
 			t.Helper()

@@ -11,6 +11,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -19,7 +20,7 @@ import (
 // clean-up removes it, page by page, and no other: not those of the living, and none that the app made.
 func TestRowBesideTombstone(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		id := func(i int) string { return testenv.UserID(time.Unix(1_767_603_600, 0), int64(i)) }
 		var writes []store.Write

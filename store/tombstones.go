@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"clerksync/store/database"
+
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
@@ -19,12 +21,12 @@ const TombstoneRetention = 180 * 24 * time.Hour
 
 // IsDeleted tells whether the user has a tombstone.
 func (s *Users) IsDeleted(ctx context.Context, id string) (bool, error) {
-	err := s.tombstones.FindOne(ctx, byID(id)).Err()
+	err := s.tombstones.FindOne(ctx, database.ByID(id)).Err()
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for the tombstone of user %q: %w", id, Redact(err))
+		return false, fmt.Errorf("look for the tombstone of user %q: %w", id, database.Redact(err))
 	}
 	return true, nil
 }
@@ -38,9 +40,9 @@ func (s *Users) bury(ctx context.Context, ids []string) error {
 	for i, id := range ids {
 		stones[i] = bson.D{{Key: "_id", Value: id}, {Key: "deleted_at", Value: time.Now()}}
 	}
-	for i, err := range s.db.insertMany(ctx, s.tombstones, ids, stones) {
-		if err != nil && !IsDuplicate(err) {
-			return fmt.Errorf("write the tombstone of user %q: %w", ids[i], Redact(err))
+	for i, err := range s.db.InsertMany(ctx, s.tombstones, ids, stones) {
+		if err != nil && !database.IsDuplicate(err) {
+			return fmt.Errorf("write the tombstone of user %q: %w", ids[i], database.Redact(err))
 		}
 	}
 	return s.remove(ctx, ids)
@@ -48,9 +50,9 @@ func (s *Users) bury(ctx context.Context, ids []string) error {
 
 // buried returns which of the users have a tombstone.
 func (s *Users) buried(ctx context.Context, ids []string) (map[string]bson.Raw, error) {
-	stones, err := s.db.findMany(ctx, s.tombstones, ids)
+	stones, err := s.db.FindMany(ctx, s.tombstones, ids)
 	if err != nil {
-		return nil, fmt.Errorf("look for tombstones: %w", Redact(err))
+		return nil, fmt.Errorf("look for tombstones: %w", database.Redact(err))
 	}
 	return stones, nil
 }
@@ -72,8 +74,8 @@ func (s *Users) removeBuried(ctx context.Context, ids []string) (map[string]bson
 }
 
 func (s *Users) remove(ctx context.Context, ids []string) error {
-	if err := s.db.deleteMany(ctx, s.rows, ids); err != nil {
-		return fmt.Errorf("remove users: %w", Redact(err))
+	if err := s.db.DeleteMany(ctx, s.rows, ids); err != nil {
+		return fmt.Errorf("remove users: %w", database.Redact(err))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -34,7 +35,7 @@ const noon clerk.Millis = 1_800_000_000_000
 
 func named(name string) func(*clerk.User) { return func(u *clerk.User) { u.FullName = name } }
 
-func users(t *testing.T, db *store.DB) *store.Users {
+func users(t *testing.T, db *database.DB) *store.Users {
 	t.Helper()
 	s := store.NewUsers(db)
 	for range 2 { // it can be repeated
@@ -88,7 +89,7 @@ func TestUsers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 				s := users(t, db)
 				for i, w := range tc.writes {
 					if w.u.ID = "user_ada"; w.at != 0 {
@@ -116,7 +117,7 @@ func TestUsers(t *testing.T) {
 
 func TestRow(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		u := ada(1_700_000_000_100, func(u *clerk.User) { u.Banned, u.Locked, u.Deprovisioned = true, true, true })
 		write(t, s, u, 150)
@@ -153,7 +154,7 @@ func TestRow(t *testing.T) {
 // TestAppFields shows that what the app keeps in a row survives, and that a row which the app made is taken over.
 func TestAppFields(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		rows := db.Collection("users")
 		for i := range 2 { // two rows without a user name do not clash
 			if _, err := rows.InsertOne(t.Context(), bson.D{{Key: "_id", Value: fmt.Sprintf("user_%d", i)}, {Key: "plan", Value: "pro"}}); err != nil {
@@ -205,7 +206,7 @@ func TestUsername(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 				var first map[string]string
 				for range 2 { // the second time in another database: the same names
 					s := users(t, db)
@@ -238,7 +239,7 @@ func TestUsername(t *testing.T) {
 // TestSameEmail: Clerk can give an address to a new user id; merging by address would be an account takeover.
 func TestSameEmail(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		a, b := ada(1), ada(1)
 		b.ID = "user_other"
@@ -254,7 +255,7 @@ func TestSameEmail(t *testing.T) {
 // where the database is atomic.
 func TestConcurrentWriters(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		processes := []*store.Users{users(t, db)}
 		if !db.OneProcess {
 			processes = append(processes, store.NewUsers(testenv.AnotherProcess(db)), store.NewUsers(testenv.AnotherProcess(db)))
@@ -278,7 +279,7 @@ func TestConcurrentWriters(t *testing.T) {
 // TestUsernameRace: users that race for one name each get a row, and one of them the name.
 func TestUsernameRace(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		const n = 20
 		var wg sync.WaitGroup
@@ -303,7 +304,7 @@ func TestUsernameRace(t *testing.T) {
 // TestDeleteRace: whatever a deletion overlaps with, it wins.
 func TestDeleteRace(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
 		if db.OneProcess {
 			b = a
@@ -332,7 +333,7 @@ func TestDeleteRace(t *testing.T) {
 // removes it, and so does any later event of the user.
 func TestCrashedWriter(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		testenv.Delete(t, s, "user_ada")
 		for name, version := range map[string]string{"older": "0000000000000.0000000000000", "newer": "9999999999999.0000000000000"} {
@@ -353,7 +354,7 @@ func TestCrashedWriter(t *testing.T) {
 // TestTombstone holds what is kept of a deleted user: the id and the time.
 func TestTombstone(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		write(t, s, ada(1), 1)
 		testenv.Delete(t, s, "user_ada")
@@ -378,22 +379,22 @@ func TestTombstone(t *testing.T) {
 // TestErrorsQuoteNothing: what a database says of a clash names the value.
 func TestErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		write(t, users(t, db), ada(1), 1)
 		rows := db.Collection("users")
 		_, err := rows.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_b"}, {Key: "username", Value: "ada"}})
-		if err == nil || !store.IsDuplicate(err) {
+		if err == nil || !database.IsDuplicate(err) {
 			t.Fatalf("got %v, want a duplicate", err)
 		}
-		if got, want := store.Redact(err).Error(), "duplicate key"; got != want {
+		if got, want := database.Redact(err).Error(), "duplicate key"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		if _, err := rows.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_b"}, {Key: "username", Value: "bob"}}); err != nil {
 			t.Fatal(err)
 		}
 		_, err = rows.UpdateOne(t.Context(), bson.D{{Key: "_id", Value: "user_b"}}, bson.D{{Key: "$set", Value: bson.D{{Key: "username", Value: "ada"}}}})
-		if !store.IsDuplicate(err) {
-			t.Errorf("an update's clash is %v, want a duplicate", store.Redact(err))
+		if !database.IsDuplicate(err) {
+			t.Errorf("an update's clash is %v, want a duplicate", database.Redact(err))
 		}
 	})
 }
@@ -407,13 +408,13 @@ func TestConnect(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := store.Connect(t.Context(), tc.uri, "x")
+			_, err := database.Connect(t.Context(), tc.uri, "x")
 			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "p%zz") {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 		})
 	}
-	if _, err := store.Connect(t.Context(), "mongodb://127.0.0.1:1", "x"); !store.MayPass(err) {
+	if _, err := database.Connect(t.Context(), "mongodb://127.0.0.1:1", "x"); !database.MayPass(err) {
 		t.Errorf("got %v, want one that may pass", err)
 	}
 }

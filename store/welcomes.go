@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"clerksync/store/database"
+
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -37,9 +39,9 @@ const ClaimLease = 90 * time.Second
 // Welcomes remembers to whom the welcome mail was sent, in the collection clerksync_welcome_mails:
 // docs/adr/0005-welcome-once.md.
 type Welcomes struct {
-	db    *DB
+	db    *database.DB
 	rows  *mongo.Collection
-	locks *Locks // by user id
+	locks *database.Locks // by user id
 }
 
 type welcome struct {
@@ -52,22 +54,22 @@ type welcome struct {
 }
 
 // NewWelcomes returns the welcomes of db. Call Setup once before the first claim.
-func NewWelcomes(db *DB) *Welcomes {
+func NewWelcomes(db *database.DB) *Welcomes {
 	return &Welcomes{db: db, rows: db.Collection("clerksync_welcome_mails"), locks: db.Locks("clerksync_welcome_mails")}
 }
 
 // Setup makes the index by which MongoDB forgets claims, with the tombstones. It can be repeated.
 func (w *Welcomes) Setup(ctx context.Context) error {
-	return EnsureIndex(ctx, w.db.Logger(), w.rows, w.index())
+	return database.EnsureIndex(ctx, w.db.Logger(), w.rows, w.index())
 }
 
 // LackIndex tells whether Setup has something to do.
 func (w *Welcomes) LackIndex(ctx context.Context) (bool, error) {
-	return LacksIndex(ctx, w.rows, w.index())
+	return database.LacksIndex(ctx, w.rows, w.index())
 }
 
-func (w *Welcomes) index() Index {
-	ix := Index{Field: "claimed_at"}
+func (w *Welcomes) index() database.Index {
+	ix := database.Index{Field: "claimed_at"}
 	if !w.db.OneProcess {
 		ix.Options = options.Index().SetExpireAfterSeconds(int32(TombstoneRetention / time.Second))
 	}
@@ -84,8 +86,8 @@ func (w *Welcomes) Claim(ctx context.Context, userID, runID string) (Claim, erro
 	if err == nil {
 		return won, nil
 	}
-	if !IsDuplicate(err) {
-		return Claim{}, fmt.Errorf("claim the mail of user %q: %w", userID, Redact(err))
+	if !database.IsDuplicate(err) {
+		return Claim{}, fmt.Errorf("claim the mail of user %q: %w", userID, database.Redact(err))
 	}
 	old, err := w.read(ctx, userID)
 	if err != nil {
@@ -132,9 +134,9 @@ func (w *Welcomes) Release(ctx context.Context, c Claim) error {
 // Done says that the mail is sent.
 func (w *Welcomes) Done(ctx context.Context, c Claim) error {
 	defer w.locks.Lock(c.userID)()
-	_, err := w.rows.UpdateOne(ctx, byID(c.userID), bson.D{{Key: "$set", Value: bson.D{{Key: "sent_at", Value: nowMillis()}}}})
+	_, err := w.rows.UpdateOne(ctx, database.ByID(c.userID), bson.D{{Key: "$set", Value: bson.D{{Key: "sent_at", Value: nowMillis()}}}})
 	if err != nil {
-		return fmt.Errorf("note that the mail of user %q is sent: %w", c.userID, Redact(err))
+		return fmt.Errorf("note that the mail of user %q is sent: %w", c.userID, database.Redact(err))
 	}
 	return nil
 }
@@ -172,21 +174,21 @@ func (w *Welcomes) change(ctx context.Context, c Claim, change bson.D) error {
 
 func (w *Welcomes) read(ctx context.Context, userID string) (welcome, error) {
 	var c welcome
-	if err := w.rows.FindOne(ctx, byID(userID)).Decode(&c); err != nil {
-		return c, fmt.Errorf("read the claim of user %q: %w", userID, Redact(err))
+	if err := w.rows.FindOne(ctx, database.ByID(userID)).Decode(&c); err != nil {
+		return c, fmt.Errorf("read the claim of user %q: %w", userID, database.Redact(err))
 	}
 	return c, nil
 }
 
 // update changes the row unless it has changed hands since it was read as old. The caller holds the user's lock.
 func (w *Welcomes) update(ctx context.Context, old welcome, change bson.D) (bool, error) {
-	filter := byID(old.UserID)
+	filter := database.ByID(old.UserID)
 	if !w.db.OneProcess { // there the lock does it
 		filter = append(filter, bson.E{Key: "token", Value: old.Token}, bson.E{Key: "claimed_at", Value: old.ClaimedAt})
 	}
 	res, err := w.rows.UpdateOne(ctx, filter, change)
 	if err != nil {
-		return false, fmt.Errorf("change the claim of user %q: %w", old.UserID, Redact(err))
+		return false, fmt.Errorf("change the claim of user %q: %w", old.UserID, database.Redact(err))
 	}
 	return res.MatchedCount > 0, nil
 }

@@ -8,13 +8,14 @@ import (
 
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 func TestWelcomes(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		w := store.NewWelcomes(db)
 		if err := w.Setup(t.Context()); err != nil {
 			t.Fatal(err)
@@ -90,7 +91,7 @@ func TestWelcomes(t *testing.T) {
 // TestWelcomesOnce: of many runs, in several processes where the database lets them, one gets the mail.
 func TestWelcomesOnce(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		processes := []*store.Welcomes{store.NewWelcomes(db), store.NewWelcomes(testenv.AnotherProcess(db))}
 		if db.OneProcess {
 			processes = processes[:1]

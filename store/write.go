@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"clerksync/store/database"
 )
 
 // Outcome is what a write did.
@@ -171,7 +173,7 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		return nil
 	}
 	var inserts, updates []*attempt
-	var changes []update
+	var changes []database.Update
 	for _, a := range todo {
 		was := rows[a.User.ID]
 		if a.err != nil && was.isOurs(a.sent) { // of a bulk that did not say whether this one is in it
@@ -190,7 +192,7 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		case p.outcome == Stale, b.mode == Differing && p.outcome == Unchanged && !p.raised:
 		default:
 			updates = append(updates, a)
-			changes = append(changes, update{a.User.ID, was.guard, was.changes(p.row)})
+			changes = append(changes, database.Update{ID: a.User.ID, Guard: was.guard, Change: was.changes(p.row)})
 		}
 	}
 	inserts, err = b.withoutDead(ctx, inserts)
@@ -199,7 +201,7 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		inserts = nil
 	}
 	again = retry(inserts, b.insert(ctx, inserts), "insert")
-	return append(again, retry(updates, b.db.updateMany(ctx, b.rows, changes), "update")...)
+	return append(again, retry(updates, b.db.UpdateMany(ctx, b.rows, changes), "update")...)
 }
 
 // read returns the rows as they are, and which of the user names that rows have only with a suffix are free.
@@ -286,12 +288,12 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 		given[a.sent.Username] = true
 		docs[i] = a.sent
 	}
-	return b.db.insertMany(ctx, b.rows, ids(inserts), docs)
+	return b.db.InsertMany(ctx, b.rows, ids(inserts), docs)
 }
 
 // name returns the user name that the row is to get, by what has been tried. The error says that there is none left.
 func (a *attempt) name(was found, free map[string]bool) (string, error) {
-	clash := a.err != nil && IsDuplicate(a.err)
+	clash := a.err != nil && database.IsDuplicate(a.err)
 	if clash && a.insert && was.there { // it was the _id
 		clash, a.taken = false, 0
 	}
@@ -317,10 +319,10 @@ func retry(of []*attempt, errs []error, what string) (again []*attempt) {
 	for i, a := range of {
 		switch a.err = errs[i]; {
 		case a.err == nil:
-		case errors.Is(a.err, errUnmatched) || IsDuplicate(a.err):
+		case errors.Is(a.err, database.ErrUnmatched) || database.IsDuplicate(a.err):
 			again = append(again, a)
 		default:
-			a.result.Err = fmt.Errorf("%s user %q: %w", what, a.User.ID, Redact(a.err))
+			a.result.Err = fmt.Errorf("%s user %q: %w", what, a.User.ID, database.Redact(a.err))
 		}
 	}
 	return again

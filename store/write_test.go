@@ -11,6 +11,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -27,7 +28,7 @@ func TestWriteList(t *testing.T) {
 		return store.Write{User: u, When: store.When{Clerk: noon}}
 	}
 	dead := func(id string) store.Write { return store.Write{User: clerk.User{ID: "user_" + id}, Deleted: true} }
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		for _, step := range []struct {
 			writes []store.Write
@@ -95,7 +96,7 @@ func TestWriteList(t *testing.T) {
 // deleted users stay so.
 func TestWriteListsAtOnce(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
 		if db.OneProcess {
 			b = a
@@ -138,7 +139,7 @@ func TestWriteListsAtOnce(t *testing.T) {
 // TestDryRun says what a write would do, and does nothing.
 func TestDryRun(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		for _, id := range []string{"a", "b", "c", "d"} {
 			u := ada(5)
@@ -188,7 +189,7 @@ func TestDryRun(t *testing.T) {
 // it. A comparison tried the one name again and again and then spoke of a race, which ended the nightly run.
 func TestRefusedRowWithSuffixIsCalledARace(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		mk := func(id, email string, at clerk.Millis) store.Write {
 			u := ada(at, func(u *clerk.User) { u.ID, u.Username, u.Email = "user_"+id, "same", email })
@@ -215,7 +216,7 @@ func TestRefusedRowWithSuffixIsCalledARace(t *testing.T) {
 // another's tombstone out of the range that was looked at, and a deleted user came back.
 func TestOddIDHidesTombstone(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		testenv.Delete(t, s, "user_z")
 		ids := []string{"user_z", "user_z !"}

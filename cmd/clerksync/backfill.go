@@ -8,8 +8,10 @@ import (
 	"os"
 	"time"
 
+	"clerksync/app"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
@@ -26,25 +28,25 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	api, err := clerkAPI(cfg)
+	api, err := app.ClerkAPI(cfg)
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, logger(cfg, e.stderr))
+	db, err := app.OpenDatabase(ctx, cfg, app.Logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
-	if err := checkInstance(ctx, cfg, api, db, !c.DryRun); err != nil {
-		return errors.Join(err, db.close(ctx))
+	if err := app.CheckInstance(ctx, cfg, api, db, !c.DryRun); err != nil {
+		return errors.Join(err, db.Close(ctx))
 	}
 	start := time.Now()
 	progress := &progress{w: e.stderr}
 	counts, err := c.run(ctx, reconcile.Backfill{
-		API: api, Users: store.NewUsers(db.DB), Checkpoints: store.NewCheckpoints(db.DB), Log: logger(cfg, e.stderr),
+		API: api, Users: store.NewUsers(db.DB), Checkpoints: database.NewCheckpoints(db.DB), Log: app.Logger(cfg, e.stderr),
 		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
 	}, db)
 	progress.end()
-	err = errors.Join(err, db.close(ctx))
+	err = errors.Join(err, db.Close(ctx))
 	what := "users"
 	if c.DryRun {
 		what = "users (nothing was written)"
@@ -62,9 +64,9 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	return fmt.Errorf("%w; run it again to go on from here", err)
 }
 
-func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *database) (reconcile.Counts, error) {
+func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *app.Database) (reconcile.Counts, error) {
 	if !c.DryRun {
-		if err := db.prepare(ctx); err != nil {
+		if err := db.Prepare(ctx); err != nil {
 			return reconcile.Counts{}, err
 		}
 	}

@@ -19,12 +19,13 @@ import (
 
 	"clerksync/config"
 
+	"clerksync/app"
 	"clerksync/clerk"
-	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 type doctorCmd struct {
@@ -72,7 +73,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 	}
 	var err error
 	if d.db != nil {
-		err = d.db.close(ctx)
+		err = d.db.Close(ctx)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -89,7 +90,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 type doctor struct {
 	out    io.Writer
 	cfg    config.Config
-	db     *database // nil if it cannot be opened
+	db     *app.Database // nil if it cannot be opened
 	api    *clerk.API
 	users  int // how many Clerk has, if api is not nil
 	failed int
@@ -123,7 +124,7 @@ func (d *doctor) settings(environ []string) {
 		}
 	}
 	d.cfg = cfg
-	err = errors.Join(err, checkSettings(cfg))
+	err = errors.Join(err, app.Check(cfg))
 	if err == nil {
 		d.ok("settings", "%s", whose)
 		return
@@ -135,11 +136,11 @@ func (d *doctor) settings(environ []string) {
 
 // database opens it, and looks at what it is.
 func (d *doctor) database(ctx context.Context) {
-	if checkDatabase(d.cfg) != nil {
+	if app.CheckDatabase(d.cfg) != nil {
 		d.skip("database", "not checked: mend its settings first")
 		return
 	}
-	db, err := openBeside(ctx, d.cfg, slog.New(slog.DiscardHandler)) // what is wrong is in a line of ours
+	db, err := app.OpenBeside(ctx, d.cfg, slog.New(slog.DiscardHandler)) // what is wrong is in a line of ours
 	if err != nil {
 		d.fail("database", "%v", err)
 		return
@@ -152,7 +153,7 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	_, embedded := d.cfg.Embedded()
 	d.server(server, embedded)
-	switch ready, err := db.prepared(ctx); {
+	switch ready, err := db.Prepared(ctx); {
 	case err != nil:
 		d.fail("database", "%v", err)
 	case !ready:
@@ -165,7 +166,7 @@ func (d *doctor) database(ctx context.Context) {
 		d.fail("database", "%v", err)
 	}
 	for _, name := range foreign {
-		d.warn("database", "%s: %s", name, foreignIndex)
+		d.warn("database", "%s: %s", name, app.ForeignIndex)
 	}
 }
 
@@ -176,7 +177,7 @@ const (
 )
 
 // server tells what kind of database it is, and what its clock says of ours.
-func (d *doctor) server(s store.Server, embedded bool) {
+func (d *doctor) server(s database.Server, embedded bool) {
 	name := strings.TrimSpace(s.Name + " " + s.Version)
 	switch {
 	case embedded:
@@ -198,7 +199,7 @@ func (d *doctor) server(s store.Server, embedded bool) {
 
 // inngest tries what the service needs of Inngest.
 func (d *doctor) inngest(ctx context.Context) {
-	s := inngestServer(d.cfg.Inngest)
+	s := app.InngestServer(d.cfg.Inngest)
 	if d.cfg.Inngest.Check() != nil {
 		d.skip("inngest", "not checked: mend its settings first")
 		return
@@ -255,46 +256,46 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 
 // registered compares the functions that Inngest has with those that these settings make.
 func (d *doctor) registered(ids []string) {
-	others, err := allFunctions(d.cfg, nil, nil, nil, inbox.DeadLetters{}, nil)
+	wanted, err := app.FunctionIDs(d.cfg, appFunctions())
 	if err != nil {
 		d.skip("inngest", "functions not checked: mend the settings of the mail first")
 		return
 	}
-	app := d.cfg.Inngest.AppID
+	appID := d.cfg.Inngest.AppID
 	var missing []string
 	want := map[string]bool{}
-	for _, id := range functions.IDs(others...) {
-		want[app+"-"+id] = true
-		if !slices.Contains(ids, app+"-"+id) {
+	for _, id := range wanted {
+		want[appID+"-"+id] = true
+		if !slices.Contains(ids, appID+"-"+id) {
 			missing = append(missing, id)
 		}
 	}
 	extra := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return want[id] })
 	switch {
 	case len(ids) == 0:
-		d.fail("inngest", "the app %q is not registered: start the service, which registers it, and check INNGEST_APP_ID and INNGEST_SERVE_ORIGIN", app)
+		d.fail("inngest", "the app %q is not registered: start the service, which registers it, and check INNGEST_APP_ID and INNGEST_SERVE_ORIGIN", appID)
 	case len(missing) > 0:
-		d.fail("inngest", "the app %q lacks the function %s: restart the service with these settings", app, strings.Join(missing, ", "))
+		d.fail("inngest", "the app %q lacks the function %s: restart the service with these settings", appID, strings.Join(missing, ", "))
 	case len(extra) > 0:
-		d.warn("inngest", "the app %q also has %s, which these settings do not make: are they the service's?", app, strings.Join(extra, ", "))
+		d.warn("inngest", "the app %q also has %s, which these settings do not make: are they the service's?", appID, strings.Join(extra, ", "))
 	default:
-		d.ok("inngest", "the app %q is registered, with %d functions", app, len(ids))
+		d.ok("inngest", "the app %q is registered, with %d functions", appID, len(ids))
 	}
 }
 
 // clerk tries the secret key.
 func (d *doctor) clerk(ctx context.Context) {
 	switch {
-	case checkClerkAPI(d.cfg) != nil:
+	case app.CheckClerkAPI(d.cfg) != nil:
 		d.skip("clerk", "not checked: mend its settings first")
 		return
 	case d.cfg.SecretKey == "":
 		d.warn("clerk", "CLERK_SECRET_KEY is not set: backfill, reconcile and 'users ensure' are off")
 		return
 	}
-	api, err := clerkAPI(d.cfg)
+	api, err := app.ClerkAPI(d.cfg)
 	if err == nil && d.db != nil {
-		err = checkInstance(ctx, d.cfg, api, d.db, false)
+		err = app.CheckInstance(ctx, d.cfg, api, d.db, false)
 	}
 	if err == nil {
 		d.users, err = api.Count(ctx)
@@ -317,7 +318,7 @@ func (d *doctor) clerk(ctx context.Context) {
 
 // sync tells what came of webhooks and of the comparisons with Clerk.
 func (d *doctor) sync(ctx context.Context) {
-	status, err := reconcile.ReadStatus(ctx, store.NewCheckpoints(d.db.DB))
+	status, err := reconcile.ReadStatus(ctx, database.NewCheckpoints(d.db.DB))
 	if err != nil {
 		d.fail("webhooks", "%v", err)
 		return
@@ -454,7 +455,7 @@ func (d *doctor) rows(ctx context.Context) {
 // ingress posts what the service must refuse to where Clerk posts webhooks.
 func (d *doctor) ingress(ctx context.Context, base string) {
 	const what = "url"
-	to := strings.TrimSuffix(strings.TrimRight(base, "/"), hookPath) + hookPath
+	to := strings.TrimSuffix(strings.TrimRight(base, "/"), app.HookPath) + app.HookPath
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
 	if err != nil {
 		d.fail(what, "it cannot be used: %v", withoutURL(err))
@@ -477,9 +478,9 @@ func (d *doctor) ingress(ctx context.Context, base string) {
 	case code >= 300 && code < 400:
 		d.fail(what, "a redirect (%d to %s), which Clerk takes for a failure: give Clerk the URL that it ends at", code, place(res))
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		d.fail(what, "%d: something before the service asks for a login: let POST %s through", code, hookPath)
+		d.fail(what, "%d: something before the service asks for a login: let POST %s through", code, app.HookPath)
 	case code == http.StatusNotFound:
-		d.fail(what, "404: the service is not there: check the host, and that the proxy passes %s on", hookPath)
+		d.fail(what, "404: the service is not there: check the host, and that the proxy passes %s on", app.HookPath)
 	case code == http.StatusMethodNotAllowed:
 		d.fail(what, "405: POST is not let through, or another service is there: check the host and the proxy")
 	case code >= 500:
@@ -489,11 +490,8 @@ func (d *doctor) ingress(ctx context.Context, base string) {
 	}
 }
 
-const (
-	hookPath = "/webhooks/clerk"
-	// webhookRefusal is in the service's answer to a webhook without a signature.
-	webhookRefusal = "missing required headers"
-)
+// webhookRefusal is in the service's answer to a webhook without a signature.
+const webhookRefusal = "missing required headers"
 
 // place is where a redirect leads, without a query.
 func place(res *http.Response) string {

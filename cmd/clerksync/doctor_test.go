@@ -15,12 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/inngest"
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
-	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 )
 
@@ -261,7 +262,7 @@ func TestDoctorCloud(t *testing.T) {
 		var out bytes.Buffer
 		d := &doctor{out: &out}
 		d.cfg.Inngest = config.Inngest{SigningKey: tc.key, Env: "branch"}
-		try := inngestServer(d.cfg.Inngest)
+		try := app.InngestServer(d.cfg.Inngest)
 		try.URL = cloud.URL // the real one cannot be asked from a test
 		d.signingKey(func(key string) error { return try.CheckCloudKey(t.Context(), key) })
 		if got := out.String(); !strings.HasPrefix(got, tc.want) {
@@ -274,23 +275,23 @@ func TestDoctorCloud(t *testing.T) {
 func TestDoctorServer(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		server   store.Server
+		server   database.Server
 		embedded bool
 		want     string
 	}{
-		"a replica set":     {store.Server{Name: "MongoDB", Version: "8.0.4"}, false, "ok    database   MongoDB 8.0.4, replicated; writes wait for a majority\n"},
-		"one server":        {store.Server{Name: "MongoDB", Version: "8.0.4", Alone: true}, false, "warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: use a replica set\n"},
-		"embedded":          {store.Server{Name: "FerretDB", Version: "v1.24.2", Alone: true}, true, "ok    database   FerretDB v1.24.2, embedded: for development only\n"},
-		"a clock a bit off": {store.Server{Name: "MongoDB", Ahead: 5 * time.Second}, false, "ok    database   MongoDB, replicated; writes wait for a majority\n"},
-		"a clock behind":    {store.Server{Ahead: -6 * time.Second}, true, "ok    database   , embedded: for development only\nwarn  clock      this machine and the database differ by 6s: set the clock of whichever is wrong (NTP)\n"},
+		"a replica set":     {database.Server{Name: "MongoDB", Version: "8.0.4"}, false, "ok    database   MongoDB 8.0.4, replicated; writes wait for a majority\n"},
+		"one server":        {database.Server{Name: "MongoDB", Version: "8.0.4", Alone: true}, false, "warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: use a replica set\n"},
+		"embedded":          {database.Server{Name: "FerretDB", Version: "v1.24.2", Alone: true}, true, "ok    database   FerretDB v1.24.2, embedded: for development only\n"},
+		"a clock a bit off": {database.Server{Name: "MongoDB", Ahead: 5 * time.Second}, false, "ok    database   MongoDB, replicated; writes wait for a majority\n"},
+		"a clock behind":    {database.Server{Ahead: -6 * time.Second}, true, "ok    database   , embedded: for development only\nwarn  clock      this machine and the database differ by 6s: set the clock of whichever is wrong (NTP)\n"},
 		"a clock quite ahead": {
-			store.Server{Ahead: 6 * time.Minute},
+			database.Server{Ahead: 6 * time.Minute},
 			true,
 			"ok    database   , embedded: for development only\nFAIL  clock      this machine and the database differ by 6m0s; from five minutes on, every webhook and every call of Inngest is refused: set the clock of whichever is wrong (NTP)\n",
 		},
 	} {
 		var out bytes.Buffer
-		d := &doctor{out: &out, db: &database{DB: &store.DB{}}}
+		d := &doctor{out: &out, db: &app.Database{DB: &database.DB{}}}
 		d.server(tc.server, tc.embedded)
 		if got := out.String(); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)

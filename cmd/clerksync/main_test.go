@@ -20,11 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 
 	"github.com/google/go-cmp/cmp"
@@ -637,7 +639,7 @@ func TestStartWhileDatabaseRefuses(t *testing.T) {
 			start := time.Now()
 			var log bytes.Buffer
 			err := run(t.Context(), []string{"serve"}, environ(settings), io.Discard, &log)
-			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2") || time.Since(start) > databaseWait {
+			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2") || time.Since(start) > app.DatabaseWait {
 				t.Errorf("got %v after %v, want %q at once", err, time.Since(start), tc.err)
 			}
 			if strings.Contains(log.String(), "trying again") {
@@ -658,7 +660,7 @@ func TestDeadLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -816,7 +818,7 @@ func TestKeyOfAnotherInstance(t *testing.T) {
 		err := run(t.Context(), args, environ(settings), &out, io.Discard)
 		return out.String(), err
 	}
-	for _, instance := range []string{sampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
+	for _, instance := range []string{app.SampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
 		s := serve(t, settings)
 		body := fmt.Sprintf(`{"type":"session.created","instance_id":%q,"data":{}}`, instance)
 		if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(body))); code != http.StatusNoContent {
@@ -915,7 +917,7 @@ func TestEnsure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.Connect(t.Context(), uri, "clerksync")
+	db, err := database.Connect(t.Context(), uri, "clerksync")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/clerk"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 type reconcileCmd struct {
@@ -30,24 +32,24 @@ func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	if err := errors.Join(err, cfg.Reconcile.Check()); err != nil {
 		return err
 	}
-	api, err := clerkAPI(cfg)
+	api, err := app.ClerkAPI(cfg)
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, logger(cfg, e.stderr))
+	db, err := app.OpenDatabase(ctx, cfg, app.Logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.run(ctx, e, cfg, api, db), db.close(ctx))
+	return errors.Join(c.run(ctx, e, cfg, api, db), db.Close(ctx))
 }
 
-func (c reconcileCmd) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *database) error {
+func (c reconcileCmd) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *app.Database) error {
 	if !c.DryRun {
-		if err := db.prepare(ctx); err != nil {
+		if err := db.Prepare(ctx); err != nil {
 			return err
 		}
 	}
-	r := reconciler(cfg, api, store.NewUsers(db.DB), store.NewCheckpoints(db.DB), logger(cfg, e.stderr))
+	r := app.Reconciler(cfg, api, store.NewUsers(db.DB), database.NewCheckpoints(db.DB), app.Logger(cfg, e.stderr))
 	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
 	host, err := os.Hostname()
 	if err != nil {

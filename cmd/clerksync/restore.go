@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/clerk"
@@ -38,19 +39,19 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	api, err := clerkAPI(cfg)
+	api, err := app.ClerkAPI(cfg)
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(ctx, cfg, logger(cfg, e.stderr))
+	db, err := app.OpenDatabase(ctx, cfg, app.Logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.run(ctx, e, cfg, api, db), db.close(ctx))
+	return errors.Join(c.run(ctx, e, cfg, api, db), db.Close(ctx))
 }
 
-func (c usersRestore) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *database) error {
-	if err := errors.Join(db.prepare(ctx), checkInstance(ctx, cfg, api, db, false)); err != nil {
+func (c usersRestore) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *app.Database) error {
+	if err := errors.Join(db.Prepare(ctx), app.CheckInstance(ctx, cfg, api, db, false)); err != nil {
 		return err
 	}
 	watch, written := cmp.Or(c.watch, restoreWatch), 0

@@ -11,11 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -42,7 +44,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +55,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 	if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: stranger}, {Key: "username", Value: "stranger"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.close(t.Context()); err != nil {
+	if err := db.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -104,15 +106,15 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	until := time.Now().Add(3 * time.Minute)
-	if _, err := store.NewCheckpoints(db.DB).Claim(t.Context(), "reconcile_lease", store.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
+	if _, err := database.NewCheckpoints(db.DB).Claim(t.Context(), "reconcile_lease", database.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.close(t.Context()); err != nil {
+	if err := db.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var out, log bytes.Buffer

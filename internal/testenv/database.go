@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/embedded"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -25,7 +25,7 @@ const MongoURI = "MONGODB_TEST_URI"
 // EachDatabase runs the test on an embedded database, on one in memory that is as atomic as MongoDB and, where
 // MONGODB_TEST_URI names one, on an external database. Each gets an empty database of its own, which goes with the
 // test.
-func EachDatabase(t *testing.T, f func(t *testing.T, db *store.DB)) {
+func EachDatabase(t *testing.T, f func(t *testing.T, db *database.DB)) {
 	t.Helper()
 	t.Run("embedded", func(t *testing.T) { f(t, Embedded(t)) })
 	t.Run("memory", func(t *testing.T) { f(t, NewMemory().Connect(t, "test", nil, nil)) })
@@ -39,7 +39,7 @@ func EachDatabase(t *testing.T, f func(t *testing.T, db *store.DB)) {
 }
 
 // Embedded starts an embedded database that ends with the test, with the indexes that the service gives it.
-func Embedded(t testing.TB) *store.DB {
+func Embedded(t testing.TB) *database.DB {
 	t.Helper()
 	engine, err := embedded.Start(t.Context(), t.TempDir(), "127.0.0.1:0", slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -60,7 +60,7 @@ func Embedded(t testing.TB) *store.DB {
 
 // IndexIDs makes the collections that there are not yet, with the indexes that the service gives to an embedded
 // database of its own.
-func IndexIDs(ctx context.Context, engine *embedded.Server, db *store.DB) error {
+func IndexIDs(ctx context.Context, engine *embedded.Server, db *database.DB) error {
 	there, err := db.ListCollectionNames(ctx, struct{}{})
 	if err != nil {
 		return err
@@ -78,9 +78,9 @@ func IndexIDs(ctx context.Context, engine *embedded.Server, db *store.DB) error 
 }
 
 // Connect connects to a database, which is dropped at the end of the test.
-func Connect(t testing.TB, uri, name string) *store.DB {
+func Connect(t testing.TB, uri, name string) *database.DB {
 	t.Helper()
-	db, err := store.Connect(t.Context(), uri, name)
+	db, err := database.Connect(t.Context(), uri, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,12 +96,12 @@ func Connect(t testing.TB, uri, name string) *store.DB {
 }
 
 // AnotherProcess returns the database as another process has it, which shares no locks with this one.
-func AnotherProcess(db *store.DB) *store.DB {
-	return &store.DB{Database: db.Database, OneProcess: db.OneProcess, IDs: db.IDs}
+func AnotherProcess(db *database.DB) *database.DB {
+	return &database.DB{Database: db.Database, OneProcess: db.OneProcess, IDs: db.IDs}
 }
 
 // ListsIndexes tells whether the database can list its indexes, as MongoDB can.
-func ListsIndexes(t testing.TB, db *store.DB) bool {
+func ListsIndexes(t testing.TB, db *database.DB) bool {
 	t.Helper()
 	err := db.RunCommand(t.Context(), map[string]string{"listIndexes": "users"}).Err()
 	var se mongo.ServerError

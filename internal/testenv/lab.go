@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
@@ -46,7 +47,7 @@ func NewLab(t testing.TB, n int) *Lab {
 
 // Process is one of the processes of a lab.
 type Process struct {
-	DB       *store.DB
+	DB       *database.DB
 	lab      *Lab
 	verdicts chan Verdict
 	ops      chan func() error

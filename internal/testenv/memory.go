@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
@@ -57,7 +57,7 @@ type Gate interface {
 }
 
 // Connect returns a client of its own, which ends with the test, as each process has one. gate and monitor may be nil.
-func (m *Memory) Connect(t testing.TB, name string, gate Gate, monitor *event.CommandMonitor) *store.DB {
+func (m *Memory) Connect(t testing.TB, name string, gate Gate, monitor *event.CommandMonitor) *database.DB {
 	t.Helper()
 	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://memory").SetDialer(dialer{m, gate}).SetMonitor(monitor).
 		SetTimeout(time.Minute).SetRetryWrites(false).SetRetryReads(false))
@@ -69,7 +69,7 @@ func (m *Memory) Connect(t testing.TB, name string, gate Gate, monitor *event.Co
 			t.Error(err)
 		}
 	})
-	return &store.DB{Database: client.Database(name)}
+	return &database.DB{Database: client.Database(name)}
 }
 
 // Clear removes every row, but no index.

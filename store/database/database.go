@@ -1,6 +1,6 @@
-// Package store keeps the users collection: the version rule, the tombstones and the user names live here and nowhere
-// else.
-package store
+// Package database is the only place that knows how databases differ: MongoDB, and FerretDB v1, which
+// docs/adr/0004-embedded-database.md describes.
+package database
 
 import (
 	"context"

@@ -9,6 +9,7 @@ import (
 
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -16,7 +17,7 @@ import (
 // TestForget: old tombstones and claims go, a bounded number at a time; new ones stay.
 func TestForget(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s, w := users(t, db), store.NewWelcomes(db)
 		for i := range 5 {
 			id := fmt.Sprint("user_", i)
@@ -57,12 +58,12 @@ func TestCleanUpRemovesWhatIsFreshAgain(t *testing.T) {
 	t.Parallel()
 	for _, collection := range []struct {
 		name, field string
-		forget      func(db *store.DB, before time.Time) (int, error)
+		forget      func(db *database.DB, before time.Time) (int, error)
 	}{
-		{"clerksync_deleted_users", "deleted_at", func(db *store.DB, before time.Time) (int, error) {
+		{"clerksync_deleted_users", "deleted_at", func(db *database.DB, before time.Time) (int, error) {
 			return store.NewUsers(db).ForgetDeleted(t.Context(), before, 10)
 		}},
-		{"clerksync_welcome_mails", "claimed_at", func(db *store.DB, before time.Time) (int, error) {
+		{"clerksync_welcome_mails", "claimed_at", func(db *database.DB, before time.Time) (int, error) {
 			return store.NewWelcomes(db).Forget(t.Context(), before, 10)
 		}},
 	} {

@@ -1,4 +1,4 @@
-package store
+package database
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// removeOld removes the rows of a collection whose time in field is before a time, limit at the most, and returns how
+// RemoveOld removes the rows of a collection whose time in field is before a time, limit at the most, and returns how
 // many. One that was renewed after it was found stays. locks are those by which the rows are written.
-func removeOld(ctx context.Context, db *DB, c *mongo.Collection, locks *Locks, field string, before time.Time, limit int) (int, error) {
+func (db *DB) RemoveOld(ctx context.Context, c *mongo.Collection, locks *Locks, field string, before time.Time, limit int) (int, error) {
 	isOld := bson.E{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}
 	cur, err := c.Find(ctx, bson.D{isOld}, options.Find().SetLimit(int64(limit)))
 	if err != nil {
@@ -43,14 +43,14 @@ func removeOld(ctx context.Context, db *DB, c *mongo.Collection, locks *Locks, f
 	case db.OneProcess: // no filter but the _id
 		err = sideBySide(ids, func(id string) error {
 			defer locks.Lock(id)()
-			row, err := c.FindOne(ctx, byID(id)).Raw()
+			row, err := c.FindOne(ctx, ByID(id)).Raw()
 			if errors.Is(err, mongo.ErrNoDocuments) {
 				return nil
 			}
 			if at, ok := row.Lookup(field).TimeOK(); err != nil || !ok || !at.Before(before) {
 				return err
 			}
-			return count(c.DeleteOne(ctx, byID(id)))
+			return count(c.DeleteOne(ctx, ByID(id)))
 		})
 	default:
 		err = count(c.DeleteMany(ctx, append(byIDs(ids), isOld)))
@@ -59,14 +59,4 @@ func removeOld(ctx context.Context, db *DB, c *mongo.Collection, locks *Locks, f
 		return 0, fmt.Errorf("remove old rows of %s: %w", c.Name(), Redact(err))
 	}
 	return int(removed.Load()), nil
-}
-
-// ForgetDeleted removes tombstones from before a time, limit at the most.
-func (s *Users) ForgetDeleted(ctx context.Context, before time.Time, limit int) (int, error) {
-	return removeOld(ctx, s.db, s.tombstones, s.locks, "deleted_at", before, limit)
-}
-
-// Forget removes claims from before a time, limit at the most.
-func (w *Welcomes) Forget(ctx context.Context, before time.Time, limit int) (int, error) {
-	return removeOld(ctx, w.db, w.rows, w.locks, "claimed_at", before, limit)
 }

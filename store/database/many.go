@@ -1,4 +1,4 @@
-package store
+package database
 
 import (
 	"context"
@@ -36,8 +36,8 @@ func sideBySide[T any](of []T, do func(T) error) error {
 	return g.Wait()
 }
 
-// findMany returns those of the rows that are there, by _id.
-func (db *DB) findMany(ctx context.Context, c *mongo.Collection, ids []string) (map[string]bson.Raw, error) {
+// FindMany returns those of the rows that are there, by _id.
+func (db *DB) FindMany(ctx context.Context, c *mongo.Collection, ids []string) (map[string]bson.Raw, error) {
 	rows := make(map[string]bson.Raw, len(ids))
 	if len(ids) == 0 {
 		return rows, nil
@@ -59,7 +59,7 @@ func (db *DB) findMany(ctx context.Context, c *mongo.Collection, ids []string) (
 	ids = db.thereOf(ctx, c, ids)
 	var mu sync.Mutex
 	return rows, sideBySide(ids, func(id string) error {
-		raw, err := c.FindOne(ctx, byID(id)).Raw()
+		raw, err := c.FindOne(ctx, ByID(id)).Raw()
 		if errors.Is(err, mongo.ErrNoDocuments) {
 			return nil
 		}
@@ -93,8 +93,8 @@ func (db *DB) thereOf(ctx context.Context, c *mongo.Collection, ids []string) []
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !has[id] })
 }
 
-// insertMany inserts rows with these _ids and returns an error for each that was not inserted.
-func (db *DB) insertMany(ctx context.Context, c *mongo.Collection, ids []string, docs []any) []error {
+// InsertMany inserts rows with these _ids and returns an error for each that was not inserted.
+func (db *DB) InsertMany(ctx context.Context, c *mongo.Collection, ids []string, docs []any) []error {
 	errs := make([]error, len(docs))
 	if len(docs) == 0 {
 		return errs
@@ -124,7 +124,7 @@ func (db *DB) insertRest(ctx context.Context, c *mongo.Collection, ids []string,
 			return nil
 		}
 		want, err := bson.Marshal(docs[i])
-		got, missing := c.FindOne(ctx, byID(ids[i])).Raw()
+		got, missing := c.FindOne(ctx, ByID(ids[i])).Raw()
 		if err == nil && missing == nil && slices.Equal(want, got) {
 			errs[i] = nil
 		}
@@ -133,19 +133,19 @@ func (db *DB) insertRest(ctx context.Context, c *mongo.Collection, ids []string,
 	return errs
 }
 
-// update is a change of one row.
-type update struct {
-	id     string
-	guard  bson.D // what has to be in the row besides
-	change bson.D
+// Update is a change of one row.
+type Update struct {
+	ID     string
+	Guard  bson.D // what has to be in the row besides
+	Change bson.D
 }
 
-// errUnmatched says that a row has gone, or is not as the guard of its update wants it.
-var errUnmatched = errors.New("the row is another by now")
+// ErrUnmatched says that a row has gone, or is not as the guard of its update wants it.
+var ErrUnmatched = errors.New("the row is another by now")
 
-// updateMany updates rows and returns an error for each that was not updated, or perhaps not: if the database says of
-// many only how many it found, and not which, it is errUnmatched for all.
-func (db *DB) updateMany(ctx context.Context, c *mongo.Collection, updates []update) []error {
+// UpdateMany updates rows and returns an error for each that was not updated, or perhaps not: if the database says of
+// many only how many it found, and not which, it is ErrUnmatched for all.
+func (db *DB) UpdateMany(ctx context.Context, c *mongo.Collection, updates []Update) []error {
 	errs := make([]error, len(updates))
 	if len(updates) == 0 {
 		return errs
@@ -156,9 +156,9 @@ func (db *DB) updateMany(ctx context.Context, c *mongo.Collection, updates []upd
 			all[i] = i
 		}
 		_ = sideBySide(all, func(i int) error { // each error has its place in errs
-			res, err := c.UpdateOne(ctx, byID(updates[i].id), updates[i].change) // the lock of the row is the guard
+			res, err := c.UpdateOne(ctx, ByID(updates[i].ID), updates[i].Change) // the lock of the row is the guard
 			if errs[i] = err; err == nil && res.MatchedCount == 0 {
-				errs[i] = errUnmatched
+				errs[i] = ErrUnmatched
 			}
 			return nil
 		})
@@ -166,27 +166,27 @@ func (db *DB) updateMany(ctx context.Context, c *mongo.Collection, updates []upd
 	}
 	models := make([]mongo.WriteModel, len(updates))
 	for i, u := range updates {
-		models[i] = mongo.NewUpdateOneModel().SetFilter(append(byID(u.id), u.guard...)).SetUpdate(u.change)
+		models[i] = mongo.NewUpdateOneModel().SetFilter(append(ByID(u.ID), u.Guard...)).SetUpdate(u.Change)
 	}
 	res, err := c.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 	failed := spread(errs, err)
 	if failed < len(updates) && (res == nil || res.MatchedCount < int64(len(updates)-failed)) {
 		for i := range errs {
 			if errs[i] == nil {
-				errs[i] = errUnmatched
+				errs[i] = ErrUnmatched
 			}
 		}
 	}
 	return errs
 }
 
-// deleteMany removes the rows that are there.
-func (db *DB) deleteMany(ctx context.Context, c *mongo.Collection, ids []string) error {
+// DeleteMany removes the rows that are there.
+func (db *DB) DeleteMany(ctx context.Context, c *mongo.Collection, ids []string) error {
 	switch {
 	case len(ids) == 0:
 		return nil
 	case db.OneProcess || len(ids) == 1:
-		return sideBySide(ids, func(id string) error { _, err := c.DeleteOne(ctx, byID(id)); return err })
+		return sideBySide(ids, func(id string) error { _, err := c.DeleteOne(ctx, ByID(id)); return err })
 	}
 	_, err := c.DeleteMany(ctx, byIDs(ids))
 	return err
@@ -213,7 +213,8 @@ func spread(errs []error, err error) (failed int) {
 	return len(errs)
 }
 
-func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
+// ByID is the filter for the row with an _id.
+func ByID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 
 func byIDs(ids []string) bson.D {
 	return bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 
 	"clerksync/clerk"
@@ -17,14 +16,15 @@ import (
 	"clerksync/mail"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/webhook"
 
 	"github.com/mattn/go-isatty"
 )
 
-// checkSettings returns all mistakes in the settings: those that config finds, and those that the packages find that
+// Check returns all mistakes in the settings: those that config finds, and those that the packages find that
 // use them.
-func checkSettings(c config.Config) error {
+func Check(c config.Config) error {
 	errs := []error{c.Check()}
 	for i, s := range c.Secrets() {
 		if err := webhook.CheckSecret(s); err != nil {
@@ -36,14 +36,14 @@ func checkSettings(c config.Config) error {
 	}
 	errs = append(errs, checkURI(c))
 	if c.Mail.SMTPURL != "" {
-		_, err := mailer(c.Mail)
+		_, err := Mailer(c.Mail)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// checkClerkAPI checks what the commands that ask Clerk read too.
-func checkClerkAPI(c config.Config) error {
+// CheckClerkAPI checks what the commands that ask Clerk read too.
+func CheckClerkAPI(c config.Config) error {
 	err := c.CheckClerkAPI()
 	if c.SecretKey != "" {
 		err = errors.Join(clerk.CheckKey(c.SecretKey), err)
@@ -51,18 +51,18 @@ func checkClerkAPI(c config.Config) error {
 	return err
 }
 
-func checkDatabase(c config.Config) error { return errors.Join(c.CheckDatabase(), checkURI(c)) }
+func CheckDatabase(c config.Config) error { return errors.Join(c.CheckDatabase(), checkURI(c)) }
 
 // checkURI checks a connection string that is one.
 func checkURI(c config.Config) error {
 	if strings.HasPrefix(c.MongoURI, "mongodb://") || strings.HasPrefix(c.MongoURI, "mongodb+srv://") {
-		return store.CheckURI(c.MongoURI)
+		return database.CheckURI(c.MongoURI)
 	}
 	return nil
 }
 
 // reconciler returns what compares rows with Clerk.
-func reconciler(c config.Config, api *clerk.API, users *store.Users, state store.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
+func Reconciler(c config.Config, api *clerk.API, users *store.Users, state database.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
 		API: api, Users: users, State: state, Log: log,
 		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
@@ -70,29 +70,29 @@ func reconciler(c config.Config, api *clerk.API, users *store.Users, state store
 	}
 }
 
-// clerkAPI returns a client of Clerk's API. It asks nothing; see checkInstance.
-func clerkAPI(c config.Config) (*clerk.API, error) {
+// clerkAPI returns a client of Clerk's API. It asks nothing; see CheckInstance.
+func ClerkAPI(c config.Config) (*clerk.API, error) {
 	if c.SecretKey == "" {
 		return nil, errors.New("CLERK_SECRET_KEY is not set: set it to the secret key (sk_…) from Clerk's dashboard, API keys")
 	}
 	return clerk.NewAPI(clerk.APIOptions{SecretKey: c.SecretKey, URL: c.APIURL, Share: c.RateShare})
 }
 
-// checkInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
+// CheckInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
 // database; which is to be remembered if they are all brought.
-func checkInstance(ctx context.Context, c config.Config, api *clerk.API, db *database, remember bool) error {
-	return reconcile.Instance{API: api, State: store.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
+func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *Database, remember bool) error {
+	return reconcile.Instance{API: api, State: database.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
 }
 
 // mailer returns what sends mail. It does not dial.
-func mailer(c config.Mail) (*mail.Mailer, error) {
+func Mailer(c config.Mail) (*mail.Mailer, error) {
 	return mail.New(mail.Options{
 		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir, AppName: c.AppName, AppURL: c.AppURL,
 	})
 }
 
-// inngestServer is the Inngest that the settings name.
-func inngestServer(c config.Inngest) inngest.Server {
+// InngestServer is the Inngest that the settings name.
+func InngestServer(c config.Inngest) inngest.Server {
 	return inngest.Server{
 		URL: c.URL(), Dev: c.IsDev(), EventKey: c.EventKey, SigningKey: c.SigningKey, SigningKeyFallback: c.SigningKeyFallback,
 		Env: c.Env, AppID: c.AppID,
@@ -100,18 +100,13 @@ func inngestServer(c config.Inngest) inngest.Server {
 }
 
 // logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.
-func logger(c config.Config, w io.Writer) *slog.Logger {
+func Logger(c config.Config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.LogLevel}
 	f, isFile := w.(*os.File)
 	if c.LogFormat == "text" || c.LogFormat == "" && isFile && isatty.IsTerminal(f.Fd()) {
 		return slog.New(slog.NewTextHandler(w, opts))
 	}
 	return slog.New(slog.NewJSONHandler(w, opts))
-}
-
-// isSet tells whether environ holds the variable.
-func isSet(environ []string, name string) bool {
-	return slices.ContainsFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 }
 
 // tierCrons returns when which tier runs.

@@ -1,4 +1,4 @@
-package store
+package database
 
 import (
 	"context"
@@ -28,7 +28,7 @@ func (c Checkpoints) Load(ctx context.Context, name string, v any) (bool, error)
 	var row struct {
 		State bson.RawValue `bson:"state"`
 	}
-	err := c.rows.FindOne(ctx, byID(name)).Decode(&row)
+	err := c.rows.FindOne(ctx, ByID(name)).Decode(&row)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return false, nil
 	}
@@ -43,7 +43,7 @@ func (c Checkpoints) Load(ctx context.Context, name string, v any) (bool, error)
 
 // Save keeps v under a name.
 func (c Checkpoints) Save(ctx context.Context, name string, v any) error {
-	_, err := c.rows.UpdateOne(ctx, byID(name), bson.D{{Key: "$set", Value: bson.D{{Key: "state", Value: v}}}}, options.UpdateOne().SetUpsert(true))
+	_, err := c.rows.UpdateOne(ctx, ByID(name), bson.D{{Key: "$set", Value: bson.D{{Key: "state", Value: v}}}}, options.UpdateOne().SetUpsert(true))
 	if err != nil {
 		return fmt.Errorf("save the checkpoint %s: %w", name, Redact(err))
 	}
@@ -52,7 +52,7 @@ func (c Checkpoints) Save(ctx context.Context, name string, v any) error {
 
 // Remove forgets what was saved under a name.
 func (c Checkpoints) Remove(ctx context.Context, name string) error {
-	if _, err := c.rows.DeleteOne(ctx, byID(name)); err != nil {
+	if _, err := c.rows.DeleteOne(ctx, ByID(name)); err != nil {
 		return fmt.Errorf("remove the checkpoint %s: %w", name, Redact(err))
 	}
 	return nil
@@ -69,7 +69,7 @@ type Lease struct {
 func (c Checkpoints) Claim(ctx context.Context, name string, l Lease) (Lease, error) {
 	defer c.locks.Lock(name)()
 	row := bson.D{{Key: "holder", Value: l.Holder}, {Key: "until", Value: l.Until}}
-	_, err := c.rows.InsertOne(ctx, append(byID(name), row...))
+	_, err := c.rows.InsertOne(ctx, append(ByID(name), row...))
 	if err == nil {
 		return l, nil
 	}
@@ -80,7 +80,7 @@ func (c Checkpoints) Claim(ctx context.Context, name string, l Lease) (Lease, er
 	if err != nil || held.Holder != l.Holder && held.Until.After(time.Now()) {
 		return held, err
 	}
-	was := append(byID(name), bson.E{Key: "holder", Value: held.Holder}, bson.E{Key: "until", Value: held.Until})
+	was := append(ByID(name), bson.E{Key: "holder", Value: held.Holder}, bson.E{Key: "until", Value: held.Until})
 	res, err := c.rows.UpdateOne(ctx, was, bson.D{{Key: "$set", Value: row}})
 	switch {
 	case err != nil:
@@ -93,7 +93,7 @@ func (c Checkpoints) Claim(ctx context.Context, name string, l Lease) (Lease, er
 
 func (c Checkpoints) lease(ctx context.Context, name string) (Lease, error) {
 	var l Lease
-	if err := c.rows.FindOne(ctx, byID(name)).Decode(&l); err != nil {
+	if err := c.rows.FindOne(ctx, ByID(name)).Decode(&l); err != nil {
 		return Lease{}, fmt.Errorf("read who has %s: %w", name, Redact(err))
 	}
 	return l, nil

@@ -1,4 +1,4 @@
-package store
+package database
 
 import (
 	"context"
@@ -118,22 +118,20 @@ func keysOf(s mongo.IndexSpecification) []string {
 	return fields
 }
 
-// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a user who has the
-// same value as another, as Clerk's users may: two sign-ups with one address, or no value at all. A server that cannot
-// list its indexes has none.
-func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
-	specs, err := listIndexes(ctx, s.rows)
+// UniqueIndexes returns the unique indexes of a collection, by name with their fields, but for that on _id. A server
+// that cannot list its indexes has none.
+func (db *DB) UniqueIndexes(ctx context.Context, coll *mongo.Collection) (map[string][]string, error) {
+	specs, err := listIndexes(ctx, coll)
 	if err != nil && !errors.Is(err, errNoList) {
 		return nil, err
 	}
-	var names []string
+	all := map[string][]string{}
 	for _, ix := range specs {
-		unique := ix.Unique != nil && *ix.Unique
-		if keys := keysOf(ix); unique && !slices.Equal(keys, []string{"username"}) && !slices.Equal(keys, []string{"_id"}) {
-			names = append(names, ix.Name)
+		if keys := keysOf(ix); ix.Unique != nil && *ix.Unique && !slices.Equal(keys, []string{"_id"}) {
+			all[ix.Name] = keys
 		}
 	}
-	return names, nil
+	return all, nil
 }
 
 // isUnique finds out by trying, on a server that cannot list its indexes and may not bear to be given one twice.

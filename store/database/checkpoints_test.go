@@ -1,11 +1,11 @@
-package store_test
+package database_test
 
 import (
 	"testing"
 	"time"
 
 	"clerksync/internal/testenv"
-	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -13,12 +13,12 @@ import (
 // TestCheckpoints: what was saved is there, until it is removed.
 func TestCheckpoints(t *testing.T) {
 	t.Parallel()
-	testenv.EachDatabase(t, func(t *testing.T, db *store.DB) {
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		type state struct {
 			N  int       `bson:"n"`
 			At time.Time `bson:"at"`
 		}
-		c := store.NewCheckpoints(db)
+		c := database.NewCheckpoints(db)
 		var got state
 		if ok, err := c.Load(t.Context(), "x", &got); ok || err != nil {
 			t.Errorf("got %v, %v, want nothing", ok, err)
