@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +21,6 @@ import (
 	"clerksync/store/database"
 	"clerksync/webhook"
 
-	"github.com/inngest/inngestgo"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -99,21 +97,19 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return a, err
 	}
 	runs := store.NewRuns(a.db.DB)
-	others, err := allFunctions(cfg, o.Functions, a.users, claims, runs, inbox.NewDeadLetters(a.db.DB), Reconciler(cfg, api, a.users, state, log))
+	fns, err := allFunctions(
+		cfg, o.Functions, a.users, claims, runs, inbox.NewDeadLetters(a.db.DB), Reconciler(cfg, api, a.users, state, log),
+	)
 	if err != nil {
 		return a, err
 	}
-	fns := &functions.Functions{
-		Users: a.users, Inbox: a.inbox, Runs: runs, InstanceID: cfg.InstanceID, Log: log, Seen: a.watch.Webhook,
-		BatchSize: cfg.BatchSize, BatchTimeout: cfg.BatchTimeout,
-	}
+	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
 	origin := cfg.Inngest.ServeOrigin
 	if origin == "" && server.SelfHosted() {
 		origin = a.URL()
 	}
 	a.inngest, err = inngest.New(inngest.Options{
-		Server: server, Origin: origin, Path: cfg.Inngest.ServePath, MaxBody: maxCall, Log: log,
-		Register: func(c inngestgo.Client, _ bool) error { return fns.Register(c, others...) },
+		Server: server, Origin: origin, Path: cfg.Inngest.ServePath, Register: fns.Register, MaxBody: maxCall, Log: log,
 	})
 	if err != nil {
 		return a, err
@@ -177,28 +173,31 @@ func (a *App) noteOneTimeCodes(ctx context.Context) {
 	}
 }
 
-// functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be
-// nil or zero.
-func allFunctions(c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
-	all := append(slices.Clone(own), functions.Upkeep(
-		users.SweepBuried,
-		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
-		functions.Old{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
-		functions.Old{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
-		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
-	))
+// allFunctions returns the Inngest functions, without what only a running service has. For their ids alone, users and
+// the others may be nil or zero.
+func allFunctions(
+	c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs,
+	dead inbox.DeadLetters, r *reconcile.Reconcile,
+) (*functions.Functions, error) {
+	f := &functions.Functions{
+		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.BatchSize, BatchTimeout: c.BatchTimeout, Own: own,
+		Crons: []functions.Cron{functions.Upkeep(
+			users.SweepBuried,
+			functions.Retention{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
+			functions.Retention{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
+			functions.Retention{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
+			functions.Retention{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
+		)},
+	}
 	if c.SecretKey != "" {
-		all = append(all, functions.Reconcile(r, tierCrons(c))...)
+		f.Crons = append(f.Crons, functions.Reconcile(r, tierCrons(c))...)
 	}
 	if c.Mail.SMTPURL == "" {
-		return all, nil
+		return f, nil
 	}
 	m, err := Mailer(c.Mail)
-	if err != nil {
-		return nil, err
-	}
-	welcome := functions.Welcome{Mailer: m, Claims: claims, Deleted: users.IsDeleted, Unverified: c.Mail.Unverified}
-	return append(all, welcome.Function()), nil
+	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
+	return f, err
 }
 
 func (a *App) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.Echo {
@@ -308,6 +307,6 @@ func (a *App) Database() *Database { return a.db }
 
 // FunctionIDs returns the ids of all functions that the settings make, own among them.
 func FunctionIDs(cfg config.Config, own []functions.Function) ([]string, error) {
-	others, err := allFunctions(cfg, own, nil, nil, nil, inbox.DeadLetters{}, nil)
-	return functions.IDs(others...), err
+	fns, err := allFunctions(cfg, own, nil, nil, nil, inbox.DeadLetters{}, nil)
+	return fns.IDs(), err
 }
