@@ -28,7 +28,8 @@ func TestParseUser(t *testing.T) {
 				`"created_at":1767603600000,"updated_at":1767603600018,"a_new_field":{"x":[1]}}`,
 			clerk.User{
 				ID: "user_a", Username: "ada", FullName: "Ada Lovelace", Email: "ada@example.com", EmailVerified: true,
-				ImageURL: "https://img.example/a", Banned: true, Locked: true, Deprovisioned: true, CreatedAt: 1767603600000, ChangedAt: 1767603600018,
+				ImageURL: "https://img.example/a", Banned: true, Locked: true, Deprovisioned: true,
+				CreatedAt: 1767603600000, ChangedAt: 1767603600018,
 			},
 		},
 		"nothing but the id": {`{"id":"user_a"}`, clerk.User{ID: "user_a"}},

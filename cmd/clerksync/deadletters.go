@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"clerksync/app"
 	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
@@ -96,7 +97,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	if (c.ID == "") != c.All {
 		return errors.New("say what to replay: the id of a dead letter, or --all")
 	}
-	return withDeadLettersOf(ctx, e, func(db *openDB, d inbox.DeadLetters) error {
+	return withDeadLettersOf(ctx, e, func(db *app.Database, d inbox.DeadLetters) error {
 		if c.ID != "" {
 			perhaps, err := replay(ctx, db, d, c.ID, c.Force)
 			if err != nil {
@@ -137,7 +138,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 
 // replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it
 // sent again.
-func replay(ctx context.Context, db *openDB, d inbox.DeadLetters, id string, force bool) (perhaps bool, err error) {
+func replay(ctx context.Context, db *app.Database, d inbox.DeadLetters, id string, force bool) (perhaps bool, err error) {
 	if strings.HasSuffix(id, ":"+functions.SendWelcome) {
 		l, err := d.Get(ctx, id)
 		if err != nil {
@@ -169,19 +170,19 @@ func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 
 // withDeadLetters calls f with the dead letters of the database that the settings name.
 func withDeadLetters(ctx context.Context, e env, f func(inbox.DeadLetters) error) error {
-	return withDeadLettersOf(ctx, e, func(_ *openDB, d inbox.DeadLetters) error { return f(d) })
+	return withDeadLettersOf(ctx, e, func(_ *app.Database, d inbox.DeadLetters) error { return f(d) })
 }
 
-func withDeadLettersOf(ctx context.Context, e env, f func(*openDB, inbox.DeadLetters) error) error {
+func withDeadLettersOf(ctx context.Context, e env, f func(*app.Database, inbox.DeadLetters) error) error {
 	cfg, err := readConfigForCommand(e.environ)
 	if err != nil {
 		return err
 	}
-	db, err := openBeside(ctx, cfg, logger(cfg, e.stderr))
+	db, err := app.OpenBeside(ctx, cfg, app.Logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(db, inbox.NewDeadLetters(db.DB)), db.close(ctx))
+	return errors.Join(f(db, inbox.NewDeadLetters(db.DB)), db.Close(ctx))
 }
 
 func explain(err error, id string) error {

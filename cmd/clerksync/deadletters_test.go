@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/inbox"
@@ -30,7 +31,7 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := db.close(t.Context()); err != nil {
+	if err := db.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct{ args, want string }{
@@ -71,7 +72,7 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 			t.Errorf("%s: printed %q, want %q", step.args, out.String(), step.want)
 		}
 	}
-	if db, err = openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
+	if db, err = app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	for _, user := range []string{"user_a", "user_b", "user_c"} {
@@ -79,7 +80,7 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 			t.Errorf("the replay of the mail of %s finds %q, %v, want to send it", user, claim.State, err)
 		}
 	}
-	if err := db.close(t.Context()); err != nil {
+	if err := db.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -159,7 +160,7 @@ func TestStrangersEventOnTheTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func TestStrangersEventOnTheTerminal(t *testing.T) {
 	e := inbox.Event{ID: strings.ToValidUTF8(id, ""), Name: "clerk/user.created", Data: []byte(data)} // old, so that replay names it
 	why := inbox.Failure{Function: evil, RunID: evil, Error: evil + "\n"}
 	other := box.Fail(t.Context(), inbox.Event{ID: "msg_other", Name: evil, Data: []byte("{}")}, why)
-	if err := errors.Join(box.Fail(t.Context(), e, why), other, db.close(t.Context())); err != nil {
+	if err := errors.Join(box.Fail(t.Context(), e, why), other, db.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"list"}, {"show", e.ID, "--data"}, {"replay", "--all"}} {

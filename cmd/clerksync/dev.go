@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/clerk"
@@ -52,7 +53,7 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 		return err
 	}
 	ignoreKeys(&cfg.Inngest, say)
-	if err := checkSettings(cfg); err != nil {
+	if err := app.Check(cfg); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancelCause(ctx)
@@ -162,34 +163,34 @@ func runInngest(ctx context.Context, e env, say func(string, ...any)) (*inngests
 
 // serve runs the service until ctx ends or the demo is over.
 func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(string, ...any)) error {
-	a, err := newApp(ctx, cfg, logger(cfg, e.stderr))
+	a, err := app.New(ctx, app.Options{Config: cfg, Functions: appFunctions(), Log: app.Logger(cfg, e.stderr)})
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- a.run(ctx) }()
+	go func() { ended <- a.Run(ctx) }()
 	select {
-	case <-a.registered:
+	case <-a.Registered():
 	case err := <-ended:
 		return errors.Join(err, context.Cause(ctx))
 	}
-	hook := a.url() + hookPath
+	hook := a.URL() + app.HookPath
 	say("")
-	say("clerksync   %s", a.url())
+	say("clerksync   %s", a.URL())
 	say("webhooks    %s", hook)
-	say("Inngest     %s", cfg.Inngest.APIURL())
-	if a.db.engine != nil {
-		say("database    %s%s (any MongoDB client)", a.db.engine.URI(), a.db.Name())
+	say("Inngest     %s", cfg.Inngest.URL())
+	if a.Database().Engine != nil {
+		say("database    %s%s (any MongoDB client)", a.Database().Engine.URI(), a.Database().Name())
 	}
 	if c.Demo {
-		err := demo(ctx, e.stdout, a.users, hook, cfg.Secrets()[0])
+		err := demo(ctx, e.stdout, a.Users(), hook, cfg.Secrets()[0])
 		stop()
 		return errors.Join(err, <-ended)
 	}
 	to := ""
-	if !strings.HasSuffix(a.url(), ":3000") {
+	if !strings.HasSuffix(a.URL(), ":3000") {
 		to = " --to " + hook
 	}
 	say("")

@@ -12,8 +12,7 @@ import (
 
 	"clerksync/config"
 
-	"clerksync/functions"
-	"clerksync/inbox"
+	"clerksync/app"
 
 	envparse "github.com/caarlos0/env/v11"
 	"github.com/google/go-cmp/cmp"
@@ -50,7 +49,7 @@ func TestFunctionsTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	others, err := allFunctions(cfg, nil, nil, nil, inbox.DeadLetters{}, nil)
+	want, err := app.FunctionIDs(cfg, appFunctions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +57,6 @@ func TestFunctionsTable(t *testing.T) {
 	for _, cells := range rows(t, "architecture.md", "function") {
 		got = append(got, code(cells[0]))
 	}
-	want := functions.IDs(others...)
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {

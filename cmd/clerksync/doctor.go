@@ -19,9 +19,10 @@ import (
 
 	"clerksync/config"
 
+	"clerksync/app"
 	"clerksync/clerk"
-	"clerksync/functions"
 	"clerksync/inbox"
+	"clerksync/inngest"
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
@@ -35,7 +36,7 @@ type doctorCmd struct {
 func (doctorCmd) Help() string {
 	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: ok, warn, FAIL with what to do, " +
 		"or - for what could not be checked. The exit status is 1 if something failed. It changes no row and no setting; to try the event key, it " +
-		"sends Inngest an event (" + probeEvent + ") that no function listens to."
+		"sends Inngest an event (" + inngest.ProbeEvent + ") that no function listens to."
 }
 
 // checkTimeout bounds each check, and with it what waits for something that does not answer.
@@ -72,7 +73,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 	}
 	var err error
 	if d.db != nil {
-		err = d.db.close(ctx)
+		err = d.db.Close(ctx)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -89,7 +90,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 type doctor struct {
 	out    io.Writer
 	cfg    config.Config
-	db     *openDB // nil if it cannot be opened
+	db     *app.Database // nil if it cannot be opened
 	api    *clerk.API
 	users  int // how many Clerk has, if api is not nil
 	failed int
@@ -123,7 +124,7 @@ func (d *doctor) settings(environ []string) {
 		}
 	}
 	d.cfg = cfg
-	err = errors.Join(err, checkSettings(cfg))
+	err = errors.Join(err, app.Check(cfg))
 	if err == nil {
 		d.ok("settings", "%s", whose)
 		return
@@ -135,11 +136,11 @@ func (d *doctor) settings(environ []string) {
 
 // database opens it, and looks at what it is.
 func (d *doctor) database(ctx context.Context) {
-	if checkDatabase(d.cfg) != nil {
+	if app.CheckDatabase(d.cfg) != nil {
 		d.skip("database", "not checked: mend its settings first")
 		return
 	}
-	db, err := openBeside(ctx, d.cfg, slog.New(slog.DiscardHandler)) // what is wrong is in a line of ours
+	db, err := app.OpenBeside(ctx, d.cfg, slog.New(slog.DiscardHandler)) // what is wrong is in a line of ours
 	if err != nil {
 		d.fail("database", "%v", err)
 		return
@@ -152,7 +153,7 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	_, embedded := d.cfg.Embedded()
 	d.server(server, embedded)
-	switch ready, err := db.prepared(ctx); {
+	switch ready, err := db.Prepared(ctx); {
 	case err != nil:
 		d.fail("database", "%v", err)
 	case !ready:
@@ -165,7 +166,7 @@ func (d *doctor) database(ctx context.Context) {
 		d.fail("database", "%v", err)
 	}
 	for _, name := range foreign {
-		d.warn("database", "%s: %s", name, foreignIndex)
+		d.warn("database", "%s: %s", name, app.ForeignIndex)
 	}
 }
 
@@ -198,50 +199,50 @@ func (d *doctor) server(s database.Server, embedded bool) {
 
 // inngest tries what the service needs of Inngest.
 func (d *doctor) inngest(ctx context.Context) {
-	c := inngestAPI{d.cfg.Inngest}
-	if c.Check() != nil {
+	s := app.InngestServer(d.cfg.Inngest)
+	if d.cfg.Inngest.Check() != nil {
 		d.skip("inngest", "not checked: mend its settings first")
 		return
 	}
-	if err := reach(ctx, c.EventURL()+"/health"); err != nil {
-		d.fail("inngest", "%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %v", c.name(), withoutURL(err))
+	if err := s.Reach(ctx); err != nil {
+		d.fail("inngest", "%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %v", s.Name(), err)
 		return
 	}
-	d.ok("inngest", "%s answers", c.name())
-	switch err := c.sendProbe(ctx, c.EventKeyOrAny()); {
-	case errors.Is(err, errRefused):
+	d.ok("inngest", "%s answers", s.Name())
+	switch err := s.SendProbe(ctx); {
+	case errors.Is(err, inngest.ErrKey):
 		d.fail("inngest", "INNGEST_EVENT_KEY is not accepted: set it to an event key of the same environment (Inngest's dashboard, Event keys; your own server: what it was started with)")
 	case err != nil:
 		d.fail("inngest", "events are not taken: %v", err)
-	case c.IsDev():
+	case s.Dev:
 		d.ok("inngest", "events are taken, with any key")
 	default:
 		d.ok("inngest", "INNGEST_EVENT_KEY is accepted")
 	}
-	if !c.SelfHosted() {
-		if d.signingKey(func(key string) error { return c.checkCloudKey(ctx, key) }) {
-			d.ok("inngest", "whether the app %q is synced only Inngest's dashboard tells (Apps)", c.AppID)
+	if !s.SelfHosted() {
+		if d.signingKey(func(key string) error { return s.CheckCloudKey(ctx, key) }) {
+			d.ok("inngest", "whether the app %q is synced only Inngest's dashboard tells (Apps)", s.AppID)
 		}
 		return
 	}
 	var ids []string
-	if d.signingKey(func(key string) (err error) { ids, err = c.functionIDs(ctx, key); return err }) {
+	if d.signingKey(func(key string) (err error) { ids, err = s.FunctionIDs(ctx, key); return err }) {
 		d.registered(ids)
 	}
 }
 
 // signingKey tries the signing keys, and tells whether one of them works.
 func (d *doctor) signingKey(try func(key string) error) bool {
-	c := inngestAPI{d.cfg.Inngest}
+	c := d.cfg.Inngest
 	err := try(c.SigningKey)
 	fallback := false
-	if errors.Is(err, errRefused) && c.SigningKeyFallback != "" {
+	if errors.Is(err, inngest.ErrKey) && c.SigningKeyFallback != "" {
 		err, fallback = try(c.SigningKeyFallback), true
 	}
 	switch {
-	case errors.Is(err, errRefused):
+	case errors.Is(err, inngest.ErrKey):
 		d.fail("inngest", "INNGEST_SIGNING_KEY is not accepted: set it to the signing key of the same environment (Inngest's dashboard, Signing key; your own server: what it was started with)")
-	case errors.Is(err, errNoLists):
+	case errors.Is(err, inngest.ErrNoLists):
 		d.warn("inngest", "this server does not list its functions: see whether its dashboard has the app %q (Apps)", c.AppID)
 	case err != nil:
 		d.fail("inngest", "its API does not answer as it should: %v", err)
@@ -255,46 +256,46 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 
 // registered compares the functions that Inngest has with those that these settings make.
 func (d *doctor) registered(ids []string) {
-	others, err := allFunctions(d.cfg, nil, nil, nil, inbox.DeadLetters{}, nil)
+	wanted, err := app.FunctionIDs(d.cfg, appFunctions())
 	if err != nil {
 		d.skip("inngest", "functions not checked: mend the settings of the mail first")
 		return
 	}
-	app := d.cfg.Inngest.AppID
+	appID := d.cfg.Inngest.AppID
 	var missing []string
 	want := map[string]bool{}
-	for _, id := range functions.IDs(others...) {
-		want[app+"-"+id] = true
-		if !slices.Contains(ids, app+"-"+id) {
+	for _, id := range wanted {
+		want[appID+"-"+id] = true
+		if !slices.Contains(ids, appID+"-"+id) {
 			missing = append(missing, id)
 		}
 	}
 	extra := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return want[id] })
 	switch {
 	case len(ids) == 0:
-		d.fail("inngest", "the app %q is not registered: start the service, which registers it, and check INNGEST_APP_ID and INNGEST_SERVE_ORIGIN", app)
+		d.fail("inngest", "the app %q is not registered: start the service, which registers it, and check INNGEST_APP_ID and INNGEST_SERVE_ORIGIN", appID)
 	case len(missing) > 0:
-		d.fail("inngest", "the app %q lacks the function %s: restart the service with these settings", app, strings.Join(missing, ", "))
+		d.fail("inngest", "the app %q lacks the function %s: restart the service with these settings", appID, strings.Join(missing, ", "))
 	case len(extra) > 0:
-		d.warn("inngest", "the app %q also has %s, which these settings do not make: are they the service's?", app, strings.Join(extra, ", "))
+		d.warn("inngest", "the app %q also has %s, which these settings do not make: are they the service's?", appID, strings.Join(extra, ", "))
 	default:
-		d.ok("inngest", "the app %q is registered, with %d functions", app, len(ids))
+		d.ok("inngest", "the app %q is registered, with %d functions", appID, len(ids))
 	}
 }
 
 // clerk tries the secret key.
 func (d *doctor) clerk(ctx context.Context) {
 	switch {
-	case checkClerkAPI(d.cfg) != nil:
+	case app.CheckClerkAPI(d.cfg) != nil:
 		d.skip("clerk", "not checked: mend its settings first")
 		return
 	case d.cfg.SecretKey == "":
 		d.warn("clerk", "CLERK_SECRET_KEY is not set: backfill, reconcile and 'users ensure' are off")
 		return
 	}
-	api, err := clerkAPI(d.cfg)
+	api, err := app.ClerkAPI(d.cfg)
 	if err == nil && d.db != nil {
-		err = checkInstance(ctx, d.cfg, api, d.db, false)
+		err = app.CheckInstance(ctx, d.cfg, api, d.db, false)
 	}
 	if err == nil {
 		d.users, err = api.Count(ctx)
@@ -454,7 +455,7 @@ func (d *doctor) rows(ctx context.Context) {
 // ingress posts what the service must refuse to where Clerk posts webhooks.
 func (d *doctor) ingress(ctx context.Context, base string) {
 	const what = "url"
-	to := strings.TrimSuffix(strings.TrimRight(base, "/"), hookPath) + hookPath
+	to := strings.TrimSuffix(strings.TrimRight(base, "/"), app.HookPath) + app.HookPath
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
 	if err != nil {
 		d.fail(what, "it cannot be used: %v", withoutURL(err))
@@ -477,9 +478,9 @@ func (d *doctor) ingress(ctx context.Context, base string) {
 	case code >= 300 && code < 400:
 		d.fail(what, "a redirect (%d to %s), which Clerk takes for a failure: give Clerk the URL that it ends at", code, place(res))
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		d.fail(what, "%d: something before the service asks for a login: let POST %s through", code, hookPath)
+		d.fail(what, "%d: something before the service asks for a login: let POST %s through", code, app.HookPath)
 	case code == http.StatusNotFound:
-		d.fail(what, "404: the service is not there: check the host, and that the proxy passes %s on", hookPath)
+		d.fail(what, "404: the service is not there: check the host, and that the proxy passes %s on", app.HookPath)
 	case code == http.StatusMethodNotAllowed:
 		d.fail(what, "405: POST is not let through, or another service is there: check the host and the proxy")
 	case code >= 500:
@@ -489,11 +490,8 @@ func (d *doctor) ingress(ctx context.Context, base string) {
 	}
 }
 
-const (
-	hookPath = "/webhooks/clerk"
-	// webhookRefusal is in the service's answer to a webhook without a signature.
-	webhookRefusal = "missing required headers"
-)
+// webhookRefusal is in the service's answer to a webhook without a signature.
+const webhookRefusal = "missing required headers"
 
 // place is where a redirect leads, without a query.
 func place(res *http.Response) string {

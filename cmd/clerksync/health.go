@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
+
+	"clerksync/app"
 )
 
 type healthCmd struct {
@@ -30,14 +33,14 @@ func (c healthCmd) Run(ctx context.Context, e env) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	if err := healthz(ctx, localURL(cfg.Host, cfg.Port)); err != nil {
+	if err := healthz(ctx, app.LocalURL(cfg.Host, cfg.Port)); err != nil {
 		return fmt.Errorf("the service does not answer on port %s: %w", cfg.Port, err)
 	}
-	db, err := openBeside(ctx, cfg, slog.New(slog.DiscardHandler))
+	db, err := app.OpenBeside(ctx, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(db.Ping(ctx), db.close(ctx)); err != nil {
+	if err := errors.Join(db.Ping(ctx), db.Close(ctx)); err != nil {
 		return fmt.Errorf("the database does not answer: %w", err)
 	}
 	_, err = fmt.Fprintln(e.stdout, "the service and the database answer")
@@ -56,7 +59,15 @@ func healthz(ctx context.Context, url string) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return answered(res.StatusCode)
+		return fmt.Errorf("it answers %s", res.Status)
 	}
 	return nil
+}
+
+// withoutURL takes the URL out of an error of a request.
+func withoutURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/mail"
@@ -28,7 +29,7 @@ func (c mailTest) Run(ctx context.Context, e env) error {
 	if cfg.Mail.SMTPURL == "" {
 		return errors.New("SMTP_URL is not set: set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST")
 	}
-	m, err := mailer(cfg.Mail)
+	m, err := app.Mailer(cfg.Mail)
 	if err != nil {
 		return err
 	}
@@ -58,7 +59,7 @@ func (c mailPreview) Run(e env) error {
 	if cfg.Mail.From == "" {
 		cfg.Mail.From = "App <hello@app.example>"
 	}
-	m, err := mailer(cfg.Mail)
+	m, err := app.Mailer(cfg.Mail)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/inbox"
@@ -244,22 +245,22 @@ func TestDatabaseName(t *testing.T) {
 	}
 }
 
-func TestInngestURLs(t *testing.T) {
+func TestInngestURL(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		c          config.Inngest
-		dev        bool
-		api, event string
+		c    config.Inngest
+		dev  bool
+		want string
 	}{
-		"cloud":           {config.Inngest{}, false, "https://api.inngest.com", "https://inn.gs"},
-		"dev":             {config.Inngest{Dev: "1"}, true, "http://127.0.0.1:8288", "http://127.0.0.1:8288"},
-		"dev elsewhere":   {config.Inngest{Dev: "http://inngest:8288/"}, true, "http://inngest:8288", "http://inngest:8288"},
-		"not dev":         {config.Inngest{Dev: "false"}, false, "https://api.inngest.com", "https://inn.gs"},
-		"self-hosted":     {config.Inngest{BaseURL: "https://i.example"}, false, "https://i.example", "https://i.example"},
-		"both, base wins": {config.Inngest{Dev: "1", BaseURL: "http://i:1"}, true, "http://i:1", "http://i:1"},
+		"cloud":           {config.Inngest{}, false, ""},
+		"dev":             {config.Inngest{Dev: "1"}, true, "http://127.0.0.1:8288"},
+		"dev elsewhere":   {config.Inngest{Dev: "http://inngest:8288/"}, true, "http://inngest:8288"},
+		"not dev":         {config.Inngest{Dev: "false"}, false, ""},
+		"self-hosted":     {config.Inngest{BaseURL: "https://i.example"}, false, "https://i.example"},
+		"both, base wins": {config.Inngest{Dev: "1", BaseURL: "http://i:1"}, true, "http://i:1"},
 	} {
-		if tc.c.IsDev() != tc.dev || tc.c.APIURL() != tc.api || tc.c.EventURL() != tc.event {
-			t.Errorf("%s: got %v %s %s", name, tc.c.IsDev(), tc.c.APIURL(), tc.c.EventURL())
+		if tc.c.IsDev() != tc.dev || tc.c.URL() != tc.want {
+			t.Errorf("%s: got %v %s", name, tc.c.IsDev(), tc.c.URL())
 		}
 	}
 }
@@ -638,7 +639,7 @@ func TestStartWhileDatabaseRefuses(t *testing.T) {
 			start := time.Now()
 			var log bytes.Buffer
 			err := run(t.Context(), []string{"serve"}, environ(settings), io.Discard, &log)
-			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2") || time.Since(start) > databaseWait {
+			if err == nil || !strings.Contains(err.Error(), tc.err) || strings.Contains(err.Error(), "hunter2") || time.Since(start) > app.DatabaseWait {
 				t.Errorf("got %v after %v, want %q at once", err, time.Since(start), tc.err)
 			}
 			if strings.Contains(log.String(), "trying again") {
@@ -817,7 +818,7 @@ func TestKeyOfAnotherInstance(t *testing.T) {
 		err := run(t.Context(), args, environ(settings), &out, io.Discard)
 		return out.String(), err
 	}
-	for _, instance := range []string{sampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
+	for _, instance := range []string{app.SampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
 		s := serve(t, settings)
 		body := fmt.Sprintf(`{"type":"session.created","instance_id":%q,"data":{}}`, instance)
 		if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(body))); code != http.StatusNoContent {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/clerk"
@@ -43,7 +44,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 	if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: stranger}, {Key: "username", Value: "stranger"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.close(t.Context()); err != nil {
+	if err := db.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -105,7 +106,7 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := openDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 	if _, err := database.NewCheckpoints(db.DB).Claim(t.Context(), "reconcile_lease", database.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.close(t.Context()); err != nil {
+	if err := db.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var out, log bytes.Buffer

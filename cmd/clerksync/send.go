@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/app"
 	"clerksync/config"
 
 	"clerksync/clerk"
@@ -134,15 +135,12 @@ func sampleNames() []string {
 	return names
 }
 
-// sampleInstance is the Clerk instance of the events that are made here.
-const sampleInstance = "ins_2clerksyncSample"
-
 func envelope(typ string, data any, now time.Time) ([]byte, error) {
 	if raw, ok := data.([]byte); ok {
 		data = json.RawMessage(raw)
 	}
 	return json.Marshal(map[string]any{
-		"data": data, "object": "event", "type": typ, "timestamp": now.UnixMilli(), "instance_id": sampleInstance,
+		"data": data, "object": "event", "type": typ, "timestamp": now.UnixMilli(), "instance_id": app.SampleInstance,
 		"event_attributes": map[string]any{"http_request": map[string]any{"client_ip": "", "user_agent": "clerksync send"}},
 	})
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -17,38 +17,38 @@ import (
 	"clerksync/store/embedded"
 )
 
-// openDB is an open database, with the embedded engine under it if that is what it is.
-type openDB struct {
+// database is an open database, with the embedded engine under it if that is what it is.
+type Database struct {
 	*database.DB
-	engine *embedded.Server // nil with an external database, and with one embedded in another process
+	Engine *embedded.Server // nil with an external database, and with one embedded in another process
 }
 
-// databaseWait is how long a database that does not answer at start is waited for.
-const databaseWait = 30 * time.Second
+// DatabaseWait is how long a database that does not answer at start is waited for.
+const DatabaseWait = 30 * time.Second
 
-// openDatabase connects, and starts the embedded database first if that is what the settings name.
-func openDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*openDB, error) {
-	db, uri := &openDB{}, cfg.MongoURI
+// OpenDatabase connects, and starts the embedded database first if that is what the settings name.
+func OpenDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*Database, error) {
+	db, uri := &Database{}, cfg.MongoURI
 	if dir, ok := cfg.Embedded(); ok {
 		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
 		if err != nil {
 			return nil, err
 		}
-		db.engine, uri = engine, engine.URI()
+		db.Engine, uri = engine, engine.URI()
 	}
 	var err error
 	if db.DB, err = waitForDatabase(ctx, uri, cfg.DatabaseName(), log); err != nil {
-		return nil, errors.Join(err, db.close(ctx))
+		return nil, errors.Join(err, db.Close(ctx))
 	}
 	db.Log = log
-	if db.engine != nil {
-		db.IDs = db.engine.IDsOf(db.Name())
+	if db.Engine != nil {
+		db.IDs = db.Engine.IDsOf(db.Name())
 	}
 	return db, nil
 }
 
 func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *database.DB, err error) {
-	bounded, cancel := context.WithTimeout(ctx, databaseWait)
+	bounded, cancel := context.WithTimeout(ctx, DatabaseWait)
 	defer cancel()
 	err = patiently(ctx, log, func() error {
 		db, err = database.Connect(bounded, uri, name)
@@ -60,9 +60,9 @@ func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (d
 	return db, err
 }
 
-// patiently calls f until it succeeds or fails for good, and for databaseWait while its error may go by itself.
+// patiently calls f until it succeeds or fails for good, and for DatabaseWait while its error may go by itself.
 func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
-	end := time.Now().Add(databaseWait)
+	end := time.Now().Add(DatabaseWait)
 	for {
 		err := f()
 		if err == nil || !database.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
@@ -76,64 +76,46 @@ func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 	}
 }
 
-// readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. Without MONGODB_URI the database
-// is that of 'clerksync dev' in this folder.
-func readConfigForCommand(environ []string) (config.Config, error) {
-	cfg, err := config.Read(environ)
-	takeDevFolder(&cfg)
-	return cfg, errors.Join(err, checkClerkAPI(cfg), checkDatabase(cfg))
-}
-
-// takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells
-// whether it did.
-func takeDevFolder(c *config.Config) bool {
-	if _, err := os.Stat(devFolder); c.MongoURI != "" || err != nil {
-		return false
-	}
-	c.MongoURI = config.EmbeddedPrefix + "./" + devFolder
-	return true
-}
-
-// openBeside opens the database that the settings name for a command that runs beside the service or without it, and
+// OpenBeside opens the database that the settings name for a command that runs beside the service or without it, and
 // that writes no rows of users. It never makes a new one.
-func openBeside(ctx context.Context, cfg config.Config, log *slog.Logger) (*openDB, error) {
+func OpenBeside(ctx context.Context, cfg config.Config, log *slog.Logger) (*Database, error) {
 	dir, ok := cfg.Embedded()
 	if !ok {
-		return openDatabase(ctx, cfg, log)
+		return OpenDatabase(ctx, cfg, log)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no folder %s: set MONGODB_URI to embedded:DIR with the service's folder", dir)
 	}
-	db, err := openDatabase(ctx, cfg, log)
+	db, err := OpenDatabase(ctx, cfg, log)
 	if !errors.Is(err, embedded.ErrLocked) {
 		return db, err
 	}
 	if cfg.MongoURI, err = embedded.Running(dir); err != nil { // by the service
 		return nil, err
 	}
-	return openDatabase(ctx, cfg, log)
+	return OpenDatabase(ctx, cfg, log)
 }
 
 // prepare makes what the collections need.
-func (db *openDB) prepare(ctx context.Context) error {
+func (db *Database) Prepare(ctx context.Context) error {
 	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB), store.NewWelcomes(db.DB).Setup(ctx), store.NewRuns(db.DB).Setup(ctx)); err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
-	if db.engine != nil {
-		return db.engine.IndexIDs(ctx, db.Name())
+	if db.Engine != nil {
+		return db.Engine.IndexIDs(ctx, db.Name())
 	}
 	foreign, err := store.NewUsers(db.DB).ForeignUnique(ctx)
 	for _, name := range foreign {
-		db.Log.WarnContext(ctx, foreignIndex, "index", name)
+		db.Log.WarnContext(ctx, ForeignIndex, "index", name)
 	}
 	return err
 }
 
-// foreignIndex says what a unique index of the app's does.
-const foreignIndex = "a unique index of the app's on users refuses each user who has the same value as another, who then becomes a dead letter: drop it, or make it not unique"
+// ForeignIndex says what a unique index of the app's does.
+const ForeignIndex = "a unique index of the app's on users refuses each user who has the same value as another, who then becomes a dead letter: drop it, or make it not unique"
 
 // prepared tells whether prepare has been done.
-func (db *openDB) prepared(ctx context.Context) (bool, error) {
+func (db *Database) Prepared(ctx context.Context) (bool, error) {
 	for _, lacks := range []func(context.Context) (bool, error){
 		store.NewUsers(db.DB).LackIndexes,
 		func(ctx context.Context) (bool, error) { return inbox.LacksIndex(ctx, db.DB) },
@@ -147,15 +129,15 @@ func (db *openDB) prepared(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func (db *openDB) close(ctx context.Context) error {
+func (db *Database) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	var errs []error
 	if db.DB != nil {
-		errs = append(errs, db.Close(ctx))
+		errs = append(errs, db.DB.Close(ctx))
 	}
-	if db.engine != nil {
-		errs = append(errs, db.engine.Close())
+	if db.Engine != nil {
+		errs = append(errs, db.Engine.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 
 	"clerksync/clerk"
@@ -23,9 +22,9 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// checkSettings returns all mistakes in the settings: those that config finds, and those that the packages find that
+// Check returns all mistakes in the settings: those that config finds, and those that the packages find that
 // use them.
-func checkSettings(c config.Config) error {
+func Check(c config.Config) error {
 	errs := []error{c.Check()}
 	for i, s := range c.Secrets() {
 		if err := webhook.CheckSecret(s); err != nil {
@@ -34,14 +33,14 @@ func checkSettings(c config.Config) error {
 	}
 	errs = append(errs, checkKey(c), checkURI(c))
 	if c.Mail.SMTPURL != "" {
-		_, err := mailer(c.Mail)
+		_, err := Mailer(c.Mail)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// checkClerkAPI checks what the commands that ask Clerk read too.
-func checkClerkAPI(c config.Config) error {
+// CheckClerkAPI checks what the commands that ask Clerk read too.
+func CheckClerkAPI(c config.Config) error {
 	return errors.Join(checkKey(c), c.CheckClerkAPI())
 }
 
@@ -53,7 +52,7 @@ func checkKey(c config.Config) error {
 	return nil
 }
 
-func checkDatabase(c config.Config) error { return errors.Join(c.CheckDatabase(), checkURI(c)) }
+func CheckDatabase(c config.Config) error { return errors.Join(c.CheckDatabase(), checkURI(c)) }
 
 // checkURI checks a connection string that is one.
 func checkURI(c config.Config) error {
@@ -64,7 +63,7 @@ func checkURI(c config.Config) error {
 }
 
 // reconciler returns what compares rows with Clerk.
-func reconciler(c config.Config, api *clerk.API, users *store.Users, state database.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
+func Reconciler(c config.Config, api *clerk.API, users *store.Users, state database.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
 		API: api, Users: users, State: state, Log: log,
 		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
@@ -72,8 +71,8 @@ func reconciler(c config.Config, api *clerk.API, users *store.Users, state datab
 	}
 }
 
-// clerkAPI returns a client of Clerk's API. It asks nothing; see checkInstance.
-func clerkAPI(c config.Config) (*clerk.API, error) {
+// clerkAPI returns a client of Clerk's API. It asks nothing; see CheckInstance.
+func ClerkAPI(c config.Config) (*clerk.API, error) {
 	if c.SecretKey == "" {
 		return nil, errors.New("CLERK_SECRET_KEY is not set: set it to the secret key (sk_…) from Clerk's dashboard, API keys")
 	}
@@ -82,37 +81,35 @@ func clerkAPI(c config.Config) (*clerk.API, error) {
 	})
 }
 
-// checkInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
+// CheckInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
 // database; which is to be remembered if they are all brought.
-func checkInstance(ctx context.Context, c config.Config, api *clerk.API, db *openDB, remember bool) error {
-	return reconcile.Instance{API: api, State: database.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
+func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *Database, remember bool) error {
+	return reconcile.CheckInstance(ctx, api, database.NewCheckpoints(db.DB), c.InstanceID, remember)
 }
 
 // mailer returns what sends mail. It does not dial.
-func mailer(c config.Mail) (*mail.Mailer, error) {
+func Mailer(c config.Mail) (*mail.Mailer, error) {
 	return mail.New(mail.Options{
 		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir, AppName: c.AppName, AppURL: c.AppURL,
 	})
 }
 
-// eventAPI is where events are sent.
-func eventAPI(c config.Inngest) *inngest.EventAPI {
-	return inngest.NewEventAPI(c.EventURL(), c.EventKeyOrAny(), c.Env)
+// InngestServer is the Inngest that the settings name.
+func InngestServer(c config.Inngest) inngest.Server {
+	return inngest.Server{
+		URL: c.URL(), Dev: c.IsDev(), EventKey: c.EventKey, SigningKey: c.SigningKey, SigningKeyFallback: c.SigningKeyFallback,
+		Env: c.Env, AppID: c.AppID,
+	}
 }
 
 // logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.
-func logger(c config.Config, w io.Writer) *slog.Logger {
+func Logger(c config.Config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.LogLevel}
 	f, isFile := w.(*os.File)
 	if c.LogFormat == "text" || c.LogFormat == "" && isFile && isatty.IsTerminal(f.Fd()) {
 		return slog.New(slog.NewTextHandler(w, opts))
 	}
 	return slog.New(slog.NewJSONHandler(w, opts))
-}
-
-// isSet tells whether environ holds the variable.
-func isSet(environ []string, name string) bool {
-	return slices.ContainsFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 }
 
 // tierCrons returns when which tier runs.
