@@ -17,6 +17,7 @@ import (
 
 const (
 	wantCron = `set it to five fields such as "TZ=UTC 17 3 * * *", or to off`
+	patterns = "set it to patterns such as user.* or leave it unset"
 	wantKey  = "copy it again, signkey-… from Inngest's dashboard, or what your own server was given"
 	notBoth  = "unset INNGEST_DEV for production, where calls are signed, or the key for a dev server, which signs none"
 	orDev    = " of your Inngest environment, or INNGEST_DEV=1 for the dev server"
@@ -49,8 +50,8 @@ func (c Config) Check() Mistakes {
 			c.InstanceID != "" && !matches(`^ins_\w+$`, c.InstanceID), "CLERK_INSTANCE_ID", "is no instance id",
 			"set it to ins_… from Clerk's dashboard, or leave it unset",
 		},
-		{len(c.Forward()) == 0, "CLERK_FORWARD_EVENTS", "names no type", ""},
-		{badPatterns != "", "CLERK_FORWARD_EVENTS", "holds a bad pattern, " + badPatterns, ""},
+		{len(c.Forward()) == 0, "CLERK_FORWARD_EVENTS", "names no type", patterns},
+		{badPatterns != "", "CLERK_FORWARD_EVENTS", "holds a bad pattern, " + badPatterns, patterns},
 		{leftOut != "", "CLERK_FORWARD_EVENTS", "leaves out " + leftOut, "add user.*"},
 		{badURL(c.APIURL), "CLERK_API_URL", "is no URL", ""},
 		{!(c.RateShare >= 0.001 && c.RateShare <= 1), "CLERK_RATE_SHARE", "is out of range", ""}, // NaN is neither
@@ -68,7 +69,10 @@ func (c Config) Check() Mistakes {
 			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
 		},
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
-		{!i.DevKnown(), "INNGEST_DEV", "is neither on nor off", ""},
+		{
+			!i.DevKnown(), "INNGEST_DEV", "is neither on nor off",
+			"set it to 1 or to the URL of a dev server, or to 0 for production",
+		},
 		{dev && i.SigningKey != "", "INNGEST_DEV", "is on, but INNGEST_SIGNING_KEY is set", notBoth},
 		{dev && i.SigningKeyFallback != "", "INNGEST_DEV", "is on, but INNGEST_SIGNING_KEY_FALLBACK is set", notBoth},
 		{badURL(i.BaseURL), "INNGEST_BASE_URL", "is no URL", ""},

@@ -20,7 +20,7 @@ type Config struct {
 	Port string `env:"PORT" envDefault:"3000" desc:"port to listen on; 0 is any free one" want:"a number up to 65535"`
 	Host string `env:"HOST" desc:"address to listen on" want:"an IP address or a host name, without a port"`
 
-	AdminToken string `env:"ADMIN_TOKEN" desc:"token for POST /users/{id}/ensure" want:"16 random characters or more"`
+	AdminToken string `env:"ADMIN_TOKEN" desc:"bearer token for POST /users/{id}/ensure" want:"16 characters or more"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" desc:"what is logged" want:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" desc:"how it is logged" want:"json or text"`
@@ -30,8 +30,7 @@ type Config struct {
 
 	SigningSecrets string `env:"CLERK_WEBHOOK_SIGNING_SECRET" desc:"signing secrets of the endpoint, whsec_…"`
 	InstanceID     string `env:"CLERK_INSTANCE_ID" desc:"the Clerk instance whose events are taken, ins_…"`
-
-	ForwardEvents string `env:"CLERK_FORWARD_EVENTS" envDefault:"user.*" desc:"types that are sent" want:"patterns such as user.*"`
+	ForwardEvents  string `env:"CLERK_FORWARD_EVENTS" envDefault:"user.*" desc:"event types that go to Inngest"`
 
 	ForwardPrivateMetadata bool `env:"CLERK_FORWARD_PRIVATE_METADATA" desc:"keep private_metadata in the events"`
 
@@ -64,13 +63,12 @@ type Reconcile struct {
 // Batch is how many events a function takes in one call.
 type Batch struct {
 	Size    int           `env:"SIZE" envDefault:"1" desc:"how many events a call has" want:"a number from 1 to 100"`
-	Timeout time.Duration `env:"TIMEOUT" envDefault:"1s" desc:"how long it waits" want:"a duration from 1s to 1m"`
+	Timeout time.Duration `env:"TIMEOUT" envDefault:"1s" desc:"how long a batch may fill" want:"a duration, 1s to 1m"`
 }
 
 // Inngest is which Inngest, and how it reaches the functions.
 type Inngest struct {
-	Dev string `env:"DEV" desc:"1 for a dev server, or its URL" want:"1 or the URL of a dev server, or to 0"`
-
+	Dev     string `env:"DEV" desc:"1 for a dev server, or its URL"`
 	BaseURL string `env:"BASE_URL" desc:"URL of a self-hosted Inngest" want:"http://HOST:PORT or https://HOST"`
 
 	EventKey           string `env:"EVENT_KEY" desc:"key that events are sent with"`
@@ -174,18 +172,11 @@ func (c Inngest) DevKnown() bool {
 	return c.IsDev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
 }
 
-// SelfHosted tells whether Inngest is one that has to be told of our functions: inngestgo v0.16 answers a server's own
-// signed request in a way that only Inngest's cloud reads (https://github.com/inngest/inngest/issues/4669).
-func (c Inngest) SelfHosted() bool { return c.IsDev() || c.BaseURL != "" }
+// SelfHosted tells whether it is not Inngest Cloud.
+func (c Inngest) SelfHosted() bool { return c.URL() != "" }
 
-// EventKeyOrAny is the key that events are sent with: the dev server takes any.
-func (c Inngest) EventKeyOrAny() string { return cmp.Or(c.EventKey, "dev") }
-
-// APIURL and EventURL are where functions are registered and events sent, without a slash at the end.
-func (c Inngest) APIURL() string   { return c.baseURL("https://api.inngest.com") }
-func (c Inngest) EventURL() string { return c.baseURL("https://inn.gs") }
-
-func (c Inngest) baseURL(cloud string) string {
+// URL is where a dev server or an Inngest of one's own is, without a slash at the end; "" is Inngest Cloud.
+func (c Inngest) URL() string {
 	switch {
 	case c.BaseURL != "":
 		return strings.TrimRight(c.BaseURL, "/")
@@ -194,5 +185,5 @@ func (c Inngest) baseURL(cloud string) string {
 	case c.IsDev():
 		return "http://127.0.0.1:8288"
 	}
-	return cloud
+	return ""
 }

@@ -10,10 +10,19 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Setting is one of them as a person reads it: what the tags of its field say.
-type Setting struct {
-	Name, Default, Description string
-	want                       string
+// Setting is one of them as its field's tags describe it.
+type Setting struct{ Name, Default, Description, want string }
+
+// String is the line of --help: what it is, what it may be, and the default.
+func (s Setting) String() string {
+	text := s.Description
+	if s.want != "" {
+		text += ": " + s.want
+	}
+	if s.Default != "" {
+		text += " (default " + s.Default + ")"
+	}
+	return text
 }
 
 // Settings returns all settings in the order of their declaration.
