@@ -255,10 +255,17 @@ func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 	return p, err
 }
 
-// ListIDs returns those of the users, MaxIDs at the most, whom Clerk has.
-func (a *API) ListIDs(ctx context.Context, ids []string) (Page, error) {
-	all, when, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
-	return newPage(all, when), err
+// ListIDs returns which of the users, MaxIDs at the most, Clerk has, also if they cannot be read.
+func (a *API) ListIDs(ctx context.Context, ids []string) (map[string]bool, error) {
+	has := map[string]bool{}
+	if len(ids) == 0 { // without ids Clerk would list all users
+		return has, nil
+	}
+	all, _, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
+	for _, e := range all {
+		has[e.id] = true
+	}
+	return has, err
 }
 
 // entry is what stands in a list: a user, or why it is none.
