@@ -176,14 +176,7 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 	if err != nil {
 		return err
 	}
-	ask := func(key string) error {
-		_, err := s.ask(ctx, http.MethodPost, s.apiURL()+"/fn/register", hashed(key), body)
-		return err
-	}
-	err = ask(s.SigningKey)
-	if errors.Is(err, ErrKey) && s.SigningKeyFallback != "" {
-		err = ask(s.SigningKeyFallback)
-	}
+	err = s.post(ctx, "/fn/register", body)
 	_, says := errors.AsType[answered](err)
 	switch {
 	case err == nil, errors.Is(err, errPart):

@@ -120,7 +120,7 @@ func (s Server) CheckCloudKey(ctx context.Context, signingKey string) error {
 // the answer tells nothing.
 func (s Server) hasCheckpoints(ctx context.Context) (bool, error) {
 	const noRun = "00000000000000000000000000" // a ULID
-	_, err := s.ask(ctx, http.MethodPost, s.apiURL()+"/v1/checkpoint/"+noRun+"/async", hashed(s.SigningKey), nil)
+	err := s.post(ctx, "/v1/checkpoint/"+noRun+"/async", nil)
 	a, ok := errors.AsType[answered](err)
 	switch {
 	case ok && a.code == http.StatusNotFound:
@@ -154,6 +154,15 @@ func (a answered) Error() string {
 		text += ": " + a.said
 	}
 	return text
+}
+
+// post posts to the API with the signing key, or with the fallback if that is not accepted.
+func (s Server) post(ctx context.Context, path string, body []byte) error {
+	_, err := s.ask(ctx, http.MethodPost, s.apiURL()+path, hashed(s.SigningKey), body)
+	if errors.Is(err, ErrKey) && s.SigningKeyFallback != "" {
+		_, err = s.ask(ctx, http.MethodPost, s.apiURL()+path, hashed(s.SigningKeyFallback), body)
+	}
+	return err
 }
 
 // ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network; none quotes the
