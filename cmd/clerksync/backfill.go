@@ -42,7 +42,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	start := time.Now()
 	progress := &progress{w: e.stderr}
 	counts, err := c.run(ctx, reconcile.Backfill{
-		API: api, Users: store.NewUsers(db.DB), Checkpoints: database.NewCheckpoints(db.DB), Log: app.Logger(cfg, e.stderr),
+		API: api, Users: store.NewUsers(db), Checkpoints: database.NewCheckpoints(db), Log: app.Logger(cfg, e.stderr),
 		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
 	}, db)
 	progress.end()
@@ -64,9 +64,9 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	return fmt.Errorf("%w; run it again to go on from here", err)
 }
 
-func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *app.Database) (reconcile.Counts, error) {
+func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *database.DB) (reconcile.Counts, error) {
 	if !c.DryRun {
-		if err := db.Prepare(ctx); err != nil {
+		if err := app.Prepare(ctx, db); err != nil {
 			return reconcile.Counts{}, err
 		}
 	}

@@ -43,13 +43,13 @@ func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	return errors.Join(c.run(ctx, e, cfg, api, db), db.Close(ctx))
 }
 
-func (c reconcileCmd) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *app.Database) error {
+func (c reconcileCmd) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *database.DB) error {
 	if !c.DryRun {
-		if err := db.Prepare(ctx); err != nil {
+		if err := app.Prepare(ctx, db); err != nil {
 			return err
 		}
 	}
-	r := app.Reconciler(cfg, api, store.NewUsers(db.DB), database.NewCheckpoints(db.DB), app.Logger(cfg, e.stderr))
+	r := app.Reconciler(cfg, api, store.NewUsers(db), database.NewCheckpoints(db), app.Logger(cfg, e.stderr))
 	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
 	host, err := os.Hostname()
 	if err != nil {

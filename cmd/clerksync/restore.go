@@ -15,6 +15,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 type usersRestore struct {
@@ -50,15 +51,15 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 	return errors.Join(c.run(ctx, e, cfg, api, db), db.Close(ctx))
 }
 
-func (c usersRestore) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *app.Database) error {
-	if err := errors.Join(db.Prepare(ctx), app.CheckInstance(ctx, cfg, api, db, false)); err != nil {
+func (c usersRestore) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *database.DB) error {
+	if err := errors.Join(app.Prepare(ctx, db), app.CheckInstance(ctx, cfg, api, db, false)); err != nil {
 		return err
 	}
 	watch, written := cmp.Or(c.watch, restoreWatch), 0
 	restore := &reconcile.Restore{
-		API: api, Users: store.NewUsers(db.DB), Watch: watch, Every: watch / 65,
+		API: api, Users: store.NewUsers(db), Watch: watch, Every: watch / 65,
 		Deletions: func(ctx context.Context, id string) (waiting, dead []string, err error) {
-			return inbox.Deletions(ctx, db.DB, id)
+			return inbox.Deletions(ctx, db, id)
 		},
 		Written: func() {
 			what := fmt.Sprintf("the row is written; looking at it for %s", watch)

@@ -11,6 +11,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -41,11 +42,11 @@ func (c usersEnsure) Run(ctx context.Context, e env) error {
 	return errors.Join(c.run(ctx, e, cfg, api, db), db.Close(ctx))
 }
 
-func (c usersEnsure) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *app.Database) error {
-	if err := errors.Join(db.Prepare(ctx), app.CheckInstance(ctx, cfg, api, db, false)); err != nil {
+func (c usersEnsure) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *database.DB) error {
+	if err := errors.Join(app.Prepare(ctx, db), app.CheckInstance(ctx, cfg, api, db, false)); err != nil {
 		return err
 	}
-	ensure := &reconcile.Ensure{API: api, Users: store.NewUsers(db.DB)}
+	ensure := &reconcile.Ensure{API: api, Users: store.NewUsers(db)}
 	r, err := ensure.Row(ctx, c.ID)
 	switch {
 	case errors.Is(err, reconcile.ErrDeleted):
