@@ -3,13 +3,11 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +21,6 @@ import (
 	"clerksync/store/database"
 	"clerksync/webhook"
 
-	"github.com/inngest/inngestgo"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -54,17 +51,13 @@ type App struct {
 	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
-	// register tells Inngest of the functions; nil where Inngest asks by itself.
-	register func(context.Context) error
-	proxy    *http.Server // through which it does; nil likewise
-	// registered is closed when Inngest knows the functions for the first time.
-	registered chan struct{}
+	inngest  *inngest.Handler
 }
 
 // New wires the service in the order of its dependencies, and listens. If it fails, nothing is left open.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
-	a := &App{cfg: cfg, log: log, registered: make(chan struct{})}
+	a := &App{cfg: cfg, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close(ctx))
@@ -83,12 +76,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return a, err
 	}
 	a.users = store.NewUsers(a.db)
-	client, err := a.inngestClient(nil)
-	if err != nil {
-		return a, err
-	}
+	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Sender: eventAPI(cfg.Inngest), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
+		DB: a.db, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
 	state := database.NewCheckpoints(a.db)
 	a.watch = reconcile.NewWatch(state, log, reg)
@@ -107,21 +97,22 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return a, err
 	}
 	runs := store.NewRuns(a.db)
-	others, err := allFunctions(cfg, o.Functions, a.users, claims, runs, inbox.NewDeadLetters(a.db), Reconciler(cfg, api, a.users, state, log))
+	fns, err := allFunctions(
+		cfg, o.Functions, a.users, claims, runs, inbox.NewDeadLetters(a.db), Reconciler(cfg, api, a.users, state, log),
+	)
 	if err != nil {
 		return a, err
 	}
-	fns := &functions.Functions{
-		Users: a.users, Inbox: a.inbox, Runs: runs, InstanceID: cfg.InstanceID, Log: log, Seen: a.watch.Webhook,
-		BatchSize: cfg.BatchSize, BatchTimeout: cfg.BatchTimeout,
+	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
+	origin := cfg.Inngest.ServeOrigin
+	if origin == "" && server.SelfHosted() {
+		origin = a.URL()
 	}
-	if err := fns.Register(client, others...); err != nil {
+	a.inngest, err = inngest.New(inngest.Options{
+		Server: server, Origin: origin, Path: cfg.Inngest.ServePath, Register: fns.Register, MaxBody: maxCall, Log: log,
+	})
+	if err != nil {
 		return a, err
-	}
-	if cfg.Inngest.SelfHosted() {
-		if err := a.registerBy(ctx, registerTimeout, func(c inngestgo.Client) error { return fns.Register(c, others...) }); err != nil {
-			return a, err
-		}
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
@@ -130,11 +121,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return a, err
 	}
-	calls := inngest.Guard(client.ServeWithOpts(a.serveOpts(false)), inngest.Options{
-		SigningKeys: []string{cfg.Inngest.SigningKey, cfg.Inngest.SigningKeyFallback}, Dev: cfg.Inngest.IsDev(), MaxBody: maxCall, Log: log,
-	})
 	a.noteOneTimeCodes(ctx)
-	routes := a.routes(hook, calls, reg)
+	routes := a.routes(hook, a.inngest, reg)
 	if cfg.AdminToken != "" {
 		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
 	}
@@ -142,7 +130,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
-		WriteTimeout:      2 * time.Minute, // a function has its own, shorter limit
+		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -185,28 +173,31 @@ func (a *App) noteOneTimeCodes(ctx context.Context) {
 	}
 }
 
-// functions returns those beside the ones that write rows on events. For their ids alone, users and the others may be
-// nil or zero.
-func allFunctions(c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs, dead inbox.DeadLetters, r *reconcile.Reconcile) ([]functions.Function, error) {
-	all := append(slices.Clone(own), functions.Upkeep(
-		users.SweepBuried,
-		functions.Old{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
-		functions.Old{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
-		functions.Old{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
-		functions.Old{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
-	))
+// allFunctions returns the Inngest functions, without what only a running service has. For their ids alone, users and
+// the others may be nil or zero.
+func allFunctions(
+	c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs,
+	dead inbox.DeadLetters, r *reconcile.Reconcile,
+) (*functions.Functions, error) {
+	f := &functions.Functions{
+		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.BatchSize, BatchTimeout: c.BatchTimeout, Own: own,
+		Crons: []functions.Cron{functions.Upkeep(
+			users.SweepBuried,
+			functions.Retention{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
+			functions.Retention{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
+			functions.Retention{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
+			functions.Retention{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
+		)},
+	}
 	if c.SecretKey != "" {
-		all = append(all, functions.Reconcile(r, tierCrons(c))...)
+		f.Crons = append(f.Crons, functions.Reconcile(r, tierCrons(c))...)
 	}
 	if c.Mail.SMTPURL == "" {
-		return all, nil
+		return f, nil
 	}
 	m, err := Mailer(c.Mail)
-	if err != nil {
-		return nil, err
-	}
-	welcome := functions.Welcome{Mailer: m, Claims: claims, Deleted: users.IsDeleted, Unverified: c.Mail.Unverified}
-	return append(all, welcome.Function()), nil
+	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
+	return f, err
 }
 
 func (a *App) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.Echo {
@@ -234,64 +225,10 @@ func (a *App) ready(c echo.Context) error {
 	if a.db.Ping(ctx) != nil {
 		state["database"], code = "does not answer", http.StatusServiceUnavailable
 	}
-	if Reach(ctx, a.cfg.Inngest.EventURL()+"/health") != nil {
+	if InngestServer(a.cfg.Inngest).Reach(ctx) != nil {
 		state["inngest"], code = "cannot be reached", http.StatusServiceUnavailable
 	}
 	return c.JSON(code, state)
-}
-
-// Reach returns nil if something answers at url, and not with a server's error.
-func Reach(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	res, err := (&http.Client{}).Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode >= http.StatusInternalServerError {
-		return errors.New(res.Status)
-	}
-	return nil
-}
-
-// inngestClient returns a client with every setting passed on: what is not set here the SDK would read from the
-// environment by itself. registerURL is where it registers functions; nil is Inngest's own.
-func (a *App) inngestClient(registerURL *string) (inngestgo.Client, error) {
-	c := a.cfg.Inngest
-	eventKey := c.EventKeyOrAny()
-	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
-		AppID:              c.AppID,
-		Dev:                new(c.IsDev()),
-		EventKey:           &eventKey,
-		SigningKey:         &c.SigningKey,
-		SigningKeyFallback: &c.SigningKeyFallback,
-		Env:                &c.Env,
-		APIBaseURL:         new(c.APIURL()),
-		EventAPIBaseURL:    new(c.EventURL()),
-		RegisterURL:        registerURL,
-		Logger:             a.log,
-		HTTPClient:         &http.Client{Timeout: 5 * time.Second},
-		MaxBodySize:        maxCall,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("inngest client: %w", err)
-	}
-	return client, nil
-}
-
-// serveOpts says where Inngest reaches the functions. Only our own register may go unsigned.
-func (a *App) serveOpts(unsigned bool) inngestgo.ServeOpts {
-	o := inngestgo.ServeOpts{Path: &a.cfg.Inngest.ServePath, EnableUnauthedSync: &unsigned}
-	switch {
-	case a.cfg.Inngest.ServeOrigin != "":
-		o.Origin = &a.cfg.Inngest.ServeOrigin
-	case a.cfg.Inngest.SelfHosted():
-		o.Origin = new(a.URL())
-	}
-	return o
 }
 
 // URL is where this machine reaches the service.
@@ -318,7 +255,7 @@ func (a *App) Run(ctx context.Context) error {
 		a.inbox.Run(work, a.cfg.ShutdownTimeout/2)
 	}()
 	var others sync.WaitGroup
-	others.Go(func() { a.keepRegistered(work) })
+	others.Go(func() { a.inngest.KeepRegistered(work) })
 	others.Go(func() { a.watch.Run(work) })
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()
@@ -353,89 +290,14 @@ func (a *App) Close(ctx context.Context) error {
 	if a.listener != nil && a.server == nil {
 		errs = append(errs, a.listener.Close())
 	}
-	if a.proxy != nil {
-		errs = append(errs, a.proxy.Close())
-	}
 	if a.db != nil {
 		errs = append(errs, a.db.Close(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// keepRegistered registers the functions with an Inngest that does not ask for them, again and again: one that has lost
-// its data, as the dev server has after every start, has no other way to learn of them.
-func (a *App) keepRegistered(ctx context.Context) {
-	if a.register == nil {
-		return
-	}
-	defer context.AfterFunc(ctx, func() { _ = a.proxy.Close() })() // ends what is under way
-	every := 30 * time.Second
-	if a.cfg.Inngest.IsDev() {
-		every = 5 * time.Second // as often as the dev server itself looks for apps
-	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var once sync.Once
-	var known, failing bool
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
-		if err := a.registerOnce(ctx); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			if !failing {
-				a.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
-			}
-			known, failing = false, true
-			timer.Reset(time.Second)
-			continue
-		}
-		if !known {
-			a.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", a.cfg.Inngest.APIURL())
-		}
-		known, failing = true, false
-		once.Do(func() { close(a.registered) })
-		timer.Reset(every)
-	}
-}
-
-// selfRegister makes the SDK register its functions, by the unsigned PUT that a self-hosted Inngest would send if it
-// could.
-func selfRegister(ctx context.Context, h http.Handler) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://localhost/", nil)
-	if err != nil {
-		return err
-	}
-	w := &recorder{header: http.Header{}, code: http.StatusOK}
-	h.ServeHTTP(w, req)
-	if w.code >= http.StatusMultipleChoices {
-		var body struct{ Message string }
-		_ = json.Unmarshal(w.body, &body) // the status says enough
-		return fmt.Errorf("inngest answered %d %s", w.code, body.Message)
-	}
-	return nil
-}
-
-// recorder keeps the answer of a handler that is called without a socket.
-type recorder struct {
-	header http.Header
-	code   int
-	body   []byte
-}
-
-func (r *recorder) Header() http.Header { return r.header }
-func (r *recorder) WriteHeader(c int)   { r.code = c }
-func (r *recorder) Write(b []byte) (int, error) {
-	r.body = append(r.body, b...)
-	return len(b), nil
-}
-
 // Registered is closed when Inngest knows the functions for the first time.
-func (a *App) Registered() <-chan struct{} { return a.registered }
+func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
 
 // Users are the rows.
 func (a *App) Users() *store.Users { return a.users }
@@ -445,6 +307,6 @@ func (a *App) Database() *database.DB { return a.db }
 
 // FunctionIDs returns the ids of all functions that the settings make, own among them.
 func FunctionIDs(cfg config.Config, own []functions.Function) ([]string, error) {
-	others, err := allFunctions(cfg, own, nil, nil, nil, inbox.DeadLetters{}, nil)
-	return functions.IDs(others...), err
+	fns, err := allFunctions(cfg, own, nil, &store.Welcomes{}, &store.Runs{}, inbox.DeadLetters{}, nil)
+	return fns.IDs(), err
 }

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"clerksync/clerk"
-	"clerksync/functions"
 	"clerksync/internal/child"
 	"clerksync/internal/testenv"
 	"clerksync/store/database"
@@ -691,12 +690,12 @@ func TestReconcileByCron(t *testing.T) {
 	}
 
 	fake.Remove(people[17].ID, people[18].ID)
-	w.invoke(functions.ReconcileUsers + "-absent")
+	w.invoke("reconcile-users-with-clerk-absent")
 	w.until("the absent tier has removed them", func() bool { return w.row(people[17].ID) == nil && w.row(people[18].ID) == nil })
 
 	fake.Remove(people[19].ID)
 	fake.SetKey("sk_live_another")
-	w.invoke(functions.ReconcileUsers)
+	w.invoke("reconcile-users-with-clerk")
 	w.until("the full tier has failed", func() bool { return w.log.count("the reconcile has failed") > 0 })
 	if w.row(people[19].ID) == nil {
 		t.Error("a key that is not accepted has deleted a user")

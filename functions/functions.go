@@ -3,59 +3,43 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"regexp"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
-	"clerksync/clerk"
 	"clerksync/inbox"
 	"clerksync/store"
 
-	"github.com/inngest/inngest/pkg/enums"
 	"github.com/inngest/inngestgo"
+	"github.com/inngest/inngestgo/pkg/checkpoint"
+	"github.com/inngest/inngestgo/step"
 )
 
-// The ids of the functions, which are their identity in Inngest.
-const (
-	SyncUser   = "sync-user-from-clerk"
-	UpdateUser = "update-user-from-clerk"
-	DeleteUser = "delete-user-with-clerk"
-	MarkFailed = "mark-failed-event"
-)
+// RunTimeout bounds the work of one call by Inngest.
+const RunTimeout = time.Minute
 
 // retries is the most that Inngest allows: with its back-off a database may be down for a day.
 const retries = 20
 
-// Users writes rows: a store.Users.
-type Users interface {
-	Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
-	IsDeleted(ctx context.Context, id string) (bool, error)
-	Get(ctx context.Context, id string) (store.Row, error)
-}
-
-// Inbox forgets events whose rows are written, and keeps those that failed: an inbox.Inbox.
-type Inbox interface {
-	Done(ctx context.Context, eventID string) error
-	FailPending(ctx context.Context, eventID string, f inbox.Failure) (bool, error)
-	Fail(ctx context.Context, e inbox.Event, f inbox.Failure) error
-}
-
-// Functions is what the functions work with.
+// Functions is what the functions work with, and which there are beside those that write rows.
 type Functions struct {
-	Users Users
-	Inbox Inbox
+	Users *store.Users
+	Inbox *inbox.Inbox
+	// Runs, if set, keeps a function of the app from running again when an event is sent again for which it has done
+	// its work.
+	Runs *store.Runs
 	// InstanceID is the Clerk instance whose events are taken; "" takes all. Only an event that holds the whole
 	// envelope names its instance; the webhook has checked the others.
 	InstanceID string
 	Log        *slog.Logger
-	// Runs, if set, keeps a function of the app from running again when an event is sent again for which it has done
-	// its work.
-	Runs interface { // a store.Runs
-		Has(ctx context.Context, function, messageID string) (bool, error)
-		Add(ctx context.Context, function, messageID string) error
-	}
 	// Seen, if set, is told when an event about a user happened: one that Inngest's own integration brought is a
 	// webhook too.
 	Seen func(at time.Time)
@@ -63,101 +47,182 @@ type Functions struct {
 	// them.
 	BatchSize    int
 	BatchTimeout time.Duration
+	Welcome      *Welcome // sends the welcome mail; nil sends none
+	Crons        []Cron
+	Own          []Function // of the app
+
+	app        string // Inngest's id of the app
+	checkpoint bool
 }
 
-// Result is what a run returns, for Inngest's page.
-type Result struct {
-	UserID  string        `json:"user_id"`
-	Outcome store.Outcome `json:"outcome"`
-}
-
-// Handles tells whether one of the functions clears events of this name from the inbox.
-func Handles(eventName string) bool {
-	switch eventName {
-	case "clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated, "clerk/" + clerk.UserDeleted:
-		return true
-	}
-	return strings.HasPrefix(eventName, replayPrefix)
-}
-
-// Register creates the functions that write rows, and others beside them, in client, whose handler then serves them.
-func (f *Functions) Register(client inngestgo.Client, others ...Function) error {
-	all := f.all(others)
-	if err := check(all); err != nil {
-		return err
-	}
-	for _, fn := range all {
-		switch {
-		case fn.row != nil && f.BatchSize > 1: // no concurrency limit by user: a batch has many
-			fn.batch = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
-		case fn.row != nil:
-			// One run per user, of the three functions together. It spares lost races; rows are right without it. Not
-			// every server heeds it, and none keeps order.
-			fn.concurrency = &inngestgo.ConfigConcurrency{
-				Step: []inngestgo.ConfigStepConcurrency{{Limit: 1, Key: new("event.data.id"), Scope: enums.ConcurrencyScopeEnv}},
-			}
-		}
-		if err := f.create(client, fn); err != nil {
-			return err
-		}
-	}
-	return f.registerMarkFailed(client, all)
-}
-
-func (f *Functions) all(others []Function) []Function {
-	return append([]Function{
-		{ID: SyncUser, Name: "Sync a new user from Clerk", Events: []string{"clerk/" + clerk.UserCreated}, Run: f.write(live), row: live},
-		{ID: UpdateUser, Name: "Update a user from Clerk", Events: []string{"clerk/" + clerk.UserUpdated}, Run: f.write(live), row: live},
-		{ID: DeleteUser, Name: "Delete a user with Clerk", Events: []string{"clerk/" + clerk.UserDeleted}, Run: f.write(deleted), row: deleted},
-	}, others...)
-}
-
-// IDs returns the ids of all functions that Register creates.
-func IDs(others ...Function) []string {
-	ids := []string{MarkFailed}
-	for _, fn := range (&Functions{}).all(others) {
-		ids = append(ids, fn.ID)
-	}
-	return ids
-}
-
-// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one,
-// and else it is the ts of an event that says so: our ingress does, and the transform in docs/inngest.md. Of all
-// others, those too that have a Svix id, the ts may be when Inngest got them.
-func when(version string, ts, envelope clerk.Millis) store.When {
-	switch {
-	case envelope != 0:
-		return store.When{Clerk: min(ts, envelope)} // Clerk's specimens are from the future
-	case version == inbox.ClerkTime:
-		return store.When{Clerk: ts}
-	}
-	return store.When{Arrived: ts}
+// registered is a function as Inngest gets it.
+type registered struct {
+	inngestgo.FunctionOpts
+	triggers inngestgo.MultipleTriggers
+	run      func(ctx context.Context, in inngestgo.Input[raw]) (any, error)
+	// failed keeps what has to be kept of the events of a run that failed for good. It is nil of a function that comes
+	// again by itself.
+	failed func(ctx context.Context, events []Event, why inbox.Failure) error
 }
 
 // raw is the data of an event as it came: it unmarshals from anything, so that the SDK never refuses an event before a
 // function can say what is wrong with it.
 type raw struct{ json.RawMessage }
 
-// live reads what an event says of a user.
-func live(e Event) (store.Write, error) {
-	u, err := e.User()
-	return store.Write{User: u, When: e.when}, err
-}
-
-// deleted reads who is deleted.
-func deleted(e Event) (store.Write, error) {
-	id, err := clerk.ParseDeleted(e.payload.User)
-	return store.Write{User: clerk.User{ID: id}, Deleted: true}, err
-}
-
-// write returns what a function does that writes the user's row, or removes it.
-func (f *Functions) write(read func(Event) (store.Write, error)) func(context.Context, Event) (any, error) {
-	return func(ctx context.Context, e Event) (any, error) {
-		w, err := read(e)
-		if err != nil {
-			return nil, err
-		}
-		r := f.Users.Write(ctx, []store.Write{w}, store.All)[0]
-		return Result{UserID: w.User.ID, Outcome: r.Outcome}, r.Err
+// Register creates the functions in client, whose handler then serves them. checkpoint says that the Inngest server has
+// the API for it: then a run with a named step is one request, else two. The error says what is wrong with a function of
+// the app.
+func (f *Functions) Register(client inngestgo.Client, checkpoint bool) error {
+	g := *f // f stays as it is for another client
+	g.app, g.checkpoint = client.AppID(), checkpoint
+	all := g.all()
+	if err := g.check(all); err != nil {
+		return err
 	}
+	for _, fn := range all {
+		if _, err := inngestgo.CreateFunction(client, fn.FunctionOpts, fn.triggers, fn.run); err != nil {
+			return fmt.Errorf("create function %s: %w", fn.ID, err)
+		}
+	}
+	return nil
+}
+
+// IDs returns the ids of all functions that Register creates.
+func (f *Functions) IDs() (ids []string) {
+	for _, fn := range f.all() {
+		ids = append(ids, fn.ID)
+	}
+	return ids
+}
+
+func (f *Functions) all() []registered {
+	var all []registered
+	for _, r := range rowFunctions() {
+		all = append(all, f.row(r))
+	}
+	if f.Welcome != nil {
+		all = append(all, f.welcome())
+	}
+	for _, c := range f.Crons {
+		all = append(all, f.cron(c))
+	}
+	for _, fn := range f.Own {
+		all = append(all, f.own(fn, f.Runs))
+	}
+	return append(all, f.markFailed(all))
+}
+
+// check finds what Inngest would only say, or not even that, when the functions are registered.
+func (f *Functions) check(all []registered) error {
+	var errs []error
+	wrong := func(id, what string) {
+		errs = append(errs, fmt.Errorf("a function cannot be registered: %q %s", id, what))
+	}
+	isID := regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	var seen []string
+	for _, fn := range all {
+		if !isID.MatchString(fn.ID) {
+			wrong(fn.ID, "is no id: use small letters, digits and -")
+		}
+		if inbox.Ambiguous(fn.ID) {
+			wrong(fn.ID, "is how the id of an event ends that is sent again: choose another")
+		}
+		if slices.Contains(seen, fn.ID) {
+			wrong(fn.ID, "is the id of another function too: one of them would never run")
+		}
+		seen = append(seen, fn.ID)
+	}
+	for _, fn := range f.Own {
+		if strings.TrimSpace(strings.Join(fn.Events, "")) == "" {
+			wrong(fn.ID, "runs on no event: set Events")
+		}
+		if fn.Run == nil {
+			wrong(fn.ID, "does nothing: set Run")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func options(id, name string) inngestgo.FunctionOpts {
+	return inngestgo.FunctionOpts{ID: id, Name: cmp.Or(name, id), Retries: new(retries)}
+}
+
+func on(events ...string) (triggers inngestgo.MultipleTriggers) {
+	for _, name := range events {
+		triggers = append(triggers, inngestgo.EventTrigger(name, nil))
+	}
+	return triggers
+}
+
+// checkpointed is the setting of a function with one named step. A function with many must not have it: the SDK would
+// run them all in one request, which lasts longer than a request may.
+func (f *Functions) checkpointed() *checkpoint.Config {
+	if f.checkpoint {
+		return checkpoint.ConfigSafe
+	}
+	return nil
+}
+
+// body returns what the SDK calls: it does the work on the event, or on all those of a batch, in a step of this name;
+// "" makes no step.
+func (f *Functions) body(
+	fn registered, name string, work func(context.Context, []Event) (any, error),
+) func(context.Context, inngestgo.Input[raw]) (any, error) {
+	return func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
+		if fn.BatchEvents == nil {
+			in.Events = []inngestgo.GenericEvent[raw]{in.Event}
+		}
+		var events []Event
+		for _, g := range in.Events {
+			events = append(events, newEvent(g, in.InputCtx))
+		}
+		attempt := func(ctx context.Context) (json.RawMessage, error) { return f.attempt(ctx, fn.ID, events, work) }
+		if name == "" {
+			return attempt(ctx)
+		}
+		return inStep(ctx, name, attempt)
+	}
+}
+
+// inStep does work in a named step, which Inngest tries again if it fails. The error is that of the last attempt.
+func inStep(
+	ctx context.Context, name string, work func(context.Context) (json.RawMessage, error),
+) (json.RawMessage, error) {
+	res, err := step.Run(ctx, name, work)
+	if err != nil { // not of the SDK's own type, before which it would put words
+		return nil, NoRetry(errors.New(err.Error()))
+	}
+	return res, nil
+}
+
+// attempt does work once, within RunTimeout. The result is raw, or its keys would be sorted in a step.
+func (f *Functions) attempt(
+	ctx context.Context, id string, events []Event, work func(context.Context, []Event) (any, error),
+) (out json.RawMessage, err error) {
+	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
+	defer cancel()
+	err = f.safely(ctx, id, events, func() error {
+		res, err := work(ctx, events)
+		if err == nil {
+			out, err = json.Marshal(res)
+		}
+		return err
+	})
+	return out, err
+}
+
+// safely makes an error of a panic, and logs where it was.
+func (f *Functions) safely(ctx context.Context, id string, events []Event, do func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			var e Event
+			if len(events) > 0 {
+				e = events[0]
+			}
+			f.Log.ErrorContext(ctx, "the function panicked",
+				"function", id, "run_id", e.RunID, "event_id", e.id.String(), "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
+		}
+	}()
+	return do()
 }

@@ -6,84 +6,136 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/inngest/inngestgo"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 )
 
-type deadLetter struct {
-	Event   inbox.Event
-	Failure inbox.Failure
+// rig is an executor of the functions with a database in memory.
+type rig struct {
+	*testenv.Executor
+	memory *testenv.Memory
+	db     *database.DB
+	users  *store.Users
+	box    *inbox.Inbox
+	gate   *gate
 }
 
-// box is an inbox that remembers what it was told.
-type box struct {
-	done   []string
-	failed []deadLetter
-	err    error // of the next call
+// gate decides what becomes of the commands to the database, and panics where a test wants that.
+type gate struct {
+	verdict func(command string) testenv.Verdict // nil lets all pass
+	started func(command bson.Raw)               // in the goroutine that sends the command; may be nil
+	ended   func(command string)                 // likewise
 }
 
-func (b *box) Done(_ context.Context, id string) error {
-	if err := b.err; err != nil {
-		b.err = nil
-		return err
+func (g *gate) Command(name string) testenv.Verdict {
+	if g.verdict == nil {
+		return testenv.Apply
 	}
-	b.done = append(b.done, id)
-	return nil
+	return g.verdict(name)
 }
 
-func (*box) FailPending(context.Context, string, inbox.Failure) (bool, error) { return false, nil }
+func (*gate) Answered(bson.D) {}
 
-func (b *box) Fail(_ context.Context, e inbox.Event, f inbox.Failure) error {
-	b.failed = append(b.failed, deadLetter{e, f})
-	return nil
-}
-
-// failing is a store that fails or panics a number of times after it has written.
-type failing struct {
-	*store.Users
-	errors, panics int
-}
-
-func (f *failing) Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result {
-	results := f.Users.Write(ctx, writes, mode)
-	switch {
-	case f.errors > 0:
-		f.errors--
-		return []store.Result{{Err: errors.New("the connection broke")}}
-	case f.panics > 0:
-		f.panics--
-		panic("killed")
+func (g *gate) monitor() *event.CommandMonitor {
+	return &event.CommandMonitor{
+		Started: func(_ context.Context, e *event.CommandStartedEvent) {
+			if g.started != nil {
+				g.started(e.Command)
+			}
+		},
+		Succeeded: func(_ context.Context, e *event.CommandSucceededEvent) {
+			if g.ended != nil {
+				g.ended(e.CommandName)
+			}
+		},
 	}
-	return results
 }
 
-func setup(t *testing.T, f functions.Functions, others ...functions.Function) (*testenv.Executor, *store.Users) {
+// times returns a function that is true the first n times that it is called with one of these names.
+func times(n int, names ...string) func(string) bool {
+	return func(name string) bool {
+		if !slices.Contains(names, name) || n == 0 {
+			return false
+		}
+		n--
+		return true
+	}
+}
+
+func setup(t *testing.T, f functions.Functions) rig {
 	t.Helper()
-	users := store.NewUsers(testenv.Embedded(t))
-	if err := users.Setup(t.Context()); err != nil {
+	r := rig{memory: testenv.NewMemory(), gate: &gate{}}
+	r.db = r.memory.Connect(t, "test", r.gate, r.gate.monitor())
+	r.users = store.NewUsers(r.db)
+	if err := r.users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	switch s := f.Users.(type) {
-	case nil:
-		f.Users = users
-	case *failing:
-		s.Users = users
-	case *unwritable:
-		s.Users = users
-	}
-	f.Log = slog.New(slog.DiscardHandler)
-	client, ex := testenv.NewExecutor(t)
-	if err := f.Register(client, others...); err != nil {
+	r.box = inbox.New(inbox.Options{DB: r.db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	f.Users, f.Inbox, f.Log = r.users, r.box, slog.New(slog.DiscardHandler)
+	var client inngestgo.Client
+	client, r.Executor = testenv.NewExecutor(t)
+	if err := f.Register(client, false); err != nil {
 		t.Fatal(err)
 	}
-	return ex, users
+	return r
+}
+
+// pending puts rows with these ids into the inbox.
+func (r rig) pending(ids ...string) {
+	for _, id := range ids {
+		r.memory.Ensure("test", "clerksync_inbox", id)
+	}
+}
+
+// left returns the ids of the rows in the inbox that are no dead letters.
+func (r rig) left(t *testing.T) (ids []string) {
+	t.Helper()
+	dead := r.deadLetters(t)
+	for _, d := range r.memory.Docs("test", "clerksync_inbox") {
+		if id := d[0].Value.(string); !slices.ContainsFunc(dead, func(l inbox.DeadLetter) bool { return l.ID == id }) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// deadLetters returns the dead letters, in the order of their ids.
+func (r rig) deadLetters(t *testing.T) []inbox.DeadLetter {
+	t.Helper()
+	dead := inbox.NewDeadLetters(r.db)
+	all, err := dead.List(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range all {
+		if all[i], err = dead.Get(t.Context(), l.ID); err != nil { // with its data
+			t.Fatal(err)
+		}
+	}
+	slices.SortFunc(all, func(a, b inbox.DeadLetter) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+func (r rig) deadIDs(t *testing.T) (ids []string) {
+	t.Helper()
+	for _, l := range r.deadLetters(t) {
+		ids = append(ids, l.ID)
+	}
+	return ids
 }
 
 const user = `{"id":"user_a","object":"user","first_name":"Ada","last_name":"Lovelace","username":null,
@@ -103,12 +155,12 @@ func TestShapes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ex, users := setup(t, functions.Functions{Inbox: &box{}, InstanceID: "ins_1"})
-			r := ex.Run(t, functions.SyncUser, testenv.Event{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600060, V: inbox.ClerkTime})
+			f := setup(t, functions.Functions{InstanceID: "ins_1"})
+			r := f.Run(t, syncUser, testenv.Event{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600060, V: inbox.ClerkTime})
 			if got, want := string(r.Output), `{"user_id":"user_a","outcome":"created"}`; got != want {
 				t.Fatalf("got %s, %s, want %s", got, r.Error, want)
 			}
-			got, err := users.Get(t.Context(), "user_a")
+			got, err := f.users.Get(t.Context(), "user_a")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,13 +198,13 @@ func TestTie(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ex, users := setup(t, functions.Functions{Inbox: &box{}})
+			f := setup(t, functions.Functions{})
 			for _, e := range events {
-				if r := ex.Run(t, functions.UpdateUser, e); r.Failed {
+				if r := f.Run(t, updateUser, e); r.Failed {
 					t.Fatal(r.Error)
 				}
 			}
-			got, err := users.Get(t.Context(), "user_a")
+			got, err := f.users.Get(t.Context(), "user_a")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -168,45 +220,45 @@ func TestTie(t *testing.T) {
 func TestArrivalTakenForClerksTime(t *testing.T) {
 	t.Parallel()
 	king := strings.Replace(user, "Lovelace", "King", 1) // later, though no time in it has moved
-	ex, users := setup(t, functions.Functions{Inbox: &box{}})
+	f := setup(t, functions.Functions{})
 	for _, e := range []testenv.Event{
 		{ID: "msg_2", Data: json.RawMessage(king), TS: 1767603600200, V: inbox.ClerkTime},
 		{ID: "msg_1", Data: json.RawMessage(user), TS: 1767603609999},
 		{ID: "msg_1:r1", Data: json.RawMessage(user), TS: 1767603609999},
 	} {
-		if r := ex.Run(t, functions.UpdateUser, e); r.Failed {
+		if r := f.Run(t, updateUser, e); r.Failed {
 			t.Fatal(r.Error)
 		}
 	}
-	if got, err := users.Get(t.Context(), "user_a"); err != nil || got.FullName != "Ada King" {
+	if got, err := f.users.Get(t.Context(), "user_a"); err != nil || got.FullName != "Ada King" {
 		t.Errorf("got %q, %v, want Ada King", got.FullName, err)
 	}
 }
 
 func TestLife(t *testing.T) {
 	t.Parallel()
-	b := &box{}
-	ex, users := setup(t, functions.Functions{Inbox: b})
+	f := setup(t, functions.Functions{})
+	f.pending("msg_0", "msg_1", "msg_2", "msg_3", "msg_4", "msg_5", "msg_other")
 	king := strings.Replace(strings.Replace(user, "Lovelace", "King", 1), "1767603600018", "1767603700000", 1)
 	for i, tc := range []struct{ fn, data, want string }{
-		{functions.SyncUser, user, "created"},
-		{functions.UpdateUser, king, "updated"},
-		{functions.UpdateUser, king, "unchanged"},
-		{functions.SyncUser, user, "stale"},
-		{functions.DeleteUser, `{"id":"user_a","object":"user","deleted":true}`, "deleted"},
-		{functions.UpdateUser, king, "deleted"},
+		{syncUser, user, "created"},
+		{updateUser, king, "updated"},
+		{updateUser, king, "unchanged"},
+		{syncUser, user, "stale"},
+		{deleteUser, `{"id":"user_a","object":"user","deleted":true}`, "deleted"},
+		{updateUser, king, "deleted"},
 	} {
-		r := ex.Run(t, tc.fn, testenv.Event{ID: fmt.Sprintf("msg_%d:r2", i), Data: json.RawMessage(tc.data), TS: int64(1767603800000 + i)})
+		e := testenv.Event{ID: fmt.Sprintf("msg_%d:r2", i), Data: json.RawMessage(tc.data), TS: int64(1767603800000 + i)}
+		r := f.Run(t, tc.fn, e)
 		if want := fmt.Sprintf(`{"user_id":"user_a","outcome":%q}`, tc.want); string(r.Output) != want {
 			t.Errorf("%d: got %s, %s, want %s", i, r.Output, r.Error, want)
 		}
 	}
-	if _, err := users.Get(t.Context(), "user_a"); !errors.Is(err, store.ErrNotFound) {
+	if _, err := f.users.Get(t.Context(), "user_a"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("got %v, want no row", err)
 	}
-	want := []string{"msg_0:r2", "msg_1:r2", "msg_2:r2", "msg_3:r2", "msg_4:r2", "msg_5:r2"}
-	if d := cmp.Diff(want, b.done); d != "" {
-		t.Errorf("cleared (-want +got):\n%s", d)
+	if d := cmp.Diff([]string{"msg_other"}, f.left(t)); d != "" {
+		t.Errorf("left in the inbox (-want +got):\n%s", d)
 	}
 }
 
@@ -214,82 +266,94 @@ func TestLife(t *testing.T) {
 func TestNotRetried(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ fn, data, want string }{
-		"no id":               {functions.SyncUser, `{"object":"user","first_name":"Ada"}`, "it has no id"},
-		"another object":      {functions.UpdateUser, `{"object":"organization","id":"org_1"}`, "another thing"},
-		"a name is a number":  {functions.UpdateUser, `{"object":"user","id":"user_a","first_name":42424242}`, `first_name`},
-		"a deletion":          {functions.SyncUser, `{"object":"user","id":"user_a","deleted":true}`, "it is a deletion"},
-		"a list":              {functions.SyncUser, `["ada@example.com"]`, "event"},
-		"null":                {functions.SyncUser, `null`, "no object"},
-		"a string":            {functions.DeleteUser, `"ada@example.com"`, ""},
-		"a deletion of none":  {functions.DeleteUser, `{"object":"user","deleted":true}`, "it has no id"},
-		"of another instance": {functions.SyncUser, `{"data":` + user + `,"instance_id":"ins_2","type":"user.created"}`, "another Clerk instance"},
+		"no id":               {syncUser, `{"object":"user","first_name":"Ada"}`, "it has no id"},
+		"another object":      {updateUser, `{"object":"organization","id":"org_1"}`, "another thing"},
+		"a name is a number":  {updateUser, `{"object":"user","id":"user_a","first_name":42424242}`, `first_name`},
+		"a deletion":          {syncUser, `{"object":"user","id":"user_a","deleted":true}`, "it is a deletion"},
+		"a list":              {syncUser, `["ada@example.com"]`, "event"},
+		"null":                {syncUser, `null`, "no object"},
+		"a string":            {deleteUser, `"ada@example.com"`, ""},
+		"a deletion of none":  {deleteUser, `{"object":"user","deleted":true}`, "it has no id"},
+		"of another instance": {syncUser, `{"data":` + user + `,"instance_id":"ins_2","type":"user.created"}`, "another Clerk instance"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := &box{}
-			ex, _ := setup(t, functions.Functions{Inbox: b, InstanceID: "ins_1"})
-			r := ex.Run(t, tc.fn, testenv.Event{ID: "msg_1", Data: json.RawMessage(tc.data), TS: 1})
+			f := setup(t, functions.Functions{InstanceID: "ins_1"})
+			f.pending("msg_1")
+			r := f.Run(t, tc.fn, testenv.Event{ID: "msg_1", Data: json.RawMessage(tc.data), TS: 1})
 			if !r.Failed || r.Attempts > 2 || !strings.Contains(r.Error, tc.want) {
 				t.Errorf("got %+v, want one failed attempt with %q", r, tc.want)
 			}
 			if strings.Contains(r.Error, "ada@") || strings.Contains(r.Error, "42424242") {
 				t.Errorf("the error quotes the data: %s", r.Error)
 			}
-			if len(b.done) > 0 {
-				t.Errorf("cleared %v, want it kept", b.done)
+			if len(f.left(t)) != 1 {
+				t.Error("it is cleared, want it kept")
 			}
 		})
 	}
 }
 
-// TestCrash: a step that died after its write, or could not clear the inbox, is tried again and ends with one row.
+// TestCrash: an attempt that died after its write, or could not clear the inbox, is followed by another and ends with
+// one row.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct {
-		users *failing
-		box   *box
-	}{
-		"error after the write": {&failing{errors: 3}, &box{}},
-		"panic after the write": {&failing{panics: 2}, &box{}},
-		"inbox down":            {&failing{}, &box{err: errors.New("down")}},
+	for name, change := range map[string]func(*gate){
+		"error after the write": func(g *gate) {
+			lose := times(3, "insert", "update")
+			g.verdict = func(name string) testenv.Verdict {
+				if lose(name) {
+					return testenv.Lose
+				}
+				return testenv.Apply
+			}
+		},
+		"panic after the write": func(g *gate) {
+			die := times(2, "insert", "update")
+			g.ended = func(name string) {
+				if die(name) {
+					panic("killed")
+				}
+			}
+		},
+		"inbox down": func(g *gate) {
+			refuse := times(1, "delete")
+			g.verdict = func(name string) testenv.Verdict {
+				if refuse(name) {
+					return testenv.Refuse
+				}
+				return testenv.Apply
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ex, users := setup(t, functions.Functions{Users: tc.users, Inbox: tc.box})
-			r := ex.Run(t, functions.SyncUser, testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1})
-			if got, want := string(r.Output), `{"user_id":"user_a","outcome":"unchanged"}`; got != want {
-				t.Errorf("got %s, %s, want %s", got, r.Error, want)
+			f := setup(t, functions.Functions{})
+			f.pending("msg_1")
+			change(f.gate)
+			r := f.Run(t, syncUser, testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1})
+			if got, want := string(r.Output), `{"user_id":"user_a","outcome":"unchanged"}`; got != want || r.Error == "" {
+				t.Errorf("got %s, %s, want %s after an error", got, r.Error, want)
 			}
-			if d := cmp.Diff([]string{"msg_1"}, tc.box.done); d != "" {
-				t.Errorf("cleared (-want +got):\n%s", d)
+			if left := f.left(t); len(left) > 0 {
+				t.Errorf("left in the inbox: %v", left)
 			}
-			if _, err := users.Get(t.Context(), "user_a"); err != nil {
+			if _, err := f.users.Get(t.Context(), "user_a"); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
+// TestMarkFailed: what Inngest says of a failed run is in the dead letter, word for word.
 func TestMarkFailed(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct {
-		message string
-		want    inbox.Failure
-	}{
-		"by one of ours": {
-			"unhandled step error: in attempt 21: write user: the database did not answer",
-			inbox.Failure{Error: "write user: the database did not answer", Attempts: 21},
-		},
-		"not retried":      {"in attempt 1: not a Clerk user: it has no id", inbox.Failure{Error: "not a Clerk user: it has no id", Attempts: 1}},
-		"never reached us": {"Unable to reach SDK URL", inbox.Failure{Error: "Unable to reach SDK URL", Attempts: 21}},
-		"without a word":   {"", inbox.Failure{Attempts: 21}},
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, message := range []string{"write user: the database did not answer", "Unable to reach SDK URL", ""} {
+		t.Run(message, func(t *testing.T) {
 			t.Parallel()
-			b := &box{}
-			ex, _ := setup(t, functions.Functions{Inbox: b})
+			f := setup(t, functions.Functions{})
 			data, err := json.Marshal(map[string]any{
-				"function_id": "app-sync-user-from-clerk", "run_id": "01J", "error": map[string]string{"name": "Error", "message": tc.message},
+				"function_id": "app-sync-user-from-clerk", "run_id": "01J", "error": map[string]string{"name": "Error", "message": message},
 				"event": map[string]any{"id": "msg_1:r3", "name": "clerk/user.created", "ts": 1767603600018, "data": map[string]any{
 					"object": "user", "private_metadata": map[string]string{"k": "v"}, "phone_numbers": []any{map[string]any{"backup_codes": []string{"s"}}},
 				}},
@@ -297,16 +361,20 @@ func TestMarkFailed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r := ex.Run(t, functions.MarkFailed, testenv.Event{Name: "inngest/function.failed", Data: data}); r.Failed {
+			if r := f.Run(t, markFailed, testenv.Event{Name: "inngest/function.failed", Data: data}); r.Failed {
 				t.Fatal(r.Error)
 			}
-			tc.want.Function, tc.want.RunID = "app-sync-user-from-clerk", "01J"
-			want := []deadLetter{{
-				inbox.Event{ID: "msg_1:r3", Name: "clerk/user.created", Data: json.RawMessage(`{"object":"user","phone_numbers":[{}]}`), TS: 1767603600018},
-				tc.want,
+			want := []inbox.DeadLetter{{
+				Event:   inbox.Event{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(`{"object":"user","phone_numbers":[{}]}`), TS: 1767603600018},
+				Failure: inbox.Failure{Function: "app-sync-user-from-clerk", RunID: "01J", Error: message},
+				Sends:   1,
 			}}
-			if d := cmp.Diff(want, b.failed); d != "" {
-				t.Errorf("failed (-want +got):\n%s", d)
+			got := f.deadLetters(t)
+			for i := range got {
+				got[i].At, got[i].ReceivedAt = time.Time{}, time.Time{}
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("dead letters (-want +got):\n%s", d)
 			}
 		})
 	}

@@ -1,57 +1,19 @@
 package functions_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"log/slog"
-	"slices"
 	"strings"
 	"testing"
 
 	"clerksync/functions"
-	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/store"
-	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// keeper is an executor of the functions with a real inbox.
-type keeper struct {
-	*testenv.Executor
-	db  *database.DB
-	box *inbox.Inbox
-}
-
-func newKeeper(t *testing.T, users functions.Users) keeper {
-	t.Helper()
-	k := keeper{db: testenv.NewMemory().Connect(t, "test", nil, nil)}
-	k.box = inbox.New(inbox.Options{DB: k.db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-	if users == nil {
-		users = store.NewUsers(k.db)
-	}
-	client, ex := testenv.NewExecutor(t)
-	if err := (&functions.Functions{Users: users, Inbox: k.box, InstanceID: "ins_1", Log: slog.New(slog.DiscardHandler)}).Register(client); err != nil {
-		t.Fatal(err)
-	}
-	k.Executor = ex
-	return k
-}
-
-// pending puts the row of an event into the inbox.
-func (k keeper) pending(t *testing.T, id string) {
-	t.Helper()
-	_, err := k.db.Collection("clerksync_inbox").InsertOne(t.Context(), map[string]any{"_id": id, "name": "clerk/user.updated", "data": "{}"})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // fail reports that a run of a function with these events has failed for good.
-func (k keeper) fail(t *testing.T, fn string, events ...testenv.Event) testenv.Run {
+func (r rig) fail(t *testing.T, fn string, events ...testenv.Event) testenv.Run {
 	t.Helper()
 	data, err := json.Marshal(map[string]any{
 		"function_id": "app-" + fn, "run_id": "01J", "error": map[string]string{"message": "why"}, "event": events[0], "events": events,
@@ -59,20 +21,7 @@ func (k keeper) fail(t *testing.T, fn string, events ...testenv.Event) testenv.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k.Run(t, functions.MarkFailed, testenv.Event{Name: "inngest/function.failed", Data: data})
-}
-
-func (k keeper) deadLetters(t *testing.T) (ids []string) {
-	t.Helper()
-	all, err := inbox.NewDeadLetters(k.db).List(t.Context(), true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range all {
-		ids = append(ids, l.ID)
-	}
-	slices.Sort(ids)
-	return ids
+	return r.Run(t, markFailed, testenv.Event{Name: "inngest/function.failed", Data: data})
 }
 
 func of(id, user string) testenv.Event {
@@ -86,20 +35,20 @@ func deletion(id, userID string) testenv.Event {
 // TestFailedBatch: of a batch that failed for good every event is kept that has not been written, and no other.
 func TestFailedBatch(t *testing.T) {
 	t.Parallel()
-	k := newKeeper(t, nil)
+	f := setup(t, functions.Functions{InstanceID: "ins_1"})
 	named := func(id, name string) string {
 		return strings.NewReplacer("user_a", id, "Lovelace", name).Replace(user)
 	}
 	newer := strings.Replace(named("user_newer", "King"), "1767603600018", "1767603700000", 1)
 	for i, u := range []string{named("user_written", "Lovelace"), newer} {
-		if r := k.Run(t, functions.UpdateUser, of("msg_before", u)); r.Failed {
+		if r := f.Run(t, updateUser, of("msg_before", u)); r.Failed {
 			t.Fatal(i, r.Error)
 		}
 	}
-	k.pending(t, "msg_pending")
+	f.pending("msg_pending")
 	for range 2 { // it may be tried again
-		if r := k.fail(
-			t, functions.UpdateUser,
+		if r := f.fail(
+			t, updateUser,
 			of("msg_written", named("user_written", "Lovelace")),
 			of("msg_lost", named("user_lost", "Lovelace")),
 			of("msg_changed", strings.Replace(named("user_written", "King"), "1767603600018", "1767603600019", 1)),
@@ -113,7 +62,7 @@ func TestFailedBatch(t *testing.T) {
 		}
 	}
 	want := []string{"msg_bad", "msg_changed", "msg_foreign", "msg_lost", "msg_lost_again", "msg_pending"}
-	if d := cmp.Diff(want, k.deadLetters(t)); d != "" {
+	if d := cmp.Diff(want, f.deadIDs(t)); d != "" {
 		t.Errorf("dead letters (-want +got):\n%s", d)
 	}
 }
@@ -121,24 +70,24 @@ func TestFailedBatch(t *testing.T) {
 // TestFailedDeletion: a deletion is kept unless its tombstone is there and its row is not.
 func TestFailedDeletion(t *testing.T) {
 	t.Parallel()
-	k := newKeeper(t, nil)
+	f := setup(t, functions.Functions{InstanceID: "ins_1"})
 	for _, id := range []string{"user_alive", "user_half"} {
-		if r := k.Run(t, functions.SyncUser, of("msg_before", strings.ReplaceAll(user, "user_a", id))); r.Failed {
+		if r := f.Run(t, syncUser, of("msg_before", strings.ReplaceAll(user, "user_a", id))); r.Failed {
 			t.Fatal(r.Error)
 		}
 	}
 	for _, id := range []string{"user_half", "user_gone"} {
-		if _, err := k.db.Collection("clerksync_deleted_users").InsertOne(t.Context(), map[string]any{"_id": id}); err != nil {
+		if _, err := f.db.Collection("clerksync_deleted_users").InsertOne(t.Context(), map[string]any{"_id": id}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if r := k.fail(
-		t, functions.DeleteUser,
+	if r := f.fail(
+		t, deleteUser,
 		deletion("msg_gone", "user_gone"), deletion("msg_alive", "user_alive"), deletion("msg_half", "user_half"), deletion("msg_never", "user_never"),
 	); r.Failed {
 		t.Fatal(r.Error)
 	}
-	if d := cmp.Diff([]string{"msg_alive", "msg_half", "msg_never"}, k.deadLetters(t)); d != "" {
+	if d := cmp.Diff([]string{"msg_alive", "msg_half", "msg_never"}, f.deadIDs(t)); d != "" {
 		t.Errorf("dead letters (-want +got):\n%s", d)
 	}
 }
@@ -147,39 +96,39 @@ func TestFailedDeletion(t *testing.T) {
 // makes no dead letter.
 func TestClearedByAnotherSending(t *testing.T) {
 	t.Parallel()
-	k := newKeeper(t, nil)
-	k.pending(t, "msg_1")
-	if r := k.Run(t, functions.UpdateUser, of("msg_1:r1", user)); r.Failed {
+	f := setup(t, functions.Functions{InstanceID: "ins_1"})
+	f.pending("msg_1")
+	if r := f.Run(t, updateUser, of("msg_1:r1", user)); r.Failed {
 		t.Fatal(r.Error)
 	}
-	if r := k.fail(t, functions.UpdateUser, of("msg_1", user)); r.Failed {
+	if r := f.fail(t, updateUser, of("msg_1", user)); r.Failed {
 		t.Fatal(r.Error)
 	}
-	if got := k.deadLetters(t); len(got) > 0 {
+	if got := f.deadIDs(t); len(got) > 0 {
 		t.Errorf("got dead letters %v, want none", got)
 	}
-}
-
-// unreadable is a store that cannot be read.
-type unreadable struct{ *store.Users }
-
-func (unreadable) Write(context.Context, []store.Write, store.Mode) []store.Result {
-	return []store.Result{{Err: errors.New("the database is down")}}
-}
-
-func (unreadable) IsDeleted(context.Context, string) (bool, error) {
-	return false, errors.New("the database is down")
 }
 
 // TestFailedWhileDown: what cannot be compared is neither kept nor forgotten: it is looked at again.
 func TestFailedWhileDown(t *testing.T) {
 	t.Parallel()
-	for fn, e := range map[string]testenv.Event{functions.UpdateUser: of("msg_1", user), functions.DeleteUser: deletion("msg_2", "user_a")} {
-		k := newKeeper(t, unreadable{})
-		if r := k.fail(t, fn, e); !r.Failed || r.Attempts < 21 {
+	for fn, e := range map[string]testenv.Event{updateUser: of("msg_1", user), deleteUser: deletion("msg_2", "user_a")} {
+		f := setup(t, functions.Functions{})
+		f.gate.started = func(command bson.Raw) { // the inbox can be read
+			in, _ := command.Index(0).Value().StringValueOK()
+			f.gate.verdict = func(string) testenv.Verdict {
+				if in == "clerksync_inbox" {
+					return testenv.Apply
+				}
+				return testenv.Refuse
+			}
+		}
+		r := f.fail(t, fn, e)
+		f.gate.started, f.gate.verdict = nil, nil
+		if !r.Failed || r.Attempts < 21 {
 			t.Errorf("%s: got %+v, want it tried 21 times", e.ID, r)
 		}
-		if got := k.deadLetters(t); len(got) > 0 {
+		if got := f.deadIDs(t); len(got) > 0 {
 			t.Errorf("got dead letters %v", got)
 		}
 	}

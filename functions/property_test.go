@@ -40,7 +40,7 @@ func TestProperty(t *testing.T) {
 			t.Fatal(err)
 		}
 		box := inbox.New(inbox.Options{DB: p.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-		if err := (&functions.Functions{Users: users, Inbox: box, Log: slog.New(slog.DiscardHandler)}).Register(client); err != nil {
+		if err := (&functions.Functions{Users: users, Inbox: box, Log: slog.New(slog.DiscardHandler)}).Register(client, false); err != nil {
 			t.Fatal(err)
 		}
 		executors = append(executors, ex)
@@ -65,7 +65,7 @@ func TestProperty(t *testing.T) {
 				}
 			}
 			fn := map[string]string{
-				"user.created": functions.SyncUser, "user.updated": functions.UpdateUser, "user.deleted": functions.DeleteUser,
+				"user.created": syncUser, "user.updated": updateUser, "user.deleted": deleteUser,
 			}[hook.Type]
 			return executors[process].Attempt(ctx, t, fn, e)
 		})

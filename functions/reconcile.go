@@ -10,47 +10,49 @@ import (
 	"clerksync/reconcile"
 )
 
-// ReconcileUsers is the id of the function that compares all rows and all users; the other tiers' have the tier at the
-// end.
-const ReconcileUsers = "reconcile-users-with-clerk"
-
 // reconcileRetries is how often a step is tried again, over about half an hour: then the next run comes.
 const reconcileRetries = 6
 
 // Reconcile returns the functions of those tiers that have a cron.
-func Reconcile(r *reconcile.Reconcile, crons map[reconcile.Tier]string) []Function {
-	all := map[reconcile.Tier]Function{
-		reconcile.Recent: {ID: ReconcileUsers + "-recent", Name: "Repair the users that Clerk has just changed"},
-		reconcile.Absent: {ID: ReconcileUsers + "-absent", Name: "Remove the users that Clerk has no more"},
-		reconcile.Full:   {ID: ReconcileUsers, Name: "Compare all users with Clerk"},
-	}
-	var fns []Function
-	for _, t := range reconcile.Tiers() {
-		fn := all[t]
-		if fn.cron = crons[t]; fn.cron == "" {
+func Reconcile(r *reconcile.Reconcile, crons map[reconcile.Tier]string) []Cron {
+	var all []Cron
+	for _, t := range []struct {
+		reconcile.Tier
+		id, name string
+	}{
+		{reconcile.Recent, "reconcile-users-with-clerk-recent", "Repair the users that Clerk has just changed"},
+		{reconcile.Absent, "reconcile-users-with-clerk-absent", "Remove the users that Clerk has no more"},
+		{reconcile.Full, "reconcile-users-with-clerk", "Compare all users with Clerk"},
+	} {
+		if crons[t.Tier] == "" {
 			continue
 		}
-		fn.retries = new(reconcileRetries)
-		fn.Run = func(ctx context.Context, e Event) (any, error) { return reconcileStep(ctx, r, t, e) }
-		fn.more = func(result json.RawMessage) bool {
-			var p reconcile.Progress
-			return json.Unmarshal(result, &p) == nil && p.ID != "" && !p.Done()
-		}
-		fns = append(fns, fn)
+		all = append(all, Cron{
+			id: t.id, name: t.name, schedule: crons[t.Tier], retries: reconcileRetries,
+			work: func(ctx context.Context, e Event, last json.RawMessage) (any, error) {
+				return reconcileStep(ctx, r, t.Tier, e, last)
+			},
+			more: func(result json.RawMessage) bool {
+				var p reconcile.Progress
+				return json.Unmarshal(result, &p) == nil && p.ID != "" && !p.Done()
+			},
+		})
 	}
-	return fns
+	return all
 }
 
-func reconcileStep(ctx context.Context, r *reconcile.Reconcile, t reconcile.Tier, e Event) (any, error) {
+func reconcileStep(
+	ctx context.Context, r *reconcile.Reconcile, t reconcile.Tier, e Event, last json.RawMessage,
+) (any, error) {
 	p := reconcile.Start(t, e.RunID)
-	if e.last != nil {
-		if err := json.Unmarshal(e.last, &p); err != nil {
+	if last != nil {
+		if err := json.Unmarshal(last, &p); err != nil {
 			return nil, NoRetry(fmt.Errorf("read what the step before has left: %w", err))
 		}
 	}
 	p, err := r.Step(ctx, p)
 	switch {
-	case errors.Is(err, reconcile.ErrBusy) && t == reconcile.Recent && e.last == nil:
+	case errors.Is(err, reconcile.ErrBusy) && t == reconcile.Recent && last == nil:
 		return "skipped: another reconcile is running", nil // and the next run looks as far back
 	case errors.Is(err, reconcile.ErrBrake), errors.Is(err, clerk.ErrKey):
 		e.Log.ErrorContext(ctx, "the reconcile has failed", "tier", t, "error", err)
@@ -59,7 +61,8 @@ func reconcileStep(ctx context.Context, r *reconcile.Reconcile, t reconcile.Tier
 		return nil, err
 	case p.Done():
 		e.Log.InfoContext(ctx, "reconciled", "tier", t, "users", p.Found.Users, "rows", p.Found.Rows,
-			"missing", p.Found.Missing, "stale", p.Found.Stale, "extra", p.Found.Extra, "buried", p.Found.Buried, "unknown", p.Found.Unknown, "failed", p.Found.Failed)
+			"missing", p.Found.Missing, "stale", p.Found.Stale, "extra", p.Found.Extra, "buried", p.Found.Buried,
+			"unknown", p.Found.Unknown, "failed", p.Found.Failed)
 	}
 	return p, nil
 }

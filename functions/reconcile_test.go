@@ -44,7 +44,7 @@ func TestReconcile(t *testing.T) {
 				}
 			},
 		},
-		"wrong key": {tier: reconcile.Full, err: "CLERK_SECRET_KEY is not accepted", attempts: 2, change: func(fake *testenv.ClerkAPI, _ []testenv.ClerkUser) { fake.Key = "sk_live_other" }},
+		"wrong key": {tier: reconcile.Full, err: "the secret key is not accepted", attempts: 2, change: func(fake *testenv.ClerkAPI, _ []testenv.ClerkUser) { fake.Key = "sk_live_other" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -63,8 +63,8 @@ func TestReconcile(t *testing.T) {
 			ids := map[reconcile.Tier]string{
 				reconcile.Recent: "reconcile-users-with-clerk-recent", reconcile.Absent: "reconcile-users-with-clerk-absent", reconcile.Full: "reconcile-users-with-clerk",
 			}
-			ex, _ := setup(t, functions.Functions{Inbox: &box{}}, functions.Reconcile(r, map[reconcile.Tier]string{tc.tier: "* * * * *"})...)
-			got := ex.Run(t, ids[tc.tier], testenv.Event{ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`)})
+			f := setup(t, functions.Functions{Crons: functions.Reconcile(r, map[reconcile.Tier]string{tc.tier: "* * * * *"})})
+			got := f.Run(t, ids[tc.tier], testenv.Event{ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`)})
 			var p reconcile.Progress
 			if got.Failed != (tc.err != "") || tc.err == "" && (json.Unmarshal(got.Output, &p) != nil || !p.Done() || p.Found != tc.want) {
 				t.Errorf("got %s %s, want %+v", got.Output, got.Error, tc.want)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"testing"
 
 	"clerksync/functions"
@@ -29,17 +28,13 @@ func TestResentToAppsFunction(t *testing.T) {
 		}
 		return "done", nil
 	}}
-	client, ex := testenv.NewExecutor(t)
-	f := functions.Functions{Users: store.NewUsers(db), Inbox: &box{}, Runs: store.NewRuns(db), Log: slog.New(slog.DiscardHandler)}
-	if err := f.Register(client, crm); err != nil {
-		t.Fatal(err)
-	}
-	ex.Attempts = 1
+	f := setup(t, functions.Functions{Runs: store.NewRuns(db), Own: []functions.Function{crm}})
+	f.Attempts = 1
 	for _, id := range []string{"msg_1", "msg_1:r1", "msg_1:r2", "msg_2", "msg_2:r1", "msg_3:r1", "msg_3:r1"} {
 		if id == "msg_2:r1" {
 			failing = nil
 		}
-		ex.Run(t, "crm", testenv.Event{ID: id, Name: "clerk/user.created", Data: json.RawMessage(user), TS: 1767603600018})
+		f.Run(t, "crm", testenv.Event{ID: id, Name: "clerk/user.created", Data: json.RawMessage(user), TS: 1767603600018})
 	}
 	// The failed one runs again, and so does what Inngest lost the first time.
 	if d := cmp.Diff([]string{"msg_1", "msg_2", "msg_2", "msg_3"}, ran); d != "" {

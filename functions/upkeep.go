@@ -2,11 +2,9 @@ package functions
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
-
-// CleanUp is the id of the function that removes what nobody needs any more.
-const CleanUp = "clean-up-old-records"
 
 const (
 	// cleanUpCron is a time at which little happens.
@@ -16,28 +14,27 @@ const (
 	cleanUpTime  = RunTimeout / 2
 )
 
-// Old is a kind of record that is removed when it has a certain age.
-type Old struct {
+// Retention is for how long records of a kind are kept.
+type Retention struct {
 	Name  string // for Inngest's page
 	After time.Duration
 	// Remove removes records from before a time, limit at the most, and returns how many.
 	Remove func(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
-// Sweep looks at a page of records, those after after, which is "" at first, limit at the most, and removes what should
-// not be there. It returns how many, and where the next page begins, "" after the last.
-type Sweep func(ctx context.Context, after string, limit int) (removed int, next string, err error)
-
 // Upkeep returns a function that removes the rows of deleted users and old records every night, in bounded batches.
-// MongoDB's TTL indexes do most of the latter by themselves; the embedded database has none.
-func Upkeep(deleted Sweep, kinds ...Old) Function {
-	return Function{ID: CleanUp, Name: "Clean up old records", cron: cleanUpCron, Run: func(ctx context.Context, _ Event) (any, error) {
-		ctx, cancel := context.WithTimeout(ctx, RunTimeout)
-		defer cancel()
+// MongoDB's TTL indexes do most of the latter by themselves; the embedded database has none. sweep looks at a page of
+// tombstones, those after after, which is "" at first, limit at the most, and removes rows that stand beside them. It
+// returns how many, and where the next page begins, "" after the last.
+func Upkeep(
+	sweep func(ctx context.Context, after string, limit int) (removed int, next string, err error), kinds ...Retention,
+) Cron {
+	work := func(ctx context.Context, _ Event, _ json.RawMessage) (any, error) {
 		start := time.Now()
 		removed := map[string]int{}
-		for more, next := true, ""; more && time.Since(start) < cleanUpTime; more = next != "" { // before the tombstones that tell of them go
-			n, after, err := deleted(ctx, next, cleanUpBatch)
+		// Rows go first, while the tombstones that tell of them are there.
+		for more, next := true, ""; more && time.Since(start) < cleanUpTime; more = next != "" {
+			n, after, err := sweep(ctx, next, cleanUpBatch)
 			if err != nil {
 				return nil, err
 			}
@@ -54,5 +51,6 @@ func Upkeep(deleted Sweep, kinds ...Old) Function {
 			}
 		}
 		return removed, nil
-	}}
+	}
+	return Cron{id: "clean-up-old-records", name: "Clean up old records", schedule: cleanUpCron, retries: retries, work: work}
 }

@@ -16,7 +16,7 @@ func TestUpkeep(t *testing.T) {
 	t.Parallel()
 	left := 1200
 	var limits []int
-	old := functions.Old{Name: "records", After: 48 * time.Hour, Remove: func(_ context.Context, before time.Time, limit int) (int, error) {
+	old := functions.Retention{Name: "records", After: 48 * time.Hour, Remove: func(_ context.Context, before time.Time, limit int) (int, error) {
 		if age := time.Since(before); age < 47*time.Hour || age > 49*time.Hour {
 			t.Errorf("removes what is older than %v, want 48 h", age)
 		}
@@ -33,8 +33,8 @@ func TestUpkeep(t *testing.T) {
 		looks = append(looks, after)
 		return map[string]int{"": 2, "user_m": 0, "user_p": 1}[after], map[string]string{"": "user_m", "user_m": "user_p"}[after], nil
 	}
-	ex, _ := setup(t, functions.Functions{Inbox: &box{}}, functions.Upkeep(deleted, old))
-	r := ex.Run(t, functions.CleanUp, testenv.Event{ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`)})
+	f := setup(t, functions.Functions{Crons: []functions.Cron{functions.Upkeep(deleted, old)}})
+	r := f.Run(t, "clean-up-old-records", testenv.Event{ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`)})
 	if got, want := string(r.Output), `{"records":1200,"rows_of_deleted_users":3}`; got != want {
 		t.Errorf("got %s, %s, want %s", got, r.Error, want)
 	}

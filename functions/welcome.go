@@ -13,47 +13,40 @@ import (
 // SendWelcome is the id of the function that sends the welcome mail.
 const SendWelcome = "send-welcome-email"
 
-// WelcomeWithin is how old a sign-up may be for a welcome mail: Clerk tries a webhook for 28 hours and the inbox sends
+// welcomeWithin is how old a sign-up may be for a welcome mail: Clerk tries a webhook for 28 hours and the inbox sends
 // an event for 24 more. What is older was replayed or imported.
-const WelcomeWithin = 72 * time.Hour
+const welcomeWithin = 72 * time.Hour
 
 // Welcome is what the welcome mail works with.
 type Welcome struct {
-	Mailer interface { // a mail.Mailer
-		Send(ctx context.Context, u mail.User, beforeEnd func(context.Context) error) error
-	}
-	Claims interface { // a store.Welcomes
-		Claim(ctx context.Context, userID, runID string) (store.Claim, error)
-		Sending(ctx context.Context, c store.Claim) error
-		Release(ctx context.Context, c store.Claim) error
-		Done(ctx context.Context, c store.Claim) error
-	}
-	Deleted    func(ctx context.Context, userID string) (bool, error) // tells whether the user has a tombstone
-	Unverified bool                                                   // also to an address that is not verified
+	Mailer     *mail.Mailer
+	Claims     *store.Welcomes
+	Unverified bool // also to an address that is not verified
 }
 
-// WelcomeResult is what a run returns, for Inngest's page.
-type WelcomeResult struct {
+// welcomeResult is what a run returns, for Inngest's page.
+type welcomeResult struct {
 	UserID  string `json:"user_id"`
 	Outcome string `json:"outcome"`
 }
 
 var errHeld = errors.New("another attempt is sending this mail: wait until it has, or has given up")
 
-// Function returns the function. docs/adr/0005-welcome-once.md says why a user gets one mail.
-func (w Welcome) Function() Function {
-	return Function{
-		ID: SendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated}, claims: true,
-		Run: func(ctx context.Context, e Event) (any, error) { return w.run(ctx, e) },
-	}
+// welcome is the function that sends the welcome mail. It takes no runs, for it notes by itself whom it has served;
+// docs/adr/0005-welcome-once.md says why a user gets one mail.
+func (f *Functions) welcome() registered {
+	return f.own(Function{
+		ID: SendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated},
+		Run: func(ctx context.Context, e Event) (any, error) { return f.Welcome.run(ctx, f.Users, e) },
+	}, nil)
 }
 
-func (w Welcome) run(ctx context.Context, e Event) (WelcomeResult, error) {
+func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (welcomeResult, error) {
 	u, err := e.User()
 	if err != nil {
-		return WelcomeResult{}, err
+		return welcomeResult{}, err
 	}
-	result := func(outcome string) (WelcomeResult, error) { return WelcomeResult{UserID: u.ID, Outcome: outcome}, nil }
+	result := func(outcome string) (welcomeResult, error) { return welcomeResult{UserID: u.ID, Outcome: outcome}, nil }
 	signedUp := e.At
 	if t := u.CreatedAt.Time(); !t.IsZero() && t.Before(signedUp) {
 		signedUp = t
@@ -63,29 +56,30 @@ func (w Welcome) run(ctx context.Context, e Event) (WelcomeResult, error) {
 		return result("skipped: no address")
 	case !u.EmailVerified && !w.Unverified:
 		return result("skipped: the address is not verified")
-	case e.Name != replayPrefix+SendWelcome && time.Since(signedUp) > WelcomeWithin:
+	case e.Name != replayPrefix+SendWelcome && time.Since(signedUp) > welcomeWithin:
 		return result("skipped: not a new user")
 	}
-	switch dead, err := w.Deleted(ctx, u.ID); {
+	switch dead, err := users.IsDeleted(ctx, u.ID); {
 	case err != nil:
-		return WelcomeResult{}, err
+		return welcomeResult{}, err
 	case dead:
 		return result("skipped: deleted")
 	}
 	claim, err := w.Claims.Claim(ctx, u.ID, e.RunID)
 	switch {
 	case err != nil:
-		return WelcomeResult{}, err
+		return welcomeResult{}, err
 	case claim.State == store.Sent:
 		return result("sent before")
 	case claim.State == store.PerhapsSent:
 		return result("perhaps sent before: it is not sent again")
 	case claim.State == store.Held:
-		return WelcomeResult{}, errHeld
+		return welcomeResult{}, errHeld
 	}
 	// Whoever called may hang up while the mail server thinks: what it says is worth having all the same.
+	deadline, _ := ctx.Deadline() // which every attempt has
 	ctx = context.WithoutCancel(ctx)
-	bounded, cancel := context.WithTimeout(ctx, RunTimeout)
+	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	err = w.Mailer.Send(bounded, mail.User{ID: u.ID, Email: u.Email, FullName: u.FullName}, func(ctx context.Context) error {
 		return w.Claims.Sending(ctx, claim)
@@ -99,7 +93,7 @@ func (w Welcome) run(ctx context.Context, e Event) (WelcomeResult, error) {
 		if errors.Is(err, mail.ErrRefused) {
 			err = NoRetry(err)
 		}
-		return WelcomeResult{}, err
+		return welcomeResult{}, err
 	}
 	if err := w.Claims.Done(ctx, claim); err != nil { // then others take it for perhaps sent
 		e.Log.WarnContext(ctx, "a welcome mail is sent, which could not be noted", "user_id", u.ID, "error", err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,32 +14,29 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/mail"
 	"clerksync/store"
-	"clerksync/store/database"
 
 	"github.com/emersion/go-smtp"
 	"github.com/google/go-cmp/cmp"
 )
 
-// post is an Inngest executor with the welcome mail, a database and an SMTP server.
+// post is a rig with the welcome mail and an SMTP server.
 type post struct {
-	*testenv.Executor
-	box    *box
-	db     *database.DB
-	users  *store.Users
+	rig
 	claims *store.Welcomes
 	smtp   *testenv.SMTP
 }
 
 func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool) post {
 	t.Helper()
-	p := post{box: &box{}, db: testenv.Embedded(t), smtp: testenv.NewSMTP(t, o)}
-	p.users, p.claims = store.NewUsers(p.db), store.NewWelcomes(p.db)
+	p := post{smtp: testenv.NewSMTP(t, o)}
 	m, err := mail.New(mail.Options{URL: "smtp://" + p.smtp.Addr, From: "App <hello@app.example>"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := functions.Welcome{Mailer: m, Claims: p.claims, Deleted: p.users.IsDeleted, Unverified: unverified}
-	p.Executor, _ = setup(t, functions.Functions{Users: p.users, Inbox: p.box}, w.Function())
+	w := &functions.Welcome{Mailer: m, Unverified: unverified}
+	p.rig = setup(t, functions.Functions{Welcome: w})
+	p.claims = store.NewWelcomes(p.db)
+	w.Claims = p.claims
 	return p
 }
 
@@ -53,7 +49,7 @@ func signUp(id string, ago time.Duration, change ...string) testenv.Event {
 
 func (p post) welcome(t *testing.T, e testenv.Event, want string) {
 	t.Helper()
-	r := p.Run(t, functions.SendWelcome, e)
+	r := p.Run(t, sendWelcome, e)
 	if !strings.Contains(string(r.Output), want) || r.Failed {
 		t.Errorf("%s: got %s, %s, want %q", e.ID, r.Output, r.Error, want)
 	}
@@ -91,17 +87,18 @@ func TestWelcome(t *testing.T) {
 			if tc.deleted {
 				testenv.Delete(t, p.users, "user_a")
 			}
+			p.pending("msg_1", "msg_1:send-welcome-email")
 			p.welcome(t, tc.event, tc.want)
 			if got := len(p.smtp.Mails()); got != tc.mails {
 				t.Errorf("got %d mails, want %d", got, tc.mails)
 			}
 			// Only a replay of its own is this function's to clear.
-			want := []string(nil)
+			want := []string{"msg_1", "msg_1:send-welcome-email"}
 			if tc.event.Name == replay.Name {
-				want = []string{replay.ID}
+				want = want[:1]
 			}
-			if d := cmp.Diff(want, p.box.done); d != "" {
-				t.Errorf("cleared (-want +got):\n%s", d)
+			if d := cmp.Diff(want, p.left(t)); d != "" {
+				t.Errorf("left in the inbox (-want +got):\n%s", d)
 			}
 		})
 	}
@@ -148,7 +145,7 @@ func TestWelcomeTrouble(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPost(t, testenv.SMTPOptions{Data: tc.data}, false)
-			r := p.Run(t, functions.SendWelcome, signUp("msg_1", 0))
+			r := p.Run(t, sendWelcome, signUp("msg_1", 0))
 			if r.Failed != tc.failed || p.smtp.Tries() != tc.tries || strings.Contains(r.Error, "ada@") {
 				t.Errorf("got %+v after %d tries, want failed %v after %d", r, p.smtp.Tries(), tc.failed, tc.tries)
 			}
@@ -180,9 +177,9 @@ func TestSlowAnswerMailsAgain(t *testing.T) {
 	}}, false)
 	ctx, hangUp := context.WithCancel(t.Context())
 	first := make(chan error, 1)
-	go func() { first <- p.Attempt(ctx, t, functions.SendWelcome, signUp("msg_1", 0)) }()
+	go func() { first <- p.Attempt(ctx, t, sendWelcome, signUp("msg_1", 0)) }()
 	<-got
-	if err := p.Attempt(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another attempt is sending") {
+	if err := p.Attempt(t.Context(), t, sendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another attempt is sending") {
 		t.Errorf("the same run meets its own fresh claim: got %v", err)
 	}
 	hangUp() // what called the function does not wait for so long
@@ -249,22 +246,6 @@ func TestPerhapsSentIsNotSentAgain(t *testing.T) {
 	}
 }
 
-// claimNotes are claims that any run wins; they note what becomes of them.
-type claimNotes struct{ notes []string }
-
-func (c *claimNotes) Claim(context.Context, string, string) (store.Claim, error) {
-	c.notes = append(c.notes, "claim")
-	return store.Claim{State: store.Won}, nil
-}
-func (c *claimNotes) Sending(context.Context, store.Claim) error { return c.note("sending") }
-func (c *claimNotes) Release(context.Context, store.Claim) error { return c.note("release") }
-func (c *claimNotes) Done(context.Context, store.Claim) error    { return c.note("done") }
-
-func (c *claimNotes) note(s string) error {
-	c.notes = append(c.notes, s)
-	return nil
-}
-
 // TestWaitForMailServer: a run waits for what the server says to the whole message, a minute at the most, and then
 // leaves its claim as it is.
 func TestWaitForMailServer(t *testing.T) {
@@ -273,11 +254,11 @@ func TestWaitForMailServer(t *testing.T) {
 		answer time.Duration
 		says   error
 		want   string
-		notes  []string
+		after  store.ClaimState
 	}{
-		"it takes the mail after 50 s": {50 * time.Second, nil, `"sent"`, []string{"claim", "sending", "done"}},
-		"it refuses after 50 s":        {50 * time.Second, &smtp.SMTPError{Code: 451}, "answered 451", []string{"claim", "sending", "release"}},
-		"it says nothing for a minute": {70 * time.Second, nil, "perhaps sent", []string{"claim", "sending"}},
+		"it takes the mail after 50 s": {50 * time.Second, nil, `"sent"`, store.Sent},
+		"it refuses after 50 s":        {50 * time.Second, &smtp.SMTPError{Code: 451}, "answered 451", store.Won},
+		"it says nothing for a minute": {70 * time.Second, nil, "perhaps sent", store.PerhapsSent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -287,19 +268,18 @@ func TestWaitForMailServer(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				claims := &claimNotes{}
-				w := functions.Welcome{Mailer: m, Claims: claims, Deleted: func(context.Context, string) (bool, error) { return false, nil }}
-				client, ex := testenv.NewExecutor(t)
-				fns := functions.Functions{Log: slog.New(slog.DiscardHandler)}
-				if err := fns.Register(client, w.Function()); err != nil {
-					t.Fatal(err)
-				}
+				w := &functions.Welcome{Mailer: m}
+				f := setup(t, functions.Functions{Welcome: w})
+				w.Claims = store.NewWelcomes(f.db)
 				start := time.Now()
-				_, _, body := ex.Call(t.Context(), t, functions.SendWelcome, signUp("msg_1", 0), nil, 0, 21)
-				if !strings.Contains(string(body), tc.want) || !cmp.Equal(claims.notes, tc.notes) || time.Since(start) > functions.RunTimeout {
-					t.Errorf("got %s, %v after %v, want %q, %v within %v", body, claims.notes, time.Since(start), tc.want, tc.notes, functions.RunTimeout)
+				_, _, body := f.Call(t.Context(), t, sendWelcome, signUp("msg_1", 0), nil, 0, 21)
+				if !strings.Contains(string(body), tc.want) || time.Since(start) > functions.RunTimeout {
+					t.Errorf("got %s after %v, want %q within %v", body, time.Since(start), tc.want, functions.RunTimeout)
 				}
-				<-time.After(time.Minute) // the server is slower
+				<-time.After(store.ClaimLease) // and the server is slower
+				if c, err := w.Claims.Claim(t.Context(), "user_a", "01JOTHER"); err != nil || c.State != tc.after {
+					t.Errorf("the mail is %s, %v, for another run, want %s", c.State, err, tc.after)
+				}
 			})
 		})
 	}
@@ -316,19 +296,19 @@ func TestWelcomeDeadLetter(t *testing.T) {
 		{"msg_1:send-welcome-email:replay1", "clerksync/replay.send-welcome-email"},
 	} {
 		data, err := json.Marshal(map[string]any{
-			"function_id": "app-send-welcome-email", "run_id": "01J", "error": map[string]any{"message": "in attempt 1: the mail is refused for good"},
+			"function_id": "app-send-welcome-email", "run_id": "01J", "error": map[string]any{"message": "the mail is refused for good"},
 			"event": map[string]any{"id": e.id, "name": e.name, "ts": 1, "data": map[string]any{"id": "user_a"}},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.Run(t, functions.MarkFailed, testenv.Event{Name: "inngest/function.failed", Data: data})
-		got := p.box.failed[len(p.box.failed)-1]
-		if got.Event.ID != "msg_1:send-welcome-email" || got.Event.Name != "clerksync/replay.send-welcome-email" {
-			t.Errorf("%s: got dead letter %s, %s", e.id, got.Event.ID, got.Event.Name)
+		p.Run(t, markFailed, testenv.Event{Name: "inngest/function.failed", Data: data})
+		got := p.deadLetters(t)
+		if len(got) != 1 || got[0].ID != "msg_1:send-welcome-email" || got[0].Name != "clerksync/replay.send-welcome-email" {
+			t.Errorf("%s: got dead letters %+v", e.id, got)
 		}
-		if !functions.Handles(got.Event.Name) {
-			t.Errorf("nobody clears %s", got.Event.Name)
+		if !functions.Handles(got[0].Name) {
+			t.Errorf("nobody clears %s", got[0].Name)
 		}
 	}
 }
@@ -343,8 +323,8 @@ func TestRegister(t *testing.T) {
 	}{
 		"good":                        {[]functions.Function{good}, ""},
 		"twice":                       {[]functions.Function{good, good}, `"a" is the id of another function too`},
-		"one of ours":                 {[]functions.Function{change(func(f *functions.Function) { f.ID = functions.SyncUser })}, "is the id of another function too"},
-		"the keeper's":                {[]functions.Function{change(func(f *functions.Function) { f.ID = functions.MarkFailed })}, "is the id of another function too"},
+		"one of ours":                 {[]functions.Function{change(func(f *functions.Function) { f.ID = syncUser })}, "is the id of another function too"},
+		"the keeper's":                {[]functions.Function{change(func(f *functions.Function) { f.ID = markFailed })}, "is the id of another function too"},
 		"no id":                       {[]functions.Function{change(func(f *functions.Function) { f.ID = "" })}, `"" is no id`},
 		"no event":                    {[]functions.Function{change(func(f *functions.Function) { f.Events = nil })}, "runs on no event"},
 		"does nothing":                {[]functions.Function{change(func(f *functions.Function) { f.Run = nil })}, "does nothing"},
@@ -354,8 +334,8 @@ func TestRegister(t *testing.T) {
 		"an odd id":                   {[]functions.Function{change(func(f *functions.Function) { f.ID = "it's" })}, "is no id"},
 	} {
 		client, _ := testenv.NewExecutor(t)
-		err := (&functions.Functions{}).Register(client, tc.fns...)
-		if (err == nil) != (tc.want == "") || err != nil && (!strings.Contains(err.Error(), tc.want) || !errors.Is(err, functions.ErrFunction)) {
+		err := (&functions.Functions{Own: tc.fns}).Register(client, false)
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)
 		}
 	}
@@ -365,15 +345,15 @@ func TestRegister(t *testing.T) {
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	calls := 0
-	ex, _ := setup(t, functions.Functions{Inbox: &box{}}, functions.Function{
+	f := setup(t, functions.Functions{Own: []functions.Function{{
 		ID: "a", Events: []string{"x"}, Run: func(_ context.Context, e functions.Event) (any, error) {
 			if calls++; calls < 3 {
 				panic("ada@example.com")
 			}
 			return fmt.Sprint(e.MessageID, " ", e.RunID), nil
 		},
-	})
-	r := ex.Run(t, "a", testenv.Event{ID: "msg_1:r3", Name: "x", Data: json.RawMessage(`{}`)})
+	}}})
+	r := f.Run(t, "a", testenv.Event{ID: "msg_1:r3", Name: "x", Data: json.RawMessage(`{}`)})
 	if string(r.Output) != `"msg_1 01JTESTRUN"` || calls != 3 || strings.Contains(r.Error, "ada@") {
 		t.Errorf("got %+v after %d calls", r, calls)
 	}

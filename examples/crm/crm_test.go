@@ -15,12 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// nothing stands for the database, which this function does not use.
-type nothing struct {
-	functions.Users
-	functions.Inbox
-}
-
 func TestAddContact(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -48,8 +42,8 @@ func TestAddContact(t *testing.T) {
 			}))
 			t.Cleanup(srv.Close)
 			client, ex := testenv.NewExecutor(t)
-			f := functions.Functions{Users: nothing{}, Inbox: nothing{}, Log: slog.New(slog.DiscardHandler)}
-			if err := f.Register(client, crm.AddContact(srv.URL, "key")); err != nil {
+			f := functions.Functions{Log: slog.New(slog.DiscardHandler), Own: []functions.Function{crm.AddContact(srv.URL, "key")}}
+			if err := f.Register(client, false); err != nil {
 				t.Fatal(err)
 			}
 			r := ex.Run(t, "add-crm-contact", testenv.Event{ID: "msg_1:r1", Name: "clerk/user.created", TS: 1767603600000, Data: json.RawMessage(

@@ -189,8 +189,10 @@ func (db *DB) Ping(ctx context.Context) error {
 	return Redact(db.RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err())
 }
 
-// Close ends the connections, and the embedded database.
+// Close ends the connections, for five seconds at the most also if ctx has ended, and then the embedded database.
 func (db *DB) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
 	err := db.Client().Disconnect(ctx)
 	if db.Ingress != nil {
 		err = errors.Join(err, db.Ingress.Client().Disconnect(ctx))
