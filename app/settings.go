@@ -90,7 +90,12 @@ func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *Dat
 // mailer returns what sends mail. It does not dial.
 func Mailer(c config.Mail) (*mail.Mailer, error) {
 	return mail.New(mail.Options{
-		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir, AppName: c.AppName, AppURL: c.AppURL,
+		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
+		AppName: c.AppName, AppURL: c.AppURL,
+		Names: map[string]string{
+			"URL": "SMTP_URL", "From": "MAIL_FROM", "ReplyTo": "MAIL_REPLY_TO", "Subject": "WELCOME_SUBJECT",
+			"TemplateDir": "WELCOME_TEMPLATE_DIR", "AppURL": "APP_URL",
+		},
 	})
 }
 
