@@ -130,12 +130,10 @@ func TestHostileNames(t *testing.T) {
 			"Hello &lt;script&gt;alert(1)&lt;/script&gt;,",
 		},
 		"a template": {`{{.AppURL}} X`, `{{.AppURL}} X`, "Hello {{.AppURL}},"},
-		"a header": {
-			"Ada\r\nBcc: eve@evil.example\r\n\r\nbody", "Ada Bcc: eve@evil.example body", "Hello Ada,",
-		},
-		"quotes":    {`"Ada" <eve@evil.example>, x`, `"Ada" <eve@evil.example>, x`, "Hello &#34;Ada&#34;,"},
-		"not ASCII": {"Zoë 李", "Zoë 李", "Hello Zoë,"},
-		"backwards": {"Ada \u202egro.live", "Ada gro.live", "Hello Ada,"},
+		"a header":   {"Ada\r\nBcc: eve@evil.example\r\n\r\nbody", "Ada Bcc: eve@evil.example body", "Hello Ada,"},
+		"quotes":     {`"Ada" <eve@evil.example>, x`, `"Ada" <eve@evil.example>, x`, "Hello &#34;Ada&#34;,"},
+		"not ASCII":  {"Zoë 李", "Zoë 李", "Hello Zoë,"},
+		"backwards":  {"Ada \u202egro.live", "Ada gro.live", "Hello Ada,"},
 		"an encoded word": {
 			"=?utf-8?q?=0D=0ABcc:_eve@evil.example?= X", "", "Hello =?utf-8?q?=0D=0ABcc:_eve@evil.example?=,",
 		},
