@@ -76,18 +76,31 @@ type Mailer struct {
 	appName, appURL string
 }
 
-// New checks the options and reads the templates. It does not dial. Its error has a line for each mistake, which begins
-// with the name of the option and quotes no secret.
+// OptionErrors are the mistakes in Options. Its text has a line for each.
+type OptionErrors []OptionError
+
+// OptionError is a mistake in an option. The text begins with the option's name and quotes no secret.
+type OptionError struct{ Option, Text string }
+
+func (all OptionErrors) Error() string {
+	lines := make([]string, len(all))
+	for i, e := range all {
+		lines[i] = e.Text
+	}
+	return strings.Join(lines, "\n")
+}
+
+// New checks the options and reads the templates. It does not dial. Its error is of the type OptionErrors.
 func New(o Options) (*Mailer, error) {
-	var errs []error
+	var errs OptionErrors
 	wrong := func(option, format string, args ...any) {
-		errs = append(errs, fmt.Errorf(o.name(option)+format, args...))
+		errs = append(errs, OptionError{option, o.name(option) + fmt.Sprintf(format, args...)})
 	}
 	o.Subject = cmp.Or(o.Subject, "Welcome to {{.AppName}}")
 	m := &Mailer{appName: o.AppName, appURL: o.AppURL}
 	var err error
 	if m.server, err = parseURL(o.URL); err != nil {
-		wrong("URL", " %w", err)
+		wrong("URL", " %v", err)
 	}
 	m.server.urlName, m.server.tls, m.server.dial = o.name("URL"), o.TLS, o.Dial
 	if m.server.dial == nil {
@@ -111,9 +124,14 @@ func New(o Options) (*Mailer, error) {
 	m.templates = loadTemplates(o, wrong)
 	if len(errs) == 0 { // some mistakes in a template only show when it is used
 		_, _, _, err = m.Render(User{ID: "user_sample", Email: "ada@example.com", FullName: "Ada Lovelace"})
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, OptionError{"TemplateDir", err.Error()})
+		}
 	}
-	return m, errors.Join(errs...)
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	return m, nil
 }
 
 // Send sends the user's welcome mail. Before the last byte of the message is sent, it calls beforeEnd, which may be nil.

@@ -460,7 +460,7 @@ func TestSettings(t *testing.T) {
 			func(o *mail.Options) { o.Subject = "{{.Nobody}}" }, []string{"the welcome mail's template fails"},
 		},
 		"a bad template": {
-			func(o *mail.Options) { o.TemplateDir = write("{{if}}") }, []string{"template: welcome.html"},
+			func(o *mail.Options) { o.TemplateDir = write("{{if}}") }, []string{"TemplateDir: template: welcome.html"},
 		},
 		"a missing file": {
 			func(o *mail.Options) { o.TemplateDir = t.TempDir() }, []string{

@@ -36,7 +36,7 @@ func loadTemplates(o Options, wrong func(option, format string, args ...any)) (t
 		}
 	}
 	if t.subject, err = texttemplate.New(o.name("Subject")).Parse(o.Subject); err != nil {
-		wrong("Subject", " is no template: %w", err)
+		wrong("Subject", " is no template: %v", err)
 	}
 	var textErr, htmlErr error
 	t.text, textErr = texttemplate.ParseFS(files, textFile)
@@ -48,7 +48,7 @@ func loadTemplates(o Options, wrong func(option, format string, args ...any)) (t
 		if _, err := fs.ReadFile(files, p.file); err != nil {
 			wrong("TemplateDir", ": %s cannot be read: put it there, 'clerksync mail preview' has both parts", p.file)
 		} else if p.err != nil {
-			wrong("", "%w", p.err)
+			wrong("TemplateDir", ": %v", p.err)
 		}
 	}
 	return t
