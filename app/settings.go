@@ -81,7 +81,7 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 // CheckInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
 // database; which is to be remembered if they are all brought.
 func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *Database, remember bool) error {
-	return reconcile.Instance{API: api, State: database.NewCheckpoints(db.DB), Want: c.InstanceID}.Check(ctx, remember)
+	return reconcile.CheckInstance(ctx, api, database.NewCheckpoints(db.DB), c.InstanceID, remember)
 }
 
 // mailer returns what sends mail. It does not dial.
@@ -91,9 +91,12 @@ func Mailer(c config.Mail) (*mail.Mailer, error) {
 	})
 }
 
-// eventAPI is where events are sent.
-func eventAPI(c config.Inngest) *inngest.EventAPI {
-	return inngest.NewEventAPI(c.EventURL(), c.EventKeyOrAny(), c.Env)
+// InngestServer is the Inngest that the settings name.
+func InngestServer(c config.Inngest) inngest.Server {
+	return inngest.Server{
+		URL: c.URL(), Dev: c.IsDev(), EventKey: c.EventKey, SigningKey: c.SigningKey, SigningKeyFallback: c.SigningKeyFallback,
+		Env: c.Env, AppID: c.AppID,
+	}
 }
 
 // logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.

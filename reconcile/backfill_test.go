@@ -33,15 +33,21 @@ func api(t *testing.T, fake *testenv.ClerkAPI, page int) *clerk.API {
 	return a
 }
 
-func backfill(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) reconcile.Backfill {
+// backfiller returns a Reconcile of an empty collection, whose pages are 20 users.
+func backfiller(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) *reconcile.Reconcile {
 	t.Helper()
 	users := store.NewUsers(db)
 	if err := users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return reconcile.Backfill{
-		API: api(t, fake, 20), Users: users, Checkpoints: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
+	return &reconcile.Reconcile{
+		API: api(t, fake, 20), Users: users, State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
 	}
+}
+
+// backfill runs a backfill to its end.
+func backfill(ctx context.Context, r *reconcile.Reconcile) (reconcile.Progress, error) {
+	return r.Run(ctx, reconcile.Start(reconcile.Backfill, ""), nil)
 }
 
 // TestBackfill: all users get their row, those who have an equal or newer one keep it, and the deleted stay so.
@@ -51,8 +57,8 @@ func TestBackfill(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		people := testenv.People(110)
 		fake.Put(people...)
-		b := backfill(t, db, fake)
-		users := store.NewUsers(db)
+		r := backfiller(t, db, fake)
+		users := r.Users
 		for i, p := range people[:3] { // have come by webhook: an older one, a newer one, a deletion
 			u, err := clerk.ParseUser(p.JSON())
 			if err != nil {
@@ -63,21 +69,22 @@ func TestBackfill(t *testing.T) {
 		}
 		testenv.Delete(t, users, people[2].ID)
 
-		dry := b
-		dry.DryRun = true
-		want := reconcile.Counts{Created: 107, Updated: 1, Stale: 1, Deleted: 1}
-		if got, err := dry.Run(t.Context()); err != nil || !cmp.Equal(want, got) {
-			t.Fatalf("dry run: got %+v, %v, want %+v", got, err, want)
-		}
-		if _, err := users.Get(t.Context(), people[50].ID); !errors.Is(err, store.ErrNotFound) {
-			t.Fatalf("the dry run has written: %v", err)
-		}
-		if got, err := b.Run(t.Context()); err != nil || !cmp.Equal(want, got) {
-			t.Fatalf("got %+v, %v, want %+v", got, err, want)
-		}
-		want = reconcile.Counts{Unchanged: 108, Stale: 1, Deleted: 1}
-		if got, err := b.Run(t.Context()); err != nil || !cmp.Equal(want, got) {
-			t.Fatalf("again: got %+v, %v, want %+v", got, err, want)
+		for _, step := range []struct {
+			dry  bool
+			want map[store.Outcome]int
+		}{
+			{true, map[store.Outcome]int{store.Created: 107, store.Updated: 1, store.Stale: 1, store.Deleted: 1}},
+			{false, map[store.Outcome]int{store.Created: 107, store.Updated: 1, store.Stale: 1, store.Deleted: 1}},
+			{false, map[store.Outcome]int{store.Unchanged: 108, store.Stale: 1, store.Deleted: 1}},
+		} {
+			r.DryRun = step.dry
+			p, err := backfill(t.Context(), r)
+			if d := cmp.Diff(step.want, p.Outcomes); d != "" || err != nil || p.Listed != 110 {
+				t.Fatalf("dry run %v: %d listed, %v, outcomes (-want +got):\n%s", step.dry, p.Listed, err, d)
+			}
+			if _, err := users.Get(t.Context(), people[50].ID); step.dry && !errors.Is(err, store.ErrNotFound) {
+				t.Fatalf("the dry run has written: %v", err)
+			}
 		}
 		for i, name := range map[int]string{0: "Ada Lovelace 0", 1: "by webhook", 109: "Ada Lovelace 109"} {
 			if r, err := users.Get(t.Context(), people[i].ID); err != nil || r.FullName != name {
@@ -115,23 +122,25 @@ func TestBackfillMissesNobody(t *testing.T) {
 						return "", false
 					}
 					i := int(asked.Add(1)) - 1
-					if at, err := strconv.ParseInt(r.URL.Query().Get("created_at_after"), 10, 64); (err == nil) != (i == 2) || at > time.Now().UnixMilli() {
+					at, err := strconv.ParseInt(r.URL.Query().Get("created_at_after"), 10, 64)
+					if (err == nil) != (i == 2) || at > time.Now().UnixMilli() {
 						t.Errorf("%s: asked for %s", name, r.URL)
 					}
 					return fmt.Sprintf(`{"object":"total_count","total_count":%d}`, []int{tc.before, tc.after, tc.created}[i]), true
 				}
-				b := backfill(t, db, fake)
-				b.DryRun = dry
-				c, err := b.Run(t.Context())
-				if errors.Is(err, reconcile.ErrMissed) != (tc.want != "") || tc.want == "" && err != nil || c.Seen() != 50 {
-					t.Errorf("%s: got %+v, %v", name, c, err)
+				r := backfiller(t, db, fake)
+				r.DryRun = dry
+				p, err := backfill(t.Context(), r)
+				if errors.Is(err, reconcile.ErrMissed) != (tc.want != "") || tc.want == "" && err != nil || p.Listed != 50 {
+					t.Errorf("%s: got %+v, %v", name, p, err)
 				}
-				if want := fmt.Sprintf("named 50 users, and Clerk has had %s all the while: run", tc.want); tc.want != "" && !strings.Contains(fmt.Sprint(err), want) {
+				want := fmt.Sprintf("named 50 users, and Clerk has had %s all the while: run", tc.want)
+				if tc.want != "" && !strings.Contains(fmt.Sprint(err), want) {
 					t.Errorf("%s: got %v, want %q", name, err, want)
 				}
 				asked.Store(0)
-				if c, _ := b.Run(t.Context()); c.Seen() != 50 {
-					t.Errorf("%s: the next run saw %d, want all", name, c.Seen())
+				if p, _ := backfill(t.Context(), r); p.Listed != 50 {
+					t.Errorf("%s: the next run saw %d, want all", name, p.Listed)
 				}
 			}
 		}
@@ -176,32 +185,22 @@ func TestFullTierMissesNobody(t *testing.T) {
 // TestWhoCannotBeReadIsNamed: they are counted as failed, and the log says who they are and why.
 func TestWhoCannotBeReadIsNamed(t *testing.T) {
 	t.Parallel()
-	for name, run := range map[string]func(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, log *slog.Logger) (failed int, err error){
-		"backfill": func(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, log *slog.Logger) (int, error) {
-			b := backfill(t, db, fake)
-			b.Log = log
-			c, err := b.Run(t.Context())
-			return c.Failed, err
-		},
-		"reconcile": func(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, log *slog.Logger) (int, error) {
-			r, _ := reconciler(t, db, fake, 3)
-			r.Log = log
-			found, _, err := run(t, r, reconcile.Full)
-			return found.Failed, err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, tier := range []reconcile.Tier{reconcile.Backfill, reconcile.Full} {
+		t.Run(string(tier), func(t *testing.T) {
 			t.Parallel()
 			fake := testenv.NewClerkAPI(t)
 			odd := testenv.ClerkUser{ID: testenv.UserID(time.Now(), 1), Created: 1, Updated: time.Now().UnixMilli()}
 			odd.Raw = fmt.Appendf(nil, `{"id":%q,"object":"user","first_name":["secret"],"created_at":1}`, odd.ID)
 			fake.Put(append(testenv.People(3), odd)...)
 			var log bytes.Buffer
-			n, err := run(t, testenv.NewMemory().Connect(t, "test", nil, nil), fake, slog.New(slog.NewTextHandler(&log, nil)))
-			if n != 1 || err != nil {
-				t.Errorf("got %d failed, %v, want one", n, err)
+			r := backfiller(t, testenv.NewMemory().Connect(t, "test", nil, nil), fake)
+			r.Log = slog.New(slog.NewTextHandler(&log, nil))
+			if found, _, err := run(t, r, tier); found.Failed != 1 || err != nil {
+				t.Errorf("got %+v, %v, want one failed", found, err)
 			}
-			if got := log.String(); strings.Count(got, "user_id="+odd.ID) != 1 || !strings.Contains(got, "first_name") || strings.Contains(got, "secret") {
+			got := log.String()
+			named := strings.Count(got, "user_id="+odd.ID) == 1 && strings.Contains(got, "first_name")
+			if !named || strings.Contains(got, "secret") {
 				t.Errorf("the log says %s", got)
 			}
 		})
@@ -214,66 +213,77 @@ func TestBackfillGoesOn(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		fake.Put(testenv.People(100)...)
-		b := backfill(t, db, fake)
+		r := backfiller(t, db, fake)
 		ctx, cancel := context.WithCancel(t.Context())
-		b.Progress = func(c reconcile.Counts, _ int) {
-			if c.Seen() == 40 {
+		r.OnPage = func(p reconcile.Progress) {
+			if p.Listed == 40 {
 				cancel()
 			}
 		}
-		if c, err := b.Run(ctx); !errors.Is(err, context.Canceled) || c.Seen() != 40 {
-			t.Fatalf("got %+v, %v, want 40 and that it is cancelled", c, err)
+		if p, err := backfill(ctx, r); !errors.Is(err, context.Canceled) || p.Listed != 40 {
+			t.Fatalf("got %+v, %v, want 40 and that it is cancelled", p, err)
 		}
 		before := len(fake.Requests())
 		first := -1
-		b.Progress = func(c reconcile.Counts, _ int) {
+		r.OnPage = func(p reconcile.Progress) {
 			if first < 0 {
-				first = c.Seen()
+				first = p.Listed
 			}
 		}
-		if c, err := b.Run(t.Context()); err != nil || c.Created != 100 || first != 40 {
-			t.Errorf("got %+v, %v after %d, want 100 created after 40", c, err, first)
+		if p, err := backfill(t.Context(), r); err != nil || p.Outcomes[store.Created] != 100 || p.Listed != 100 || first != 40 {
+			t.Errorf("got %+v, %v after %d, want 100 created after 40", p, err, first)
 		}
-		if n := len(fake.Requests()) - before; n > 8 { // two of them count
+		if n := len(fake.Requests()) - before; n > 8 { // two of them count, and one asks for the instance
 			t.Errorf("made %d requests for the other 60 users", n)
 		}
-		b.Restart = true
-		if c, err := b.Run(t.Context()); err != nil || c.Unchanged != 100 {
-			t.Errorf("restarted: got %+v, %v, want 100 unchanged", c, err)
+		r.Restart = true
+		if p, err := backfill(t.Context(), r); err != nil || p.Outcomes[store.Unchanged] != 100 || p.Listed != 100 {
+			t.Errorf("restarted: got %+v, %v, want 100 unchanged", p, err)
 		}
 	})
+}
+
+// TestBackfillOfAnOlderVersion: where a version of November 2026 has left its checkpoint, a backfill begins anew.
+func TestBackfillOfAnOlderVersion(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	people := testenv.People(50)
+	fake.Put(people...)
+	r := backfiller(t, testenv.NewMemory().Connect(t, "test", nil, nil), fake)
+	old := doc{"next": fmt.Sprintf("20 %d %s", people[19].Created, people[19].ID), "counts": doc{"created": 20}}
+	if err := r.State.Save(t.Context(), "backfill", old); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := backfill(t.Context(), r); err != nil || p.Outcomes[store.Created] != 50 || p.Listed != 50 {
+		t.Errorf("got %+v, %v, want that all are brought", p, err)
+	}
 }
 
 // TestWhileWebhooksArrive: users change while they are listed, again and again, and the webhooks of the changes come
 // late and in any order. The rows end equal to Clerk.
 func TestWhileWebhooksArrive(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(t *testing.T, b reconcile.Backfill, db *database.DB) (pass func() error){
-		"backfill": func(t *testing.T, b reconcile.Backfill, _ *database.DB) func() error {
-			return func() error { _, err := b.Run(t.Context()); return err }
-		},
-		"reconcile": func(t *testing.T, b reconcile.Backfill, db *database.DB) func() error {
-			r := &reconcile.Reconcile{API: b.API.(*clerk.API), Users: b.Users.(*store.Users), State: database.NewCheckpoints(db), Log: b.Log, MaxDelete: 100}
-			return func() error {
-				for _, tier := range reconcile.Tiers() {
-					if _, _, err := run(t, r, tier); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
-		},
+	for name, tiers := range map[string][]reconcile.Tier{
+		"backfill": {reconcile.Backfill}, "reconcile": reconcile.Tiers(), "backfill, a page ahead": {reconcile.Backfill},
 	} {
-		t.Run(name, func(t *testing.T) { t.Parallel(); whileWebhooksArrive(t, start) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var stepTime time.Duration // one page
+			if strings.HasSuffix(name, "ahead") {
+				stepTime = time.Minute
+			}
+			whileWebhooksArrive(t, stepTime, tiers)
+		})
 	}
 }
 
-func whileWebhooksArrive(t *testing.T, start func(t *testing.T, b reconcile.Backfill, db *database.DB) func() error) {
+func whileWebhooksArrive(t *testing.T, stepTime time.Duration, tiers []reconcile.Tier) {
+	t.Helper()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
-		b := backfill(t, db, fake)
-		users := b.Users.(*store.Users)
-		pass := start(t, b, db)
+		r := backfiller(t, db, fake)
+		r.MaxDelete, r.StepTime = 100, stepTime
+		users := r.Users
 		seed := uint64(time.Now().UnixNano())
 		t.Logf("seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -287,9 +297,11 @@ func whileWebhooksArrive(t *testing.T, start func(t *testing.T, b reconcile.Back
 		var wg sync.WaitGroup
 		wg.Go(func() { // one pass after the other
 			for ctx.Err() == nil {
-				if err := pass(); err != nil {
-					t.Error(err)
-					return
+				for _, tier := range tiers {
+					if _, _, err := run(t, r, tier); err != nil {
+						t.Error(err)
+						return
+					}
 				}
 			}
 		})

@@ -12,30 +12,24 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// ErrDeleted says that the user is deleted, and stays so.
+// ErrDeleted says that the user has a tombstone: deleted for good.
 var ErrDeleted = errors.New("the user is deleted")
 
-// fetchTimeout bounds one fetch with its retries, whoever waits for it.
+// fetchTimeout bounds one fetch with its retries, however many callers wait for it.
 const fetchTimeout = 20 * time.Second
 
-// Ensure makes sure that a user who exists at Clerk has a row: one who has just signed up is often here before the
-// webhook. It sends no events. It is safe for concurrent use.
+// Ensure makes sure that a user who exists at Clerk has a row: the app often meets a new user before the webhook has
+// come. It sends no events. It is safe for concurrent use.
 type Ensure struct {
-	API interface { // a clerk.API
-		User(ctx context.Context, id string) (clerk.Fetched, error)
-	}
-	Users interface { // a store.Users
-		Get(ctx context.Context, id string) (store.Row, error)
-		IsDeleted(ctx context.Context, id string) (bool, error)
-		Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
-	}
+	API   *clerk.API
+	Users *store.Users
 
 	fetches singleflight.Group
 }
 
-// Row returns the user's row. If there is none that clerksync has written it asks Clerk and writes the row by the rules
-// of every write; concurrent calls for one user ask once. It returns ErrDeleted for a user with a tombstone, and
-// clerk.ErrNoUser for one that Clerk does not have, or cannot have: whose id is not of the form of Clerk's.
+// Row returns the user's row. If clerksync has not written one it asks Clerk and writes the row by the rules of every
+// write; concurrent calls for one user ask once. It returns ErrDeleted for a user with a tombstone, and clerk.ErrNoUser
+// for one whom Clerk does not have, or whose id is not of the form of Clerk's.
 func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 	r, err := e.written(ctx, id)
 	if !errors.Is(err, store.ErrNotFound) {
@@ -46,11 +40,12 @@ func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 		return store.Row{}, err
 	case dead:
 		return store.Row{}, ErrDeleted
-	case !clerk.IsUserID(id): // it would be another page of Clerk's API, such as count
+	case !clerk.IsUserID(id): // it could be another page of Clerk's API, such as count
 		return store.Row{}, fmt.Errorf("%w: an id of Clerk's is user_ and 27 letters and digits", clerk.ErrNoUser)
 	}
 	done := e.fetches.DoChan(id, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout) // the others wait for it too
+		// The others who wait for it must not depend on the first caller's patience.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
 		defer cancel()
 		return e.fetch(ctx, id)
 	})
@@ -63,8 +58,8 @@ func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 	}
 }
 
-// written returns the user's row, or store.ErrNotFound if there is none but the app's own: what that says is not what
-// Clerk says.
+// written returns the user's row. If there is none but one that the app itself has made, the error is
+// store.ErrNotFound: what that row says is not what Clerk says.
 func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
 	r, err := e.Users.Get(ctx, id)
 	if err == nil && r.Clerk.Version == "" {
@@ -74,24 +69,40 @@ func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
 }
 
 func (e *Ensure) fetch(ctx context.Context, id string) (store.Row, error) {
-	// A fetch that another call made may have ended since this one looked.
+	// Another call may have fetched the user since this one looked.
 	if r, err := e.written(ctx, id); !errors.Is(err, store.ErrNotFound) {
 		return r, err
 	}
-	f, err := e.API.User(ctx, id)
-	if err != nil {
+	if err := bring(ctx, e.API, e.Users, id); err != nil {
 		return store.Row{}, err
-	}
-	write := store.Write{User: f.User, When: store.When{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
-	switch r := e.Users.Write(ctx, []store.Write{write}, store.All)[0]; {
-	case r.Err != nil:
-		return store.Row{}, r.Err
-	case r.Outcome == store.Deleted:
-		return store.Row{}, ErrDeleted
 	}
 	r, err := e.written(ctx, id)
 	if errors.Is(err, store.ErrNotFound) { // deleted since
 		err = ErrDeleted
 	}
 	return r, err
+}
+
+// answer returns the write of what Clerk's API says of a user.
+func answer(f clerk.Fetched) store.Write {
+	return store.Write{User: f.User, When: store.When{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
+}
+
+// bring asks Clerk for a user and writes the row. It returns clerk.ErrNoUser if Clerk does not have the user, and
+// ErrDeleted if there is a tombstone.
+func bring(ctx context.Context, api *clerk.API, users *store.Users, id string) error {
+	f, err := api.User(ctx, id)
+	if err != nil {
+		return err
+	}
+	r := users.Write(ctx, []store.Write{answer(f)}, store.All)[0]
+	if r.Err == nil && r.Outcome == store.Deleted {
+		return ErrDeleted
+	}
+	return r.Err
+}
+
+// bury deletes a user for good.
+func bury(ctx context.Context, users *store.Users, id string) error {
+	return users.Write(ctx, []store.Write{{User: clerk.User{ID: id}, Deleted: true}}, store.All)[0].Err
 }

@@ -26,7 +26,7 @@ func TestInstanceOfWebhooks(t *testing.T) {
 		check := func(key, want string) error {
 			fake := testenv.NewClerkAPI(t)
 			fake.Instance = key
-			return reconcile.Instance{API: api(t, fake, 0), State: state, Want: want}.Check(t.Context(), false)
+			return reconcile.CheckInstance(t.Context(), api(t, fake, 0), state, want, false)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var log bytes.Buffer

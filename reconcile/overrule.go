@@ -10,40 +10,73 @@ import (
 	"clerksync/store"
 )
 
-// errAsk says that Clerk could not be asked for a user: the page is to be done again.
-var errAsk = errors.New("ask Clerk again")
+// errAsk says that Clerk could not be asked for one user: the page has to be done again.
+var errAsk = errors.New("a page of users is not done")
 
-// overrule repairs a row that is deaf: newer than what Clerk lists, by a time that is wrong, or was right until what
-// had it was removed from the user. Such a row is taken for newer by every event and every tier. It returns in what the
-// row differed, or nil if it is to be left as it is: it may well be newer than the list. Only what Clerk says of this
-// one user is believed, and it is written only over the version that was there before Clerk was asked.
+// drift returns in what the row of a listed user differs from Clerk, or differed, by what became of its write. The zero
+// Drift is no difference, or one that is to be left alone. It holds errAsk if Clerk could not be asked for the user.
+func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, t Tier) (Drift, error) {
+	d := Drift{UserID: w.User.ID, Kind: Stale, Fields: res.Fields}
+	var err error
+	switch {
+	case res.Err != nil:
+		return Drift{}, res.Err
+	case res.Outcome == store.Created:
+		d.Kind = Missing
+	case res.Outcome == store.Updated:
+	case t != Full:
+		return Drift{}, nil
+	case res.Outcome == store.Deleted:
+		// Clerk's list may go on to name who is deleted: ask for that one.
+		if _, err = r.ask(ctx, w.User.ID); errors.Is(err, clerk.ErrNotUser) {
+			err = nil
+		}
+		d.Kind = Buried
+	default:
+		d.Fields, err = r.overrule(ctx, w, res)
+		if d.Fields == nil {
+			return Drift{}, err
+		}
+	}
+	if errors.Is(err, clerk.ErrNoUser) { // deleted meanwhile
+		return Drift{}, nil
+	}
+	return d, err
+}
+
+// ask asks Clerk for one user. All errors but clerk.ErrNoUser and clerk.ErrNotUser hold errAsk.
+func (r *Reconcile) ask(ctx context.Context, id string) (clerk.Fetched, error) {
+	f, err := r.API.User(ctx, id)
+	if err != nil && !errors.Is(err, clerk.ErrNoUser) && !errors.Is(err, clerk.ErrNotUser) {
+		err = fmt.Errorf("%w: %w", errAsk, err)
+	}
+	return f, err
+}
+
+// overrule repairs a row that is deaf: one that is newer than what Clerk lists, by a time that is wrong, or was right
+// until what had that time was removed from the user. Every event and every tier takes such a row for newer. It returns
+// the fields in which the row differed, or nil if it is left as it is: it may well be newer than the list. Only what
+// Clerk says of this one user is believed, and it is written only over the version that the row had before Clerk was
+// asked.
 func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Result) ([]store.Field, error) {
 	future := store.FromFuture(was.Version, w.AnsweredAt)
 	if !future && (was.Outcome != store.Stale || len(was.Fields) == 0) {
 		return nil, nil
 	}
-	f, err := r.API.User(ctx, w.User.ID)
-	switch {
-	case errors.Is(err, clerk.ErrNoUser): // meanwhile
-		return nil, nil
-	case errors.Is(err, clerk.ErrNotUser):
+	f, err := r.ask(ctx, w.User.ID)
+	if err != nil {
 		return nil, err
-	case err != nil:
-		return nil, errors.Join(errAsk, err)
 	}
-	one := store.Write{User: f.User, When: store.When{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
+	one := answer(f)
 	now := r.Users.Write(ctx, []store.Write{one}, store.DryRun)[0]
-	switch {
-	case now.Err != nil:
+	isBehind := !future && !slices.Equal(now.Fields, was.Fields) // Clerk's list
+	if now.Err != nil || now.Version != was.Version || isBehind {
 		return nil, now.Err
-	case now.Version != was.Version: // written meanwhile
-		return nil, nil
-	case !future && !slices.Equal(now.Fields, was.Fields): // the list is behind
-		return nil, nil
 	}
 	fields := now.Fields
 	if future {
-		fields = append(fields, store.Field{Name: "clerk.version", Row: was.Version, Clerk: fmt.Sprintf("%013d", f.User.ChangedAt)})
+		version := store.Field{Name: "clerk.version", Row: was.Version, Clerk: fmt.Sprintf("%013d", f.User.ChangedAt)}
+		fields = append(fields, version)
 	}
 	if r.DryRun {
 		return fields, nil

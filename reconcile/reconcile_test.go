@@ -29,13 +29,11 @@ func reconciler(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, n int) (*
 	t.Helper()
 	people := testenv.People(n)
 	fake.Put(people...)
-	b := backfill(t, db, fake)
-	if c, err := b.Run(t.Context()); err != nil || c.Created != n {
-		t.Fatalf("backfill: %+v, %v", c, err)
+	r := backfiller(t, db, fake)
+	if p, err := backfill(t.Context(), r); err != nil || p.Outcomes[store.Created] != n {
+		t.Fatalf("backfill: %+v, %v", p, err)
 	}
-	return &reconcile.Reconcile{
-		API: api(t, fake, 20), Users: b.Users.(*store.Users), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
-	}, people
+	return r, people
 }
 
 // run does all steps of a run, each a page long, and returns what it found.

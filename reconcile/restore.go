@@ -10,29 +10,22 @@ import (
 	"clerksync/store"
 )
 
-// Restore brings a user back whom Clerk has and who has a tombstone nevertheless.
+// Restore brings a user back whom Clerk has although there is a tombstone.
 type Restore struct {
-	API interface { // a clerk.API
-		User(ctx context.Context, id string) (clerk.Fetched, error)
-	}
-	Users interface { // a store.Users
-		Get(ctx context.Context, id string) (store.Row, error)
-		IsDeleted(ctx context.Context, id string) (bool, error)
-		Lift(ctx context.Context, id string) (bool, error)
-		Write(ctx context.Context, writes []store.Write, mode store.Mode) []store.Result
-	}
-	// Deletions returns the ids of the events that would delete the user again: an inbox.Deletions.
+	API   *clerk.API
+	Users *store.Users
+	// Deletions returns the ids of the events that would delete the user again: see inbox.Deletions.
 	Deletions func(ctx context.Context, id string) (waiting, dead []string, err error)
-	// Watch is how long the row is looked at when the tombstone is lifted, longer than any function runs: one that saw
-	// the tombstone before may still remove the row. Every is the time between two looks.
+	// Watch is how long the row is watched after the tombstone is lifted: longer than any function runs, for one that
+	// saw the tombstone before may still remove the row. Every is the time between two looks.
 	Watch, Every time.Duration
-	// Written, if set, is called when the row has been written, each time.
+	// Written, if set, is called each time the row has been written.
 	Written func()
 }
 
-// Run lifts the tombstone of a user, writes the row and looks at it for Watch: a row that goes without a new tombstone
-// is written again. It may be repeated. The error is clerk.ErrNoUser if Clerk does not have the user, whose tombstone
-// is right then, and ErrDeleted if the user has been deleted anew.
+// Run lifts the tombstone of a user, writes the row and watches it: if the row goes without a new tombstone, it is
+// written again. Run may be repeated. The error is clerk.ErrNoUser if Clerk does not have the user, so that the
+// tombstone is right, and ErrDeleted if the user has been deleted anew.
 func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	if !clerk.IsUserID(id) {
 		return store.Row{}, fmt.Errorf("%q is no id of a Clerk user: it is user_ and 27 letters and digits", id)
@@ -46,25 +39,26 @@ func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	case len(waiting) > 0:
 		return store.Row{}, fmt.Errorf("the user's deletion %s waits in the inbox: the user is deleted when it runs", waiting[0])
 	case len(dead) > 0:
-		return store.Row{}, fmt.Errorf("the user's deletion %s is a dead letter, which may be replayed: drop it first (clerksync deadletters drop %s)", dead[0], dead[0])
+		return store.Row{}, fmt.Errorf("the user's deletion %s is a dead letter, which may be replayed: drop it first "+
+			"(clerksync deadletters drop %s)", dead[0], dead[0])
 	}
 	lifted, err := r.Users.Lift(ctx, id)
 	if err != nil {
 		return store.Row{}, err
 	}
-	// Only now ask for what is to be written: a deletion that came before the lifting has found the old tombstone and
+	// Ask for what is to be written only now: a deletion that came before the lifting has found the old tombstone and
 	// made none.
 	if err := r.write(ctx, id); err != nil {
-		if lifted && !errors.Is(err, ErrDeleted) && !errors.Is(err, clerk.ErrNoUser) { // as it was
-			err = errors.Join(err, r.bury(ctx, id))
+		if lifted && !errors.Is(err, ErrDeleted) && !errors.Is(err, clerk.ErrNoUser) {
+			err = errors.Join(err, r.buryAgain(ctx, id))
 		}
 		return store.Row{}, err
 	}
-	return r.look(ctx, id)
+	return r.watch(ctx, id)
 }
 
-// look looks at the row until Watch has passed, and returns it as it is then.
-func (r *Restore) look(ctx context.Context, id string) (store.Row, error) {
+// watch looks at the row until Watch has passed, and returns it as it is then.
+func (r *Restore) watch(ctx context.Context, id string) (store.Row, error) {
 	t := time.NewTicker(r.Every)
 	defer t.Stop()
 	for left := r.Watch; ; left -= r.Every {
@@ -94,31 +88,21 @@ func (r *Restore) look(ctx context.Context, id string) (store.Row, error) {
 	}
 }
 
-// write writes what Clerk says of the user now. If it does not have the user any more, the user is buried again.
+// write writes what Clerk says of the user now. A user whom Clerk no longer has is buried again.
 func (r *Restore) write(ctx context.Context, id string) error {
-	f, err := r.API.User(ctx, id)
+	err := bring(ctx, r.API, r.Users, id)
 	if errors.Is(err, clerk.ErrNoUser) {
-		return errors.Join(err, r.bury(ctx, id))
+		return errors.Join(err, r.buryAgain(ctx, id))
 	}
-	if err != nil {
-		return err
-	}
-	res := r.Users.Write(ctx, []store.Write{{User: f.User, When: store.When{Clerk: f.At}, AnsweredAt: f.AnsweredAt}}, store.All)[0]
-	switch {
-	case res.Err != nil:
-		return res.Err
-	case res.Outcome == store.Deleted:
-		return ErrDeleted
-	}
-	if r.Written != nil {
+	if err == nil && r.Written != nil {
 		r.Written()
 	}
-	return nil
+	return err
 }
 
-// bury makes the tombstone again, also if ctx has ended.
-func (r *Restore) bury(ctx context.Context, id string) error {
+// buryAgain makes the tombstone again, also if ctx has ended.
+func (r *Restore) buryAgain(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return r.Users.Write(ctx, []store.Write{{User: clerk.User{ID: id}, Deleted: true}}, store.All)[0].Err
+	return bury(ctx, r.Users, id)
 }

@@ -6,27 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"clerksync/clerk"
 	"clerksync/store/database"
 )
-
-// State is what runs leave for each other: a database.Checkpoints.
-type State interface {
-	Checkpoints
-	Claim(ctx context.Context, name string, l database.Lease) (database.Lease, error)
-}
-
-// Tier is how much a run compares.
-type Tier string
-
-// The tiers.
-const (
-	Recent Tier = "recent" // the users that Clerk has changed since the last run
-	Absent Tier = "absent" // the rows of users that Clerk may not have any more
-	Full   Tier = "full"   // all rows and all users
-)
-
-// Tiers are all of them.
-func Tiers() []Tier { return []Tier{Recent, Absent, Full} }
 
 // keptRuns is how many runs of each tier are remembered.
 const keptRuns = 10
@@ -61,6 +43,14 @@ type Found struct {
 	Buried  int `bson:"buried"  json:"buried"`  // users who have a tombstone though Clerk has them
 	Unknown int `bson:"unknown" json:"unknown"` // rows that neither Clerk knows nor clerksync has written
 	Failed  int `bson:"failed"  json:"failed"`  // users that cannot be read or written
+}
+
+// counts returns the numbers by their names.
+func (f *Found) counts() map[string]*int {
+	return map[string]*int{
+		"users": &f.Users, "rows": &f.Rows, "missing": &f.Missing, "stale": &f.Stale,
+		"extra": &f.Extra, "buried": &f.Buried, "unknown": &f.Unknown, "failed": &f.Failed,
+	}
 }
 
 // Silence is what Clerk changed and no webhook brought.
@@ -100,9 +90,10 @@ func ago(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours())/24)
 }
 
-// Names in State.
+// Names of the documents in State.
 const (
 	leaseName    = "reconcile_lease"
+	backfillName = "backfill"
 	instanceName = "clerk_instance"
 	webhookName  = "last_webhook"
 	silenceName  = "silence"
@@ -110,17 +101,24 @@ const (
 
 func runsName(t Tier) string { return "reconcile_" + string(t) }
 
-// saved is how a value of its own is kept in State.
+// The documents in State that are not types of their own.
 type (
-	savedRuns    struct{ Runs []Run }
-	savedWebhook struct{ At time.Time }
+	savedRuns     struct{ Runs []Run } // newest first
+	savedWebhook  struct{ At time.Time }
+	savedInstance struct{ ID string }
 )
+
+// load reads a document from State; the zero value if there is none.
+func load[T any](ctx context.Context, state database.Checkpoints, name string) (v T, err error) {
+	_, err = state.Load(ctx, name, &v)
+	return v, err
+}
 
 // Status is what is known of the sync as a whole.
 type Status struct {
 	LastWebhook time.Time      // the zero time if none has come
 	Runs        map[Tier][]Run // newest first
-	Silence     Silence        // its Alarm says whether webhooks are missing
+	Silence     Silence        // since LastWebhook
 }
 
 // Buried returns users, some of them if there are many, who had a tombstone although Clerk had them, when the full tier
@@ -130,20 +128,27 @@ func (s Status) Buried() []string {
 	return run.Buried
 }
 
+// heard notes when the last webhook came; that ends a silence.
+func (s *Status) heard(at time.Time) {
+	if s.LastWebhook = at; at.After(s.Silence.Since) {
+		s.Silence = Silence{Since: at}
+	}
+}
+
 // ReadStatus reads it from the database.
-func ReadStatus(ctx context.Context, state Checkpoints) (Status, error) {
-	s := Status{Runs: map[Tier][]Run{}}
-	var hook savedWebhook
-	if _, err := state.Load(ctx, webhookName, &hook); err != nil {
+func ReadStatus(ctx context.Context, state database.Checkpoints) (s Status, err error) {
+	if s.Silence, err = load[Silence](ctx, state, silenceName); err != nil {
 		return s, err
 	}
-	s.LastWebhook = hook.At
-	if _, err := state.Load(ctx, silenceName, &s.Silence); err != nil {
+	hook, err := load[savedWebhook](ctx, state, webhookName)
+	if err != nil {
 		return s, err
 	}
+	s.heard(hook.At)
+	s.Runs = map[Tier][]Run{}
 	for _, t := range Tiers() {
-		var runs savedRuns
-		if _, err := state.Load(ctx, runsName(t), &runs); err != nil {
+		runs, err := load[savedRuns](ctx, state, runsName(t))
+		if err != nil {
 			return s, err
 		}
 		s.Runs[t] = runs.Runs
@@ -151,17 +156,48 @@ func ReadStatus(ctx context.Context, state Checkpoints) (Status, error) {
 	return s, nil
 }
 
-// keep remembers a run: it takes the place of what was remembered of it before.
-func keep(ctx context.Context, state Checkpoints, t Tier, r Run) error {
-	var runs savedRuns
-	if _, err := state.Load(ctx, runsName(t), &runs); err != nil {
+// keepRun remembers a run, in the place of what was remembered of it before.
+func keepRun(ctx context.Context, state database.Checkpoints, t Tier, r Run) error {
+	saved, err := load[savedRuns](ctx, state, runsName(t))
+	if err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(runs.Runs, func(o Run) bool { return o.ID == r.ID }); i >= 0 {
-		runs.Runs[i] = r
-	} else {
-		runs.Runs = append([]Run{r}, runs.Runs...)
+	runs := slices.DeleteFunc(saved.Runs, func(o Run) bool { return o.ID == r.ID })
+	runs = append([]Run{r}, runs...)
+	return state.Save(ctx, runsName(t), savedRuns{runs[:min(len(runs), keptRuns)]})
+}
+
+// CheckInstance makes sure that a key is of the instance whose users are in the collection: another's would be added to
+// them. want is the instance that the operator has set; "" is the one that is remembered: of the first webhook, or of
+// the first key. The error holds clerk.ErrKey and says what to do. A Clerk that does not tell the instance is no error.
+// If remember is set, the instance is remembered unless another is.
+func CheckInstance(ctx context.Context, api *clerk.API, state database.Checkpoints, want string, remember bool) error {
+	got, err := api.Instance(ctx)
+	if err != nil || got == "" {
+		return err
 	}
-	runs.Runs = runs.Runs[:min(len(runs.Runs), keptRuns)]
-	return state.Save(ctx, runsName(t), runs)
+	if want != "" && want != got {
+		return fmt.Errorf("%w is of the instance %s, not of CLERK_INSTANCE_ID: copy the secret key of that instance", clerk.ErrKey, got)
+	}
+	other, err := keepInstance(ctx, state, got, want, remember)
+	if err == nil && other != "" {
+		err = fmt.Errorf("%w is of the instance %s, and the users here are of %s: copy the secret key of that instance, "+
+			"or set CLERK_INSTANCE_ID if they are not", clerk.ErrKey, got, other)
+	}
+	return err
+}
+
+// keepInstance returns the instance whose users are in the collection, if it is another than id. If it is not known, or
+// id is the one that the operator wants, and save is set, id becomes that instance.
+func keepInstance(ctx context.Context, state database.Checkpoints, id, want string, save bool) (other string, err error) {
+	saved, err := load[savedInstance](ctx, state, instanceName)
+	switch {
+	case err != nil || saved.ID == id:
+		return "", err
+	case saved.ID != "" && want == "":
+		return saved.ID, nil
+	case !save:
+		return "", nil
+	}
+	return "", state.Save(ctx, instanceName, savedInstance{id})
 }

@@ -6,39 +6,42 @@ import (
 	"sync/atomic"
 	"time"
 
+	"clerksync/store/database"
+
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // watchEvery is how often a Watch writes and reads.
 const watchEvery = 30 * time.Second
 
-// Watch keeps the time of the last webhook in the database, and the metrics that tell of all processes. Its methods are
-// safe for concurrent use.
+// Watch keeps the time of the last webhook in the database, and shows in metrics what the database says of the sync as
+// a whole. Its methods are safe for concurrent use.
 type Watch struct {
-	// InstanceID is what CLERK_INSTANCE_ID says, or "". Set it before Run.
+	// InstanceID is the Clerk instance that the operator has set, or "". Set it before Run.
 	InstanceID string
 
-	state Checkpoints
+	state database.Checkpoints
 	log   *slog.Logger
-	last  atomic.Int64 // the last webhook of this process, in milliseconds since 1970
-	// instance is the Clerk instance that the first webhook of this process named; nil before. It is kept once.
+	last  atomic.Int64 // when the last webhook of this process came, in milliseconds since 1970; 0 if none has
+	// instance is the Clerk instance that the first webhook of this process named; nil before that.
 	instance atomic.Pointer[string]
-	named    chan struct{} // it has been
-	kept     bool          // for sync alone
+	named    chan struct{} // instance is set
+	kept     bool          // instance is in the database; used by sync alone
 	alarm    atomic.Value  // a string
 	metrics  metrics
 }
 
 // NewWatch returns a Watch that does nothing until Run.
-func NewWatch(state Checkpoints, log *slog.Logger, reg prometheus.Registerer) *Watch {
+func NewWatch(state database.Checkpoints, log *slog.Logger, reg prometheus.Registerer) *Watch {
 	w := &Watch{state: state, log: log, metrics: newMetrics(reg), named: make(chan struct{}, 1)}
 	w.alarm.Store("")
 	return w
 }
 
-// Webhook says that Clerk has reached us with something that happened at that time. It costs nothing.
+// Webhook says that a webhook of something that happened at that time has come. It makes no call.
 func (w *Watch) Webhook(at time.Time) {
-	for ms := min(at.UnixMilli(), time.Now().UnixMilli()); ; { // Clerk's specimens are from the future
+	for ms := min(at.UnixMilli(), time.Now().UnixMilli()); ; { // Clerk's sample events may be from the future
 		last := w.last.Load()
 		if ms <= last || w.last.CompareAndSwap(last, ms) {
 			return
@@ -46,8 +49,8 @@ func (w *Watch) Webhook(at time.Time) {
 	}
 }
 
-// Verified says that a webhook with a good signature came, and of which Clerk instance; "" if it did not say. The first
-// instance is kept in the database at once, as the one whose users are there: see Instance.
+// Verified says that a webhook with a good signature has come, and of which Clerk instance; "" if it did not say. The
+// first instance is kept in the database at once, as the one whose users are there: see CheckInstance.
 func (w *Watch) Verified(at time.Time, instanceID string) {
 	w.Webhook(at)
 	if instanceID != "" && w.instance.CompareAndSwap(nil, &instanceID) {
@@ -55,7 +58,7 @@ func (w *Watch) Verified(at time.Time, instanceID string) {
 	}
 }
 
-// Alarm returns what Silence.Alarm said half a minute ago at the most.
+// Alarm returns what Silence.Alarm said when the state was last read, which Run does every half minute.
 func (w *Watch) Alarm() string { return w.alarm.Load().(string) } //nolint:forcetypeassert // nothing else is stored
 
 // Run keeps the state until ctx ends, and once more then.
@@ -89,14 +92,11 @@ func (w *Watch) sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if last := time.UnixMilli(w.last.Load()); last.After(s.LastWebhook) && w.last.Load() > 0 {
-		if err := w.state.Save(ctx, webhookName, savedWebhook{last}); err != nil {
+	if ms := w.last.Load(); ms > s.LastWebhook.UnixMilli() && ms > 0 {
+		s.heard(time.UnixMilli(ms))
+		if err := w.state.Save(ctx, webhookName, savedWebhook{s.LastWebhook}); err != nil {
 			return err
 		}
-		s.LastWebhook = last
-	}
-	if s.LastWebhook.After(s.Silence.Since) {
-		s.Silence = Silence{} // is written by the next run of the recent tier
 	}
 	alarm := s.Silence.Alarm(time.Now())
 	if alarm != "" && w.Alarm() == "" {
@@ -107,15 +107,16 @@ func (w *Watch) sync(ctx context.Context) error {
 	return nil
 }
 
+// keepInstance keeps the instance that a webhook has named, once.
 func (w *Watch) keepInstance(ctx context.Context) error {
 	id := w.instance.Load()
 	if id == nil || w.kept {
 		return nil
 	}
-	other, err := keepInstance(ctx, w.state, *id, w.InstanceID)
+	other, err := keepInstance(ctx, w.state, *id, w.InstanceID, true)
 	if w.kept = err == nil; other != "" {
-		w.log.WarnContext(ctx, "webhooks are of another Clerk instance than the users here: set CLERK_INSTANCE_ID to the one whose events are to be taken",
-			"webhooks", *id, "users", other)
+		w.log.WarnContext(ctx, "webhooks are of another Clerk instance than the users here: set CLERK_INSTANCE_ID to the "+
+			"one whose events are to be taken", "webhooks", *id, "users", other)
 	}
 	return err
 }
@@ -128,23 +129,18 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-		reg.MustRegister(g)
-		return g
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{Namespace: "clerksync", Name: name, Help: help}, labels)
 	}
-	vec := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
-		reg.MustRegister(g)
-		return g
-	}
+	const webhook = "When Clerk's last webhook came; 0 if none has."
+	const unbrought = "Users whom Clerk changed and of whom no webhook came; 0 unless that is an alarm."
 	return metrics{
-		lastWebhook: gauge("clerksync_last_webhook_timestamp_seconds", "When Clerk's last webhook came; 0 if none has."),
-		unbrought:   gauge("clerksync_changes_without_webhook", "Users whom Clerk changed and of whom no webhook came; 0 unless that is an alarm."),
-		failing:     vec("clerksync_reconcile_failing", "1 if the last run of the tier failed.", "tier"),
-		ended:       vec("clerksync_reconcile_last_timestamp_seconds", "When the last run that succeeded ended.", "tier"),
-		took:        vec("clerksync_reconcile_last_duration_seconds", "How long it took.", "tier"),
-		found:       vec("clerksync_reconcile_last_users", "What it compared, and the drift that it repaired.", "tier", "kind"),
+		lastWebhook: gauge("last_webhook_timestamp_seconds", webhook).WithLabelValues(),
+		unbrought:   gauge("changes_without_webhook", unbrought).WithLabelValues(),
+		failing:     gauge("reconcile_failing", "1 if the last run of the tier failed.", "tier"),
+		ended:       gauge("reconcile_last_timestamp_seconds", "When the last run that succeeded ended.", "tier"),
+		took:        gauge("reconcile_last_duration_seconds", "How long it took.", "tier"),
+		found:       gauge("reconcile_last_users", "What it compared, and the drift that it repaired.", "tier", "kind"),
 	}
 }
 
@@ -159,7 +155,10 @@ func (m metrics) show(s Status, alarm bool) {
 	for t, runs := range s.Runs {
 		tier := string(t)
 		if len(runs) > 0 {
-			m.failing.WithLabelValues(tier).Set(map[bool]float64{true: 1}[runs[0].Error != ""])
+			m.failing.WithLabelValues(tier).Set(0)
+			if runs[0].Error != "" {
+				m.failing.WithLabelValues(tier).Set(1)
+			}
 		}
 		r, ok := lastGood(runs)
 		if !ok {
@@ -167,11 +166,8 @@ func (m metrics) show(s Status, alarm bool) {
 		}
 		m.ended.WithLabelValues(tier).Set(float64(r.EndedAt.Unix()))
 		m.took.WithLabelValues(tier).Set(r.EndedAt.Sub(r.StartedAt).Seconds())
-		for kind, n := range map[string]int{
-			"users": r.Found.Users, "rows": r.Found.Rows, "missing": r.Found.Missing, "stale": r.Found.Stale, "extra": r.Found.Extra,
-			"buried": r.Found.Buried, "unknown": r.Found.Unknown, "failed": r.Found.Failed,
-		} {
-			m.found.WithLabelValues(tier, kind).Set(float64(n))
+		for kind, n := range r.Found.counts() {
+			m.found.WithLabelValues(tier, kind).Set(float64(*n))
 		}
 	}
 }

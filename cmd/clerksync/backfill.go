@@ -8,10 +8,8 @@ import (
 	"os"
 	"time"
 
-	"clerksync/app"
 	"clerksync/reconcile"
 	"clerksync/store"
-	"clerksync/store/database"
 
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
@@ -24,38 +22,32 @@ type backfillCmd struct {
 
 // Run brings all users in. Cut off, it says how to go on.
 func (c backfillCmd) Run(ctx context.Context, e env) error {
-	cfg, err := readConfigForCommand(e.environ)
-	if err != nil {
+	return withClerk(ctx, e, c.DryRun, func(o opened) error {
+		bar := &progress{w: e.stderr}
+		r := o.reconciler()
+		r.DryRun, r.Restart, r.OnPage = c.DryRun, c.Restart, bar.show
+		p, err := r.Run(ctx, reconcile.Start(reconcile.Backfill, ""), nil)
+		bar.end()
+		return c.sum(ctx, e.stdout, p, err)
+	})
+}
+
+// sum prints what a backfill has done, and returns the error of the command.
+func (c backfillCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress, err error) error {
+	if p.Phase == "" { // nothing has begun
 		return err
 	}
-	api, err := app.ClerkAPI(cfg)
-	if err != nil {
-		return err
-	}
-	db, err := app.OpenDatabase(ctx, cfg, app.Logger(cfg, e.stderr))
-	if err != nil {
-		return err
-	}
-	if err := app.CheckInstance(ctx, cfg, api, db, !c.DryRun); err != nil {
-		return errors.Join(err, db.Close(ctx))
-	}
-	start := time.Now()
-	progress := &progress{w: e.stderr}
-	counts, err := c.run(ctx, reconcile.Backfill{
-		API: api, Users: store.NewUsers(db.DB), Checkpoints: database.NewCheckpoints(db.DB), Log: app.Logger(cfg, e.stderr),
-		DryRun: c.DryRun, Restart: c.Restart, Progress: progress.show,
-	}, db)
-	progress.end()
-	err = errors.Join(err, db.Close(ctx))
 	what := "users"
 	if c.DryRun {
 		what = "users (nothing was written)"
 	}
-	_, _ = fmt.Fprintf(e.stdout, "%d %s: %d created, %d updated, %d unchanged, %d stale, %d deleted, %d failed; %s\n", counts.Seen(), what,
-		counts.Created, counts.Updated, counts.Unchanged, counts.Stale, counts.Deleted, counts.Failed, time.Since(start).Round(time.Second/10))
+	did, failed := p.Outcomes, p.Found.Failed
+	_, _ = fmt.Fprintf(w, "%d %s: %d created, %d updated, %d unchanged, %d stale, %d deleted, %d failed; %s\n", p.Listed, what,
+		did[store.Created], did[store.Updated], did[store.Unchanged], did[store.Stale], did[store.Deleted], failed, took(p))
 	switch {
-	case err == nil && counts.Failed > 0:
-		return fmt.Errorf("%d users could not be read or written: the log names them; run it again with --restart when that is mended", counts.Failed)
+	case err == nil && failed > 0:
+		return fmt.Errorf("%d users could not be read or written: the log names them; run it again with --restart when that "+
+			"is mended", failed)
 	case err == nil || c.DryRun || errors.Is(err, reconcile.ErrMissed):
 		return err
 	case ctx.Err() != nil:
@@ -64,35 +56,29 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 	return fmt.Errorf("%w; run it again to go on from here", err)
 }
 
-func (c backfillCmd) run(ctx context.Context, b reconcile.Backfill, db *app.Database) (reconcile.Counts, error) {
-	if !c.DryRun {
-		if err := db.Prepare(ctx); err != nil {
-			return reconcile.Counts{}, err
-		}
-	}
-	return b.Run(ctx)
-}
+// took returns how long a run has taken.
+func took(p reconcile.Progress) time.Duration { return time.Since(p.StartedAt).Round(time.Second / 10) }
 
-// progress shows how far something is: a bar on a terminal, and a line now and then elsewhere.
+// progress shows how far a run is: a bar on a terminal, and a line now and then elsewhere.
 type progress struct {
 	w     io.Writer
 	bar   *progressbar.ProgressBar // nil elsewhere
 	begun time.Time
-	first int // how many there were when it began
+	first int // how many users there were when it began
 	said  time.Time
 }
 
 // lineEvery is how often a line is written where there is no terminal.
 const lineEvery = 5 * time.Second
 
-func (p *progress) show(c reconcile.Counts, total int) {
-	n := c.Seen()
-	now := time.Now()
+func (p *progress) show(of reconcile.Progress) {
+	n, total, now := of.Listed, of.Had, time.Now()
 	if p.begun.IsZero() {
 		p.begun, p.first, p.said = now, n, now
 		if f, ok := p.w.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-			p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(p.w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-				progressbar.OptionSetItsString("users"), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))
+			p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(p.w), progressbar.OptionShowCount(),
+				progressbar.OptionShowIts(), progressbar.OptionSetItsString("users"),
+				progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))
 		}
 		if n > 0 {
 			_, _ = fmt.Fprintf(p.w, "going on after %d users\n", n)

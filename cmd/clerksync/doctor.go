@@ -22,6 +22,7 @@ import (
 	"clerksync/app"
 	"clerksync/clerk"
 	"clerksync/inbox"
+	"clerksync/inngest"
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
@@ -35,7 +36,7 @@ type doctorCmd struct {
 func (doctorCmd) Help() string {
 	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: ok, warn, FAIL with what to do, " +
 		"or - for what could not be checked. The exit status is 1 if something failed. It changes no row and no setting; to try the event key, it " +
-		"sends Inngest an event (" + probeEvent + ") that no function listens to."
+		"sends Inngest an event (" + inngest.ProbeEvent + ") that no function listens to."
 }
 
 // checkTimeout bounds each check, and with it what waits for something that does not answer.
@@ -198,50 +199,50 @@ func (d *doctor) server(s database.Server, embedded bool) {
 
 // inngest tries what the service needs of Inngest.
 func (d *doctor) inngest(ctx context.Context) {
-	c := inngestAPI{d.cfg.Inngest}
-	if c.Check() != nil {
+	s := app.InngestServer(d.cfg.Inngest)
+	if d.cfg.Inngest.Check() != nil {
 		d.skip("inngest", "not checked: mend its settings first")
 		return
 	}
-	if err := app.Reach(ctx, c.EventURL()+"/health"); err != nil {
-		d.fail("inngest", "%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %v", c.name(), withoutURL(err))
+	if err := s.Reach(ctx); err != nil {
+		d.fail("inngest", "%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %v", s.Name(), err)
 		return
 	}
-	d.ok("inngest", "%s answers", c.name())
-	switch err := c.sendProbe(ctx, c.EventKeyOrAny()); {
-	case errors.Is(err, errRefused):
+	d.ok("inngest", "%s answers", s.Name())
+	switch err := s.SendProbe(ctx); {
+	case errors.Is(err, inngest.ErrKey):
 		d.fail("inngest", "INNGEST_EVENT_KEY is not accepted: set it to an event key of the same environment (Inngest's dashboard, Event keys; your own server: what it was started with)")
 	case err != nil:
 		d.fail("inngest", "events are not taken: %v", err)
-	case c.IsDev():
+	case s.Dev:
 		d.ok("inngest", "events are taken, with any key")
 	default:
 		d.ok("inngest", "INNGEST_EVENT_KEY is accepted")
 	}
-	if !c.SelfHosted() {
-		if d.signingKey(func(key string) error { return c.checkCloudKey(ctx, key) }) {
-			d.ok("inngest", "whether the app %q is synced only Inngest's dashboard tells (Apps)", c.AppID)
+	if !s.SelfHosted() {
+		if d.signingKey(func(key string) error { return s.CheckCloudKey(ctx, key) }) {
+			d.ok("inngest", "whether the app %q is synced only Inngest's dashboard tells (Apps)", s.AppID)
 		}
 		return
 	}
 	var ids []string
-	if d.signingKey(func(key string) (err error) { ids, err = c.functionIDs(ctx, key); return err }) {
+	if d.signingKey(func(key string) (err error) { ids, err = s.FunctionIDs(ctx, key); return err }) {
 		d.registered(ids)
 	}
 }
 
 // signingKey tries the signing keys, and tells whether one of them works.
 func (d *doctor) signingKey(try func(key string) error) bool {
-	c := inngestAPI{d.cfg.Inngest}
+	c := d.cfg.Inngest
 	err := try(c.SigningKey)
 	fallback := false
-	if errors.Is(err, errRefused) && c.SigningKeyFallback != "" {
+	if errors.Is(err, inngest.ErrKey) && c.SigningKeyFallback != "" {
 		err, fallback = try(c.SigningKeyFallback), true
 	}
 	switch {
-	case errors.Is(err, errRefused):
+	case errors.Is(err, inngest.ErrKey):
 		d.fail("inngest", "INNGEST_SIGNING_KEY is not accepted: set it to the signing key of the same environment (Inngest's dashboard, Signing key; your own server: what it was started with)")
-	case errors.Is(err, errNoLists):
+	case errors.Is(err, inngest.ErrNoLists):
 		d.warn("inngest", "this server does not list its functions: see whether its dashboard has the app %q (Apps)", c.AppID)
 	case err != nil:
 		d.fail("inngest", "its API does not answer as it should: %v", err)

@@ -18,6 +18,7 @@ import (
 	"clerksync/app"
 	"clerksync/config"
 
+	"clerksync/inngest"
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
 	"clerksync/store/database"
@@ -28,6 +29,8 @@ import (
 const (
 	ownEventKey   = "own-event-key"
 	ownSigningKey = "signkey-test-0123456789abcdef"
+	// ownHashedKey is how the SDKs show it: the SHA-256 of its bytes.
+	ownHashedKey = "signkey-test-55c53f5d490297900cefa825d0c8e8e9532ee8a118abe7d8570762cd38be9818"
 )
 
 // inngestOfOnesOwn is a fakeInngest that wants keys and lists the functions that were registered, as 'inngest start'
@@ -45,7 +48,7 @@ func inngestOfOnesOwn(t *testing.T) *httptest.Server {
 		fake.Config.Handler.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("GET /v1/apps/{app}/functions", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer "+hashed(ownSigningKey) {
+		if r.Header.Get("Authorization") != "Bearer "+ownHashedKey {
 			http.Error(w, "Authentication failed", http.StatusUnauthorized)
 			return
 		}
@@ -247,7 +250,7 @@ func registeredWith(t *testing.T, app, more string) string {
 func TestDoctorCloud(t *testing.T) {
 	t.Parallel()
 	cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/v1/events" || r.URL.Query().Get("name") != probeEvent || r.Header.Get("X-Inngest-Env") != "branch" || r.Header.Get("Authorization") != "Bearer "+ownSigningKey {
+		if r.URL.Path != "/v1/events" || r.URL.Query().Get("name") != inngest.ProbeEvent || r.Header.Get("X-Inngest-Env") != "branch" || r.Header.Get("Authorization") != "Bearer "+ownSigningKey {
 			http.Error(w, "Unauthorized", http.StatusUnauthorized)
 		}
 	}))
@@ -259,9 +262,9 @@ func TestDoctorCloud(t *testing.T) {
 		var out bytes.Buffer
 		d := &doctor{out: &out}
 		d.cfg.Inngest = config.Inngest{SigningKey: tc.key, Env: "branch"}
-		try := inngestAPI{d.cfg.Inngest}
-		try.BaseURL = cloud.URL // the real one cannot be asked from a test
-		d.signingKey(func(key string) error { return try.checkCloudKey(t.Context(), key) })
+		try := app.InngestServer(d.cfg.Inngest)
+		try.URL = cloud.URL // the real one cannot be asked from a test
+		d.signingKey(func(key string) error { return try.CheckCloudKey(t.Context(), key) })
 		if got := out.String(); !strings.HasPrefix(got, tc.want) {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}

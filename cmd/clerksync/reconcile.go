@@ -10,13 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"clerksync/app"
-	"clerksync/config"
-
-	"clerksync/clerk"
 	"clerksync/reconcile"
-	"clerksync/store"
-	"clerksync/store/database"
 )
 
 type reconcileCmd struct {
@@ -28,45 +22,36 @@ type reconcileCmd struct {
 
 // Run compares all rows and all users, and prints a line for each that differs.
 func (c reconcileCmd) Run(ctx context.Context, e env) error {
-	cfg, err := readConfigForCommand(e.environ)
-	if err := errors.Join(err, cfg.Reconcile.Check()); err != nil {
-		return err
-	}
-	api, err := app.ClerkAPI(cfg)
-	if err != nil {
-		return err
-	}
-	db, err := app.OpenDatabase(ctx, cfg, app.Logger(cfg, e.stderr))
-	if err != nil {
-		return err
-	}
-	return errors.Join(c.run(ctx, e, cfg, api, db), db.Close(ctx))
-}
-
-func (c reconcileCmd) run(ctx context.Context, e env, cfg config.Config, api *clerk.API, db *app.Database) error {
-	if !c.DryRun {
-		if err := db.Prepare(ctx); err != nil {
+	return withClerk(ctx, e, c.DryRun, func(o opened) error {
+		if err := o.cfg.Reconcile.Check(); err != nil {
 			return err
 		}
-	}
-	r := app.Reconciler(cfg, api, store.NewUsers(db.DB), database.NewCheckpoints(db.DB), app.Logger(cfg, e.stderr))
-	r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
-	host, err := os.Hostname()
-	if err != nil {
-		host = "a host without a name"
-	}
-	id := fmt.Sprintf("by hand on %s, process %d, %s", host, os.Getpid(), rand.Text()[:8]) // who is busy, for another that meets its lease
-	p, err := r.Run(ctx, reconcile.Start(reconcile.Full, id), func(b *reconcile.BusyError) {
-		_, _ = fmt.Fprintf(e.stderr, "%v; waiting for %s, in case it was killed\n", b, max(time.Until(b.Until), 0).Round(time.Second/10))
+		r := o.reconciler()
+		r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
+		host, err := os.Hostname()
+		if err != nil {
+			host = "a host without a name"
+		}
+		// Another run that meets its lease says whose it is.
+		id := fmt.Sprintf("by hand on %s, process %d, %s", host, os.Getpid(), rand.Text()[:8])
+		p, err := r.Run(ctx, reconcile.Start(reconcile.Full, id), func(b *reconcile.BusyError) {
+			left := max(time.Until(b.Until), 0).Round(time.Second / 10)
+			_, _ = fmt.Fprintf(e.stderr, "%v; waiting for %s, in case it was killed\n", b, left)
+		})
+		return c.sum(ctx, e.stdout, p, err)
 	})
+}
+
+// sum prints what a run has found and what to do about it, and returns the error of the command.
+func (c reconcileCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress, err error) error {
 	f, what := p.Found, "repaired"
 	if c.DryRun {
 		what = "nothing was written"
 	}
 	if err == nil || f.Missing+f.Stale+f.Extra+f.Buried+f.Unknown > 0 {
-		_, _ = fmt.Fprintf(e.stdout, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d buried, %d unknown; %s\n",
-			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Buried, f.Unknown, time.Since(p.StartedAt).Round(time.Second/10))
-		c.advise(e.stdout, f)
+		_, _ = fmt.Fprintf(w, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d buried, %d unknown; %s\n",
+			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Buried, f.Unknown, took(p))
+		c.advise(w, f)
 	}
 	switch {
 	case errors.Is(err, reconcile.ErrBusy):
@@ -106,5 +91,6 @@ func (c reconcileCmd) print(w io.Writer, d reconcile.Drift) {
 	if c.ShowValues {
 		sep = "; "
 	}
-	_, _ = fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-7s  %s  %s", d.Kind, d.UserID, strings.Join(fields, sep)), " ")) // a closed terminal ends nothing
+	line := fmt.Sprintf("%-7s  %s  %s", d.Kind, d.UserID, strings.Join(fields, sep))
+	_, _ = fmt.Fprintln(w, strings.TrimRight(line, " ")) // a closed terminal ends nothing
 }

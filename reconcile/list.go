@@ -1,0 +1,258 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/store"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+const (
+	// settle is how long the recent tier leaves a change to its webhook.
+	settle = time.Minute
+	// overlap is how far the recent tier looks back behind the last run: for clocks that differ, and for what Clerk
+	// lists late.
+	overlap = 5 * time.Minute
+	// firstLook is how far it looks back when there was no run.
+	firstLook = time.Hour
+	// clocks is how far our clock and Clerk's may be apart.
+	clocks = time.Minute
+	// writeTries is how often a backfill writes a page while the database fails: 1 + 2 + 4 + 8 + 16 s of waiting.
+	writeTries = 6
+)
+
+// lister lists Clerk's users, oldest first, and fetches a page while its caller writes the one before: so the network
+// and the database work at once, and two pages are in memory.
+type lister struct {
+	api     *clerk.API
+	until   time.Time // no page is fetched ahead after that
+	next    chan listed
+	running sync.WaitGroup
+}
+
+type listed struct {
+	clerk.Page
+	err error
+}
+
+// page returns the page that begins after a place in the list. Call it with the Next of one page after the other.
+func (l *lister) page(ctx context.Context, after string) (clerk.Page, error) {
+	if l.next == nil {
+		l.fetch(ctx, after)
+	}
+	got := <-l.next
+	l.next = nil
+	if got.err == nil && got.Next != "" && time.Now().Before(l.until) {
+		l.fetch(ctx, got.Next)
+	}
+	return got.Page, got.err
+}
+
+func (l *lister) fetch(ctx context.Context, after string) {
+	next := make(chan listed, 1)
+	l.next = next
+	l.running.Go(func() {
+		page, err := l.api.ListCreated(ctx, after)
+		next <- listed{page, err}
+	})
+}
+
+// resume begins a backfill, or goes on where an earlier one was cut off.
+func (r *Reconcile) resume(ctx context.Context, p Progress) (Progress, error) {
+	p.Outcomes = map[store.Outcome]int{}
+	if !r.Restart && !r.DryRun {
+		at, err := load[Progress](ctx, r.State, backfillName)
+		if err != nil {
+			return p, err
+		}
+		if at.Phase == listing { // else there is none, or it is one of an older version: begin with the first user
+			p.Next, p.Listed, p.Found = at.Next, at.Listed, at.Found
+			maps.Copy(p.Outcomes, at.Outcomes)
+		}
+	}
+	return r.toList(ctx, p)
+}
+
+// toList goes on to the list of all users.
+func (r *Reconcile) toList(ctx context.Context, p Progress) (_ Progress, err error) {
+	p.Phase = listing
+	p.Had, err = r.API.Count(ctx)
+	return p, err
+}
+
+// list repairs a page of all users. If it fails, also because the list has left users out, the same page is asked for
+// again.
+func (r *Reconcile) list(ctx context.Context, p Progress, users *lister) (Progress, error) {
+	page, err := users.page(ctx, p.Next)
+	if err != nil {
+		return p, err
+	}
+	if _, err := r.repair(ctx, page, &p); err != nil {
+		return p, err
+	}
+	p.Next, p.Listed = page.Next, p.Listed+len(page.Users)+len(page.Skipped)
+	if p.Next == "" {
+		p.Phase = done
+	}
+	switch {
+	case p.Tier != Backfill || r.DryRun:
+	case p.Done():
+		err = r.State.Remove(ctx, backfillName)
+	default:
+		err = r.State.Save(ctx, backfillName, p)
+	}
+	if err == nil && p.Done() {
+		err = r.missed(ctx, p)
+	}
+	return p, err
+}
+
+// missed returns ErrMissed if Clerk's list has left users out. Who was deleted meanwhile may not have been listed, nor
+// who signed up behind the last page.
+func (r *Reconcile) missed(ctx context.Context, p Progress) error {
+	has, err := r.API.Count(ctx)
+	if err != nil || p.Listed >= min(p.Had, has) {
+		return err
+	}
+	created, err := r.API.CountCreated(ctx, p.StartedAt.Add(-clocks))
+	if want := min(p.Had, has-created); err == nil && p.Listed < want {
+		err = fmt.Errorf("%w: Clerk's list named %d users, and Clerk has had %d all the while: run it again; "+
+			"if that does not help, ask Clerk", ErrMissed, p.Listed, want)
+	}
+	return err
+}
+
+// recent repairs a page of the users that changed last. No webhook has brought what it repairs.
+func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
+	page, err := r.API.ListChanged(ctx, p.Next)
+	if err != nil {
+		return p, err
+	}
+	from, to := clerk.Millis(p.Since.UnixMilli()), clerk.Millis(p.StartedAt.Add(-settle).UnixMilli())
+	all := page.Users
+	page.Users = nil
+	for _, u := range all {
+		if u.ChangedAt < from { // so are all that follow: the list is by updated_at, which is never newer than this
+			page.Next = ""
+		} else if u.ChangedAt <= to {
+			page.Users = append(page.Users, u)
+		}
+	}
+	n, err := r.repair(ctx, page, &p)
+	if err == nil {
+		err = r.noteSilence(ctx, n)
+	}
+	if p.Next = page.Next; p.Next == "" {
+		p.Phase = done
+	}
+	return p, err
+}
+
+// noteSilence counts changes that no webhook has brought.
+func (r *Reconcile) noteSilence(ctx context.Context, n int) error {
+	if n == 0 || r.DryRun {
+		return nil
+	}
+	s, err := ReadStatus(ctx, r.State)
+	if err != nil {
+		return err
+	}
+	if s.Silence.Changed += n; s.Silence.First.IsZero() {
+		s.Silence.First = time.Now()
+	}
+	return r.State.Save(ctx, silenceName, s.Silence)
+}
+
+// repair writes those users of a page whose rows differ, and returns how many. A user who cannot be read or written is
+// logged and counted, and stops no other; but if nobody can be written, it is the database, and an error.
+func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
+	writes := make([]store.Write, len(page.Users))
+	for i, u := range page.Users {
+		writes[i] = answer(clerk.Fetched{User: u, At: page.At, AnsweredAt: page.AnsweredAt})
+	}
+	results := r.write(ctx, writes, p.Tier)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	p.Outcomes = maps.Clone(p.Outcomes) // the caller's stay as they are, for it may do this page again
+	var failed []error
+	var passing error // one of failed that may pass by itself
+	n := 0
+	for i, res := range results {
+		d, err := r.drift(ctx, writes[i], res, p.Tier)
+		switch {
+		case errors.Is(err, errAsk):
+			return n, err
+		case err != nil:
+			failed = append(failed, fmt.Errorf("user %s: %w", writes[i].User.ID, err))
+			if !errors.Is(err, store.ErrRefused) {
+				passing = err
+			}
+			continue
+		case p.Tier == Backfill:
+			p.Outcomes[res.Outcome]++
+			n++
+			continue
+		case d.Kind == "":
+			continue
+		case d.Kind != Buried:
+			n++
+		case len(p.Buried) < maxNamed:
+			p.Buried = append(p.Buried, d.UserID)
+		}
+		r.note(p, d)
+	}
+	if n == 0 && passing != nil {
+		return n, fmt.Errorf("write Clerk's users: %w", passing)
+	}
+	for _, err := range failed {
+		r.Log.ErrorContext(ctx, "a user cannot be written", "error", err)
+	}
+	for _, s := range page.Skipped {
+		r.Log.ErrorContext(ctx, "a user of Clerk's cannot be read", "user_id", s.ID, "error", s.Err)
+	}
+	p.Found.Failed += len(page.Skipped) + len(failed)
+	p.Found.Users += len(page.Users)
+	return n, nil
+}
+
+// write writes a page, and returns what became of each user. In a backfill, whose steps nobody repeats, those whom the
+// database does not take are tried again, for half a minute.
+func (r *Reconcile) write(ctx context.Context, writes []store.Write, t Tier) []store.Result {
+	mode, tries := store.Differing, uint(1)
+	if t == Backfill {
+		mode, tries = store.All, writeTries
+	}
+	if r.DryRun {
+		mode = store.DryRun
+	}
+	results := make([]store.Result, len(writes))
+	left := make([]int, len(writes)) // to be written
+	for i := range left {
+		left[i] = i
+	}
+	_, _ = backoff.Retry(ctx, func() (_ struct{}, err error) { // its error is in the results too
+		todo := make([]store.Write, len(left))
+		for k, i := range left {
+			todo[k] = writes[i]
+		}
+		of := left
+		left = nil
+		for k, res := range r.Users.Write(ctx, todo, mode) {
+			if results[of[k]] = res; res.Err != nil && !errors.Is(res.Err, store.ErrRefused) {
+				left, err = append(left, of[k]), res.Err
+			}
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxTries(tries), backoff.WithBackOff(&backoff.ExponentialBackOff{
+		InitialInterval: time.Second, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 16 * time.Second,
+	}))
+	return results
+}
