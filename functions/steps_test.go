@@ -2,11 +2,21 @@ package functions_test
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"clerksync/clerk"
+	"clerksync/functions"
 	"clerksync/internal/testenv"
+	"clerksync/reconcile"
+	"clerksync/store"
+	"clerksync/store/database"
 )
 
 // TestSteps: the work is one named step, which shows ids and the outcome on Inngest's page. A server with a checkpoint
@@ -83,5 +93,49 @@ func TestStepAgain(t *testing.T) {
 				t.Errorf("left in the inbox: %v", left)
 			}
 		})
+	}
+}
+
+// TestTierOutlastsRequest: a tier does each step in a request of its own, also with a server that has checkpoints: the
+// SDK would run all steps in one then, which the HTTP server cuts off.
+func TestTierOutlastsRequest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	t.Parallel()
+	const writeTimeout, pages, page = 2 * time.Second, 8, 600 * time.Millisecond
+	fake := testenv.NewClerkAPI(t)
+	fake.Put(testenv.People(pages)...)
+	fake.Fail = func(r *http.Request) int {
+		select {
+		case <-time.After(page):
+		case <-r.Context().Done():
+		}
+		return 0
+	}
+	api, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: fake.URL, Share: 1, PageSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	r := &reconcile.Reconcile{
+		API: api, Users: store.NewUsers(db), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
+	}
+	crons := functions.Reconcile(r, map[reconcile.Tier]string{reconcile.Full: "* * * * *"})
+	f := setupWith(t, functions.Functions{Crons: crons}, servers["checkpoints"])
+	srv := httptest.NewUnstartedServer(f.Handler)
+	srv.Config.WriteTimeout = writeTimeout
+	srv.Start()
+	t.Cleanup(srv.Close)
+	to, err := url.Parse(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Handler = httputil.NewSingleHostReverseProxy(to)
+	f.Attempts = 3
+	start := time.Now()
+	got := f.Run(t, "reconcile-users-with-clerk", testenv.Event{Name: "inngest/scheduled.timer", Data: []byte(`{}`)})
+	if took := time.Since(start); got.Failed || took < 2*writeTimeout {
+		t.Errorf("got %+v after %v, want a run that takes longer than %v", got, took, writeTimeout)
 	}
 }
