@@ -73,7 +73,7 @@ func (w *world) steps(runID string) (steps []string) {
 		ChildrenSpans                  []span
 	}
 	var run struct{ Run struct{ Trace span } }
-	w.graphql(fmt.Sprintf(`{run(runID:%q){trace{name status stepOp outputID childrenSpans{name status stepOp outputID}}}}`, runID), &run)
+	w.graphql(fmt.Sprintf(`{run(runID:%q){trace(preview:true){name status stepOp outputID childrenSpans{name status stepOp outputID}}}}`, runID), &run)
 	for _, s := range run.Run.Trace.ChildrenSpans {
 		var out struct {
 			RunTraceSpanOutputByID struct{ Data string }
