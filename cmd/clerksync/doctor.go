@@ -90,7 +90,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 type doctor struct {
 	out    io.Writer
 	cfg    config.Config
-	db     *app.Database // nil if it cannot be opened
+	db     *database.DB // nil if it cannot be opened
 	api    *clerk.API
 	users  int // how many Clerk has, if api is not nil
 	failed int
@@ -153,7 +153,7 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	_, embedded := d.cfg.Embedded()
 	d.server(server, embedded)
-	switch ready, err := db.Prepared(ctx); {
+	switch ready, err := app.Prepared(ctx, db); {
 	case err != nil:
 		d.fail("database", "%v", err)
 	case !ready:
@@ -161,7 +161,7 @@ func (d *doctor) database(ctx context.Context) {
 	default:
 		d.ok("database", "the indexes are there")
 	}
-	foreign, err := store.NewUsers(db.DB).ForeignUnique(ctx)
+	foreign, err := store.NewUsers(db).ForeignUnique(ctx)
 	if err != nil {
 		d.fail("database", "%v", err)
 	}
@@ -182,9 +182,9 @@ func (d *doctor) server(s database.Server, embedded bool) {
 	switch {
 	case embedded:
 		d.ok("database", "%s, embedded: for development only", name)
-	case d.db.OneProcess:
+	case s.Kind == database.OneProcess:
 		d.warn("database", "%s: for one process, and development only; set MONGODB_URI to a MongoDB", name)
-	case s.Alone:
+	case s.Kind == database.StandAlone:
 		d.warn("database", "%s, stand-alone: what it has acknowledged it can lose with its disk: use a replica set", name)
 	default:
 		d.ok("database", "%s, replicated; writes wait for a majority", name)
@@ -318,7 +318,7 @@ func (d *doctor) clerk(ctx context.Context) {
 
 // sync tells what came of webhooks and of the comparisons with Clerk.
 func (d *doctor) sync(ctx context.Context) {
-	status, err := reconcile.ReadStatus(ctx, database.NewCheckpoints(d.db.DB))
+	status, err := reconcile.ReadStatus(ctx, database.NewCheckpoints(d.db))
 	if err != nil {
 		d.fail("webhooks", "%v", err)
 		return
@@ -330,7 +330,7 @@ func (d *doctor) sync(ctx context.Context) {
 
 // buried names users of whom a tombstone says that they are deleted, and Clerk that they are not.
 func (d *doctor) buried(ctx context.Context, s reconcile.Status) {
-	users := store.NewUsers(d.db.DB)
+	users := store.NewUsers(d.db)
 	for _, id := range s.Buried() {
 		switch still, err := users.IsDeleted(ctx, id); {
 		case err != nil:
@@ -413,7 +413,7 @@ func passed(now, then time.Time) string {
 const maxPending = 10 * time.Minute
 
 func (d *doctor) inbox(ctx context.Context) {
-	p, err := inbox.ReadPending(ctx, d.db.DB)
+	p, err := inbox.ReadPending(ctx, d.db)
 	if err != nil {
 		d.fail("inbox", "%v", err)
 		return
@@ -427,7 +427,7 @@ func (d *doctor) inbox(ctx context.Context) {
 	default:
 		d.ok("inbox", "%d wait, the oldest for %s", p.Events, passed(now, p.Oldest))
 	}
-	dead, err := inbox.NewDeadLetters(d.db.DB).List(ctx, false)
+	dead, err := inbox.NewDeadLetters(d.db).List(ctx, false)
 	switch {
 	case err != nil:
 		d.fail("inbox", "%v", err)
@@ -439,7 +439,7 @@ func (d *doctor) inbox(ctx context.Context) {
 }
 
 func (d *doctor) rows(ctx context.Context) {
-	n, err := store.NewUsers(d.db.DB).Count(ctx)
+	n, err := store.NewUsers(d.db).Count(ctx)
 	switch {
 	case err != nil:
 		d.fail("rows", "%v", err)
