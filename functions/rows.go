@@ -46,7 +46,7 @@ func Handles(eventName string) bool {
 // live reads what an event says of a user.
 func live(e Event) (store.Write, error) {
 	u, err := e.User()
-	return store.Write{User: u, When: e.when}, err
+	return store.Write{User: u, EventTime: e.when}, err
 }
 
 // deleted reads who is deleted.
@@ -68,10 +68,10 @@ func (f *Functions) row(r rowFunction) registered {
 		}
 		return fn
 	}
-	// One run per user, of the three functions together. It spares lost races; rows are right without it. Not every
-	// server heeds it, and none keeps order.
+	// One run per user, of the three functions together, also where the data holds the user as clerk.Unwrap has it. It
+	// spares lost races; rows are right without it. Not every server heeds it, and none keeps order.
 	fn.Concurrency = &inngestgo.ConfigConcurrency{Step: []inngestgo.ConfigStepConcurrency{
-		{Limit: 1, Key: new("event.data.id"), Scope: enums.ConcurrencyScopeEnv},
+		{Limit: 1, Key: new("has(event.data.data) ? event.data.data.id : event.data.id"), Scope: enums.ConcurrencyScopeEnv},
 	}}
 	fn.Checkpoint = f.checkpointed()
 	fn.run = f.body(fn, r.step, func(ctx context.Context, events []Event) (any, error) {

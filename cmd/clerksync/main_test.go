@@ -439,9 +439,9 @@ func TestServe(t *testing.T) {
 		got[f.ID] = fmt.Sprint(f.Triggers[0].Event, f.Triggers[0].Cron, f.Concurrency.Step, f.Steps["step"].Retries.Attempts)
 	}
 	want := map[string]string{
-		"clerksync-sync-user-from-clerk":   "clerk/user.created[{1 event.data.id}] 20",
-		"clerksync-update-user-from-clerk": "clerk/user.updated[{1 event.data.id}] 20",
-		"clerksync-delete-user-with-clerk": "clerk/user.deleted[{1 event.data.id}] 20",
+		"clerksync-sync-user-from-clerk":   "clerk/user.created[{1 has(event.data.data) ? event.data.data.id : event.data.id}] 20",
+		"clerksync-update-user-from-clerk": "clerk/user.updated[{1 has(event.data.data) ? event.data.data.id : event.data.id}] 20",
+		"clerksync-delete-user-with-clerk": "clerk/user.deleted[{1 has(event.data.data) ? event.data.data.id : event.data.id}] 20",
 		"clerksync-mark-failed-event":      "inngest/function.failed[] 20",
 		"clerksync-clean-up-old-records":   "TZ=UTC 17 4 * * *[] 20",
 	}
