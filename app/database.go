@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"clerksync/config"
+	"clerksync/doctor"
 
 	"clerksync/inbox"
 	"clerksync/store"
@@ -106,13 +107,10 @@ func (db *Database) Prepare(ctx context.Context) error {
 	}
 	foreign, err := store.NewUsers(db.DB).ForeignUnique(ctx)
 	for _, name := range foreign {
-		db.Log.WarnContext(ctx, ForeignIndex, "index", name)
+		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name)
 	}
 	return err
 }
-
-// ForeignIndex says what a unique index of the app's does.
-const ForeignIndex = "a unique index of the app's on users refuses each user who has the same value as another, who then becomes a dead letter: drop it, or make it not unique"
 
 // prepared tells whether prepare has been done.
 func (db *Database) Prepared(ctx context.Context) (bool, error) {
