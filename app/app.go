@@ -3,7 +3,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,7 +21,6 @@ import (
 	"clerksync/store/database"
 	"clerksync/webhook"
 
-	"github.com/inngest/inngestgo"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -50,17 +48,13 @@ type App struct {
 	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
-	// register tells Inngest of the functions; nil where Inngest asks by itself.
-	register func(context.Context) error
-	proxy    *http.Server // through which it does; nil likewise
-	// registered is closed when Inngest knows the functions for the first time.
-	registered chan struct{}
+	inngest  *inngest.Handler
 }
 
 // New wires the service in the order of its dependencies, and listens. If it fails, nothing is left open.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
-	a := &App{cfg: cfg, log: log, registered: make(chan struct{})}
+	a := &App{cfg: cfg, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close(ctx))
@@ -79,12 +73,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return a, err
 	}
 	a.users = store.NewUsers(a.db.DB)
-	client, err := a.inngestClient(nil)
-	if err != nil {
-		return a, err
-	}
+	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db.DB, Sender: eventAPI(cfg.Inngest), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
+		DB: a.db.DB, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
 	state := database.NewCheckpoints(a.db.DB)
 	a.watch = reconcile.NewWatch(state, log, reg)
@@ -110,14 +101,15 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return a, err
 	}
 	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
-	register := func(c inngestgo.Client) error { return fns.Register(c, false) }
-	if err := register(client); err != nil {
-		return a, err
+	origin := cfg.Inngest.ServeOrigin
+	if origin == "" && server.SelfHosted() {
+		origin = a.URL()
 	}
-	if cfg.Inngest.SelfHosted() {
-		if err := a.registerBy(ctx, registerTimeout, register); err != nil {
-			return a, err
-		}
+	a.inngest, err = inngest.New(inngest.Options{
+		Server: server, Origin: origin, Path: cfg.Inngest.ServePath, Register: fns.Register, MaxBody: maxCall, Log: log,
+	})
+	if err != nil {
+		return a, err
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
@@ -126,11 +118,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return a, err
 	}
-	calls := inngest.Guard(client.ServeWithOpts(a.serveOpts(false)), inngest.Options{
-		SigningKeys: []string{cfg.Inngest.SigningKey, cfg.Inngest.SigningKeyFallback}, Dev: cfg.Inngest.IsDev(), MaxBody: maxCall, Log: log,
-	})
 	a.noteOneTimeCodes(ctx)
-	routes := a.routes(hook, calls, reg)
+	routes := a.routes(hook, a.inngest, reg)
 	if cfg.AdminToken != "" {
 		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
 	}
@@ -138,7 +127,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
-		WriteTimeout:      2 * time.Minute, // a function has its own, shorter limit
+		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
@@ -233,64 +222,10 @@ func (a *App) ready(c echo.Context) error {
 	if a.db.Ping(ctx) != nil {
 		state["database"], code = "does not answer", http.StatusServiceUnavailable
 	}
-	if Reach(ctx, a.cfg.Inngest.EventURL()+"/health") != nil {
+	if InngestServer(a.cfg.Inngest).Reach(ctx) != nil {
 		state["inngest"], code = "cannot be reached", http.StatusServiceUnavailable
 	}
 	return c.JSON(code, state)
-}
-
-// Reach returns nil if something answers at url, and not with a server's error.
-func Reach(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	res, err := (&http.Client{}).Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode >= http.StatusInternalServerError {
-		return errors.New(res.Status)
-	}
-	return nil
-}
-
-// inngestClient returns a client with every setting passed on: what is not set here the SDK would read from the
-// environment by itself. registerURL is where it registers functions; nil is Inngest's own.
-func (a *App) inngestClient(registerURL *string) (inngestgo.Client, error) {
-	c := a.cfg.Inngest
-	eventKey := c.EventKeyOrAny()
-	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
-		AppID:              c.AppID,
-		Dev:                new(c.IsDev()),
-		EventKey:           &eventKey,
-		SigningKey:         &c.SigningKey,
-		SigningKeyFallback: &c.SigningKeyFallback,
-		Env:                &c.Env,
-		APIBaseURL:         new(c.APIURL()),
-		EventAPIBaseURL:    new(c.EventURL()),
-		RegisterURL:        registerURL,
-		Logger:             a.log,
-		HTTPClient:         &http.Client{Timeout: 5 * time.Second},
-		MaxBodySize:        maxCall,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("inngest client: %w", err)
-	}
-	return client, nil
-}
-
-// serveOpts says where Inngest reaches the functions. Only our own register may go unsigned.
-func (a *App) serveOpts(unsigned bool) inngestgo.ServeOpts {
-	o := inngestgo.ServeOpts{Path: &a.cfg.Inngest.ServePath, EnableUnauthedSync: &unsigned}
-	switch {
-	case a.cfg.Inngest.ServeOrigin != "":
-		o.Origin = &a.cfg.Inngest.ServeOrigin
-	case a.cfg.Inngest.SelfHosted():
-		o.Origin = new(a.URL())
-	}
-	return o
 }
 
 // URL is where this machine reaches the service.
@@ -317,7 +252,7 @@ func (a *App) Run(ctx context.Context) error {
 		a.inbox.Run(work, a.cfg.ShutdownTimeout/2)
 	}()
 	var others sync.WaitGroup
-	others.Go(func() { a.keepRegistered(work) })
+	others.Go(func() { a.inngest.KeepRegistered(work) })
 	others.Go(func() { a.watch.Run(work) })
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()
@@ -352,89 +287,14 @@ func (a *App) Close(ctx context.Context) error {
 	if a.listener != nil && a.server == nil {
 		errs = append(errs, a.listener.Close())
 	}
-	if a.proxy != nil {
-		errs = append(errs, a.proxy.Close())
-	}
 	if a.db != nil {
 		errs = append(errs, a.db.Close(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// keepRegistered registers the functions with an Inngest that does not ask for them, again and again: one that has lost
-// its data, as the dev server has after every start, has no other way to learn of them.
-func (a *App) keepRegistered(ctx context.Context) {
-	if a.register == nil {
-		return
-	}
-	defer context.AfterFunc(ctx, func() { _ = a.proxy.Close() })() // ends what is under way
-	every := 30 * time.Second
-	if a.cfg.Inngest.IsDev() {
-		every = 5 * time.Second // as often as the dev server itself looks for apps
-	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var once sync.Once
-	var known, failing bool
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
-		if err := a.registerOnce(ctx); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			if !failing {
-				a.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
-			}
-			known, failing = false, true
-			timer.Reset(time.Second)
-			continue
-		}
-		if !known {
-			a.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", a.cfg.Inngest.APIURL())
-		}
-		known, failing = true, false
-		once.Do(func() { close(a.registered) })
-		timer.Reset(every)
-	}
-}
-
-// selfRegister makes the SDK register its functions, by the unsigned PUT that a self-hosted Inngest would send if it
-// could.
-func selfRegister(ctx context.Context, h http.Handler) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://localhost/", nil)
-	if err != nil {
-		return err
-	}
-	w := &recorder{header: http.Header{}, code: http.StatusOK}
-	h.ServeHTTP(w, req)
-	if w.code >= http.StatusMultipleChoices {
-		var body struct{ Message string }
-		_ = json.Unmarshal(w.body, &body) // the status says enough
-		return fmt.Errorf("inngest answered %d %s", w.code, body.Message)
-	}
-	return nil
-}
-
-// recorder keeps the answer of a handler that is called without a socket.
-type recorder struct {
-	header http.Header
-	code   int
-	body   []byte
-}
-
-func (r *recorder) Header() http.Header { return r.header }
-func (r *recorder) WriteHeader(c int)   { r.code = c }
-func (r *recorder) Write(b []byte) (int, error) {
-	r.body = append(r.body, b...)
-	return len(b), nil
-}
-
 // Registered is closed when Inngest knows the functions for the first time.
-func (a *App) Registered() <-chan struct{} { return a.registered }
+func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
 
 // Users are the rows.
 func (a *App) Users() *store.Users { return a.users }

@@ -91,9 +91,12 @@ func Mailer(c config.Mail) (*mail.Mailer, error) {
 	})
 }
 
-// eventAPI is where events are sent.
-func eventAPI(c config.Inngest) *inngest.EventAPI {
-	return inngest.NewEventAPI(c.EventURL(), c.EventKeyOrAny(), c.Env)
+// InngestServer is the Inngest that the settings name.
+func InngestServer(c config.Inngest) inngest.Server {
+	return inngest.Server{
+		URL: c.URL(), Dev: c.IsDev(), EventKey: c.EventKey, SigningKey: c.SigningKey, SigningKeyFallback: c.SigningKeyFallback,
+		Env: c.Env, AppID: c.AppID,
+	}
 }
 
 // logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.

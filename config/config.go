@@ -404,23 +404,11 @@ func (c Inngest) DevKnown() bool {
 	return c.IsDev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
 }
 
-// SelfHosted tells whether Inngest is one that has to be told of our functions: inngestgo v0.16 answers a server's own
-// signed request in a way that only Inngest's cloud reads (https://github.com/inngest/inngest/issues/4669).
-func (c Inngest) SelfHosted() bool { return c.IsDev() || c.BaseURL != "" }
+// SelfHosted tells whether it is not Inngest Cloud.
+func (c Inngest) SelfHosted() bool { return c.URL() != "" }
 
-// EventKeyOrAny is the key that events are sent with: the dev server takes any.
-func (c Inngest) EventKeyOrAny() string {
-	if c.EventKey == "" {
-		return "dev"
-	}
-	return c.EventKey
-}
-
-// APIURL and EventURL are where functions are registered and events sent, without a slash at the end.
-func (c Inngest) APIURL() string   { return c.baseURL("https://api.inngest.com") }
-func (c Inngest) EventURL() string { return c.baseURL("https://inn.gs") }
-
-func (c Inngest) baseURL(cloud string) string {
+// URL is where a dev server or an Inngest of one's own is, without a slash at the end; "" is Inngest Cloud.
+func (c Inngest) URL() string {
 	switch {
 	case c.BaseURL != "":
 		return strings.TrimRight(c.BaseURL, "/")
@@ -429,7 +417,7 @@ func (c Inngest) baseURL(cloud string) string {
 	case c.IsDev():
 		return "http://127.0.0.1:8288"
 	}
-	return cloud
+	return ""
 }
 
 // nameInURI returns the database that the path of a connection string names, or "".

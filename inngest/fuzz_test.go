@@ -1,4 +1,4 @@
-package inngest_test
+package inngest
 
 import (
 	"net/http"
@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"clerksync/inngest"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/inngest/inngestgo"
@@ -28,7 +26,7 @@ func FuzzGuard(f *testing.F) {
 			got := &sdk{}
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
 			r.Header.Set("X-Inngest-Signature", header)
-			guard(got, inngest.Options{SigningKeys: []string{key}}).ServeHTTP(httptest.NewRecorder(), r)
+			guarded(got, Server{SigningKey: key}).ServeHTTP(httptest.NewRecorder(), r)
 			return got.called
 		}
 		if body != "" && call(sign(key, now, "")) {

@@ -1,4 +1,3 @@
-// Package inngest holds what talks to Inngest beside its SDK: the event API, and the verification of Inngest's calls.
 package inngest
 
 import (
@@ -10,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -37,30 +35,18 @@ var (
 	errWrong    = errors.New("it is signed with another key, or was changed: check the signing key")
 )
 
-// Options is what Guard needs.
-type Options struct {
-	// SigningKeys are the keys that calls may be signed with; empty ones do not count.
-	SigningKeys []string
-	// Dev lets calls through unsigned, as Inngest's dev server makes them.
-	Dev bool
-	// MaxBody is the largest body in bytes.
-	MaxBody int64
-	Log     *slog.Logger
-}
-
-// Guard returns a handler that lets only calls that Inngest has signed reach the handler of inngestgo, which verifies
+// guard returns a handler that lets only calls that Inngest has signed reach the handler of inngestgo, which verifies
 // them once more. That canonicalises a body before it knows who has sent it, recursively without a bound and in
 // quadratic time, and takes what it cannot canonicalise for empty (github.com/gowebpki/jcs v1.0.0).
 //
-// It answers 401 to what is not signed, 413 to what is too large, and 400 to what cannot be decoded: no JSON, or more
-// than 10,000 levels deep, where Go's decoders end. At that depth, which Inngest's own servers cannot pass either, the
-// SDK is in no danger.
-func Guard(sdk http.Handler, o Options) http.Handler {
-	prefix := regexp.MustCompile(`^signkey-\w+-`) // is not part of the key
+// It answers 401 to what is not signed, 413 to what has more than maxBody bytes, and 400 to what cannot be decoded: no
+// JSON, or more than 10,000 levels deep, where Go's decoders end. At that depth, which Inngest's own servers cannot
+// pass either, the SDK is in no danger.
+func guard(sdk http.Handler, s Server, maxBody int64, log *slog.Logger) http.Handler {
 	var keys [][]byte
-	for _, k := range o.SigningKeys {
-		if k = prefix.ReplaceAllString(k, ""); k != "" {
-			keys = append(keys, []byte(k))
+	for _, k := range []string{s.SigningKey, s.SigningKeyFallback} {
+		if _, bare := splitKey(k); bare != "" {
+			keys = append(keys, []byte(bare))
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -69,18 +55,18 @@ func Guard(sdk http.Handler, o Options) http.Handler {
 			if errors.Is(why, errUnsigned) { // whoever finds the path
 				level = slog.LevelDebug
 			}
-			o.Log.Log(r.Context(), level, "refused a call of the functions", "method", r.Method, "error", why)
+			log.Log(r.Context(), level, "refused a call of the functions", "method", r.Method, "error", why)
 			answer(w, http.StatusUnauthorized, "Unauthorized")
 		}
-		var s signature
-		if !o.Dev {
+		var sig signature
+		if !s.Dev {
 			var err error
-			if s, err = parse(r.Header.Get(signatureHeader), time.Now()); err != nil {
+			if sig, err = parse(r.Header.Get(signatureHeader), time.Now()); err != nil {
 				refuse(err)
 				return
 			}
 		}
-		body, err := read(w, r, o.MaxBody)
+		body, err := read(w, r, maxBody)
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			answer(w, http.StatusRequestEntityTooLarge, "the body is too large")
 			return
@@ -88,7 +74,7 @@ func Guard(sdk http.Handler, o Options) http.Handler {
 			answer(w, http.StatusBadRequest, "the body cannot be read")
 			return
 		}
-		if !o.Dev && !s.verifies(body, keys) {
+		if !s.Dev && !sig.verifies(body, keys) {
 			refuse(errWrong)
 			return
 		}

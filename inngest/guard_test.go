@@ -1,4 +1,4 @@
-package inngest_test
+package inngest
 
 import (
 	"bytes"
@@ -14,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"clerksync/inngest"
 
 	"github.com/inngest/inngestgo"
 )
@@ -45,9 +43,8 @@ func (s *sdk) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	s.called, s.body = true, string(b)
 }
 
-func guard(h http.Handler, o inngest.Options) http.Handler {
-	o.MaxBody, o.Log = maxBody, slog.New(slog.DiscardHandler)
-	return inngest.Guard(h, o)
+func guarded(h http.Handler, s Server) http.Handler {
+	return guard(h, s, maxBody, slog.New(slog.DiscardHandler))
 }
 
 // nested returns an object of n levels.
@@ -119,7 +116,7 @@ func TestOnlySignedReachesSDK(t *testing.T) {
 			if tc.header != "" {
 				r.Header.Set("X-Inngest-Signature", tc.header)
 			}
-			guard(got, inngest.Options{SigningKeys: []string{key, fallback}}).ServeHTTP(w, r)
+			guarded(got, Server{SigningKey: key, SigningKeyFallback: fallback}).ServeHTTP(w, r)
 			if w.Code != tc.code || got.called != (tc.code == 200) || got.called && got.body != tc.body {
 				t.Errorf("%s, %s: got %d, the SDK was called: %v; want %d", name, method, w.Code, got.called, tc.code)
 			}
@@ -130,11 +127,11 @@ func TestOnlySignedReachesSDK(t *testing.T) {
 // TestNoKeysNobody: without a key nothing is signed, whatever it is signed with.
 func TestNoKeysNobody(t *testing.T) {
 	t.Parallel()
-	for name, keys := range map[string][]string{"none": nil, "empty": {"", ""}, "a prefix alone": {"signkey-test-"}} {
+	for name, key := range map[string]string{"none": "", "a prefix alone": "signkey-test-"} {
 		got := &sdk{}
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}"))
 		r.Header.Set("X-Inngest-Signature", sign("", time.Now(), "{}"))
-		guard(got, inngest.Options{SigningKeys: keys}).ServeHTTP(httptest.NewRecorder(), r)
+		guarded(got, Server{SigningKey: key}).ServeHTTP(httptest.NewRecorder(), r)
 		if got.called {
 			t.Errorf("%s: it is let through", name)
 		}
@@ -161,7 +158,7 @@ func TestDevIsBounded(t *testing.T) {
 			w := httptest.NewRecorder()
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/", strings.NewReader(tc.body))
 			r.Header.Set("X-Inngest-Signature", header)
-			guard(got, inngest.Options{Dev: true}).ServeHTTP(w, r)
+			guarded(got, Server{Dev: true}).ServeHTTP(w, r)
 			if w.Code != tc.code || got.called != (tc.code == 200) {
 				t.Errorf("%s: got %d, the SDK was called: %v; want %d", name, w.Code, got.called, tc.code)
 			}
@@ -178,7 +175,7 @@ func TestSDKAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := guard(client.Serve(), inngest.Options{SigningKeys: []string{key, fallback}})
+	h := guarded(client.Serve(), Server{SigningKey: key, SigningKeyFallback: fallback})
 	for name, tc := range map[string]struct {
 		method, body string
 		code         int
@@ -220,7 +217,7 @@ func worst() map[string]string {
 // TestWorstBodyIsOnlyHashed: a large body of a stranger is read and hashed; what canonicalises it would allocate twice
 // as much.
 func TestWorstBodyIsOnlyHashed(t *testing.T) { // not parallel: it counts all that is allocated
-	h := guard(&sdk{}, inngest.Options{SigningKeys: []string{key, fallback}})
+	h := guarded(&sdk{}, Server{SigningKey: key, SigningKeyFallback: fallback})
 	for name, body := range worst() {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
 		r.Header.Set("X-Inngest-Signature", sign(key, time.Now(), ""))
@@ -236,7 +233,7 @@ func TestWorstBodyIsOnlyHashed(t *testing.T) { // not parallel: it counts all th
 
 // BenchmarkRefuse: the worst bodies of strangers, with two keys; the worst must cost less than 100 ms.
 func BenchmarkRefuse(b *testing.B) {
-	h := guard(&sdk{}, inngest.Options{SigningKeys: []string{key, fallback}})
+	h := guarded(&sdk{}, Server{SigningKey: key, SigningKeyFallback: fallback})
 	header := sign(key, time.Now(), "")
 	for name, body := range worst() {
 		b.Run(name, func(b *testing.B) {

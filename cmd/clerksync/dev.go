@@ -181,7 +181,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(st
 	say("")
 	say("clerksync   %s", a.URL())
 	say("webhooks    %s", hook)
-	say("Inngest     %s", cfg.Inngest.APIURL())
+	say("Inngest     %s", cfg.Inngest.URL())
 	if a.Database().Engine != nil {
 		say("database    %s%s (any MongoDB client)", a.Database().Engine.URI(), a.Database().Name())
 	}

@@ -82,7 +82,7 @@ func doctorOptions(environ []string) doctor.Options {
 	}
 	o.Config, o.Wrong = cfg, errors.Join(err, app.Check(cfg))
 	if cfg.Inngest.Check() == nil {
-		o.Inngest = new(inngestServer(cfg.Inngest))
+		o.Inngest = new(app.InngestServer(cfg.Inngest))
 	}
 	if app.CheckClerkAPI(cfg) == nil && cfg.SecretKey != "" {
 		o.Clerk, _ = app.ClerkAPI(cfg) // it has just been checked
@@ -91,12 +91,4 @@ func doctorOptions(environ []string) doctor.Options {
 		o.Functions = ids
 	}
 	return o
-}
-
-func inngestServer(c config.Inngest) inngest.Server {
-	url := ""
-	if c.SelfHosted() {
-		url = c.APIURL()
-	}
-	return inngest.Server{URL: url, Dev: c.IsDev(), EventKey: c.EventKey, SigningKey: c.SigningKey, SigningKeyFallback: c.SigningKeyFallback, Env: c.Env, AppID: c.AppID}
 }

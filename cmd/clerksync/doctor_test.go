@@ -23,6 +23,8 @@ import (
 const (
 	ownEventKey   = "own-event-key"
 	ownSigningKey = "signkey-test-0123456789abcdef"
+	// ownHashedKey is how the SDKs show it: the SHA-256 of its bytes.
+	ownHashedKey = "signkey-test-55c53f5d490297900cefa825d0c8e8e9532ee8a118abe7d8570762cd38be9818"
 )
 
 // inngestOfOnesOwn is a fakeInngest that wants keys and lists the functions that were registered, as 'inngest start'
@@ -40,7 +42,7 @@ func inngestOfOnesOwn(t *testing.T) *httptest.Server {
 		fake.Config.Handler.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("GET /v1/apps/{app}/functions", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer "+hashed(ownSigningKey) {
+		if r.Header.Get("Authorization") != "Bearer "+ownHashedKey {
 			http.Error(w, "Authentication failed", http.StatusUnauthorized)
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"clerksync/app"
@@ -58,7 +59,15 @@ func healthz(ctx context.Context, url string) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return answered(res.StatusCode)
+		return fmt.Errorf("it answers %s", res.Status)
 	}
 	return nil
+}
+
+// withoutURL takes the URL out of an error of a request.
+func withoutURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }

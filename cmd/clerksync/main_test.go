@@ -245,22 +245,22 @@ func TestDatabaseName(t *testing.T) {
 	}
 }
 
-func TestInngestURLs(t *testing.T) {
+func TestInngestURL(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		c          config.Inngest
-		dev        bool
-		api, event string
+		c    config.Inngest
+		dev  bool
+		want string
 	}{
-		"cloud":           {config.Inngest{}, false, "https://api.inngest.com", "https://inn.gs"},
-		"dev":             {config.Inngest{Dev: "1"}, true, "http://127.0.0.1:8288", "http://127.0.0.1:8288"},
-		"dev elsewhere":   {config.Inngest{Dev: "http://inngest:8288/"}, true, "http://inngest:8288", "http://inngest:8288"},
-		"not dev":         {config.Inngest{Dev: "false"}, false, "https://api.inngest.com", "https://inn.gs"},
-		"self-hosted":     {config.Inngest{BaseURL: "https://i.example"}, false, "https://i.example", "https://i.example"},
-		"both, base wins": {config.Inngest{Dev: "1", BaseURL: "http://i:1"}, true, "http://i:1", "http://i:1"},
+		"cloud":           {config.Inngest{}, false, ""},
+		"dev":             {config.Inngest{Dev: "1"}, true, "http://127.0.0.1:8288"},
+		"dev elsewhere":   {config.Inngest{Dev: "http://inngest:8288/"}, true, "http://inngest:8288"},
+		"not dev":         {config.Inngest{Dev: "false"}, false, ""},
+		"self-hosted":     {config.Inngest{BaseURL: "https://i.example"}, false, "https://i.example"},
+		"both, base wins": {config.Inngest{Dev: "1", BaseURL: "http://i:1"}, true, "http://i:1"},
 	} {
-		if tc.c.IsDev() != tc.dev || tc.c.APIURL() != tc.api || tc.c.EventURL() != tc.event {
-			t.Errorf("%s: got %v %s %s", name, tc.c.IsDev(), tc.c.APIURL(), tc.c.EventURL())
+		if tc.c.IsDev() != tc.dev || tc.c.URL() != tc.want {
+			t.Errorf("%s: got %v %s", name, tc.c.IsDev(), tc.c.URL())
 		}
 	}
 }

@@ -1,0 +1,218 @@
+package inngest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"time"
+)
+
+// Errors of Inngest's answers that callers branch on.
+var (
+	// ErrKey says that Inngest does not accept the key that it was asked with.
+	ErrKey = errors.New("the key is not accepted")
+	// ErrNoLists says that this Inngest does not tell which functions it has.
+	ErrNoLists = errors.New("this Inngest does not list functions")
+	// errPart says that the answer was 2xx, and ended too soon.
+	errPart = errors.New("it does not say all of its answer")
+)
+
+// ProbeEvent is the name of the event of SendProbe. No function listens to it.
+const ProbeEvent = "clerksync/doctor.checked"
+
+// maxAnswer is how much of an answer is read, in bytes.
+const maxAnswer = 5 << 20
+
+// Server is an Inngest, and what this app is to it.
+type Server struct {
+	URL      string // of a dev server or of an Inngest of one's own, without a slash at the end; "" is Inngest Cloud
+	Dev      bool   // it is a dev server: it takes any event key, and does not sign its calls
+	EventKey string
+	// SigningKey is hexadecimal, perhaps with a prefix such as "signkey-prod-". With the fallback, which may be empty,
+	// calls may be signed too.
+	SigningKey, SigningKeyFallback string
+	Env                            string // the branch environment; "" is none
+	AppID                          string
+}
+
+// SelfHosted tells whether Inngest has to be told of the functions. Inngest Cloud asks for them by a signed request,
+// whose answer no other Inngest reads (https://github.com/inngest/inngest/issues/4669).
+func (s Server) SelfHosted() bool { return s.URL != "" }
+
+// Name says which Inngest it is.
+func (s Server) Name() string {
+	switch {
+	case s.Dev:
+		return "the dev server"
+	case s.SelfHosted():
+		return "your Inngest"
+	}
+	return "Inngest Cloud"
+}
+
+// EventAPI returns what sends events to it.
+func (s Server) EventAPI() *EventAPI { return NewEventAPI(s.eventURL(), s.eventKey(), s.Env) }
+
+func (s Server) eventKey() string { return cmp.Or(s.EventKey, "dev") } // only a dev server has none
+func (s Server) apiURL() string   { return cmp.Or(s.URL, "https://api.inngest.com") }
+func (s Server) eventURL() string { return cmp.Or(s.URL, "https://inn.gs") }
+
+// Reach returns nil if something answers where events are sent, and not with a server's error.
+func (s Server) Reach(ctx context.Context) error {
+	_, err := s.ask(ctx, http.MethodGet, s.eventURL()+"/health", "", nil)
+	if a, ok := errors.AsType[answered](err); errors.Is(err, ErrKey) || ok && a.code < http.StatusInternalServerError {
+		return nil
+	}
+	return err
+}
+
+// SendProbe sends an event that does nothing. The error is ErrKey if the event key is not accepted.
+func (s Server) SendProbe(ctx context.Context) error {
+	body := []byte(`[{"name":"` + ProbeEvent + `","data":{}}]`)
+	_, err := s.ask(ctx, http.MethodPost, s.eventURL()+"/e/"+url.PathEscape(s.eventKey()), "", body)
+	return err
+}
+
+// FunctionIDs returns Inngest's ids of the functions that an Inngest of one's own has for the app, none if it does not
+// know the app. The error is ErrKey if the signing key is not accepted, and ErrNoLists if this Inngest does not tell.
+func (s Server) FunctionIDs(ctx context.Context, signingKey string) ([]string, error) {
+	b, err := s.ask(ctx, http.MethodGet, s.apiURL()+"/v1/apps/"+url.PathEscape(s.AppID)+"/functions", hashed(signingKey), nil)
+	if a, ok := errors.AsType[answered](err); ok && a.code == http.StatusNotFound {
+		return nil, ErrNoLists
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []struct {
+		Slug     string    `json:"id"`
+		Archived time.Time `json:"archived_at"`
+	}
+	if json.Unmarshal(b, &all) != nil {
+		return nil, ErrNoLists
+	}
+	var ids []string
+	for _, f := range all {
+		if f.Archived.Year() <= 1 {
+			ids = append(ids, f.Slug)
+		}
+	}
+	return ids, nil
+}
+
+// CheckCloudKey asks Inngest Cloud something harmless. The error is ErrKey if the signing key is not accepted.
+func (s Server) CheckCloudKey(ctx context.Context, signingKey string) error {
+	// The key itself and not its hash: https://api-docs.inngest.com/authentication
+	_, err := s.ask(ctx, http.MethodGet, s.apiURL()+"/v1/events?limit=1&name="+url.QueryEscape(ProbeEvent), signingKey, nil)
+	return err
+}
+
+// hasCheckpoints asks whether the server takes checkpoints: Inngest v1.12.1 knows no such path. The error says that
+// the answer tells nothing.
+func (s Server) hasCheckpoints(ctx context.Context) (bool, error) {
+	const noRun = "00000000000000000000000000" // a ULID
+	_, err := s.ask(ctx, http.MethodPost, s.apiURL()+"/v1/checkpoint/"+noRun+"/async", hashed(s.SigningKey), nil)
+	a, ok := errors.AsType[answered](err)
+	switch {
+	case ok && a.code == http.StatusNotFound:
+		return false, nil
+	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // it says what is wrong with it
+		return true, nil
+	}
+	return false, err
+}
+
+// exposes tells whether the network between here and the server can read the signing key that the SDK sends with each
+// checkpoint.
+func (s Server) exposes() bool {
+	u, err := url.Parse(s.apiURL())
+	if err != nil || u.Scheme == "https" {
+		return err != nil
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
+}
+
+// answered is an answer other than 2xx.
+type answered struct {
+	code int
+	said string // the error in an answer of Inngest
+}
+
+func (a answered) Error() string {
+	text := fmt.Sprintf("it answers %d %s", a.code, http.StatusText(a.code))
+	if a.said != "" {
+		text += ": " + a.said
+	}
+	return text
+}
+
+// ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network; none quotes the
+// URL, which may hold the event key.
+func (s Server) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if s.Env != "" {
+		req.Header.Set("X-Inngest-Env", s.Env)
+	}
+	res, err := (&http.Client{}).Do(req)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	switch {
+	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
+		return nil, ErrKey
+	case res.StatusCode >= http.StatusMultipleChoices:
+		var answer struct{ Error string }
+		_ = json.Unmarshal(b, &answer) // the status says enough
+		return nil, answered{res.StatusCode, answer.Error}
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errPart, err)
+	}
+	return b, nil
+}
+
+// hashed is how the SDKs show a signing key to Inngest's API: the hash of its bytes. A server of one's own takes the
+// key itself too, but may be reached without TLS.
+func hashed(key string) string {
+	prefix, bare := splitKey(key)
+	raw, err := hex.DecodeString(bare)
+	if key == "" || err != nil { // the dev server, or the settings' check has said so
+		return ""
+	}
+	sum := sha256.Sum256(raw)
+	return prefix + hex.EncodeToString(sum[:])
+}
+
+// splitKey parts the prefix of a signing key, such as "signkey-prod-", from the key itself.
+func splitKey(key string) (prefix, bare string) {
+	prefix = regexp.MustCompile(`^signkey-\w+-`).FindString(key)
+	return prefix, key[len(prefix):]
+}
+
+// withoutURL takes the URL out of an error of a request.
+func withoutURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
