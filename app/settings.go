@@ -31,10 +31,7 @@ func Check(c config.Config) error {
 			errs = append(errs, fmt.Errorf("CLERK_WEBHOOK_SIGNING_SECRET: secret %d %w: copy it again from Clerk's dashboard, Webhooks", i+1, err))
 		}
 	}
-	if c.SecretKey != "" {
-		errs = append(errs, clerk.CheckKey(c.SecretKey))
-	}
-	errs = append(errs, checkURI(c))
+	errs = append(errs, checkKey(c), checkURI(c))
 	if c.Mail.SMTPURL != "" {
 		_, err := Mailer(c.Mail)
 		errs = append(errs, err)
@@ -44,11 +41,15 @@ func Check(c config.Config) error {
 
 // CheckClerkAPI checks what the commands that ask Clerk read too.
 func CheckClerkAPI(c config.Config) error {
-	err := c.CheckClerkAPI()
-	if c.SecretKey != "" {
-		err = errors.Join(clerk.CheckKey(c.SecretKey), err)
+	return errors.Join(checkKey(c), c.CheckClerkAPI())
+}
+
+// checkKey checks the secret key if it is set. Only some commands need one.
+func checkKey(c config.Config) error {
+	if err := clerk.CheckKey(c.SecretKey); c.SecretKey != "" && err != nil {
+		return fmt.Errorf("CLERK_SECRET_KEY %w", err)
 	}
-	return err
+	return nil
 }
 
 func CheckDatabase(c config.Config) error { return errors.Join(c.CheckDatabase(), checkURI(c)) }
@@ -75,7 +76,9 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 	if c.SecretKey == "" {
 		return nil, errors.New("CLERK_SECRET_KEY is not set: set it to the secret key (sk_…) from Clerk's dashboard, API keys")
 	}
-	return clerk.NewAPI(clerk.APIOptions{SecretKey: c.SecretKey, URL: c.APIURL, Share: c.RateShare})
+	return clerk.NewAPI(clerk.APIOptions{
+		SecretKey: c.SecretKey, KeyName: "CLERK_SECRET_KEY", URL: c.APIURL, URLName: "CLERK_API_URL", Share: c.RateShare,
+	})
 }
 
 // CheckInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the

@@ -177,12 +177,13 @@ func CheckInstance(ctx context.Context, api *clerk.API, state database.Checkpoin
 		return err
 	}
 	if want != "" && want != got {
-		return fmt.Errorf("%w is of the instance %s, not of CLERK_INSTANCE_ID: copy the secret key of that instance", clerk.ErrKey, got)
+		return clerk.KeyError(fmt.Sprintf("CLERK_SECRET_KEY is of the instance %s, not of CLERK_INSTANCE_ID: "+
+			"copy the secret key of that instance", got))
 	}
 	other, err := keepInstance(ctx, state, got, want, remember)
 	if err == nil && other != "" {
-		err = fmt.Errorf("%w is of the instance %s, and the users here are of %s: copy the secret key of that instance, "+
-			"or set CLERK_INSTANCE_ID if they are not", clerk.ErrKey, got, other)
+		err = clerk.KeyError(fmt.Sprintf("CLERK_SECRET_KEY is of the instance %s, and the users here are of %s: "+
+			"copy the secret key of that instance, or set CLERK_INSTANCE_ID if they are not", got, other))
 	}
 	return err
 }
