@@ -273,10 +273,17 @@ func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 	return p, err
 }
 
-// ListIDs returns those of the users whom Clerk still has. It takes at most MaxIDs ids.
-func (a *API) ListIDs(ctx context.Context, ids []string) (Page, error) {
-	all, when, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
-	return newPage(all, when), err
+// ListIDs returns which of these users Clerk has, also those that cannot be read. It takes at most MaxIDs ids.
+func (a *API) ListIDs(ctx context.Context, ids []string) (map[string]bool, error) {
+	has := map[string]bool{}
+	if len(ids) == 0 { // without ids Clerk would list all users
+		return has, nil
+	}
+	all, _, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
+	for _, e := range all {
+		has[e.ID] = true
+	}
+	return has, err
 }
 
 // entry is one entry of a list. If it cannot be read as a user, err says why, and only ID and CreatedAt may be set.
