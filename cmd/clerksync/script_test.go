@@ -12,8 +12,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScript runs testdata/script/*.txtar, each in a folder and an environment of its own: what a user types, and the
-// exit status, standard output and standard error that come of it. After a deliberate change of a text,
-// 'go test ./cmd/clerksync -run TestScript -update' writes the golden files anew.
+// exit status, the standard output and the standard error that come of it.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true})
