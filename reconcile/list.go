@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -156,8 +157,8 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 		return 0, ctx.Err()
 	}
 	p.Outcomes = maps.Clone(p.Outcomes) // the caller's stay as they are, for it may do this page again
-	var failed []error
-	var passing error // one of failed that may pass by itself
+	failed := slices.Clone(page.Skipped)
+	var passing error // of one of failed
 	n := 0
 	for i, res := range results {
 		d, err := r.drift(ctx, writes[i], res, p.Tier)
@@ -165,7 +166,7 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 		case errors.Is(err, errAsk):
 			return n, err
 		case err != nil:
-			failed = append(failed, fmt.Errorf("user %s: %w", writes[i].User.ID, err))
+			failed = append(failed, clerk.Skipped{ID: writes[i].User.ID, Err: err})
 			if mayPass(err) {
 				passing = err
 			}
@@ -186,13 +187,10 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	if n == 0 && passing != nil {
 		return n, fmt.Errorf("write Clerk's users: %w", passing)
 	}
-	for _, err := range failed {
-		r.Log.ErrorContext(ctx, "a user cannot be written", "error", err)
+	for _, f := range failed {
+		r.Log.ErrorContext(ctx, "a user of Clerk's cannot be read or written", "user_id", f.ID, "error", f.Err)
 	}
-	for _, s := range page.Skipped {
-		r.Log.ErrorContext(ctx, "a user of Clerk's cannot be read", "user_id", s.ID, "error", s.Err)
-	}
-	p.Found.Failed += len(page.Skipped) + len(failed)
+	p.Found.Failed += len(failed)
 	p.Found.Users += len(page.Users)
 	return n, nil
 }

@@ -190,6 +190,26 @@ func TestDeafRowIsWrittenMeanwhile(t *testing.T) {
 	}
 }
 
+// TestDeafRowOfTheDeleted: a deaf row of a user who is deleted when Clerk is asked is left to the absent tier, and is no
+// failure.
+func TestDeafRowOfTheDeleted(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, db, fake, 3)
+	id := people[1].ID
+	set(t, db, id, doc{"clerk.version": version(time.Now().Add(time.Hour).UnixMilli(), 0)})
+	fake.Fail = func(q *http.Request) int {
+		if strings.HasSuffix(q.URL.Path, id) {
+			fake.Remove(id)
+		}
+		return 0
+	}
+	if found, drift, err := run(t, r, reconcile.Full); err != nil || drift != nil || found.Failed != 0 {
+		t.Errorf("got %+v, %v, %v, want nothing", found, drift, err)
+	}
+}
+
 // TestDeafRowAndNoAnswer: if Clerk does not answer the step fails, to be done again; a user that is no longer there is
 // left to the absent tier.
 func TestDeafRowAndNoAnswer(t *testing.T) {

@@ -233,13 +233,11 @@ func (r *Reconcile) record(ctx context.Context, p Progress, failure error) error
 	case p.Done():
 		p.EndedAt = time.Now()
 	}
-	if err := keepRun(ctx, r.State, p.Tier, p.Run); err != nil {
-		return err
+	err := keepRun(ctx, r.State, p.Tier, p.Run)
+	if err == nil && (failure != nil || p.Done()) {
+		err = r.claim(ctx, p, time.Now())
 	}
-	if failure != nil || p.Done() {
-		return r.claim(ctx, p, time.Now())
-	}
-	return nil
+	return err
 }
 
 func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {
