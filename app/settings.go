@@ -83,8 +83,8 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 
 // CheckInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
 // database; which is to be remembered if they are all brought.
-func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *Database, remember bool) error {
-	return reconcile.CheckInstance(ctx, api, database.NewCheckpoints(db.DB), c.InstanceID, remember)
+func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *database.DB, remember bool) error {
+	return reconcile.CheckInstance(ctx, api, database.NewCheckpoints(db), c.InstanceID, remember)
 }
 
 // mailer returns what sends mail. It does not dial.

@@ -29,7 +29,7 @@ const ForeignIndex = "a unique index of the app's on users refuses each user who
 
 // database opens the database, and looks at what it is and what it lacks.
 func (d *doctor) database(ctx context.Context, say report) error {
-	db, prepared, err := d.Open(ctx)
+	db, err := d.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (d *doctor) database(ctx context.Context, say report) error {
 		return err
 	}
 	d.server(server)
-	ready, err := prepared(ctx)
+	ready, err := d.Prepared(ctx, db)
 	say(failed(err),
 		when(!ready, Fail, "it lacks indexes: start the service once, which makes them"),
 		is(OK, "the indexes are there"))
@@ -65,8 +65,8 @@ func (d *doctor) server(s database.Server) {
 	_, embedded := d.Config.Embedded()
 	d.on("database")(
 		when(embedded, OK, "%s, embedded: for development only", name),
-		when(d.db.OneProcess, Warn, "%s: for one process, and development only; set MONGODB_URI to a MongoDB", name),
-		when(s.Alone, Warn,
+		when(s.Kind == database.OneProcess, Warn, "%s: for one process, and development only; set MONGODB_URI to a MongoDB", name),
+		when(s.Kind == database.StandAlone, Warn,
 			"%s, stand-alone: what it has acknowledged it can lose with its disk: use a replica set", name),
 		is(OK, "%s, replicated; writes wait for a majority", name))
 	const differ, set = "this machine and the database differ by %s", ": set the clock of whichever is wrong (NTP)"

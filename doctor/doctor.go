@@ -40,8 +40,8 @@ type Options struct {
 	Wrong  error  // what is wrong with the settings, a line for each mistake
 	URL    string // where Clerk reaches the service; "" is not checked
 
-	// Open opens the database. The second result tells whether all indexes are there. The caller of Run closes it.
-	Open      func(context.Context) (*database.DB, func(context.Context) (bool, error), error)
+	Open      func(context.Context) (*database.DB, error)       // opens the database; Run does not close it
+	Prepared  func(context.Context, *database.DB) (bool, error) // tells whether all indexes are there
 	Inngest   *inngest.Server
 	Functions []string   // ids of the functions that these settings make
 	Clerk     *clerk.API // nil without a secret key, too

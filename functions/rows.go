@@ -66,10 +66,10 @@ func (f *Functions) row(r rowFunction) registered {
 		}
 		return fn
 	}
-	// One run per user, of the three functions together. It spares lost races; rows are right without it. Not every
-	// server heeds it, and none keeps order.
+	// One run per user, of the three functions together, also where the data holds the user as clerk.Unwrap has it. It
+	// spares lost races; rows are right without it. Not every server heeds it, and none keeps order.
 	fn.Concurrency = &inngestgo.ConfigConcurrency{Step: []inngestgo.ConfigStepConcurrency{
-		{Limit: 1, Key: new("event.data.id"), Scope: enums.ConcurrencyScopeEnv},
+		{Limit: 1, Key: new("has(event.data.data) ? event.data.data.id : event.data.id"), Scope: enums.ConcurrencyScopeEnv},
 	}}
 	fn.run = f.body(fn, "", func(ctx context.Context, events []Event) (any, error) {
 		res := f.write(ctx, r, events)[0]

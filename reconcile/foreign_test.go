@@ -185,7 +185,7 @@ func TestOneRefusedUserStopsTheRun(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 50)
 		rows := db.Collection("users")
-		if err := database.EnsureIndex(t.Context(), r.Log, rows, database.Index{Field: "email", Unique: true}); err != nil {
+		if err := rows.EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
 			t.Fatal(err)
 		}
 		insert(t, db, doc{"_id": "app-1", "username": "app-1", "email": "taken@mail.example"})

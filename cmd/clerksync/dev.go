@@ -182,8 +182,8 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(st
 	say("clerksync   %s", a.URL())
 	say("webhooks    %s", hook)
 	say("Inngest     %s", cfg.Inngest.URL())
-	if a.Database().Engine != nil {
-		say("database    %s%s (any MongoDB client)", a.Database().Engine.URI(), a.Database().Name())
+	if uri := a.Database().EmbeddedURI(); uri != "" {
+		say("database    %s%s (any MongoDB client)", uri, a.Database().Name())
 	}
 	if c.Demo {
 		err := demo(ctx, e.stdout, a.Users(), hook, cfg.Secrets()[0])

@@ -34,15 +34,11 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 	}
 	o := doctorOptions(e.environ)
 	o.URL = c.URL
-	closeDatabase := func(context.Context) error { return nil }
+	var db *database.DB
 	if app.CheckDatabase(o.Config) == nil {
-		o.Open = func(ctx context.Context) (*database.DB, func(context.Context) (bool, error), error) {
-			db, err := app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // a finding says what is wrong
-			if err != nil {
-				return nil, nil, err
-			}
-			closeDatabase = db.Close
-			return db.DB, db.Prepared, nil
+		o.Open = func(ctx context.Context) (_ *database.DB, err error) {
+			db, err = app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // a finding says what is wrong
+			return db, err
 		}
 	}
 	failed := 0
@@ -53,7 +49,10 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 		// A closed terminal ends nothing.
 		_, _ = fmt.Fprintf(e.stdout, "%-4s  %-9s  %s\n", f.Level, f.Check, oneLine(f.Text))
 	})
-	err := closeDatabase(ctx)
+	var err error
+	if db != nil {
+		err = db.Close(ctx)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -68,7 +67,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 // doctorOptions reads the settings, those of 'clerksync dev' in this folder too, and makes what they describe.
 func doctorOptions(environ []string) doctor.Options {
 	cfg, err := config.Read(environ)
-	o := doctor.Options{Whose: "complete"}
+	o := doctor.Options{Whose: "complete", Prepared: app.Prepared}
 	if takeDevFolder(&cfg) {
 		o.Whose = "those of 'clerksync dev' in this folder"
 		if !cfg.Inngest.SelfHosted() {
