@@ -177,7 +177,7 @@ func allFunctions(
 	dead inbox.DeadLetters, r *reconcile.Reconcile,
 ) (*functions.Functions, error) {
 	f := &functions.Functions{
-		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.BatchSize, BatchTimeout: c.BatchTimeout, Own: own,
+		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.Batch.Size, BatchTimeout: c.Batch.Timeout, Own: own,
 		Crons: []functions.Cron{functions.Upkeep(
 			users.SweepBuried,
 			functions.Retention{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
@@ -192,9 +192,9 @@ func allFunctions(
 	if c.Mail.SMTPURL == "" {
 		return f, nil
 	}
-	m, err := Mailer(c.Mail)
+	m, mistakes := Mailer(c.Mail)
 	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
-	return f, err
+	return f, mistakes.Err()
 }
 
 func (a *App) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.Echo {

@@ -33,18 +33,18 @@ type Finding struct {
 	Check, Text string
 }
 
-// Options says what to look at. A part that is nil is not checked, because its settings are wrong.
+// Options says what to look at.
 type Options struct {
-	Config config.Config
-	Whose  string // for the line that says that the settings are right
-	Wrong  error  // what is wrong with the settings, a line for each mistake
-	URL    string // where Clerk reaches the service; "" is not checked
+	Config   config.Config
+	Mistakes config.Mistakes // in the settings
+	Whose    string          // for the line that says that there are none
+	URL      string          // where Clerk reaches the service; "" is not checked
 
-	Open      func(context.Context) (*database.DB, error)       // opens the database; Run does not close it
-	Prepared  func(context.Context, *database.DB) (bool, error) // tells whether all indexes are there
-	Inngest   *inngest.Server
-	Functions []string   // ids of the functions that these settings make
-	Clerk     *clerk.API // nil without a secret key, too
+	Open      func(context.Context) (*database.DB, error)       // opens the database, which Run does not close
+	Prepared  func(context.Context, *database.DB) (bool, error) // tells whether the database has all indexes
+	Inngest   inngest.Server
+	Functions []string   // ids of the functions that these settings make; nil if the settings of the mail are wrong
+	Clerk     *clerk.API // nil without a secret key, or if the settings of Clerk's API are wrong
 }
 
 // doctor makes the checks.
@@ -63,11 +63,11 @@ const checkTimeout = 10 * time.Second
 // Run makes all checks, whatever the earlier ones say, until ctx ends. It calls found with each finding at once.
 func Run(ctx context.Context, o Options, found func(Finding)) {
 	d := &doctor{Options: o, found: found, now: time.Now(), users: -1}
-	if o.Wrong == nil {
+	if err := o.Mistakes.Err(); err == nil {
 		d.on("settings")(is(OK, "%s", o.Whose))
 	} else {
-		for line := range strings.Lines(o.Wrong.Error()) {
-			d.on("settings")(is(Fail, "%s", strings.TrimSuffix(line, "\n")))
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			d.on("settings")(is(Fail, "%s", line))
 		}
 	}
 	check := func(name string, off bool, why string, f func(context.Context, report) error) {
@@ -82,9 +82,9 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 		}
 	}
 	const settings, needed = "mend its settings first", "it needs the database"
-	check("database", o.Open == nil, settings, d.database)
-	check("inngest", o.Inngest == nil, settings, d.inngest)
-	check("clerk", o.Clerk == nil && (o.Config.SecretKey != "" || o.Config.CheckClerkAPI() != nil), settings, d.clerk)
+	check("database", len(o.Mistakes.Only("MONGODB_")) > 0, settings, d.database)
+	check("inngest", len(o.Mistakes.Only("INNGEST_")) > 0, settings, d.inngest)
+	check("clerk", o.Clerk == nil && o.Config.SecretKey != "", settings, d.clerk)
 	check("webhooks", d.db == nil, needed, d.webhooks)
 	check("reconcile", d.db == nil, needed, d.reconcile)
 	check("inbox", d.db == nil, needed, d.inbox)

@@ -40,7 +40,7 @@ func TestCloud(t *testing.T) {
 	} {
 		var out strings.Builder
 		server := inngest.Server{SigningKey: tc.key, Env: "branch"}
-		d := &doctor{Options: Options{Inngest: &server}, found: printTo(&out)}
+		d := &doctor{Options: Options{Inngest: server}, found: printTo(&out)}
 		try := server
 		try.URL = cloud.URL // the real one cannot be asked from a test
 		d.signingKey(func(key string) error { return try.CheckCloudKey(t.Context(), key) })

@@ -41,7 +41,7 @@ type Event struct {
 	id      inbox.EventID // of this sending
 	version string        // Inngest's, see inbox.Event.V
 	payload clerk.Payload
-	when    store.When
+	when    store.EventTime
 }
 
 // User reads the user that the event is about. Its error is not worth a retry, and Inngest makes none.
@@ -66,14 +66,14 @@ func newEvent(g inngestgo.GenericEvent[raw], in inngestgo.InputCtx) Event {
 // when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one,
 // and else it is the ts of an event that says so: our ingress does, and the transform in docs/inngest.md. Of all
 // others, those too that have a Svix id, the ts may be when Inngest got them.
-func when(version string, ts, envelope clerk.Millis) store.When {
+func when(version string, ts, envelope clerk.Millis) store.EventTime {
 	switch {
 	case envelope != 0:
-		return store.When{Clerk: min(ts, envelope)} // Clerk's specimens are from the future
+		return store.EventTime{Clerk: min(ts, envelope)} // Clerk's specimens are from the future
 	case version == inbox.ClerkTime:
-		return store.When{Clerk: ts}
+		return store.EventTime{Clerk: ts}
 	}
-	return store.When{Arrived: ts}
+	return store.EventTime{Arrived: ts}
 }
 
 // replayPrefix begins the name of the event that replays a failed run of one function and of no other.

@@ -44,7 +44,7 @@ func Handles(eventName string) bool {
 // live reads what an event says of a user.
 func live(e Event) (store.Write, error) {
 	u, err := e.User()
-	return store.Write{User: u, When: e.when}, err
+	return store.Write{User: u, EventTime: e.when}, err
 }
 
 // deleted reads who is deleted.

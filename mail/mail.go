@@ -73,8 +73,15 @@ type Mailer struct {
 
 type app struct{ Name, URL string }
 
-// New checks the options and reads the templates; it does not dial. Each mistake is a line that names the setting and
-// quotes no secret.
+// OptionError says what is wrong with the option of that name, in one line that quotes no secret.
+type OptionError struct{ Option, Reason string }
+
+func (e *OptionError) Error() string { return e.Option + " " + e.Reason }
+
+func optionError(option, reason string) error { return &OptionError{option, reason} }
+
+// New checks the options and reads the templates; it does not dial. The error joins all mistakes, most of them of the
+// type OptionError; the others say what is wrong with a template.
 func New(o Options) (*Mailer, error) {
 	m := &Mailer{app: app{Name: o.AppName, URL: o.AppURL}}
 	var errs []error
@@ -87,15 +94,15 @@ func New(o Options) (*Mailer, error) {
 		m.server.dial = (&net.Dialer{}).DialContext
 	}
 	if m.from, err = mail.ParseAddress(o.From); err != nil {
-		errs = append(errs, errors.New(`MAIL_FROM is not set to an address: set it to one such as "App <hello@app.example>"`))
+		errs = append(errs, optionError("From", `is not set to an address: set it to one such as "App <hello@app.example>"`))
 	}
 	if o.ReplyTo != "" {
 		if m.replyTo, err = mail.ParseAddress(o.ReplyTo); err != nil {
-			errs = append(errs, errors.New("MAIL_REPLY_TO is no address: set it to one such as help@app.example, or leave it unset"))
+			errs = append(errs, optionError("ReplyTo", "is no address: set it to one such as help@app.example, or leave it unset"))
 		}
 	}
 	if u, err := url.Parse(o.AppURL); o.AppURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
-		errs = append(errs, errors.New("APP_URL is no URL: set it to https://HOST, or leave it unset"))
+		errs = append(errs, optionError("AppURL", "is no URL: set it to https://HOST, or leave it unset"))
 	}
 	if m.templates, err = LoadTemplates(o.TemplateDir, o.Subject); err != nil {
 		errs = append(errs, err)
@@ -283,12 +290,12 @@ type server struct {
 	dial       func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// parseURL reads SMTP_URL. No error quotes it, since it holds a password.
+// parseURL reads the URL. No error quotes it, since it holds a password.
 func parseURL(s string) (server, error) {
 	const want = "set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST" //nolint:gosec // shows the form
 	u, err := url.Parse(s)
 	if err != nil {
-		return server{}, errors.New("SMTP_URL cannot be read: " + want + ", with other than letters and digits in the password as %XX")
+		return server{}, optionError("URL", "cannot be read: "+want+", with other than letters and digits in the password as %XX")
 	}
 	var srv server
 	switch u.Scheme {
@@ -297,26 +304,26 @@ func parseURL(s string) (server, error) {
 	case "smtps":
 		srv.port, srv.implicit = 465, true
 	default:
-		return server{}, errors.New("SMTP_URL is of no known kind: " + want)
+		return server{}, optionError("URL", "is of no known kind: "+want)
 	}
 	srv.host, srv.user = u.Hostname(), u.User.Username()
 	srv.pass, _ = u.User.Password()
 	if srv.host == "" {
-		return server{}, errors.New("SMTP_URL names no host: " + want)
+		return server{}, optionError("URL", "names no host: "+want)
 	}
 	if p := u.Port(); p != "" {
 		if srv.port, err = strconv.Atoi(p); err != nil || srv.port < 1 || srv.port > 65535 {
-			return server{}, errors.New("SMTP_URL names no port: " + want)
+			return server{}, optionError("URL", "names no port: "+want)
 		}
 	}
 	if (srv.user == "") != (srv.pass == "") {
-		return server{}, errors.New("SMTP_URL has a user or a password, not both: " + want)
+		return server{}, optionError("URL", "has a user or a password, not both: "+want)
 	}
 	if u.Path != "" && u.Path != "/" {
-		return server{}, errors.New("SMTP_URL has a path: remove it; a / in the password is written %2F")
+		return server{}, optionError("URL", "has a path: remove it; a / in the password is written %2F")
 	}
 	if u.Fragment != "" {
-		return server{}, errors.New("SMTP_URL has a #: write it %23")
+		return server{}, optionError("URL", "has a #: write it %23")
 	}
 	if srv.user != "" && !srv.implicit {
 		srv.policy = gomail.TLSMandatory
@@ -324,7 +331,7 @@ func parseURL(s string) (server, error) {
 	q := u.Query()
 	for k, v := range q {
 		if k != "tls" || len(v) != 1 || v[0] != "off" && v[0] != "required" || srv.implicit {
-			return server{}, errors.New("SMTP_URL has an option that is not known: smtp:// takes ?tls=off and ?tls=required")
+			return server{}, optionError("URL", "has an option that is not known: smtp:// takes ?tls=off and ?tls=required")
 		}
 	}
 	switch q.Get("tls") {

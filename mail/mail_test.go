@@ -377,18 +377,18 @@ func TestSettings(t *testing.T) {
 		"own templates": {func(o *mail.Options) { o.TemplateDir = write("<p>{{.FirstName}}") }, nil},
 		"everything wrong": {func(o *mail.Options) {
 			*o = mail.Options{URL: "http://u:hunter2@h", From: "x", ReplyTo: "x", AppURL: "javascript:x", Subject: "{{", TemplateDir: "/none"}
-		}, []string{"SMTP_URL is of no known kind: set it to smtp://", "MAIL_FROM is not set to an address: set it to", "MAIL_REPLY_TO is no address", "APP_URL is no URL: set it to", "WELCOME_TEMPLATE_DIR is no folder"}},
-		"a bad escape":       {func(o *mail.Options) { o.URL = "smtp://u:hunter2%@h" }, []string{"SMTP_URL cannot be read"}},
-		"a # in it":          {func(o *mail.Options) { o.URL = "smtp://u:hunter2#3@h" }, []string{"SMTP_URL cannot be read"}},
-		"a / in it":          {func(o *mail.Options) { o.URL = "smtp://h/hunter2" }, []string{"SMTP_URL has a path"}},
-		"no host":            {func(o *mail.Options) { o.URL = "smtp://u:hunter2@:587" }, []string{"SMTP_URL names no host"}},
-		"no port":            {func(o *mail.Options) { o.URL = "smtp://h:99999" }, []string{"SMTP_URL names no port"}},
-		"no password":        {func(o *mail.Options) { o.URL = "smtp://u@h" }, []string{"SMTP_URL has a user or a password, not both"}},
-		"an unknown option":  {func(o *mail.Options) { o.URL = "smtp://h?ssl=1" }, []string{"SMTP_URL has an option that is not known"}},
-		"tls=off with smtps": {func(o *mail.Options) { o.URL = "smtps://h?tls=off" }, []string{"SMTP_URL has an option that is not known"}},
+		}, []string{"URL is of no known kind: set it to smtp://", "From is not set to an address: set it to", "ReplyTo is no address", "AppURL is no URL: set it to", "TemplateDir is no folder"}},
+		"a bad escape":       {func(o *mail.Options) { o.URL = "smtp://u:hunter2%@h" }, []string{"URL cannot be read"}},
+		"a # in it":          {func(o *mail.Options) { o.URL = "smtp://u:hunter2#3@h" }, []string{"URL cannot be read"}},
+		"a / in it":          {func(o *mail.Options) { o.URL = "smtp://h/hunter2" }, []string{"URL has a path"}},
+		"no host":            {func(o *mail.Options) { o.URL = "smtp://u:hunter2@:587" }, []string{"URL names no host"}},
+		"no port":            {func(o *mail.Options) { o.URL = "smtp://h:99999" }, []string{"URL names no port"}},
+		"no password":        {func(o *mail.Options) { o.URL = "smtp://u@h" }, []string{"URL has a user or a password, not both"}},
+		"an unknown option":  {func(o *mail.Options) { o.URL = "smtp://h?ssl=1" }, []string{"URL has an option that is not known"}},
+		"tls=off with smtps": {func(o *mail.Options) { o.URL = "smtps://h?tls=off" }, []string{"URL has an option that is not known"}},
 		"a bad subject":      {func(o *mail.Options) { o.Subject = "{{.Nobody}}" }, []string{"the welcome mail's template fails"}},
 		"a bad template":     {func(o *mail.Options) { o.TemplateDir = write("{{if}}") }, []string{"template: welcome.html"}},
-		"a missing file":     {func(o *mail.Options) { o.TemplateDir = t.TempDir() }, []string{"WELCOME_TEMPLATE_DIR: welcome.txt cannot be read", "WELCOME_TEMPLATE_DIR: welcome.html cannot be read"}},
+		"a missing file":     {func(o *mail.Options) { o.TemplateDir = t.TempDir() }, []string{"TemplateDir has no welcome.txt", "TemplateDir has no welcome.html"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := good

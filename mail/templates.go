@@ -20,7 +20,7 @@ const (
 	textFile = "welcome.txt"
 )
 
-// defaultSubject is WELCOME_SUBJECT if that is not set.
+// defaultSubject is the subject if none is set.
 const defaultSubject = "Welcome to {{.AppName}}"
 
 // Data is what a template can use. Name and FirstName may be "".
@@ -32,8 +32,8 @@ type Templates struct {
 	html          *htmltemplate.Template
 }
 
-// LoadTemplates reads welcome.html and welcome.txt from dir; "" is the embedded ones. Each mistake is a line that names
-// the setting.
+// LoadTemplates reads welcome.html and welcome.txt from dir; "" is the embedded ones. The error joins all
+// mistakes.
 func LoadTemplates(dir, subject string) (*Templates, error) {
 	files, err := fs.Sub(embedded, "templates")
 	if err != nil {
@@ -46,12 +46,12 @@ func LoadTemplates(dir, subject string) (*Templates, error) {
 	if dir != "" {
 		own := os.DirFS(dir)
 		if _, err := fs.Stat(own, "."); err != nil {
-			return nil, errors.New("WELCOME_TEMPLATE_DIR is no folder that can be read: set it to one with welcome.html and welcome.txt")
+			return nil, optionError("TemplateDir", "is no folder that can be read: set it to one with welcome.html and welcome.txt")
 		}
 		read = func(name string) (string, error) {
 			b, err := fs.ReadFile(own, name)
 			if err != nil {
-				return "", fmt.Errorf("WELCOME_TEMPLATE_DIR: %s cannot be read: put it there, 'clerksync mail preview' has both parts", name)
+				return "", optionError("TemplateDir", "has no "+name+" that can be read: put it there, 'clerksync mail preview' has both parts")
 			}
 			return string(b), nil
 		}
@@ -61,8 +61,8 @@ func LoadTemplates(dir, subject string) (*Templates, error) {
 	}
 	t := &Templates{}
 	var errs []error
-	if t.subject, err = texttemplate.New("WELCOME_SUBJECT").Parse(subject); err != nil {
-		errs = append(errs, fmt.Errorf("WELCOME_SUBJECT is no template: %w", err))
+	if t.subject, err = texttemplate.New("subject").Parse(subject); err != nil {
+		errs = append(errs, optionError("Subject", "is no template: "+err.Error()))
 	}
 	text, err := read(textFile)
 	if err == nil {

@@ -150,7 +150,7 @@ func TestNewUserWithoutCreatedAt(t *testing.T) {
 		r, _ := reconciler(t, db, fake, 3)
 		u := clerk.User{ID: testenv.UserID(time.Now(), 1), Email: "new@mail.example"}
 		users := store.NewUsers(db)
-		testenv.Write(t, users, store.Write{User: u, When: store.When{Clerk: clerk.Millis(time.Now().UnixMilli())}})
+		testenv.Write(t, users, store.Write{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())}})
 		if found, drift, err := run(t, r, reconcile.Absent); err != nil || drift != nil || found.Extra != 0 {
 			t.Errorf("got %+v, %v, %v, want that nothing goes", found, drift, err)
 		}

@@ -32,14 +32,12 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 	if c.URL != "" && !config.IsHTTP(c.URL) {
 		return errors.New("--url is no URL: say https://HOST")
 	}
+	var db *database.DB
 	o := doctorOptions(e.environ)
 	o.URL = c.URL
-	var db *database.DB
-	if app.CheckDatabase(o.Config) == nil {
-		o.Open = func(ctx context.Context) (_ *database.DB, err error) {
-			db, err = app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // a finding says what is wrong
-			return db, err
-		}
+	o.Open = func(ctx context.Context) (_ *database.DB, err error) {
+		db, err = app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // a finding says what is wrong
+		return db, err
 	}
 	failed := 0
 	doctor.Run(ctx, o, func(f doctor.Finding) {
@@ -66,7 +64,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 
 // doctorOptions reads the settings, those of 'clerksync dev' in this folder too, and makes what they describe.
 func doctorOptions(environ []string) doctor.Options {
-	cfg, err := config.Read(environ)
+	cfg, mistakes := config.Read(environ)
 	o := doctor.Options{Whose: "complete", Prepared: app.Prepared}
 	if takeDevFolder(&cfg) {
 		o.Whose = "those of 'clerksync dev' in this folder"
@@ -74,16 +72,14 @@ func doctorOptions(environ []string) doctor.Options {
 			cfg.Inngest.Dev = "1"
 		}
 		file := filepath.Join(devFolder, secretFile)
-		if _, e := os.Stat(file); e == nil && cfg.SigningSecrets == "" { // else it would be made
-			secret, e := devSecret(file)
-			cfg.SigningSecrets, err = secret, errors.Join(err, e)
+		if _, err := os.Stat(file); err == nil && cfg.SigningSecrets == "" { // else it would be made
+			if cfg.SigningSecrets, err = devSecret(file); err != nil {
+				mistakes = append(mistakes, config.Mistake{Name: "CLERK_WEBHOOK_SIGNING_SECRET", Text: err.Error()})
+			}
 		}
 	}
-	o.Config, o.Wrong = cfg, errors.Join(err, app.Check(cfg))
-	if cfg.Inngest.Check() == nil {
-		o.Inngest = new(app.InngestServer(cfg.Inngest))
-	}
-	if app.CheckClerkAPI(cfg) == nil && cfg.SecretKey != "" {
+	o.Config, o.Mistakes, o.Inngest = cfg, append(mistakes, app.Check(cfg)...), app.InngestServer(cfg.Inngest)
+	if len(o.Mistakes.Only(clerkSettings()...)) == 0 && cfg.SecretKey != "" {
 		o.Clerk, _ = app.ClerkAPI(cfg) // it has just been checked
 	}
 	if ids, err := app.FunctionIDs(cfg, appFunctions()); err == nil {

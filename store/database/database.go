@@ -58,18 +58,18 @@ const (
 	maxPoolOne = 8
 )
 
-// CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host
-// of a mongodb+srv one.
+// CheckURI returns an error that says what is wrong with a connection string, without quoting it: the text follows the
+// name of whatever holds it. It looks up the host of a mongodb+srv one.
 func CheckURI(uri string) error {
 	opts := options.Client().ApplyURI(uri)
 	switch wc := opts.WriteConcern; {
 	case strings.Contains(uri, "%00"): // CVE-2026-129934 of the driver up to v2.10.0: a NUL in credentials
-		return errors.New("MONGODB_URI holds %00: remove it")
+		return errors.New("holds %00: remove it")
 	case opts.Validate() != nil:
-		return errors.New("MONGODB_URI cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE " +
+		return errors.New("cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE " +
 			"with a HOST that has an SRV record")
 	case wc != nil && !wc.Acknowledged():
-		return errors.New("MONGODB_URI asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
+		return errors.New("asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func Patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 // what kind it is. MayPass tells whether trying again may help. No error quotes the URI, which holds a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the connection string %w", err)
 	}
 	opts := options.Client().ApplyURI(uri)
 	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.
