@@ -14,15 +14,13 @@ import (
 	"clerksync/inngest"
 	"clerksync/reconcile"
 	"clerksync/store/database"
+	"clerksync/webhook"
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
-
-// HookPath is where Clerk's webhooks are posted to.
-const HookPath = "/webhooks/clerk"
 
 // routes is what requests are answered with.
 type routes struct {
@@ -43,7 +41,7 @@ func (r routes) handler() http.Handler {
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
 	e.GET("/readyz", r.ready)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(r.metrics, promhttp.HandlerOpts{})))
-	e.POST(HookPath, echo.WrapHandler(boundMemory(r.hook, largeWebhooks)))
+	e.POST(webhook.Path, echo.WrapHandler(boundMemory(r.hook, largeWebhooks)))
 	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut}
 	e.Match(methods, "/api/inngest", echo.WrapHandler(boundMemory(r.calls, largeCalls)))
 	if r.token != "" {
