@@ -55,6 +55,7 @@ type Handler struct {
 	// round: its steps are the same.
 	checkpoints atomic.Bool
 	registered  chan struct{}
+	once        sync.Once // closes it
 }
 
 // New creates the functions twice, with and without checkpoints, for the SDK lets nobody change that later.
@@ -123,33 +124,28 @@ func (h *Handler) KeepRegistered(ctx context.Context) {
 	if h.server.Dev {
 		every = 5 * time.Second // as often as the dev server itself looks for apps
 	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var once sync.Once
-	var known, failing bool
-	for {
+	for n, wait, known := 0, time.Duration(0), false; ; n++ {
 		select {
-		case <-timer.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return
 		}
-		if err := h.register(ctx, registerTimeout); err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			if !failing {
-				h.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
-			}
-			known, failing = false, true
-			timer.Reset(time.Second)
-			continue
+		err := h.register(ctx, registerTimeout)
+		if ctx.Err() != nil {
+			return
+		}
+		before := known
+		known, wait = err == nil, every
+		switch {
+		case err != nil && (n == 0 || before):
+			h.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
+		case known && !before:
+			h.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", h.server.apiURL())
+			h.once.Do(func() { close(h.registered) })
 		}
 		if !known {
-			h.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", h.server.apiURL())
+			wait = time.Second
 		}
-		known, failing = true, false
-		once.Do(func() { close(h.registered) })
-		timer.Reset(every)
 	}
 }
 
@@ -169,21 +165,14 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 	s := h.server
 	if !s.exposes() {
 		if has, err := s.hasCheckpoints(ctx); err == nil && h.checkpoints.Swap(has) != has {
-			h.log.InfoContext(ctx, "whether Inngest takes checkpoints, by which a run is one request instead of two", "checkpoints", has)
+			h.log.InfoContext(ctx, "asked whether Inngest takes checkpoints, by which a run is one request instead of two", "checkpoints", has)
 		}
 	}
 	body, err := h.registration(ctx)
 	if err != nil {
 		return err
 	}
-	ask := func(key string) error {
-		_, err := s.ask(ctx, http.MethodPost, s.apiURL()+"/fn/register", hashed(key), body)
-		return err
-	}
-	err = ask(s.SigningKey)
-	if errors.Is(err, ErrKey) && s.SigningKeyFallback != "" {
-		err = ask(s.SigningKeyFallback)
-	}
+	err = s.post(ctx, "/fn/register", body)
 	_, says := errors.AsType[answered](err)
 	switch {
 	case err == nil, errors.Is(err, errPart):

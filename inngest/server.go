@@ -120,7 +120,7 @@ func (s Server) CheckCloudKey(ctx context.Context, signingKey string) error {
 // the answer tells nothing.
 func (s Server) hasCheckpoints(ctx context.Context) (bool, error) {
 	const noRun = "00000000000000000000000000" // a ULID
-	_, err := s.ask(ctx, http.MethodPost, s.apiURL()+"/v1/checkpoint/"+noRun+"/async", hashed(s.SigningKey), nil)
+	err := s.post(ctx, "/v1/checkpoint/"+noRun+"/async", nil)
 	a, ok := errors.AsType[answered](err)
 	switch {
 	case ok && a.code == http.StatusNotFound:
@@ -156,39 +156,55 @@ func (a answered) Error() string {
 	return text
 }
 
-// ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network; none quotes the
-// URL, which may hold the event key.
+// post posts to the API with the signing key, or with the fallback if that is not accepted.
+func (s Server) post(ctx context.Context, path string, body []byte) error {
+	_, err := s.ask(ctx, http.MethodPost, s.apiURL()+path, hashed(s.SigningKey), body)
+	if errors.Is(err, ErrKey) && s.SigningKeyFallback != "" {
+		_, err = s.ask(ctx, http.MethodPost, s.apiURL()+path, hashed(s.SigningKeyFallback), body)
+	}
+	return err
+}
+
+// ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network.
 func (s Server) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
-	if err != nil {
-		return nil, withoutURL(err)
-	}
-	if bearer != "" {
-		req.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if s.Env != "" {
-		req.Header.Set("X-Inngest-Env", s.Env)
-	}
-	res, err := (&http.Client{}).Do(req)
-	if err != nil {
-		return nil, withoutURL(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	res, text, err := call(ctx, &http.Client{}, s.Env, method, to, bearer, body)
 	switch {
+	case res == nil:
+		return nil, err
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
 		return nil, ErrKey
 	case res.StatusCode >= http.StatusMultipleChoices:
 		var answer struct{ Error string }
-		_ = json.Unmarshal(b, &answer) // the status says enough
+		_ = json.Unmarshal(text, &answer) // the status says enough
 		return nil, answered{res.StatusCode, answer.Error}
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errPart, err)
 	}
-	return b, nil
+	return text, nil
+}
+
+// call makes a request, and returns the answer and what came of its body, which is closed. No error quotes the URL, which
+// may hold the event key.
+func call(ctx context.Context, client *http.Client, env, method, to, bearer string, body []byte) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, withoutURL(err)
+	}
+	req.Header.Set("User-Agent", "clerksync")
+	req.Header.Set("Content-Type", "application/json")
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if env != "" {
+		req.Header.Set("X-Inngest-Env", env)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, nil, withoutURL(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	return res, text, err
 }
 
 // hashed is how the SDKs show a signing key to Inngest's API: the hash of its bytes. A server of one's own takes the

@@ -80,7 +80,7 @@ func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
 
 // answer returns the write of what Clerk's API says of a user.
 func answer(f clerk.Fetched) store.Write {
-	return store.Write{User: f.User, When: store.When{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
+	return store.Write{User: f.User, EventTime: store.EventTime{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
 }
 
 // bring asks Clerk for a user and writes the row. It returns clerk.ErrNoUser if Clerk does not have the user, and

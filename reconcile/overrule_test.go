@@ -24,7 +24,7 @@ func apply(t *testing.T, db *database.DB, p testenv.ClerkUser, at int64) store.O
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: u, When: store.When{Clerk: clerk.Millis(at)}}}, store.All)[0]
+	r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(at)}}}, store.All)[0]
 	if r.Err != nil {
 		t.Fatal(r.Err)
 	}
