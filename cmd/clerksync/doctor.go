@@ -4,27 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 
 	"clerksync/app"
 	"clerksync/config"
 	"clerksync/doctor"
 	"clerksync/inngest"
+	"clerksync/internal/dev"
 	"clerksync/store/database"
 )
 
 type doctorCmd struct {
-	URL string `name:"url" placeholder:"https://HOST" help:"Where Clerk reaches the service. An unsigned webhook is posted there too, which it must refuse."`
+	URL string `name:"url" placeholder:"https://HOST" help:"Where Clerk reaches it: a webhook is posted there too."`
 }
 
 // Help is what --help says beside the flags.
 func (doctorCmd) Help() string {
-	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: ok, " +
-		"warn, FAIL with what to do, or - for what could not be checked. The exit status is 1 if something failed. It " +
-		"changes no row and no setting; to try the event key, it sends Inngest an event (" + inngest.ProbeEvent + ") " +
-		"that no function listens to."
+	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: " +
+		"ok, warn, FAIL with what to do, or - for what could not be checked. The exit status is 1 if something " +
+		"failed. It changes no row and no setting; to try the event key, it sends Inngest an event (" +
+		inngest.ProbeEvent + ") that no function listens to."
 }
 
 // Run prints a line for each finding.
@@ -71,9 +71,9 @@ func doctorOptions(environ []string) doctor.Options {
 		if !cfg.Inngest.SelfHosted() {
 			cfg.Inngest.Dev = "1"
 		}
-		file := filepath.Join(devFolder, secretFile)
-		if _, err := os.Stat(file); err == nil && cfg.SigningSecrets == "" { // else it would be made
-			if cfg.SigningSecrets, err = devSecret(file); err != nil {
+		if cfg.SigningSecrets == "" {
+			var err error
+			if cfg.SigningSecrets, err = dev.Secret(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				mistakes = append(mistakes, config.Mistake{Name: "CLERK_WEBHOOK_SIGNING_SECRET", Text: err.Error()})
 			}
 		}

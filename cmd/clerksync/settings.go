@@ -5,6 +5,7 @@ import (
 
 	"clerksync/app"
 	"clerksync/config"
+	"clerksync/internal/dev"
 )
 
 // readConfig reads the settings of the whole service and checks them all.
@@ -26,12 +27,15 @@ func clerkSettings() []string {
 	return []string{"CLERK_INSTANCE_ID", "CLERK_SECRET_KEY", "CLERK_API_URL", "CLERK_RATE_SHARE"}
 }
 
+// devDatabase is the database of 'clerksync dev'.
+const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
+
 // takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells
 // whether it did.
 func takeDevFolder(c *config.Config) bool {
-	if _, err := os.Stat(devFolder); c.MongoURI != "" || err != nil {
+	if _, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil {
 		return false
 	}
-	c.MongoURI = config.EmbeddedPrefix + "./" + devFolder
+	c.MongoURI = devDatabase
 	return true
 }
