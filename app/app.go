@@ -47,7 +47,7 @@ type App struct {
 	log      *slog.Logger
 	listener net.Listener
 	server   *http.Server
-	db       *Database
+	db       *database.DB
 	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
@@ -75,16 +75,16 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if a.db, err = OpenDatabase(ctx, cfg, log); err != nil {
 		return a, err
 	}
-	a.users = store.NewUsers(a.db.DB)
+	a.users = store.NewUsers(a.db)
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db.DB, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
+		DB: a.db, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
 	})
-	state := database.NewCheckpoints(a.db.DB)
+	state := database.NewCheckpoints(a.db)
 	a.watch = reconcile.NewWatch(state, log, reg)
 	a.watch.InstanceID = cfg.InstanceID
-	claims := store.NewWelcomes(a.db.DB)
-	if err := patiently(ctx, log, func() error { return a.db.Prepare(ctx) }); err != nil {
+	claims := store.NewWelcomes(a.db)
+	if err := database.Patiently(ctx, log, func() error { return Prepare(ctx, a.db) }); err != nil {
 		return a, err
 	}
 	if cfg.Mail.SMTPURL == "" {
@@ -96,9 +96,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	} else if api, err = a.clerkAPI(ctx); err != nil {
 		return a, err
 	}
-	runs := store.NewRuns(a.db.DB)
+	runs := store.NewRuns(a.db)
 	fns, err := allFunctions(
-		cfg, o.Functions, a.users, claims, runs, inbox.NewDeadLetters(a.db.DB), Reconciler(cfg, api, a.users, state, log),
+		cfg, o.Functions, a.users, claims, runs, inbox.NewDeadLetters(a.db), Reconciler(cfg, api, a.users, state, log),
 	)
 	if err != nil {
 		return a, err
@@ -116,7 +116,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Inbox: a.inbox, Log: log, Registerer: reg,
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Put: a.inbox.Put, Log: log, Registerer: reg,
+		SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET", InstanceName: "CLERK_INSTANCE_ID",
 	})
 	if err != nil {
 		return a, err
@@ -180,7 +181,7 @@ func allFunctions(
 	dead inbox.DeadLetters, r *reconcile.Reconcile,
 ) (*functions.Functions, error) {
 	f := &functions.Functions{
-		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.BatchSize, BatchTimeout: c.BatchTimeout, Own: own,
+		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.Batch.Size, BatchTimeout: c.Batch.Timeout, Own: own,
 		Crons: []functions.Cron{functions.Upkeep(
 			users.SweepBuried,
 			functions.Retention{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
@@ -195,9 +196,9 @@ func allFunctions(
 	if c.Mail.SMTPURL == "" {
 		return f, nil
 	}
-	m, err := Mailer(c.Mail)
+	m, mistakes := Mailer(c.Mail)
 	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
-	return f, err
+	return f, mistakes.Err()
 }
 
 func (a *App) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.Echo {
@@ -303,10 +304,10 @@ func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
 func (a *App) Users() *store.Users { return a.users }
 
 // Database is the open database.
-func (a *App) Database() *Database { return a.db }
+func (a *App) Database() *database.DB { return a.db }
 
 // FunctionIDs returns the ids of all functions that the settings make, own among them.
 func FunctionIDs(cfg config.Config, own []functions.Function) ([]string, error) {
-	fns, err := allFunctions(cfg, own, nil, nil, nil, inbox.DeadLetters{}, nil)
+	fns, err := allFunctions(cfg, own, nil, &store.Welcomes{}, &store.Runs{}, inbox.DeadLetters{}, nil)
 	return fns.IDs(), err
 }

@@ -6,105 +6,47 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
-	"time"
 
 	"clerksync/config"
-
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/database"
-	"clerksync/store/embedded"
 )
 
-// database is an open database, with the embedded engine under it if that is what it is.
-type Database struct {
-	*database.DB
-	Engine *embedded.Server // nil with an external database, and with one embedded in another process
-}
-
-// DatabaseWait is how long a database that does not answer at start is waited for.
-const DatabaseWait = 30 * time.Second
-
-// OpenDatabase connects, and starts the embedded database first if that is what the settings name.
-func OpenDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*Database, error) {
-	db, uri := &Database{}, cfg.MongoURI
-	if dir, ok := cfg.Embedded(); ok {
-		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
-		if err != nil {
-			return nil, err
-		}
-		db.Engine, uri = engine, engine.URI()
-	}
-	var err error
-	if db.DB, err = waitForDatabase(ctx, uri, cfg.DatabaseName(), log); err != nil {
-		return nil, errors.Join(err, db.Close(ctx))
-	}
-	db.Log = log
-	if db.Engine != nil {
-		db.IDs = db.Engine.IDsOf(db.Name())
-	}
-	return db, nil
-}
-
-func waitForDatabase(ctx context.Context, uri, name string, log *slog.Logger) (db *database.DB, err error) {
-	bounded, cancel := context.WithTimeout(ctx, DatabaseWait)
-	defer cancel()
-	err = patiently(ctx, log, func() error {
-		db, err = database.Connect(bounded, uri, name)
-		return err
-	})
-	if database.MayPass(err) {
-		return nil, fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
-	}
-	return db, err
-}
-
-// patiently calls f until it succeeds or fails for good, and for DatabaseWait while its error may go by itself.
-func patiently(ctx context.Context, log *slog.Logger, f func() error) error {
-	end := time.Now().Add(DatabaseWait)
-	for {
-		err := f()
-		if err == nil || !database.MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
-			return err
-		}
-		log.WarnContext(ctx, "the database is not ready yet; trying again", "error", err)
-		select {
-		case <-time.After(500 * time.Millisecond):
-		case <-ctx.Done():
-		}
-	}
+// OpenDatabase opens the database that the settings name.
+func OpenDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*database.DB, error) {
+	db, err := database.Open(ctx, cfg.MongoURI, cfg.DatabaseName(), log)
+	return db, databaseError(err)
 }
 
 // OpenBeside opens the database that the settings name for a command that runs beside the service or without it, and
 // that writes no rows of users. It never makes a new one.
-func OpenBeside(ctx context.Context, cfg config.Config, log *slog.Logger) (*Database, error) {
-	dir, ok := cfg.Embedded()
-	if !ok {
-		return OpenDatabase(ctx, cfg, log)
-	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no folder %s: set MONGODB_URI to embedded:DIR with the service's folder", dir)
-	}
-	db, err := OpenDatabase(ctx, cfg, log)
-	if !errors.Is(err, embedded.ErrLocked) {
-		return db, err
-	}
-	if cfg.MongoURI, err = embedded.Running(dir); err != nil { // by the service
-		return nil, err
-	}
-	return OpenDatabase(ctx, cfg, log)
+func OpenBeside(ctx context.Context, cfg config.Config, log *slog.Logger) (*database.DB, error) {
+	db, err := database.OpenBeside(ctx, cfg.MongoURI, cfg.DatabaseName(), log)
+	return db, databaseError(err)
 }
 
-// prepare makes what the collections need.
-func (db *Database) Prepare(ctx context.Context) error {
-	if err := errors.Join(store.NewUsers(db.DB).Setup(ctx), inbox.Setup(ctx, db.DB), store.NewWelcomes(db.DB).Setup(ctx), store.NewRuns(db.DB).Setup(ctx)); err != nil {
+// databaseError says what to set.
+func databaseError(err error) error {
+	switch {
+	case errors.Is(err, database.ErrLocked):
+		return fmt.Errorf("%w (MONGODB_URI=embedded:DIR)", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with the service's folder", err)
+	case database.MayPass(err):
+		return fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
+	}
+	return err
+}
+
+// Prepare makes what the collections need.
+func Prepare(ctx context.Context, db *database.DB) error {
+	users := store.NewUsers(db)
+	err := errors.Join(users.Setup(ctx), inbox.Setup(ctx, db), store.NewWelcomes(db).Setup(ctx), store.NewRuns(db).Setup(ctx))
+	if err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
-	if db.Engine != nil {
-		return db.Engine.IndexIDs(ctx, db.Name())
-	}
-	foreign, err := store.NewUsers(db.DB).ForeignUnique(ctx)
+	foreign, err := users.ForeignUnique(ctx)
 	for _, name := range foreign {
 		db.Log.WarnContext(ctx, ForeignIndex, "index", name)
 	}
@@ -112,32 +54,20 @@ func (db *Database) Prepare(ctx context.Context) error {
 }
 
 // ForeignIndex says what a unique index of the app's does.
-const ForeignIndex = "a unique index of the app's on users refuses each user who has the same value as another, who then becomes a dead letter: drop it, or make it not unique"
+const ForeignIndex = "a unique index of the app's on users refuses each user who has the same value as another, " +
+	"who then becomes a dead letter: drop it, or make it not unique"
 
-// prepared tells whether prepare has been done.
-func (db *Database) Prepared(ctx context.Context) (bool, error) {
+// Prepared tells whether Prepare has been done.
+func Prepared(ctx context.Context, db *database.DB) (bool, error) {
 	for _, lacks := range []func(context.Context) (bool, error){
-		store.NewUsers(db.DB).LackIndexes,
-		func(ctx context.Context) (bool, error) { return inbox.LacksIndex(ctx, db.DB) },
-		store.NewWelcomes(db.DB).LackIndex,
-		store.NewRuns(db.DB).LackIndex,
+		store.NewUsers(db).LacksIndex,
+		func(ctx context.Context) (bool, error) { return inbox.LacksIndex(ctx, db) },
+		store.NewWelcomes(db).LacksIndex,
+		store.NewRuns(db).LacksIndex,
 	} {
 		if yes, err := lacks(ctx); yes || err != nil {
 			return false, err
 		}
 	}
 	return true, nil
-}
-
-func (db *Database) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	var errs []error
-	if db.DB != nil {
-		errs = append(errs, db.DB.Close(ctx))
-	}
-	if db.Engine != nil {
-		errs = append(errs, db.Engine.Close())
-	}
-	return errors.Join(errs...)
 }

@@ -41,7 +41,7 @@ func bulk(b *testing.B, db *database.DB) {
 			if clash && i == n-1 {
 				u.Username = "taken"
 			}
-			writes[i] = store.Write{User: u, When: store.When{Clerk: u.ChangedAt}}
+			writes[i] = store.Write{User: u, EventTime: store.EventTime{Clerk: u.ChangedAt}}
 		}
 		for _, r := range s.Write(b.Context(), writes, store.All) {
 			if r.Err != nil {

@@ -1,6 +1,7 @@
 package clerk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,119 +21,133 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Errors of the API that callers branch on.
 var (
+	// ErrNoUser is returned by API.User if Clerk says that there is no such user.
 	ErrNoUser = errors.New("no such user at Clerk")
-	ErrKey    = errors.New("CLERK_SECRET_KEY")
+	// ErrKey matches every KeyError.
+	ErrKey = errors.New("Clerk's secret key cannot be used")
 )
 
-// DefaultURL is Clerk's Backend API.
-const DefaultURL = "https://api.clerk.com"
+// KeyError is an error that only another secret key can end. Its text says what to do, and does not quote the key.
+type KeyError string
 
-// apiVersion is the specification that this package was written by (github.com/clerk/openapi-specs,
-// bapi/2026-05-12.yml): without the header Clerk answers by an older one, or by the one that the dashboard names.
+func (e KeyError) Error() string { return string(e) }
+
+// Is makes errors.Is find ErrKey.
+func (KeyError) Is(target error) bool { return target == ErrKey }
+
+// defaultURL is Clerk's Backend API.
+const defaultURL = "https://api.clerk.com"
+
+// apiVersion is the version of the API that this package was written for (github.com/clerk/openapi-specs,
+// bapi/2026-05-12.yml). Without this header, Clerk uses an older version, or the one set in the dashboard.
 const apiVersion = "2026-05-12"
 
 const (
-	// MaxPage is the most users that Clerk lists in one answer.
-	MaxPage = 500
+	// maxPage is the most users that Clerk lists in one answer.
+	maxPage = 500
 	// MaxIDs is the most ids that Clerk takes in one request.
 	MaxIDs = 100
-	// overlap is how many users a page by offset has in common with the one before: deletions in between move users
-	// forward, and without it they would be passed over.
+	// overlap is how many users a page by offset repeats from the page before. When users are deleted between the two
+	// requests, all later users move forward; without an overlap, some of them would be missed.
 	overlap = 100
-	// attemptTimeout bounds one request: a page of 500 users is 2 MB, and large offsets are slow.
+	// attemptTimeout is the limit for one request. A page of 500 users is 2 MB, and large offsets are slow.
 	attemptTimeout = 30 * time.Second
-	// attempts is how often a request is tried: firstWait, and then twice as long each time, 0.5 + 1 + 2 + 4 s, or what
-	// Retry-After says if that is longer.
+	// attempts is how often a request is tried. The waits between are 0.5, 1, 2 and 4 s (firstWait, then doubled), or
+	// the time in Retry-After if that is longer.
 	attempts  = 5
 	firstWait = 500 * time.Millisecond
-	// maxWait is the longest Retry-After that is waited for in a call.
+	// maxWait is the longest Retry-After that a call waits for. If Clerk asks for more, the call fails.
 	maxWait = 30 * time.Second
-	// maxBody bounds an answer: 500 users of 30 KB are 15 MB.
+	// maxBody limits how much of an answer is read: 500 users of 30 KB each are 15 MB.
 	maxBody = 64 << 20
 )
 
 // APIOptions is what NewAPI needs.
 type APIOptions struct {
 	SecretKey string
-	URL       string  // "" is DefaultURL
-	Share     float64 // of Clerk's rate limit that we may use, at most 1
-	PageSize  int     // 0 is MaxPage; 2 at least
+	URL       string  // "" means api.clerk.com
+	KeyName   string  // what error messages call the secret key, such as the name of an environment variable
+	URLName   string  // what they call the URL
+	Share     float64 // how much of Clerk's rate limit may be used: more than 0, at most 1
+	PageSize  int     // 0 means the largest page that Clerk allows; the least is 2
 }
 
-// API is Clerk's Backend API as far as it is about users. It stays under Clerk's rate limit and tries again what may
-// succeed. It is safe for concurrent use.
+// API is a client of those parts of Clerk's Backend API that are about users. It stays below Clerk's rate limit and
+// repeats requests that may succeed later. It is safe for concurrent use.
 type API struct {
 	o       APIOptions
 	limiter *rate.Limiter
 	client  *http.Client
-	refused atomic.Int32 // how often the cursor was refused
+	refused atomic.Int32 // how often in a row Clerk has refused the cursor
 }
 
-// CheckKey returns an error that says what is wrong with a secret key, without quoting it.
+// CheckKey returns an error if the secret key cannot be right. The text of the error is meant to follow the name of the
+// key, and does not quote it.
 func CheckKey(key string) error {
 	if !strings.HasPrefix(key, "sk_live_") && !strings.HasPrefix(key, "sk_test_") {
-		return fmt.Errorf("%w does not begin with sk_live_ or sk_test_: copy the secret key from Clerk's dashboard, API keys", ErrKey)
+		return errors.New("does not begin with sk_live_ or sk_test_: " +
+			"copy the secret key from Clerk's dashboard, API keys")
 	}
 	if strings.ContainsFunc(key, unicode.IsSpace) {
-		return fmt.Errorf("%w holds white space: copy the secret key alone, without the end of the line", ErrKey)
+		return errors.New("holds white space: copy the secret key alone, without the end of the line")
 	}
 	return nil
 }
 
-// IsDevelopment tells whether a secret key is of a development instance.
+// IsDevelopment tells whether a secret key belongs to a development instance.
 func IsDevelopment(key string) bool { return strings.HasPrefix(key, "sk_test_") }
 
-// NewAPI returns a client; it makes no request. The errors are CheckKey's.
+// NewAPI returns a client. It makes no request. Its only error is a KeyError.
 func NewAPI(o APIOptions) (*API, error) {
+	o.KeyName, o.URLName = cmp.Or(o.KeyName, "the secret key"), cmp.Or(o.URLName, "the URL of Clerk's API")
 	if err := CheckKey(o.SecretKey); err != nil {
-		return nil, err
+		return nil, KeyError(o.KeyName + " " + err.Error())
 	}
-	if o.URL == "" {
-		o.URL = DefaultURL
-	}
-	o.URL = strings.TrimRight(o.URL, "/")
-	if o.PageSize == 0 {
-		o.PageSize = MaxPage
-	}
-	o.PageSize = max(2, o.PageSize) // pages by offset overlap
-	// Per instance, all its callers together: https://clerk.com/docs/guides/how-clerk-works/system-limits
+	o.URL = strings.TrimRight(cmp.Or(o.URL, defaultURL), "/")
+	o.PageSize = max(2, cmp.Or(o.PageSize, maxPage)) // pages by offset must overlap
+	// The limit holds for an instance, all its callers together:
+	// https://clerk.com/docs/guides/how-clerk-works/system-limits
 	perSecond := 100.0
 	if IsDevelopment(o.SecretKey) {
 		perSecond = 10
 	}
-	// A bucket of one that begins empty: Clerk counts ten seconds, and a burst would come on top of what they may hold.
+	// No bursts, and none at the start: Clerk counts over ten seconds, and others may have used most of these already.
 	limiter := rate.NewLimiter(rate.Limit(perSecond*o.Share), 1)
 	limiter.Allow()
 	return &API{o: o, client: &http.Client{}, limiter: limiter}, nil
 }
 
+// Times are when an answer was made.
+type Times struct {
+	// At is when the request was sent, by Clerk's clock or by ours, whichever is earlier. Every change after that is
+	// newer than the answer, so rows are written as if the answer were an event of this time. Clerk's clock is known
+	// from the Date header, in whole seconds, so At may be up to a second too early.
+	At Millis
+	// AnsweredAt is when the answer had arrived, by Clerk's clock or by ours, whichever is later, plus the second that
+	// the Date header leaves open. Nothing in the answer happened after it: a later time in the answer must be wrong.
+	AnsweredAt Millis
+}
+
 // Page is an answer that lists users.
 type Page struct {
+	Times
 	Users []User
-	// At is when Clerk was asked, by the earlier of its clock and ours: a change that came later is newer than the
-	// page. It is the time of the event that the page is. Clerk's clock is its Date header, in whole seconds, so At may
-	// be a second too early.
-	At Millis
-	// AnsweredAt is when the answer was there, by the later of our clock and of Clerk's, which is its Date header and
-	// the second that this leaves open: nothing in the page happened after it, and a time in it that is later is wrong.
-	AnsweredAt Millis
-	// Next is where the next page begins; "" after the last.
+	// Next is what to pass to get the next page; "" after the last one.
 	Next string
-	// Skipped is what in the page is not a user that we can read.
+	// Skipped are the entries of the page that cannot be read as users.
 	Skipped []Skipped
 }
 
 // Skipped is an entry of a list that cannot be read as a user.
 type Skipped struct {
 	ID  string // "" if it has none
-	Err error  // holds ErrNotUser, and quotes no data
+	Err error  // wraps ErrNotUser, and quotes no data
 }
 
-// ListCreated returns a page of the users, oldest first. after is a page's Next; "" begins. A user who is created
-// meanwhile is in a later page, and however many are deleted meanwhile, no other is passed over; some may be in two
-// pages then.
+// ListCreated returns a page of all users, oldest first. after is the Next of the page before, or "" for the first
+// page. Users created while the pages are read appear in a later page. However many users are deleted meanwhile, no
+// other user is missed; some users may then appear in two pages.
 func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
 	last, err := parsePlace(after)
 	if err != nil {
@@ -149,22 +164,26 @@ func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
 	if a.refused.Load() < 3 {
 		q.Set("starting_after", last.id)
 		all, when, err := a.list(ctx, q)
-		if err == nil && len(all) > 0 && all[0].created >= last.created {
+		if err == nil && len(all) > 0 && all[0].CreatedAt >= last.created {
 			a.refused.Store(0)
 			return a.page(all, all, when, last.offset)
 		}
-		// Refused or ignored, by a Clerk that has no cursor or because that user is deleted; or empty, for the latter
-		// reason or because it was the last. The offset tells.
-		if s := (statusError{}); err != nil && (!errors.As(err, &s) || s.code != http.StatusBadRequest && s.code != http.StatusNotFound && s.code != http.StatusUnprocessableEntity) {
+		if err != nil && !isCode(err, http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity) {
 			return Page{}, err
 		}
+		// Clerk has refused or ignored the cursor: it does not know cursors, or the user of the cursor is deleted. Or
+		// the page is empty, because that user is deleted or was the last one. The list by offset below decides.
 		if err != nil || len(all) > 0 {
 			a.refused.Add(1)
 		}
 		q.Del("starting_after")
 	}
-	// Each user before the last who is deleted moves all that follow forward: so begin further back, until a user is
-	// there who was listed.
+	return a.listByOffset(ctx, q, last)
+}
+
+// listByOffset returns the page that follows a place. Each deletion of an earlier user moves all later ones forward, so
+// it begins before the place, and goes back further until the page begins with a user who was listed before.
+func (a *API) listByOffset(ctx context.Context, q url.Values, last place) (Page, error) {
 	step := min(overlap, a.o.PageSize/2)
 	for start, back := last.offset-step, step; ; {
 		start = max(0, start)
@@ -178,7 +197,7 @@ func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
 		case !joins && start > 0:
 			back *= 2
 			start -= back
-		case len(rest) == 0 && len(all) >= a.o.PageSize: // that was too far
+		case len(rest) == 0 && len(all) >= a.o.PageSize: // too far: everybody in the page was listed before
 			start, back = start+len(all)-step, step
 		default:
 			return a.page(rest, all, when, start)
@@ -186,59 +205,61 @@ func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
 	}
 }
 
-// page makes a page of rest, which is what is new of all that an answer listed, from offset start on.
-func (a *API) page(rest, all []entry, when span, start int) (Page, error) {
+// page returns rest as a Page: the new ones among all the entries of an answer, which began at offset start.
+func (a *API) page(rest, all []entry, when Times, start int) (Page, error) {
 	p := newPage(rest, when)
 	if len(all) < a.o.PageSize {
 		return p, nil
 	}
 	for _, e := range slices.Backward(rest) {
-		if e.id != "" {
-			p.Next = place{start + len(all), e.created, e.id}.String()
+		if e.ID != "" {
+			p.Next = place{start + len(all), e.CreatedAt, e.ID}.String()
 			return p, nil
 		}
 	}
 	return Page{}, errors.New("list Clerk's users: nothing in a page has an id")
 }
 
-// place is a place in the list of ListCreated: behind the user who is last there.
+// place is a place in the list of ListCreated: directly after the user who was listed last.
 type place struct {
-	offset  int // how many came before, if none of them has been deleted since
+	offset  int // how many users came before it when they were listed
 	created Millis
 	id      string
 }
 
 func (l place) String() string { return fmt.Sprintf("%d %d %s", l.offset, l.created, l.id) }
 
-func parsePlace(s string) (place, error) {
+func parsePlace(s string) (l place, err error) {
 	if s == "" {
-		return place{}, nil
+		return l, nil
 	}
-	var l place
-	if n, err := fmt.Sscanf(s, "%d %d %s", &l.offset, &l.created, &l.id); n != 3 || err != nil {
-		return place{}, errors.New("the place in Clerk's list cannot be read: begin with the first user again (--restart)")
+	if _, err := fmt.Sscanf(s, "%d %d %s", &l.offset, &l.created, &l.id); err != nil {
+		return place{}, errors.New("the place in Clerk's list cannot be read: " +
+			"begin with the first user again (--restart)")
 	}
 	return l, nil
 }
 
-// rest returns those of a list that come after the place, and whether the list begins before it, so that nobody is
-// between the two. If the last user is deleted, those of the same moment are taken for new.
+// rest returns the entries of a list that come after the place, and whether the list begins before the place, so that
+// nobody can be missing between the two. If the user of the place is deleted, users who were created at the same
+// millisecond count as coming after it.
 func (l place) rest(all []entry) (rest []entry, joins bool) {
 	for i, e := range all {
-		if e.id == l.id {
+		if e.ID == l.id {
 			return all[i+1:], true
 		}
 	}
 	for i, e := range all {
-		if e.created >= l.created {
+		if e.CreatedAt >= l.created {
 			return all[i:], i > 0
 		}
 	}
 	return nil, len(all) > 0
 }
 
-// ListChanged returns a page of the users, last changed first; after is a page's Next. A user who is changed meanwhile
-// goes to the head of the list, so that another may be in two pages; none is passed over but by a deletion.
+// ListChanged returns a page of all users, last changed first. after is the Next of the page before, or "" for the
+// first page. A user who is changed meanwhile moves to the head of the list, so another user may appear in two pages.
+// Only a deletion can make it miss a user.
 func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 	offset := 0
 	if after != "" {
@@ -247,7 +268,9 @@ func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 			return Page{}, errors.New("the place in Clerk's list cannot be read")
 		}
 	}
-	all, when, err := a.list(ctx, url.Values{"order_by": {"-updated_at"}, "limit": {strconv.Itoa(a.o.PageSize)}, "offset": {strconv.Itoa(offset)}})
+	all, when, err := a.list(ctx, url.Values{
+		"order_by": {"-updated_at"}, "limit": {strconv.Itoa(a.o.PageSize)}, "offset": {strconv.Itoa(offset)},
+	})
 	p := newPage(all, when)
 	if len(all) >= a.o.PageSize {
 		p.Next = strconv.Itoa(offset + len(all))
@@ -255,87 +278,90 @@ func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 	return p, err
 }
 
-// ListIDs returns those of the users, MaxIDs at the most, whom Clerk has.
-func (a *API) ListIDs(ctx context.Context, ids []string) (Page, error) {
-	all, when, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
-	return newPage(all, when), err
+// ListIDs returns which of these users Clerk has, also those that cannot be read. It takes at most MaxIDs ids.
+func (a *API) ListIDs(ctx context.Context, ids []string) (map[string]bool, error) {
+	has := map[string]bool{}
+	if len(ids) == 0 { // without ids Clerk would list all users
+		return has, nil
+	}
+	all, _, err := a.list(ctx, url.Values{"user_id": ids, "limit": {strconv.Itoa(MaxIDs)}})
+	for _, e := range all {
+		has[e.ID] = true
+	}
+	return has, err
 }
 
-// entry is what stands in a list: a user, or why it is none.
+// entry is one entry of a list. If it cannot be read as a user, err says why, and only ID and CreatedAt may be set.
 type entry struct {
-	id      string // "" if it has none
-	created Millis
-	user    User
-	err     error
+	User
+	err error
 }
 
-func (a *API) list(ctx context.Context, q url.Values) ([]entry, span, error) {
+func (a *API) list(ctx context.Context, q url.Values) ([]entry, Times, error) {
 	var raw []json.RawMessage
 	when, err := a.get(ctx, "/v1/users?"+q.Encode(), '[', &raw)
 	if err != nil {
-		return nil, span{}, fmt.Errorf("list Clerk's users: %w", err)
+		return nil, Times{}, fmt.Errorf("list Clerk's users: %w", err)
 	}
 	all := make([]entry, len(raw))
 	for i, r := range raw {
-		e := &all[i]
-		if e.user, e.err = ParseUser(r); e.err == nil {
-			e.id, e.created = e.user.ID, e.user.CreatedAt
+		if all[i].User, all[i].err = ParseUser(r); all[i].err == nil {
 			continue
 		}
 		var u struct {
 			ID        string `json:"id"`
 			CreatedAt Millis `json:"created_at"`
 		}
-		_ = json.Unmarshal(r, &u) // what is no user either has no id
-		e.id, e.created = u.ID, u.CreatedAt
+		_ = json.Unmarshal(r, &u) // if this fails too, there is no id
+		all[i].User = User{ID: u.ID, CreatedAt: u.CreatedAt}
 	}
 	return all, when, nil
 }
 
-func newPage(all []entry, when span) Page {
-	p := Page{At: when.asked, AnsweredAt: when.answered, Users: make([]User, 0, len(all))}
+func newPage(all []entry, when Times) Page {
+	p := Page{Times: when, Users: make([]User, 0, len(all))}
 	for _, e := range all {
 		if e.err != nil {
-			p.Skipped = append(p.Skipped, Skipped{e.id, e.err})
-			continue
+			p.Skipped = append(p.Skipped, Skipped{e.ID, e.err})
+		} else {
+			p.Users = append(p.Users, e.User)
 		}
-		p.Users = append(p.Users, e.user)
 	}
 	return p
 }
 
-// Fetched is an answer about one user. Its times are those of a Page.
+// Fetched is an answer about one user.
 type Fetched struct {
-	User       User
-	At         Millis
-	AnsweredAt Millis
+	Times
+	User User
 }
 
-// User returns one user, or ErrNoUser if Clerk says that there is none; the times are set with ErrNoUser too.
+// User returns one user, or ErrNoUser if Clerk says that there is none. The times are set with ErrNoUser too.
 func (a *API) User(ctx context.Context, id string) (Fetched, error) {
 	var raw json.RawMessage
 	when, err := a.get(ctx, "/v1/users/"+url.PathEscape(id), '{', &raw)
-	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
-		// Only Clerk's own 404: that of a proxy, or of a wrong CLERK_API_URL, must delete nobody.
-		if s.clerk == "resource_not_found" {
-			return Fetched{At: when.asked, AnsweredAt: when.answered}, ErrNoUser
+	f := Fetched{Times: when}
+	if s, ok := errors.AsType[statusError](err); ok && s.code == http.StatusNotFound {
+		// A 404 of a proxy, or of a wrong address, must not delete a user: only Clerk's own has this code.
+		if s.clerk != "resource_not_found" {
+			return f, errors.New("ask Clerk for a user: 404, but not of Clerk's kind: check " + a.o.URLName)
 		}
-		return Fetched{}, errors.New("ask Clerk for a user: 404, but not of Clerk's kind: check CLERK_API_URL")
+		return f, ErrNoUser
 	}
 	if err != nil {
-		return Fetched{}, fmt.Errorf("ask Clerk for a user: %w", err)
+		return f, fmt.Errorf("ask Clerk for a user: %w", err)
 	}
-	u, err := ParseUser(raw)
-	if err == nil && u.ID != id {
+	f.User, err = ParseUser(raw)
+	if err == nil && f.User.ID != id {
 		err = errors.New("ask Clerk for a user: the answer is another user")
 	}
-	return Fetched{User: u, At: when.asked, AnsweredAt: when.answered}, err
+	return f, err
 }
 
 // Count returns how many users Clerk has.
 func (a *API) Count(ctx context.Context) (int, error) { return a.count(ctx, "") }
 
-// CountCreated returns how many users Clerk has whom it says to be created after a time.
+// CountCreated returns how many users Clerk has who were created after a time.
 func (a *API) CountCreated(ctx context.Context, after time.Time) (int, error) {
 	return a.count(ctx, "?created_at_after="+strconv.FormatInt(after.UnixMilli(), 10))
 }
@@ -353,56 +379,59 @@ func (a *API) count(ctx context.Context, query string) (int, error) {
 	return *c.TotalCount, nil
 }
 
-// Instance returns the id of the Clerk instance that the key is of, or "" if Clerk does not tell.
+// Instance returns the id of the Clerk instance that the key belongs to, or "" if Clerk does not say.
 func (a *API) Instance(ctx context.Context) (string, error) {
 	var i struct {
 		ID string `json:"id"`
 	}
 	_, err := a.get(ctx, "/v1/instance", '{', &i)
-	if s := (statusError{}); errors.As(err, &s) && s.code == http.StatusNotFound {
-		return "", nil
-	}
-	if err != nil {
+	if err != nil && !isCode(err, http.StatusNotFound) {
 		return "", fmt.Errorf("ask Clerk for the instance: %w", err)
 	}
 	return i.ID, nil
 }
 
-// statusError is an answer other than 200.
+// statusError is an answer with a status other than 200.
 type statusError struct {
 	code  int
-	clerk string // Clerk's code of the error, such as resource_not_found
+	clerk string // Clerk's own code of the error, such as resource_not_found
 }
 
 func (e statusError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("answer %d %s", e.code, e.clerk))
 }
 
-// span is when Clerk was asked and had answered; see Page.
-type span struct{ asked, answered Millis }
+// isCode tells whether the error is an answer with one of the codes.
+func isCode(err error, codes ...int) bool {
+	s, ok := errors.AsType[statusError](err)
+	return ok && slices.Contains(codes, s.code)
+}
 
-// waits is how long get waits between two attempts.
+// waits tells how long get waits between two attempts.
 type waits struct {
 	backoff.ExponentialBackOff
 	atLeast time.Duration // what Retry-After says
 }
 
-// NextBackOff returns what is longer. With backoff.RetryAfterError the waits would begin anew, and all attempts be used
-// up within seconds.
+// NextBackOff returns the longer of Retry-After and the exponential back-off. (backoff.RetryAfterError does not do:
+// it resets the back-off, so all attempts would be used up within seconds.)
 func (w *waits) NextBackOff() time.Duration {
 	return max(w.atLeast, w.ExponentialBackOff.NextBackOff())
 }
 
-// get fetches path, whose answer is of a kind, into v, and returns when that was. It tries again what may succeed.
-func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (span, error) {
-	w := &waits{ExponentialBackOff: backoff.ExponentialBackOff{InitialInterval: firstWait, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxWait}}
-	return backoff.Retry(ctx, func() (when span, err error) {
+// get requests a path, stores the JSON of the answer in v, and returns when that happened. kind is what the JSON must
+// be: an object or a list. It repeats requests that may succeed later.
+func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (Times, error) {
+	w := &waits{ExponentialBackOff: backoff.ExponentialBackOff{
+		InitialInterval: firstWait, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxWait,
+	}}
+	return backoff.Retry(ctx, func() (when Times, err error) {
 		if err := a.limiter.Wait(ctx); err != nil {
-			return span{}, backoff.Permanent(fmt.Errorf("wait for Clerk's rate limit: %w", err))
+			return Times{}, backoff.Permanent(fmt.Errorf("wait for Clerk's rate limit: %w", err))
 		}
 		when, w.atLeast, err = a.try(ctx, path, kind, v)
-		s, ok := errors.AsType[statusError](err)
-		final := ok && s.code != http.StatusTooManyRequests && s.code < http.StatusInternalServerError
+		s, answered := errors.AsType[statusError](err)
+		final := answered && s.code != http.StatusTooManyRequests && s.code < http.StatusInternalServerError
 		if final || errors.Is(err, ErrKey) || w.atLeast > maxWait {
 			err = backoff.Permanent(err)
 		}
@@ -410,13 +439,15 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 	}, backoff.WithMaxTries(attempts), backoff.WithBackOff(w))
 }
 
-// try makes one request. after is what Retry-After says.
-func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (when span, after time.Duration, err error) {
+// try makes one request. after is the time in Retry-After, or 0.
+func (a *API) try(
+	ctx context.Context, path string, kind jsontext.Kind, v any,
+) (when Times, after time.Duration, err error) {
 	tctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(tctx, http.MethodGet, a.o.URL+path, nil)
 	if err != nil {
-		return span{}, 0, errors.New("CLERK_API_URL is no URL")
+		return Times{}, 0, errors.New(a.o.URLName + " is not a URL")
 	}
 	req.Header.Set("Authorization", "Bearer "+a.o.SecretKey)
 	req.Header.Set("Clerk-API-Version", apiVersion)
@@ -424,48 +455,54 @@ func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (
 	res, err := a.client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return span{}, 0, ctx.Err()
+			return Times{}, 0, ctx.Err()
 		}
-		// Without the URL, which may hold ids.
-		if e := (*url.Error)(nil); errors.As(err, &e) {
+		if e, ok := errors.AsType[*url.Error](err); ok { // whose text has the URL, which may contain ids
 			err = e.Err
 		}
-		return span{}, 0, fmt.Errorf("no answer from Clerk: %w", err)
+		return Times{}, 0, fmt.Errorf("no answer from Clerk: %w", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
-	when = span{Millis(start.UnixMilli()), Millis(time.Now().UnixMilli())}
-	if d, err := http.ParseTime(res.Header.Get("Date")); err == nil { // whole seconds: it is up to a second late
-		when.asked, when.answered = min(when.asked, Millis(d.UnixMilli())), max(when.answered, Millis(d.Add(time.Second).UnixMilli()))
+	when = Times{Millis(start.UnixMilli()), Millis(time.Now().UnixMilli())}
+	if d, err := http.ParseTime(res.Header.Get("Date")); err == nil { // cut off to whole seconds
+		when.At = min(when.At, Millis(d.UnixMilli()))
+		when.AnsweredAt = max(when.AnsweredAt, Millis(d.Add(time.Second).UnixMilli()))
 	}
 	switch {
 	case err != nil:
-		return span{}, 0, fmt.Errorf("the answer broke off: %w", err)
+		return Times{}, 0, fmt.Errorf("the answer broke off: %w", err)
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
-		return span{}, 0, fmt.Errorf("%w is not accepted (Clerk answered %d): copy the secret key again from Clerk's dashboard, API keys", ErrKey, res.StatusCode)
+		return Times{}, 0, KeyError(fmt.Sprintf("%s is not accepted (Clerk answered %d): "+
+			"copy the secret key again from Clerk's dashboard, API keys", a.o.KeyName, res.StatusCode))
 	case res.StatusCode != http.StatusOK:
 		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
 			after = time.Duration(s) * time.Second
 		}
 		return when, after, statusError{res.StatusCode, errorCode(body)}
 	}
-	// Half of it, or a page of HTML: that is no answer of Clerk's, but of what is in between, and soon over.
+	// An answer 200 with other content, such as a page of HTML or half an answer, does not come from Clerk but from
+	// something in between. That usually passes, so get tries again.
 	if jsontext.Value(body).Kind() != kind || json.Unmarshal(body, v) != nil {
-		return span{}, 0, errors.New("an answer 200 that is not the JSON expected: check CLERK_API_URL, and what is between Clerk and here")
+		return Times{}, 0, errors.New("an answer 200 that is not the JSON expected: check " +
+			a.o.URLName + ", and what is between Clerk and here")
 	}
 	return when, 0, nil
 }
 
-// errorCode returns the code in the body of an error, if it looks like one.
+// errorCode returns Clerk's code in the body of an error, or "" if there is nothing that looks like one.
 func errorCode(body []byte) string {
 	var b struct {
 		Errors []struct {
 			Code string `json:"code"`
 		} `json:"errors"`
 	}
-	if json.Unmarshal(body, &b) != nil || len(b.Errors) == 0 || len(b.Errors[0].Code) > 64 ||
-		strings.ContainsFunc(b.Errors[0].Code, func(r rune) bool { return (r < 'a' || r > 'z') && r != '_' }) {
+	if json.Unmarshal(body, &b) != nil || len(b.Errors) == 0 {
 		return ""
 	}
-	return b.Errors[0].Code
+	code := b.Errors[0].Code
+	if len(code) > 64 || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return ""
+	}
+	return code
 }

@@ -19,7 +19,9 @@ import (
 
 func api(t *testing.T, fake *testenv.ClerkAPI, pageSize int) *clerk.API {
 	t.Helper()
-	a, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: fake.URL + "/", Share: 1, PageSize: pageSize})
+	a, err := clerk.NewAPI(clerk.APIOptions{
+		SecretKey: testenv.ClerkKey, URL: fake.URL + "/", Share: 1, PageSize: pageSize,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,11 +37,15 @@ func TestListCreated(t *testing.T) {
 		between  func(*testenv.ClerkAPI, int) // before page n
 		missing  []int
 	}{
-		"by cursor":               {},
-		"by offset":               {noCursor: true},
-		"by offset, one is gone":  {noCursor: true, between: func(a *testenv.ClerkAPI, n int) { remove(a, n, 1, people[2]) }, missing: nil},
+		"by cursor": {},
+		"by offset": {noCursor: true},
+		"by offset, one is gone": {
+			noCursor: true, between: func(a *testenv.ClerkAPI, n int) { remove(a, n, 1, people[2]) }, missing: nil,
+		},
 		"the last listed is gone": {between: func(a *testenv.ClerkAPI, n int) { remove(a, n, 1, people[9]) }},
-		"the last one of all":     {between: func(a *testenv.ClerkAPI, n int) { remove(a, n, 2, people[24]) }, missing: []int{24}},
+		"the last one of all": {
+			between: func(a *testenv.ClerkAPI, n int) { remove(a, n, 2, people[24]) }, missing: []int{24},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -192,7 +198,8 @@ func TestUnreadable(t *testing.T) {
 	fake := testenv.NewClerkAPI(t)
 	people := testenv.People(30)
 	for i := 10; i < 20; i++ {
-		people[i].Raw = fmt.Appendf(nil, `{"id":%q,"object":"user","first_name":[1],"created_at":%d}`, people[i].ID, people[i].Created)
+		people[i].Raw = fmt.Appendf(nil, `{"id":%q,"object":"user","first_name":[1],"created_at":%d}`, people[i].ID,
+			people[i].Created)
 	}
 	fake.Put(people...)
 	c := api(t, fake, 10)
@@ -204,7 +211,8 @@ func TestUnreadable(t *testing.T) {
 		}
 		users, next = users+len(p.Users), p.Next
 		for _, s := range p.Skipped {
-			if skipped[s.ID] = true; !errors.Is(s.Err, clerk.ErrNotUser) || !strings.Contains(s.Err.Error(), "first_name") {
+			if skipped[s.ID] = true; !errors.Is(s.Err, clerk.ErrNotUser) ||
+				!strings.Contains(s.Err.Error(), "first_name") {
 				t.Errorf("%s: got %v, want the field", s.ID, s.Err)
 			}
 		}
@@ -257,9 +265,12 @@ func TestAPI(t *testing.T) {
 	if p.At < before || p.At > clerk.Millis(time.Now().UnixMilli()) {
 		t.Errorf("asked at %v", p.At.Time())
 	}
-	p, err = c.ListIDs(t.Context(), []string{people[1].ID, "user_none", people[29].ID})
-	if err != nil || len(p.Users) != 2 {
-		t.Errorf("got %+v, %v", p, err)
+	has, err := c.ListIDs(t.Context(), []string{people[1].ID, "user_none", people[29].ID})
+	if want := map[string]bool{people[1].ID: true, people[29].ID: true}; err != nil || !cmp.Equal(want, has) {
+		t.Errorf("got %v, %v, want %v", has, err, want)
+	}
+	if has, err := c.ListIDs(t.Context(), nil); err != nil || len(has) != 0 {
+		t.Errorf("of nobody: got %v, %v, want nobody", has, err)
 	}
 	f, err := c.User(t.Context(), people[1].ID)
 	if u := f.User; err != nil || u.FullName != "Ada Lovelace 1" || u.Email != "person-1@mail.example" {
@@ -289,9 +300,9 @@ func TestAPIFails(t *testing.T) {
 	}{
 		"it stumbles":            {[]int{500, 503}, "", 3},
 		"too many requests":      {[]int{429}, "", 2},
-		"the key is not taken":   {[]int{401, 401}, "CLERK_SECRET_KEY is not accepted", 1},
+		"the key is not taken":   {[]int{401, 401}, "the secret key is not accepted", 1},
 		"the request is refused": {[]int{400, 400}, "answer 400 injected", 1},
-		"404 but not of Clerk":   {[]int{404, 404}, "check CLERK_API_URL", 1},
+		"404 but not of Clerk":   {[]int{404, 404}, "check the URL of Clerk's API", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -309,7 +320,8 @@ func TestAPIFails(t *testing.T) {
 			if err != nil {
 				got = err.Error()
 			}
-			if (tc.want == "") != (err == nil) || !strings.Contains(got, tc.want) || strings.Contains(got, "user_2") || strings.Contains(got, "sk_live") {
+			if (tc.want == "") != (err == nil) || !strings.Contains(got, tc.want) || strings.Contains(got, "user_2") ||
+				strings.Contains(got, "sk_live") {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 			if n.Load() != tc.tries {
@@ -323,7 +335,8 @@ func TestAPIFails(t *testing.T) {
 // there. A Date header is whole seconds.
 func TestAnsweredAt(t *testing.T) {
 	t.Parallel()
-	for name, ahead := range map[string]time.Duration{"Clerk's clock is ahead": time.Hour, "Clerk's clock is behind": -time.Hour, "no Date": 0} {
+	for name, ahead := range map[string]time.Duration{"Clerk's clock is ahead": time.Hour,
+		"Clerk's clock is behind": -time.Hour, "no Date": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fake := testenv.NewClerkHandler()
@@ -343,7 +356,10 @@ func TestAnsweredAt(t *testing.T) {
 			}
 			type times struct{ at, answered clerk.Millis }
 			ask := map[string]func() (times, error){
-				"page": func() (times, error) { p, err := c.ListCreated(t.Context(), ""); return times{p.At, p.AnsweredAt}, err },
+				"page": func() (times, error) {
+					p, err := c.ListCreated(t.Context(), "")
+					return times{p.At, p.AnsweredAt}, err
+				},
 				"user": func() (times, error) {
 					f, err := c.User(t.Context(), testenv.People(1)[0].ID)
 					return times{f.At, f.AnsweredAt}, err
@@ -483,7 +499,8 @@ func TestCheckKey(t *testing.T) {
 		_, err := clerk.NewAPI(clerk.APIOptions{SecretKey: k, Share: 1})
 		got[k] = err == nil
 	}
-	if d := cmp.Diff(map[string]bool{"": false, "pk_live_x": false, "sk_live_x": true, "sk_test_x": true}, got); d != "" {
+	if d := cmp.Diff(map[string]bool{"": false, "pk_live_x": false, "sk_live_x": true, "sk_test_x": true},
+		got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
 }

@@ -1,5 +1,5 @@
-// Package clerk reads Clerk's JSON: the envelope of a webhook and the user in it, tolerantly, because Clerk adds fields
-// all the time. It imports nothing else of this project.
+// Package clerk reads Clerk's JSON: the envelope of a webhook and the user inside. It accepts fields that it does not
+// know, because Clerk keeps adding some. It also asks Clerk's API. It imports nothing else of this project.
 package clerk
 
 import (
@@ -11,20 +11,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The types of event that make rows.
+// The types of events that lead to rows.
 const (
 	UserCreated = "user.created"
 	UserUpdated = "user.updated"
 	UserDeleted = "user.deleted"
 )
 
-// Errors of ParseEnvelope.
-var (
-	// ErrNotObject tells of the depth too: what reads the event after us, encoding/json, goes no deeper than our reader
-	// does.
-	ErrNotObject = errors.New("the body is not a JSON object in UTF-8 with each key once and at most 10,000 levels")
-	ErrNoType    = errors.New("the event has no type")
-)
+// ErrNotObject is returned for data that Go's JSON decoders would not read, or not all in the same way. They read no
+// more than 10,000 levels.
+var ErrNotObject = errors.New(
+	"the body is not a JSON object in UTF-8 with each key once and at most 10,000 levels")
 
 // Envelope is what Clerk posts to a webhook.
 type Envelope struct {
@@ -34,8 +31,7 @@ type Envelope struct {
 	Data       json.RawMessage // the user, or another object; valid JSON
 }
 
-// ParseEnvelope reads the body of a webhook. It returns ErrNotObject if the body is no JSON object, or one that two
-// readers could read differently, or not at all, and ErrNoType if the object names no type.
+// ParseEnvelope reads the body of a webhook. It returns ErrNotObject, or an error that says that there is no type.
 func ParseEnvelope(body []byte) (Envelope, error) {
 	var e struct {
 		Type       jsontext.Value `json:"type"`
@@ -43,23 +39,24 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 		InstanceID jsontext.Value `json:"instance_id"`
 		Data       jsontext.Value `json:"data"`
 	}
-	// A lone surrogate, as a name that was cut in the middle of an emoji may hold, is no reason to lose a user.
-	if !utf8.Valid(body) || jsontext.Value(body).Kind() != '{' || jsonv2.Unmarshal(body, &e, jsontext.AllowInvalidUTF8(true)) != nil {
+	// AllowInvalidUTF8 is for lone surrogates, as in a name that was cut in the middle of an emoji: no reason to lose a
+	// user. Bytes that are not UTF-8 are refused.
+	if !utf8.Valid(body) || jsontext.Value(body).Kind() != '{' ||
+		jsonv2.Unmarshal(body, &e, jsontext.AllowInvalidUTF8(true)) != nil {
 		return Envelope{}, ErrNotObject
 	}
 	event := Envelope{Type: text(e.Type), InstanceID: text(e.InstanceID), Data: json.RawMessage(e.Data)}
 	_ = event.Timestamp.UnmarshalJSON(e.Timestamp) // never fails
 	if event.Type == "" {
-		return Envelope{}, ErrNoType
+		return Envelope{}, errors.New("the event has no type")
 	}
 	return event, nil
 }
 
-// text returns what a JSON string holds, or "" of another value.
+// text returns the content of a JSON string, or "" for any other value.
 func text(value jsontext.Value) string {
 	if value.Kind() != '"' {
 		return ""
 	}
-	b, _ := jsontext.AppendUnquote(nil, value) // errs where it replaces a lone surrogate
-	return string(b)
+	return string(unquoted(value))
 }

@@ -11,128 +11,98 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ErrNumber says that a number is larger than what those who read the event after us can hold: Inngest refuses the
-// whole event.
-var ErrNumber = errors.New("the event holds a number beyond 64 bits of floating point")
-
-// maxDepth is how many levels deep data may be. Go's JSON decoders read 10,000, and Inngest's call of a function holds
-// the data a few levels deeper: deeper data would be taken here and could never be written. Clerk's metadata of 8 KB
-// has some 4,100 at the most.
+// maxDepth is how many levels deep data may be nested. Go's JSON decoders read 10,000, and Inngest's call of a function
+// contains the data a few levels further down: deeper data could be accepted here, but never be written. Clerk's
+// metadata of 8 KB has about 4,100 levels at most.
 const maxDepth = 9_900
 
-// ErrTooDeep says that data is more than maxDepth levels deep.
-var ErrTooDeep = fmt.Errorf("the event is more than %d levels deep", maxDepth)
-
-// WithoutSecrets returns data without what has no business in a queue: every phone number's backup_codes and, unless
-// keepPrivate, every private_metadata, wherever they stand (a session's event holds its user). What the app itself
-// keeps under public_metadata and unsafe_metadata is left as it is, and all else too, byte for byte. It returns
-// ErrNotObject if data is not JSON, ErrTooDeep, and ErrNumber. What it returns may be data itself.
+// WithoutSecrets returns data without what does not belong in a queue: the backup_codes of phone numbers and, unless
+// keepPrivate is set, private_metadata, at any level (the event of a session contains its user). The app's own data in
+// public_metadata and unsafe_metadata stays as it is, and so does everything else, byte for byte. The result may be
+// data itself.
+//
+// The error is ErrNotObject if data is not JSON. Other errors say what Inngest would not accept: more than maxDepth
+// levels, or a number beyond 64 bits of floating point.
 func WithoutSecrets(data json.RawMessage, keepPrivate bool) (json.RawMessage, error) {
-	// Decoding and encoding a user would cost ten times as much.
-	c := cutter{in: data, keepPrivate: keepPrivate, dec: jsontext.NewDecoder(
-		bytes.NewBuffer(data), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))}
-	if err := c.value(false); errors.Is(err, ErrTooDeep) {
-		return nil, err
-	} else if err != nil {
-		return nil, ErrNotObject
+	// One pass over the tokens. Decoding and encoding a user would cost ten times as much.
+	dec := jsontext.NewDecoder(
+		bytes.NewBuffer(data), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	var out []byte
+	var tooLarge error
+	done := 0   // data[:done] is in out, or is cut
+	begin := -1 // where the secret member begins that the decoder is in; -1 for none
+	whole := 0  // the level of the member that is not looked into, because it goes or stays as a whole; 0 for none
+	for first := true; first || dec.StackDepth() > 0; first = false {
+		kind, level := dec.PeekKind(), dec.StackDepth()
+		if (kind == '{' || kind == '[') && level >= maxDepth {
+			return nil, fmt.Errorf("the event is more than %d levels deep", maxDepth)
+		}
+		parent, n := dec.StackIndex(level)
+		isName := parent == '{' && n%2 == 0 && kind == '"'
+		var text jsontext.Value
+		var err error
+		if isName || kind == '0' {
+			text, err = dec.ReadValue()
+		} else {
+			_, err = dec.ReadToken()
+		}
+		if err != nil {
+			return nil, ErrNotObject
+		}
+		switch {
+		case kind == '0' && (len(text) > 300 || bytes.ContainsAny(text, "eE")): // floating point ends at 1e308
+			if _, err := strconv.ParseFloat(string(text), 64); err != nil {
+				tooLarge = errors.New("the event holds a number beyond 64 bits of floating point")
+			}
+		case isName && whole == 0:
+			secret := false
+			switch string(unquoted(text)) {
+			case "public_metadata", "unsafe_metadata":
+				whole = level
+			case "private_metadata":
+				whole, secret = level, !keepPrivate
+			case "backup_codes":
+				whole, secret = level, true
+			}
+			if secret {
+				begin = int(dec.InputOffset()) - len(text)
+			}
+			continue
+		}
+		if whole == 0 || isName || whole != dec.StackDepth() {
+			continue
+		}
+		if whole = 0; begin >= 0 { // the secret member ends here
+			end := len(data) - len(bytes.TrimLeft(data[dec.InputOffset():], jsonSpace))
+			if before := bytes.TrimRight(data[done:begin], jsonSpace); bytes.HasSuffix(before, []byte{','}) {
+				begin = done + len(before) - 1
+			} else if bytes.HasPrefix(data[end:], []byte{','}) { // no member before it stays
+				end++
+			}
+			out = append(out, data[done:begin]...)
+			done, begin = end, -1
+		}
 	}
-	if _, err := c.dec.ReadToken(); !errors.Is(err, io.EOF) {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) { // a second value
 		return nil, ErrNotObject
 	}
 	switch {
-	case c.tooLarge:
-		return nil, ErrNumber
-	case c.done == 0:
+	case tooLarge != nil:
+		return nil, tooLarge
+	case done == 0:
 		return data, nil
 	}
-	return append(c.out, data[c.done:]...), nil
+	return append(out, data[done:]...), nil
 }
 
-// cutter copies what is to stay of in, while dec goes through it.
-type cutter struct {
-	dec         *jsontext.Decoder
-	in, out     []byte
-	done        int // how much of in is in out, or cut
-	keepPrivate bool
-	tooLarge    bool // a number is
-}
+// jsonSpace are the characters that JSON takes for white space.
+const jsonSpace = " \n\r\t"
 
-// value passes over a value. whole says that nothing in it is cut: it is the app's own, or goes as a whole.
-func (c *cutter) value(whole bool) error {
-	kind := c.dec.PeekKind()
-	if (kind == '{' || kind == '[') && c.dec.StackDepth() >= maxDepth {
-		return ErrTooDeep
+// unquoted returns what a JSON string contains.
+func unquoted(s jsontext.Value) []byte {
+	if bytes.IndexByte(s, '\\') < 0 { // much faster, and the usual case
+		return s[1 : len(s)-1]
 	}
-	switch kind {
-	case '{':
-		return c.object(whole)
-	case '[':
-		if _, err := c.dec.ReadToken(); err != nil {
-			return err
-		}
-		for c.dec.PeekKind() != ']' {
-			if err := c.value(whole); err != nil {
-				return err
-			}
-		}
-		_, err := c.dec.ReadToken()
-		return err
-	case '0':
-		n, err := c.dec.ReadValue()
-		if len(n) > 300 || bytes.ContainsAny(n, "eE") { // floating point goes to 1e308
-			_, tooLarge := strconv.ParseFloat(string(n), 64)
-			c.tooLarge = c.tooLarge || tooLarge != nil
-		}
-		return err
-	}
-	return c.dec.SkipValue()
-}
-
-func (c *cutter) object(whole bool) error {
-	if _, err := c.dec.ReadToken(); err != nil {
-		return err
-	}
-	kept := false // a member before this one
-	for c.dec.PeekKind() == '"' {
-		name, err := c.dec.ReadValue()
-		if err != nil {
-			return err
-		}
-		from := int(c.dec.InputOffset()) - len(name)
-		own, secret := false, false
-		switch string(unquoted(name)) {
-		case "public_metadata", "unsafe_metadata":
-			own = true
-		case "private_metadata":
-			own, secret = true, !c.keepPrivate
-		case "backup_codes":
-			secret = true
-		}
-		if err := c.value(whole || own || secret); err != nil {
-			return err
-		}
-		if whole || !secret {
-			kept = true
-			continue
-		}
-		to := len(c.in) - len(bytes.TrimLeft(c.in[c.dec.InputOffset():], " \n\r\t"))
-		if kept {
-			from = bytes.LastIndexByte(c.in[:from], ',')
-		} else if bytes.HasPrefix(c.in[to:], []byte{','}) {
-			to++
-		}
-		c.out = append(c.out, c.in[c.done:from]...)
-		c.done = to
-	}
-	_, err := c.dec.ReadToken() // the end, or what is wrong
-	return err
-}
-
-// unquoted returns a name without its quotes and escapes.
-func unquoted(name jsontext.Value) []byte {
-	if bytes.IndexByte(name, '\\') < 0 {
-		return name[1 : len(name)-1]
-	}
-	b, _ := jsontext.AppendUnquote(nil, name) // errs where it replaces a lone surrogate
+	b, _ := jsontext.AppendUnquote(nil, s) // the error is about lone surrogates, which are replaced
 	return b
 }

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Millis is a time in milliseconds since 1970, as Clerk writes times; 0 means none. It also reads what Clerk's own
-// specimens and older payloads hold instead: seconds, fractions, numbers in quotes and RFC 3339. Anything else reads as
-// none: a time that nobody can read must not keep a user from being written.
+// Millis is a time in milliseconds since 1970, which is how Clerk writes times; 0 means none. It can also be read from
+// what Clerk's examples and older payloads contain instead: seconds, fractions, numbers in quotes and RFC 3339. Any
+// other value is read as 0: a time that cannot be read must not keep a user from being written.
 type Millis int64
 
-// secondsBelow tells seconds from milliseconds: as seconds it is the year 5138, as milliseconds March 1973, so no time
-// of a user, even a back-dated one, stands on the wrong side.
+// secondsBelow tells seconds from milliseconds. Read as seconds it is in the year 5138, as milliseconds in March 1973,
+// so no time of a user is on the wrong side, not even a back-dated one.
 const secondsBelow = 100_000_000_000
 
-// latest is the last millisecond that a version can hold in its 13 digits, in the year 2286.
+// latest is the last millisecond that fits into the 13 digits of a version. It is in the year 2286.
 const latest = 9_999_999_999_999
 
 // UnmarshalJSON never fails; see Millis.
@@ -46,7 +46,7 @@ func (m *Millis) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Time returns the time in UTC, and the zero time for none.
+// Time returns the time in UTC, or the zero time for 0.
 func (m Millis) Time() time.Time {
 	if m == 0 {
 		return time.Time{}

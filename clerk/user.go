@@ -9,11 +9,10 @@ import (
 	"unicode"
 )
 
-// ErrNotUser is in every error of ParseUser and ParseDeleted: no retry can make a user of such data.
+// ErrNotUser is wrapped by every error of ParseUser and ParseDeleted. No retry can help with such data.
 var ErrNotUser = errors.New("not a Clerk user")
 
-// User is the part of Clerk's user object that rows are made of. The webhook's object and the Backend API's have the
-// same properties.
+// User is the part of Clerk's user object that rows are made from. Webhooks and the Backend API have the same object.
 type User struct {
 	ID            string
 	Username      string // Clerk's own user name, or ""
@@ -23,18 +22,18 @@ type User struct {
 	ImageURL      string
 	Banned        bool
 	Locked        bool
-	Deprovisioned bool // set instead of a deletion when a directory (SCIM) removes the user
+	Deprovisioned bool // set when a directory (SCIM) removes the user; Clerk does not delete the user then
 	CreatedAt     Millis
-	// ChangedAt is the newest time anywhere in the user, and the first half of its version: Clerk does not move
-	// updated_at when an address or a phone number is added.
+	// ChangedAt is the newest time anywhere in the user, and the first half of the user's version. UpdatedAt alone does
+	// not do, because Clerk leaves it as it is when an address or a phone number is added.
 	ChangedAt Millis
 }
 
-// Payload is what the data of a clerk/user.* event holds, whichever way it came.
+// Payload is what the data of a clerk/user.* event contains, from whatever source the event is.
 type Payload struct {
 	User       json.RawMessage
-	Timestamp  Millis // of the envelope, where the data is a whole envelope; else 0
-	InstanceID string // likewise; else ""
+	Timestamp  Millis // of the envelope, if the data is a whole envelope; else 0
+	InstanceID string // likewise, else ""
 }
 
 type times struct {
@@ -42,18 +41,18 @@ type times struct {
 	UpdatedAt Millis `json:"updated_at"`
 }
 
-// newest is the newest time in a list of objects that have created_at and updated_at. It reads any JSON: an account
-// whose shape nobody has met yet has no time, and is no reason to lose the user.
+// newest is the newest time in a list of objects that have created_at and updated_at. It can be read from any JSON: an
+// account in a form that we do not know has no time, but must not keep the user from being written.
 type newest Millis
 
 // UnmarshalJSON never fails.
 func (n *newest) UnmarshalJSON(b []byte) error {
 	*n = 0
 	var list []json.RawMessage
-	_ = json.Unmarshal(b, &list) // what is no list has no times
+	_ = json.Unmarshal(b, &list) // if this fails, it is not a list and has no times
 	for _, e := range list {
 		var t times
-		_ = json.Unmarshal(e, &t) // what is no object has no times
+		_ = json.Unmarshal(e, &t) // likewise
 		*n = max(*n, newest(t.CreatedAt), newest(t.UpdatedAt))
 	}
 	return nil
@@ -94,11 +93,11 @@ type userJSON struct {
 	Deprovisioned         bool           `json:"deprovisioned"`
 }
 
-// Unwrap finds the user in the data of an event. Clerk's webhook and Inngest's own integration put the user itself
-// there; some transforms in use put {data: user, …} there, others the whole envelope.
+// Unwrap finds the user in the data of an event. In events of our webhook and of Inngest's own integration, the data is
+// the user. With some transforms that people use in Inngest it is {data: user, …}, with others the whole envelope.
 func Unwrap(data json.RawMessage) Payload {
 	p := Payload{User: data}
-	for range 3 { // an envelope in a wrapper in data is the deepest nesting met
+	for range 3 { // the deepest nesting seen is an envelope in a wrapper
 		var w struct {
 			ID         any             `json:"id"`
 			Timestamp  Millis          `json:"timestamp"`
@@ -119,7 +118,7 @@ func Unwrap(data json.RawMessage) Payload {
 	return p
 }
 
-// ParseUser reads a user object. Every error holds ErrNotUser and none quotes the data.
+// ParseUser reads a user object. Every error wraps ErrNotUser, and none quotes the data.
 func ParseUser(data json.RawMessage) (User, error) {
 	j, err := parse(data)
 	if err != nil {
@@ -139,9 +138,8 @@ func ParseUser(data json.RawMessage) (User, error) {
 		CreatedAt:     j.CreatedAt,
 		ChangedAt:     j.UpdatedAt,
 	}
-	if a, ok := primaryEmail(j); ok {
-		u.Email, u.EmailVerified = a.EmailAddress, a.verified()
-	}
+	primary := primaryEmail(j)
+	u.Email, u.EmailVerified = primary.EmailAddress, primary.verified()
 	for _, a := range j.EmailAddresses {
 		u.ChangedAt = max(u.ChangedAt, a.CreatedAt, a.UpdatedAt)
 	}
@@ -150,7 +148,7 @@ func ParseUser(data json.RawMessage) (User, error) {
 	return u, nil
 }
 
-// ParseDeleted reads the object of a user.deleted event and returns the user's id. Every error holds ErrNotUser.
+// ParseDeleted returns the user's id from the data of a user.deleted event. Every error wraps ErrNotUser.
 func ParseDeleted(data json.RawMessage) (string, error) {
 	j, err := parse(data)
 	return j.ID, err
@@ -170,7 +168,7 @@ func parse(data json.RawMessage) (userJSON, error) {
 	switch {
 	case j.ID == "":
 		return j, fmt.Errorf("%w: it has no id", ErrNotUser)
-	case len(j.ID) > 256 || strings.ContainsFunc(j.ID, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+	case len(j.ID) > 256 || strings.ContainsFunc(j.ID, unicode.IsControl) || strings.ContainsRune(j.ID, '\ufffd'):
 		return j, fmt.Errorf("%w: its id is no Clerk id", ErrNotUser)
 	case j.Object != "" && j.Object != "user":
 		return j, fmt.Errorf("%w: its object is another thing than \"user\"", ErrNotUser)
@@ -178,30 +176,25 @@ func parse(data json.RawMessage) (userJSON, error) {
 	return j, nil
 }
 
-// primaryEmail returns the address that primary_email_address_id names; if none, the first verified one; if none, the
-// first. The first in the list is not the primary one: Clerk lists a new, unverified address first.
-func primaryEmail(j userJSON) (emailAddress, bool) {
-	var first, verified *emailAddress
-	for i, a := range j.EmailAddresses {
+// primaryEmail returns the address that primary_email_address_id names. If there is none, it returns the first verified
+// address, else the first one. It cannot simply take the first: Clerk lists a new, unverified address first.
+func primaryEmail(j userJSON) (best emailAddress) {
+	bestRank := 0
+	for _, a := range j.EmailAddresses {
+		rank := 1
 		switch {
 		case a.EmailAddress == "":
 			continue
 		case a.ID != "" && a.ID == j.PrimaryEmailAddressID:
-			return a, true
-		case verified == nil && a.verified():
-			verified = &j.EmailAddresses[i]
+			rank = 3
+		case a.verified():
+			rank = 2
 		}
-		if first == nil {
-			first = &j.EmailAddresses[i]
+		if rank > bestRank {
+			best, bestRank = a, rank
 		}
 	}
-	switch {
-	case verified != nil:
-		return *verified, true
-	case first != nil:
-		return *first, true
-	}
-	return emailAddress{}, false
+	return best
 }
 
 func isObject(b json.RawMessage) bool {

@@ -122,7 +122,7 @@ func serveDatabase(s string) error {
 	}
 	// As the service's own embedded database has it: without the indexes every lookup of an event would read all of
 	// them.
-	if err := errors.Join(testenv.IndexIDs(ctx, srv, db), db.Close(ctx)); err != nil {
+	if err := errors.Join(testenv.MakeCollections(ctx, db), srv.IndexIDs(ctx, name), db.Close(ctx)); err != nil {
 		return err
 	}
 	<-ctx.Done()

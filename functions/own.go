@@ -41,7 +41,7 @@ type Event struct {
 	id      inbox.EventID // of this sending
 	version string        // Inngest's, see inbox.Event.V
 	payload clerk.Payload
-	when    store.When
+	when    store.EventTime
 }
 
 // User reads the user that the event is about. Its error is not worth a retry, and Inngest makes none.
@@ -66,25 +66,29 @@ func newEvent(g inngestgo.GenericEvent[raw], in inngestgo.InputCtx) Event {
 // when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one,
 // and else it is the ts of an event that says so: our ingress does, and the transform in docs/inngest.md. Of all
 // others, those too that have a Svix id, the ts may be when Inngest got them.
-func when(version string, ts, envelope clerk.Millis) store.When {
+func when(version string, ts, envelope clerk.Millis) store.EventTime {
 	switch {
 	case envelope != 0:
-		return store.When{Clerk: min(ts, envelope)} // Clerk's specimens are from the future
+		return store.EventTime{Clerk: min(ts, envelope)} // Clerk's specimens are from the future
 	case version == inbox.ClerkTime:
-		return store.When{Clerk: ts}
+		return store.EventTime{Clerk: ts}
 	}
-	return store.When{Arrived: ts}
+	return store.EventTime{Arrived: ts}
 }
 
 // replayPrefix begins the name of the event that replays a failed run of one function and of no other.
 const replayPrefix = "clerksync/replay."
 
 // own returns a function that works beside those that write rows: it has dead letters of its own, and a replay of one
-// runs it alone. runs, if there are any, keep it from running again when an event is sent again.
-func (f *Functions) own(fn Function, runs *store.Runs) registered {
+// runs it alone. It does its work in a step of that name, if there is one; runs, if there are any, keep it from running
+// again when an event is sent again.
+func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 	replay := replayPrefix + fn.ID
 	o := registered{FunctionOpts: options(fn.ID, fn.Name), triggers: on(append(slices.Clone(fn.Events), replay)...)}
-	o.run = f.body(o, "", func(ctx context.Context, events []Event) (any, error) {
+	if step != "" {
+		o.Checkpoint = f.checkpointed()
+	}
+	o.run = f.body(o, step, func(ctx context.Context, events []Event) (any, error) {
 		e := events[0]
 		e.MessageID = e.id.Message(fn.ID)
 		e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id.String())

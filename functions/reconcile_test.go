@@ -44,7 +44,7 @@ func TestReconcile(t *testing.T) {
 				}
 			},
 		},
-		"wrong key": {tier: reconcile.Full, err: "CLERK_SECRET_KEY is not accepted", attempts: 2, change: func(fake *testenv.ClerkAPI, _ []testenv.ClerkUser) { fake.Key = "sk_live_other" }},
+		"wrong key": {tier: reconcile.Full, err: "the secret key is not accepted", attempts: 2, change: func(fake *testenv.ClerkAPI, _ []testenv.ClerkUser) { fake.Key = "sk_live_other" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,7 +13,6 @@ import (
 	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
@@ -36,9 +35,9 @@ func NewDeadLetters(db *database.DB) DeadLetters { return DeadLetters{newTable(d
 
 // List returns the dead letters, the oldest failure first, without their data; those that were dropped only if told to.
 func (d DeadLetters) List(ctx context.Context, dropped bool) ([]DeadLetter, error) {
-	filter := bson.D{{Key: "failure", Value: bson.D{{Key: "$exists", Value: true}}}}
-	if !d.db.OneProcess {
-		filter = append(filter, bson.E{Key: "due_at", Value: bson.D{{Key: "$exists", Value: false}}}) // by the index
+	filter := bson.D{
+		{Key: "failure", Value: bson.D{{Key: "$exists", Value: true}}},
+		{Key: "due_at", Value: bson.D{{Key: "$exists", Value: false}}}, // by the index
 	}
 	cur, err := d.rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
 	if err != nil {
@@ -60,13 +59,12 @@ func (d DeadLetters) List(ctx context.Context, dropped bool) ([]DeadLetter, erro
 
 // Get returns a dead letter with its data, or ErrNoDeadLetter.
 func (d DeadLetters) Get(ctx context.Context, id string) (DeadLetter, error) {
-	var r row
-	err := d.rows.FindOne(ctx, byID(id)).Decode(&r)
-	if errors.Is(err, mongo.ErrNoDocuments) || err == nil && r.Failure == nil {
-		return DeadLetter{}, ErrNoDeadLetter
-	}
+	r, _, err := database.Get[row](ctx, d.rows, id)
 	if err != nil {
-		return DeadLetter{}, fmt.Errorf("read a dead letter: %w", database.Redact(err))
+		return DeadLetter{}, fmt.Errorf("read a dead letter: %w", err)
+	}
+	if r.Failure == nil {
+		return DeadLetter{}, ErrNoDeadLetter
 	}
 	return r.deadLetter(), nil
 }
@@ -143,23 +141,19 @@ func (d DeadLetters) ForgetDropped(ctx context.Context, before time.Time, limit 
 
 // forget removes a dead letter, unless somebody has replayed it since.
 func (d DeadLetters) forget(ctx context.Context, l DeadLetter) (bool, error) {
-	defer d.locks.Lock(l.ID)()
-	filter := byID(l.ID)
-	if d.db.OneProcess {
-		if now, err := d.Get(ctx, l.ID); err != nil || !now.DroppedAt.Equal(l.DroppedAt) {
-			if errors.Is(err, ErrNoDeadLetter) {
-				err = nil
-			}
-			return false, err
-		}
-	} else {
-		filter = append(filter, bson.E{Key: "failure.dropped_at", Value: l.DroppedAt})
+	defer d.rows.Lock(l.ID)()
+	now, err := d.Get(ctx, l.ID)
+	if errors.Is(err, ErrNoDeadLetter) || err == nil && !now.DroppedAt.Equal(l.DroppedAt) {
+		return false, nil
 	}
-	res, err := d.rows.DeleteOne(ctx, filter)
 	if err != nil {
-		return false, fmt.Errorf("remove a dropped dead letter: %w", database.Redact(err))
+		return false, err
 	}
-	return res.DeletedCount > 0, nil
+	gone, err := d.rows.DeleteIf(ctx, l.ID, bson.D{{Key: "failure.dropped_at", Value: l.DroppedAt}})
+	if err != nil {
+		return false, fmt.Errorf("remove a dropped dead letter: %w", err)
+	}
+	return gone, nil
 }
 
 func (r row) deadLetter() DeadLetter {

@@ -58,8 +58,8 @@ func (r row) event() Event {
 
 // Failure says why an event was given up.
 type Failure struct {
-	Function string `bson:"function,omitempty"` // the id that Inngest has for it; "" if no run has failed
-	RunID    string `bson:"run_id,omitempty"`
+	Function string    `bson:"function,omitempty"` // the id that Inngest has for it; "" if no run has failed
+	RunID    string    `bson:"run_id,omitempty"`
 	Error    string    `bson:"error"`
 	At       time.Time `bson:"at"`
 	// DroppedAt is when somebody decided not to replay it.
@@ -154,12 +154,12 @@ func New(o Options) *Inbox {
 
 // Setup makes the index of the collection. It can be repeated.
 func Setup(ctx context.Context, db *database.DB) error {
-	return database.EnsureIndex(ctx, db.Logger(), db.Collection("clerksync_inbox"), index())
+	return newTable(db).rows.EnsureIndex(ctx, index())
 }
 
 // LacksIndex tells whether Setup has something to do.
 func LacksIndex(ctx context.Context, db *database.DB) (bool, error) {
-	return database.LacksIndex(ctx, db.Collection("clerksync_inbox"), index())
+	return newTable(db).rows.LacksIndex(ctx, index())
 }
 
 func index() database.Index { return database.Index{Field: "due_at"} }
@@ -184,7 +184,7 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 // Done removes the event whose row has been written. eventID is the id under which Inngest ran it; one that never was
 // in the inbox is not an error.
 func (b *Inbox) Done(ctx context.Context, eventID string) error {
-	if _, err := b.rows.DeleteOne(ctx, byID(ParseEventID(eventID).Row)); err != nil {
+	if _, err := b.rows.DeleteOne(ctx, database.ByID(ParseEventID(eventID).Row)); err != nil {
 		return fmt.Errorf("clear the inbox: %w", database.Redact(err))
 	}
 	return nil
@@ -198,7 +198,7 @@ func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (boo
 		return false, nil
 	}
 	f.At = time.Now()
-	defer b.locks.Lock(id)()
+	defer b.rows.Lock(id)()
 	known, err := b.markFailed(ctx, id, f)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return false, nil
@@ -250,10 +250,10 @@ func (b *Inbox) tellFailed(ctx context.Context, id string, f Failure, known bool
 // if there is no row.
 func (b *Inbox) markFailed(ctx context.Context, id string, f Failure) (known bool, _ error) {
 	var r row
-	if err := b.rows.FindOne(ctx, byID(id)).Decode(&r); err != nil {
+	if err := b.rows.FindOne(ctx, database.ByID(id)).Decode(&r); err != nil {
 		return false, err
 	}
-	res, err := b.rows.UpdateOne(ctx, byID(id), bson.D{
+	res, err := b.rows.UpdateOne(ctx, database.ByID(id), bson.D{
 		{Key: "$set", Value: bson.D{{Key: "failure", Value: f}}},
 		{Key: "$unset", Value: bson.D{{Key: "due_at", Value: ""}}},
 	})
@@ -288,8 +288,6 @@ func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 func (b *Inbox) resendInterval(n int) time.Duration {
 	return min(b.ResendAfter<<min(max(n-1, 0), 16), max(maxInterval, b.ResendAfter))
 }
-
-func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 
 type metrics struct {
 	written, inserts, resent, failed prometheus.Counter

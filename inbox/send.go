@@ -14,7 +14,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -98,28 +97,12 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	if b.away.Load() {
 		limit = probe
 	}
-	find := options.Find()
-	if b.db.OneProcess { // it would sort all of them
-		find.SetLimit(maxSend)
-	} else {
-		find.SetLimit(int64(limit)).SetSort(bson.D{{Key: "due_at", Value: 1}})
-	}
-	start := time.Now()
-	cur, err := b.rows.Find(ctx, bson.D{{Key: "due_at", Value: bson.D{{Key: "$lte", Value: time.Now()}}}}, find)
+	found, scan, err := database.Oldest[row](ctx, b.rows, "due_at", time.Now().Add(time.Millisecond), limit)
 	if err != nil {
-		return 0, 0, database.Redact(err)
-	}
-	var found []row
-	if err := cur.All(ctx, &found); err != nil {
-		return 0, 0, database.Redact(err)
+		return 0, 0, err
 	}
 	if time.Now().UnixMilli() < b.pause.Load() { // Inngest has asked for it meanwhile
 		return 0, 0, nil
-	}
-	if b.db.OneProcess {
-		scan = time.Since(start)
-		slices.SortStableFunc(found, func(a, b row) int { return a.DueAt.Compare(b.DueAt) })
-		found = found[:min(limit, len(found))]
 	}
 	var mu sync.Mutex
 	var batch []sending

@@ -9,10 +9,6 @@ import (
 	"time"
 
 	"clerksync/store/database"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // commit writes puts until ctx ends: the first that comes at once, and with it all that came while as many inserts were
@@ -95,8 +91,6 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 			if done, pending, err = b.revive(ctx, r.ID); err == nil && !done && !pending {
 				err = errVanished
 			}
-		default:
-			err = database.Redact(err)
 		}
 		if err != nil {
 			err = fmt.Errorf("write to the inbox: %w", err)
@@ -115,8 +109,8 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 	}
 }
 
-// stamp returns the time, in milliseconds as the database keeps it, and never the same twice: insertRest knows an
-// insert's rows by it.
+// stamp returns the time, in milliseconds as the database keeps it, and never the same twice: Collection.InsertEach
+// knows an insert's rows by it.
 func (b *Inbox) stamp() time.Time {
 	for {
 		last := b.stamped.Load()
@@ -139,110 +133,32 @@ var errVanished = errors.New("the event left the inbox while it was delivered on
 // insert writes all rows in one round trip and returns an error for each that was not written; what was there already
 // takes another.
 func (b *Inbox) insert(ctx context.Context, rows []row) []error {
-	errs := make([]error, len(rows))
 	b.metrics.inserts.Inc()
-	_, err := b.ingress.InsertMany(ctx, rows, options.InsertMany().SetOrdered(false))
-	if err == nil {
-		return errs
+	ids, docs := make([]string, len(rows)), make([]any, len(rows))
+	for i, r := range rows {
+		ids[i], docs[i] = r.ID, r
 	}
-	var bulk mongo.BulkWriteException
-	refused := errors.As(err, &bulk) && bulk.WriteConcernError == nil && len(bulk.WriteErrors) > 0
-	switch {
-	case refused && b.db.OneProcess:
-		return b.insertRest(ctx, rows)
-	case refused:
-		var again []row
-		for _, we := range bulk.WriteErrors {
-			if errs[we.Index] = we; database.IsDuplicate(we) {
-				again = append(again, rows[we.Index])
-			}
+	errs := b.ingress.InsertEach(ctx, ids, docs)
+	var again []string
+	for i, err := range errs {
+		if database.IsDuplicate(err) {
+			again = append(again, ids[i])
 		}
-		there, err := b.those(ctx, again)
-		for _, we := range bulk.WriteErrors {
-			switch {
-			case !database.IsDuplicate(we):
-			case err != nil:
-				errs[we.Index] = err
-			default:
-				errs[we.Index] = errVanished
-				if r, ok := there[rows[we.Index].ID]; ok {
-					errs[we.Index] = r.known()
-				}
-			}
-		}
-	default:
-		for i := range errs {
+	}
+	there, err := b.ingress.FindMany(ctx, again, "failure")
+	for i := range errs {
+		switch raw := there[ids[i]]; {
+		case !database.IsDuplicate(errs[i]):
+		case err != nil:
 			errs[i] = err
+		case raw == nil:
+			errs[i] = errVanished
+		default:
+			errs[i] = errThere
+			if _, notFailed := raw.LookupErr("failure"); notFailed == nil {
+				errs[i] = errFailed
+			}
 		}
 	}
 	return errs
-}
-
-// known says why a row that is in the collection cannot be inserted.
-func (r row) known() error {
-	if r.Failure != nil {
-		return errFailed
-	}
-	return errThere
-}
-
-// insertRest goes on where FerretDB v1 stopped, at the first row that was there already; it does not say which one that
-// is.
-func (b *Inbox) insertRest(ctx context.Context, rows []row) []error {
-	errs := make([]error, len(rows))
-	there, err := b.those(ctx, rows)
-	if err != nil {
-		for i := range errs {
-			errs[i] = err
-		}
-		return errs
-	}
-	var rest []row
-	var at []int // the places of rest in rows
-	for i, r := range rows {
-		found, ok := there[r.ID]
-		switch {
-		case !ok:
-			rest, at = append(rest, r), append(at, i)
-		case !found.ReceivedAt.Equal(r.ReceivedAt): // else it was written before the stop
-			errs[i] = found.known()
-		}
-	}
-	if len(rest) > 0 {
-		for i, err := range b.insert(ctx, rest) { // ends with ctx at the latest
-			errs[at[i]] = err
-		}
-	}
-	return errs
-}
-
-// those reads the rows of these ids that are in the collection, without their data. It takes one round trip: one for
-// each, when Clerk delivers hundreds once more, would last longer than Clerk waits.
-func (b *Inbox) those(ctx context.Context, rows []row) (map[string]row, error) {
-	ids := make([]string, len(rows))
-	for i, r := range rows {
-		ids[i] = r.ID
-	}
-	filters := []bson.D{{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}}
-	if b.db.IDs != nil { // FerretDB v1 with an index by _id, which it uses for one at a time, and reads everything for $in
-		filters = nil
-		for _, id := range ids {
-			filters = append(filters, byID(id))
-		}
-	}
-	there := make(map[string]row, len(rows))
-	for _, f := range filters {
-		cur, err := b.ingress.Find(ctx, f, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
-		if err != nil {
-			return nil, err
-		}
-		var found []row
-		if err := cur.All(ctx, &found); err != nil {
-			return nil, err
-		}
-		for _, r := range found {
-			there[r.ID] = r
-		}
-	}
-	return there, nil
 }

@@ -1,14 +1,13 @@
 package inngest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -79,9 +78,10 @@ type EventAPI struct {
 // NewEventAPI returns the API of the server at a URL, without a path, for an event key. env is the branch environment,
 // or "".
 func NewEventAPI(server, key, env string) *EventAPI {
-	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second},
-	}}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second,
+	}
+	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{Transport: transport}}
 }
 
 // Send returns nil when Inngest says that it has accepted every event. The error may be ErrRefused or ErrBlocked, and
@@ -102,7 +102,8 @@ func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 	body = append(body, ']')
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval = 50 * time.Millisecond
-	ids, err := backoff.Retry(ctx, func() (int, error) { return a.post(ctx, body) }, backoff.WithMaxTries(3), backoff.WithBackOff(wait))
+	post := func() (int, error) { return a.post(ctx, body) }
+	ids, err := backoff.Retry(ctx, post, backoff.WithMaxTries(3), backoff.WithBackOff(wait))
 	if err == nil && ids != len(events) {
 		err = errors.New("what answered is not Inngest: check its URL")
 	}
@@ -111,37 +112,23 @@ func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 
 // post returns how many events Inngest says that it has accepted.
 func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url, bytes.NewReader(body))
-	if err != nil {
-		return 0, backoff.Permanent(errors.New("the URL of Inngest cannot be used: check its URL"))
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "clerksync")
-	if a.env != "" {
-		req.Header.Set("X-Inngest-Env", a.env)
-	}
-	res, err := a.client.Do(req)
-	if u, ok := errors.AsType[*url.Error](err); ok { // quotes the URL, and that holds the event key
-		err = u.Err
-	}
-	if err != nil {
+	res, text, err := call(ctx, &a.client, a.env, http.MethodPost, a.url, "", body)
+	if res == nil {
 		return 0, err
 	}
-	defer res.Body.Close()
 	var answer struct {
 		IDs    []string
 		Status int
 		Error  string
 	}
-	// An answer that is no JSON holds no ids, and is not Inngest's own.
-	_ = json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&answer)
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<10)) // so that the connection can be used again
+	_ = json.Unmarshal(text, &answer) // what is no JSON holds no ids, and is not Inngest's own
 	code := res.StatusCode
 	err = fmt.Errorf("it answers %d %s %s", code, http.StatusText(code), answer.Error)
+	own := answer.Error != "" && answer.Status == code
 	switch {
 	case code < http.StatusMultipleChoices:
 		return len(answer.IDs), nil
-	case (code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge) && answer.Error != "" && answer.Status == code:
+	case own && (code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge):
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrRefused, err))
 	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && !ofNoEvent(code):
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrBlocked, err))
@@ -157,11 +144,9 @@ func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 
 // ofNoEvent tells whether an answer of 4xx cannot be about the events that were sent.
 func ofNoEvent(code int) bool {
-	switch code {
-	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	}
-	return false
+	return slices.Contains([]int{
+		http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+	}, code)
 }
 
 // retryAfter reads the header Retry-After: seconds or a time (RFC 9110, 10.2.3).

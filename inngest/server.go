@@ -86,7 +86,8 @@ func (s Server) SendProbe(ctx context.Context) error {
 // FunctionIDs returns Inngest's ids of the functions that an Inngest of one's own has for the app, none if it does not
 // know the app. The error is ErrKey if the signing key is not accepted, and ErrNoLists if this Inngest does not tell.
 func (s Server) FunctionIDs(ctx context.Context, signingKey string) ([]string, error) {
-	b, err := s.ask(ctx, http.MethodGet, s.apiURL()+"/v1/apps/"+url.PathEscape(s.AppID)+"/functions", hashed(signingKey), nil)
+	list := s.apiURL() + "/v1/apps/" + url.PathEscape(s.AppID) + "/functions"
+	b, err := s.ask(ctx, http.MethodGet, list, hashed(signingKey), nil)
 	if a, ok := errors.AsType[answered](err); ok && a.code == http.StatusNotFound {
 		return nil, ErrNoLists
 	}
@@ -112,7 +113,8 @@ func (s Server) FunctionIDs(ctx context.Context, signingKey string) ([]string, e
 // CheckCloudKey asks Inngest Cloud something harmless. The error is ErrKey if the signing key is not accepted.
 func (s Server) CheckCloudKey(ctx context.Context, signingKey string) error {
 	// The key itself and not its hash: https://api-docs.inngest.com/authentication
-	_, err := s.ask(ctx, http.MethodGet, s.apiURL()+"/v1/events?limit=1&name="+url.QueryEscape(ProbeEvent), signingKey, nil)
+	events := s.apiURL() + "/v1/events?limit=1&name=" + url.QueryEscape(ProbeEvent)
+	_, err := s.ask(ctx, http.MethodGet, events, signingKey, nil)
 	return err
 }
 
@@ -120,12 +122,12 @@ func (s Server) CheckCloudKey(ctx context.Context, signingKey string) error {
 // the answer tells nothing.
 func (s Server) hasCheckpoints(ctx context.Context) (bool, error) {
 	const noRun = "00000000000000000000000000" // a ULID
-	_, err := s.ask(ctx, http.MethodPost, s.apiURL()+"/v1/checkpoint/"+noRun+"/async", hashed(s.SigningKey), nil)
+	err := s.post(ctx, "/v1/checkpoint/"+noRun+"/async", nil)
 	a, ok := errors.AsType[answered](err)
 	switch {
 	case ok && a.code == http.StatusNotFound:
 		return false, nil
-	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // it says what is wrong with it
+	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // 400: it is empty
 		return true, nil
 	}
 	return false, err
@@ -156,39 +158,57 @@ func (a answered) Error() string {
 	return text
 }
 
-// ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network; none quotes the
-// URL, which may hold the event key.
+// post posts to the API with the signing key, or with the fallback if that is not accepted.
+func (s Server) post(ctx context.Context, path string, body []byte) error {
+	_, err := s.ask(ctx, http.MethodPost, s.apiURL()+path, hashed(s.SigningKey), body)
+	if errors.Is(err, ErrKey) && s.SigningKeyFallback != "" {
+		_, err = s.ask(ctx, http.MethodPost, s.apiURL()+path, hashed(s.SigningKeyFallback), body)
+	}
+	return err
+}
+
+// ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network.
 func (s Server) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
-	if err != nil {
-		return nil, withoutURL(err)
-	}
-	if bearer != "" {
-		req.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if s.Env != "" {
-		req.Header.Set("X-Inngest-Env", s.Env)
-	}
-	res, err := (&http.Client{}).Do(req)
-	if err != nil {
-		return nil, withoutURL(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	res, text, err := call(ctx, &http.Client{}, s.Env, method, to, bearer, body)
 	switch {
+	case res == nil:
+		return nil, err
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
 		return nil, ErrKey
 	case res.StatusCode >= http.StatusMultipleChoices:
 		var answer struct{ Error string }
-		_ = json.Unmarshal(b, &answer) // the status says enough
+		_ = json.Unmarshal(text, &answer) // the status says enough
 		return nil, answered{res.StatusCode, answer.Error}
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errPart, err)
 	}
-	return b, nil
+	return text, nil
+}
+
+// call makes a request, and returns the answer and what came of its body, which is closed. No error quotes the URL,
+// which may hold the event key.
+func call(
+	ctx context.Context, client *http.Client, env, method, to, bearer string, body []byte,
+) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, withoutURL(err)
+	}
+	req.Header.Set("User-Agent", "clerksync")
+	req.Header.Set("Content-Type", "application/json")
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if env != "" {
+		req.Header.Set("X-Inngest-Env", env)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, nil, withoutURL(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	return res, text, err
 }
 
 // hashed is how the SDKs show a signing key to Inngest's API: the hash of its bytes. A server of one's own takes the

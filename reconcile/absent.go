@@ -32,7 +32,11 @@ func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
 		p.Next = rows[len(rows)-1].ID
 	}
 	rows = slices.DeleteFunc(rows, func(row store.RowID) bool { return !clerk.IsUserID(row.ID) })
-	named, err := r.named(ctx, rows)
+	ids := make([]string, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	named, err := r.API.ListIDs(ctx, ids)
 	if err != nil {
 		return p, err
 	}
@@ -69,26 +73,6 @@ func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
 	}
 	p.Phase = done
 	return p, nil
-}
-
-// named returns the ids of those rows whose users are in Clerk's list, also of those that nobody can read.
-func (r *Reconcile) named(ctx context.Context, rows []store.RowID) (map[string]bool, error) {
-	named := map[string]bool{}
-	if len(rows) == 0 {
-		return named, nil
-	}
-	ids := make([]string, len(rows))
-	for i, row := range rows {
-		ids[i] = row.ID
-	}
-	page, err := r.API.ListIDs(ctx, ids)
-	for _, u := range page.Users {
-		named[u.ID] = true
-	}
-	for _, u := range page.Skipped {
-		named[u.ID] = true
-	}
-	return named, err
 }
 
 // most returns how many rows the run may remove.

@@ -65,7 +65,7 @@ func TestBackfill(t *testing.T) {
 				t.Fatal(err)
 			}
 			u.FullName, u.ChangedAt = "by webhook", u.ChangedAt+clerk.Millis(i*1000-500)
-			testenv.Write(t, users, store.Write{User: u, When: store.When{Clerk: u.ChangedAt}})
+			testenv.Write(t, users, store.Write{User: u, EventTime: store.EventTime{Clerk: u.ChangedAt}})
 		}
 		testenv.Delete(t, users, people[2].ID)
 
@@ -361,7 +361,7 @@ func whileWebhooksArrive(t *testing.T, stepTime time.Duration, tiers []reconcile
 
 func deliver(t *testing.T, users *store.Users, hook testenv.Webhook) {
 	t.Helper()
-	w := store.Write{When: store.When{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted}
+	w := store.Write{EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted}
 	var err error
 	if w.Deleted {
 		w.User.ID, err = clerk.ParseDeleted(hook.Data)

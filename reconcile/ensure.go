@@ -15,8 +15,8 @@ import (
 // ErrDeleted says that the user has a tombstone: deleted for good.
 var ErrDeleted = errors.New("the user is deleted")
 
-// fetchTimeout bounds one fetch with its retries, however many callers wait for it.
-const fetchTimeout = 20 * time.Second
+// ensureTimeout bounds the work for one user with all retries, however many callers wait for it.
+const ensureTimeout = 20 * time.Second
 
 // Ensure makes sure that a user who exists at Clerk has a row: the app often meets a new user before the webhook has
 // come. It sends no events. It is safe for concurrent use.
@@ -24,13 +24,29 @@ type Ensure struct {
 	API   *clerk.API
 	Users *store.Users
 
-	fetches singleflight.Group
+	calls singleflight.Group
 }
 
 // Row returns the user's row. If clerksync has not written one it asks Clerk and writes the row by the rules of every
 // write; concurrent calls for one user ask once. It returns ErrDeleted for a user with a tombstone, and clerk.ErrNoUser
 // for one whom Clerk does not have, or whose id is not of the form of Clerk's.
 func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
+	done := e.calls.DoChan(id, func() (any, error) {
+		// The others who wait for it must not depend on the first caller's patience.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ensureTimeout)
+		defer cancel()
+		return e.row(ctx, id)
+	})
+	select {
+	case res := <-done:
+		r, _ := res.Val.(store.Row)
+		return r, res.Err
+	case <-ctx.Done():
+		return store.Row{}, fmt.Errorf("wait for Clerk: %w", ctx.Err())
+	}
+}
+
+func (e *Ensure) row(ctx context.Context, id string) (store.Row, error) {
 	r, err := e.written(ctx, id)
 	if !errors.Is(err, store.ErrNotFound) {
 		return r, err
@@ -43,19 +59,13 @@ func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 	case !clerk.IsUserID(id): // it could be another page of Clerk's API, such as count
 		return store.Row{}, fmt.Errorf("%w: an id of Clerk's is user_ and 27 letters and digits", clerk.ErrNoUser)
 	}
-	done := e.fetches.DoChan(id, func() (any, error) {
-		// The others who wait for it must not depend on the first caller's patience.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
-		defer cancel()
-		return e.fetch(ctx, id)
-	})
-	select {
-	case res := <-done:
-		r, _ := res.Val.(store.Row)
-		return r, res.Err
-	case <-ctx.Done():
-		return store.Row{}, fmt.Errorf("wait for Clerk: %w", ctx.Err())
+	if err := bring(ctx, e.API, e.Users, id); err != nil {
+		return store.Row{}, err
 	}
+	if r, err = e.written(ctx, id); errors.Is(err, store.ErrNotFound) { // deleted since
+		err = ErrDeleted
+	}
+	return r, err
 }
 
 // written returns the user's row. If there is none but one that the app itself has made, the error is
@@ -68,24 +78,9 @@ func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
 	return r, err
 }
 
-func (e *Ensure) fetch(ctx context.Context, id string) (store.Row, error) {
-	// Another call may have fetched the user since this one looked.
-	if r, err := e.written(ctx, id); !errors.Is(err, store.ErrNotFound) {
-		return r, err
-	}
-	if err := bring(ctx, e.API, e.Users, id); err != nil {
-		return store.Row{}, err
-	}
-	r, err := e.written(ctx, id)
-	if errors.Is(err, store.ErrNotFound) { // deleted since
-		err = ErrDeleted
-	}
-	return r, err
-}
-
 // answer returns the write of what Clerk's API says of a user.
 func answer(f clerk.Fetched) store.Write {
-	return store.Write{User: f.User, When: store.When{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
+	return store.Write{User: f.User, EventTime: store.EventTime{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
 }
 
 // bring asks Clerk for a user and writes the row. It returns clerk.ErrNoUser if Clerk does not have the user, and

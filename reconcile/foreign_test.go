@@ -150,7 +150,7 @@ func TestNewUserWithoutCreatedAt(t *testing.T) {
 		r, _ := reconciler(t, db, fake, 3)
 		u := clerk.User{ID: testenv.UserID(time.Now(), 1), Email: "new@mail.example"}
 		users := store.NewUsers(db)
-		testenv.Write(t, users, store.Write{User: u, When: store.When{Clerk: clerk.Millis(time.Now().UnixMilli())}})
+		testenv.Write(t, users, store.Write{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())}})
 		if found, drift, err := run(t, r, reconcile.Absent); err != nil || drift != nil || found.Extra != 0 {
 			t.Errorf("got %+v, %v, %v, want that nothing goes", found, drift, err)
 		}
@@ -185,7 +185,7 @@ func TestOneRefusedUserStopsTheRun(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 50)
 		rows := db.Collection("users")
-		if err := database.EnsureIndex(t.Context(), r.Log, rows, database.Index{Field: "email", Unique: true}); err != nil {
+		if err := rows.EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
 			t.Fatal(err)
 		}
 		insert(t, db, doc{"_id": "app-1", "username": "app-1", "email": "taken@mail.example"})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,45 +25,9 @@ const (
 	firstLook = time.Hour
 	// clocks is how far our clock and Clerk's may be apart.
 	clocks = time.Minute
-	// writeTries is how often a backfill writes a page while the database fails: 1 + 2 + 4 + 8 + 16 s of waiting.
-	writeTries = 6
+	// writeTime is how long a backfill tries to write a page while the database fails.
+	writeTime = 30 * time.Second
 )
-
-// lister lists Clerk's users, oldest first, and fetches a page while its caller writes the one before: so the network
-// and the database work at once, and two pages are in memory.
-type lister struct {
-	api     *clerk.API
-	until   time.Time // no page is fetched ahead after that
-	next    chan listed
-	running sync.WaitGroup
-}
-
-type listed struct {
-	clerk.Page
-	err error
-}
-
-// page returns the page that begins after a place in the list. Call it with the Next of one page after the other.
-func (l *lister) page(ctx context.Context, after string) (clerk.Page, error) {
-	if l.next == nil {
-		l.fetch(ctx, after)
-	}
-	got := <-l.next
-	l.next = nil
-	if got.err == nil && got.Next != "" && time.Now().Before(l.until) {
-		l.fetch(ctx, got.Next)
-	}
-	return got.Page, got.err
-}
-
-func (l *lister) fetch(ctx context.Context, after string) {
-	next := make(chan listed, 1)
-	l.next = next
-	l.running.Go(func() {
-		page, err := l.api.ListCreated(ctx, after)
-		next <- listed{page, err}
-	})
-}
 
 // resume begins a backfill, or goes on where an earlier one was cut off.
 func (r *Reconcile) resume(ctx context.Context, p Progress) (Progress, error) {
@@ -88,13 +53,23 @@ func (r *Reconcile) toList(ctx context.Context, p Progress) (_ Progress, err err
 }
 
 // list repairs a page of all users. If it fails, also because the list has left users out, the same page is asked for
-// again.
-func (r *Reconcile) list(ctx context.Context, p Progress, users *lister) (Progress, error) {
-	page, err := users.page(ctx, p.Next)
-	if err != nil {
+// again. While the page is written the next one is fetched, so the network and the database work at once.
+func (s *step) list(ctx context.Context, p Progress) (Progress, error) {
+	fetch := func(after string) func() (clerk.Page, error) {
+		return sync.OnceValues(func() (clerk.Page, error) { return s.API.ListCreated(ctx, after) })
+	}
+	if s.next == nil {
+		s.next = fetch(p.Next)
+	}
+	page, err := s.next()
+	if s.next = nil; err != nil {
 		return p, err
 	}
-	if _, err := r.repair(ctx, page, &p); err != nil {
+	if page.Next != "" && time.Now().Before(s.until) {
+		s.next = fetch(page.Next)
+		go s.next()
+	}
+	if _, err := s.repair(ctx, page, &p); err != nil {
 		return p, err
 	}
 	p.Next, p.Listed = page.Next, p.Listed+len(page.Users)+len(page.Skipped)
@@ -102,14 +77,14 @@ func (r *Reconcile) list(ctx context.Context, p Progress, users *lister) (Progre
 		p.Phase = done
 	}
 	switch {
-	case p.Tier != Backfill || r.DryRun:
+	case p.Tier != Backfill || s.DryRun:
 	case p.Done():
-		err = r.State.Remove(ctx, backfillName)
+		err = s.State.Remove(ctx, backfillName)
 	default:
-		err = r.State.Save(ctx, backfillName, p)
+		err = s.State.Save(ctx, backfillName, p)
 	}
 	if err == nil && p.Done() {
-		err = r.missed(ctx, p)
+		err = s.missed(ctx, p)
 	}
 	return p, err
 }
@@ -175,15 +150,15 @@ func (r *Reconcile) noteSilence(ctx context.Context, n int) error {
 func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
 	writes := make([]store.Write, len(page.Users))
 	for i, u := range page.Users {
-		writes[i] = answer(clerk.Fetched{User: u, At: page.At, AnsweredAt: page.AnsweredAt})
+		writes[i] = answer(clerk.Fetched{User: u, Times: page.Times})
 	}
 	results := r.write(ctx, writes, p.Tier)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
 	p.Outcomes = maps.Clone(p.Outcomes) // the caller's stay as they are, for it may do this page again
-	var failed []error
-	var passing error // one of failed that may pass by itself
+	failed := slices.Clone(page.Skipped)
+	var passing error // of one of failed
 	n := 0
 	for i, res := range results {
 		d, err := r.drift(ctx, writes[i], res, p.Tier)
@@ -191,8 +166,8 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 		case errors.Is(err, errAsk):
 			return n, err
 		case err != nil:
-			failed = append(failed, fmt.Errorf("user %s: %w", writes[i].User.ID, err))
-			if !errors.Is(err, store.ErrRefused) {
+			failed = append(failed, clerk.Skipped{ID: writes[i].User.ID, Err: err})
+			if mayPass(err) {
 				passing = err
 			}
 			continue
@@ -212,47 +187,41 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	if n == 0 && passing != nil {
 		return n, fmt.Errorf("write Clerk's users: %w", passing)
 	}
-	for _, err := range failed {
-		r.Log.ErrorContext(ctx, "a user cannot be written", "error", err)
+	for _, f := range failed {
+		r.Log.ErrorContext(ctx, "a user of Clerk's cannot be read or written", "user_id", f.ID, "error", f.Err)
 	}
-	for _, s := range page.Skipped {
-		r.Log.ErrorContext(ctx, "a user of Clerk's cannot be read", "user_id", s.ID, "error", s.Err)
-	}
-	p.Found.Failed += len(page.Skipped) + len(failed)
+	p.Found.Failed += len(failed)
 	p.Found.Users += len(page.Users)
 	return n, nil
 }
 
 // write writes a page, and returns what became of each user. In a backfill, whose steps nobody repeats, those whom the
-// database does not take are tried again, for half a minute.
-func (r *Reconcile) write(ctx context.Context, writes []store.Write, t Tier) []store.Result {
+// database does not take are tried again for a while; their errors are in the results.
+func (r *Reconcile) write(ctx context.Context, writes []store.Write, t Tier) (results []store.Result) {
 	mode, tries := store.Differing, uint(1)
 	if t == Backfill {
-		mode, tries = store.All, writeTries
+		mode, tries = store.All, 0 // as many as there is time for
 	}
 	if r.DryRun {
 		mode = store.DryRun
 	}
-	results := make([]store.Result, len(writes))
-	left := make([]int, len(writes)) // to be written
-	for i := range left {
-		left[i] = i
-	}
-	_, _ = backoff.Retry(ctx, func() (_ struct{}, err error) { // its error is in the results too
-		todo := make([]store.Write, len(left))
-		for k, i := range left {
-			todo[k] = writes[i]
+	_, _ = backoff.Retry(ctx, func() (_ struct{}, passing error) {
+		now := r.Users.Write(ctx, writes, mode) // of those who are written already it changes nothing
+		if results == nil {
+			results = now
 		}
-		of := left
-		left = nil
-		for k, res := range r.Users.Write(ctx, todo, mode) {
-			if results[of[k]] = res; res.Err != nil && !errors.Is(res.Err, store.ErrRefused) {
-				left, err = append(left, of[k]), res.Err
+		for i := range results {
+			if mayPass(results[i].Err) {
+				results[i] = now[i]
+			}
+			if mayPass(results[i].Err) {
+				passing = results[i].Err
 			}
 		}
-		return struct{}{}, err
-	}, backoff.WithMaxTries(tries), backoff.WithBackOff(&backoff.ExponentialBackOff{
-		InitialInterval: time.Second, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 16 * time.Second,
-	}))
+		return struct{}{}, passing
+	}, backoff.WithMaxTries(tries), backoff.WithMaxElapsedTime(writeTime))
 	return results
 }
+
+// mayPass tells whether a user who was not written may be written when that is tried again.
+func mayPass(err error) bool { return err != nil && !errors.Is(err, store.ErrRefused) }

@@ -33,9 +33,8 @@ func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, 
 		}
 		d.Kind = Buried
 	default:
-		d.Fields, err = r.overrule(ctx, w, res)
-		if d.Fields == nil {
-			return Drift{}, err
+		if d.Fields, err = r.overrule(ctx, w, res); d.Fields == nil && err == nil {
+			return Drift{}, nil
 		}
 	}
 	if errors.Is(err, clerk.ErrNoUser) { // deleted meanwhile
@@ -78,12 +77,11 @@ func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Resul
 		version := store.Field{Name: "clerk.version", Row: was.Version, Clerk: fmt.Sprintf("%013d", f.User.ChangedAt)}
 		fields = append(fields, version)
 	}
-	if r.DryRun {
-		return fields, nil
-	}
-	o, err := r.Users.Overrule(ctx, one, was.Version)
-	if err != nil || o == store.Stale || o == store.Deleted {
-		return nil, err
+	if !r.DryRun {
+		o, err := r.Users.Overrule(ctx, one, was.Version)
+		if err != nil || o == store.Stale || o == store.Deleted {
+			return nil, err
+		}
 	}
 	return fields, nil
 }

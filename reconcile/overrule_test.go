@@ -24,7 +24,7 @@ func apply(t *testing.T, db *database.DB, p testenv.ClerkUser, at int64) store.O
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: u, When: store.When{Clerk: clerk.Millis(at)}}}, store.All)[0]
+	r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(at)}}}, store.All)[0]
 	if r.Err != nil {
 		t.Fatal(r.Err)
 	}
@@ -187,6 +187,26 @@ func TestDeafRowIsWrittenMeanwhile(t *testing.T) {
 	}
 	if got := row(t, db, id); got.FullName != "Newer" {
 		t.Errorf("the row is %q, want the newer one", got.FullName)
+	}
+}
+
+// TestDeafRowOfTheDeleted: a deaf row of a user who is deleted when Clerk is asked is left to the absent tier, and is no
+// failure.
+func TestDeafRowOfTheDeleted(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, db, fake, 3)
+	id := people[1].ID
+	set(t, db, id, doc{"clerk.version": version(time.Now().Add(time.Hour).UnixMilli(), 0)})
+	fake.Fail = func(q *http.Request) int {
+		if strings.HasSuffix(q.URL.Path, id) {
+			fake.Remove(id)
+		}
+		return 0
+	}
+	if found, drift, err := run(t, r, reconcile.Full); err != nil || drift != nil || found.Failed != 0 {
+		t.Errorf("got %+v, %v, %v, want nothing", found, drift, err)
 	}
 }
 

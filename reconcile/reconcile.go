@@ -103,24 +103,23 @@ const (
 
 // Progress is how far a run is: the one thing that a step hands to the next. It holds nothing of users but ids.
 type Progress struct {
-	Tier      Tier      `json:"tier"`
-	ID        string    `json:"id"` // of the run
-	StartedAt time.Time `json:"started_at"`
-	Phase     phase     `json:"phase"` // "" until the run has begun
-	Next      string    `json:"next,omitempty"`
-	Since     time.Time `json:"since,omitzero"`   // the recent tier looks back so far
-	MayGo     int       `json:"may_go"`           // rows that the run may remove
-	Unnamed   int       `json:"unnamed"`          // those of them whom Clerk's list did not name
-	Had       int       `json:"had,omitempty"`    // users whom Clerk had before it listed them
-	Listed    int       `json:"listed,omitempty"` // users whom Clerk has listed so far
-	Found     Found     `json:"found"`
-	Buried    []string  `json:"buried,omitempty"` // the first of those who are
+	Run
+	Tier    Tier      `json:"tier"`
+	Phase   phase     `json:"phase"` // "" until the run has begun
+	Next    string    `json:"next,omitempty"`
+	Since   time.Time `json:"since,omitzero"`   // the recent tier looks back so far
+	MayGo   int       `json:"may_go"`           // rows that the run may remove
+	Unnamed int       `json:"unnamed"`          // those of them whom Clerk's list did not name
+	Had     int       `json:"had,omitempty"`    // users whom Clerk had before it listed them
+	Listed  int       `json:"listed,omitempty"` // users whom Clerk has listed so far
 	// Outcomes counts what a backfill did with the users that it could read and write.
 	Outcomes map[store.Outcome]int `json:"outcomes,omitempty"`
 }
 
 // Start returns the progress of a run before its first step; id tells the run from all others.
-func Start(t Tier, id string) Progress { return Progress{Tier: t, ID: id, StartedAt: time.Now()} }
+func Start(t Tier, id string) Progress {
+	return Progress{Tier: t, Run: Run{ID: id, StartedAt: time.Now()}}
+}
 
 // Done tells whether the run has ended.
 func (p Progress) Done() bool { return p.Phase == done }
@@ -167,20 +166,40 @@ func (r *Reconcile) Run(ctx context.Context, p Progress, busy func(*BusyError)) 
 // another runs, ErrBrake if too many rows would go, and clerk.ErrKey if the key is not accepted or is of another
 // instance.
 func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
-	users := &lister{api: r.API, until: time.Now().Add(r.StepTime)}
 	if err := r.claim(ctx, p, time.Now().Add(leaseTime)); err != nil {
 		return p, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer users.running.Wait()
-	defer cancel()
+	s := &step{Reconcile: r, until: time.Now().Add(r.StepTime)}
+	defer s.end(cancel)
+	do := map[phase]func(context.Context, Progress) (Progress, error){
+		begin: s.begin, counting: s.absent, deleting: s.absent, listing: s.list, changed: s.recent,
+	}
 	var err error
-	for first := true; err == nil && !p.Done() && (first || time.Now().Before(users.until)); first = false {
-		if p, err = r.page(ctx, p, users); err == nil && r.OnPage != nil {
+	for first := true; err == nil && !p.Done() && (first || time.Now().Before(s.until)); first = false {
+		if do[p.Phase] == nil {
+			return p, fmt.Errorf("the reconcile has no phase %q", p.Phase)
+		}
+		if p, err = do[p.Phase](ctx, p); err == nil && r.OnPage != nil {
 			r.OnPage(p)
 		}
 	}
 	return p, errors.Join(err, r.record(ctx, p, err))
+}
+
+// step is a Step that is being done.
+type step struct {
+	*Reconcile
+	until time.Time
+	// next fetches the next page of all users, or waits for it. It is nil if the page is not known.
+	next func() (clerk.Page, error)
+}
+
+// end ends what is still being fetched.
+func (s *step) end(cancel context.CancelFunc) {
+	if cancel(); s.next != nil {
+		_, _ = s.next()
+	}
 }
 
 // isAlone tells whether a run keeps others from running and is remembered. Not so a backfill, which harms no other, nor
@@ -208,35 +227,17 @@ func (r *Reconcile) record(ctx context.Context, p Progress, failure error) error
 	// That a run was cut off is worth remembering too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	run := Run{ID: p.ID, StartedAt: p.StartedAt, Found: p.Found, Buried: p.Buried}
 	switch {
 	case failure != nil:
-		run.Error = failure.Error()
+		p.Error = failure.Error()
 	case p.Done():
-		run.EndedAt = time.Now()
+		p.EndedAt = time.Now()
 	}
-	if err := keepRun(ctx, r.State, p.Tier, run); err != nil {
-		return err
+	err := keepRun(ctx, r.State, p.Tier, p.Run)
+	if err == nil && (failure != nil || p.Done()) {
+		err = r.claim(ctx, p, time.Now())
 	}
-	if failure != nil || p.Done() {
-		return r.claim(ctx, p, time.Now())
-	}
-	return nil
-}
-
-// page does one page of work, or goes on to the next phase.
-func (r *Reconcile) page(ctx context.Context, p Progress, users *lister) (Progress, error) {
-	switch p.Phase {
-	case begin:
-		return r.begin(ctx, p)
-	case counting, deleting:
-		return r.absent(ctx, p)
-	case listing:
-		return r.list(ctx, p, users)
-	case changed:
-		return r.recent(ctx, p)
-	}
-	return p, fmt.Errorf("the reconcile has no phase %q", p.Phase)
+	return err
 }
 
 func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {

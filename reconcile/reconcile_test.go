@@ -93,7 +93,7 @@ func TestFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		users := store.NewUsers(db)
-		testenv.Write(t, users, store.Write{User: u, When: store.When{Clerk: u.ChangedAt}})
+		testenv.Write(t, users, store.Write{User: u, EventTime: store.EventTime{Clerk: u.ChangedAt}})
 		fake.Remove(young.ID)
 
 		wantFound := reconcile.Found{Users: 250, Rows: 251, Missing: 2, Stale: 2, Extra: 2}
@@ -129,7 +129,7 @@ func TestFull(t *testing.T) {
 		if n, err := rows.CountDocuments(t.Context(), doc{}); err != nil || n != 252 {
 			t.Errorf("%d rows, %v, want Clerk's 250, the young one and the app's own", n, err)
 		}
-		testenv.Write(t, users, store.Write{User: clerk.User{ID: people[7].ID}, When: store.When{Clerk: clerk.Millis(time.Now().UnixMilli())}})
+		testenv.Write(t, users, store.Write{User: clerk.User{ID: people[7].ID}, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())}})
 		if _, err := users.Get(t.Context(), people[7].ID); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("who was deleted is back: %v", err)
 		}

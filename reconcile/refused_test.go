@@ -15,7 +15,7 @@ func TestRefusedUserAloneInPageStopsBackfill(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		r := backfiller(t, db, fake)
 		rows := db.Collection("users")
-		if err := database.EnsureIndex(t.Context(), r.Log, rows, database.Index{Field: "email", Unique: true}); err != nil {
+		if err := rows.EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
 			t.Fatal(err)
 		}
 		ada := testenv.People(1)[0]

@@ -59,8 +59,6 @@ func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 
 // watch looks at the row until Watch has passed, and returns it as it is then.
 func (r *Restore) watch(ctx context.Context, id string) (store.Row, error) {
-	t := time.NewTicker(r.Every)
-	defer t.Stop()
 	for left := r.Watch; ; left -= r.Every {
 		row, err := r.Users.Get(ctx, id)
 		if errors.Is(err, store.ErrNotFound) {
@@ -81,7 +79,7 @@ func (r *Restore) watch(ctx context.Context, id string) (store.Row, error) {
 			return row, err
 		}
 		select {
-		case <-t.C:
+		case <-time.After(r.Every):
 		case <-ctx.Done():
 			return store.Row{}, ctx.Err()
 		}

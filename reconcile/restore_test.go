@@ -192,7 +192,7 @@ func TestWhoSawTheTombstone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := store.Write{User: u, When: store.When{Clerk: u.ChangedAt}}
+	old := store.Write{User: u, EventTime: store.EventTime{Clerk: u.ChangedAt}}
 	rewritten := map[string]bool{}
 	for held := 0; ; held++ { // how many calls of the restore come before the removals
 		lab := testenv.NewLab(t, 3)

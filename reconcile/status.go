@@ -15,12 +15,12 @@ const keptRuns = 10
 
 // Run is one run of a tier, as far as it is.
 type Run struct {
-	ID        string    `bson:"id"`
-	StartedAt time.Time `bson:"started_at"`
-	EndedAt   time.Time `bson:"ended_at,omitempty"` // absent while it goes on, and if it failed
-	Found     Found     `bson:"found"`
-	Buried    []string  `bson:"buried,omitempty"` // the first of those who are
-	Error     string    `bson:"error,omitempty"`  // why it failed, or its last attempt did
+	ID        string    `bson:"id"                 json:"id"`
+	StartedAt time.Time `bson:"started_at"         json:"started_at"`
+	EndedAt   time.Time `bson:"ended_at,omitempty" json:"-"` // the zero time while it goes on, and if it failed
+	Found     Found     `bson:"found"              json:"found"`
+	Buried    []string  `bson:"buried,omitempty"   json:"buried,omitempty"` // the first of those who are
+	Error     string    `bson:"error,omitempty"    json:"-"`                // why it failed, or its last attempt did
 }
 
 // lastGood returns the last of the runs that succeeded.
@@ -177,12 +177,13 @@ func CheckInstance(ctx context.Context, api *clerk.API, state database.Checkpoin
 		return err
 	}
 	if want != "" && want != got {
-		return fmt.Errorf("%w is of the instance %s, not of CLERK_INSTANCE_ID: copy the secret key of that instance", clerk.ErrKey, got)
+		return clerk.KeyError(fmt.Sprintf("CLERK_SECRET_KEY is of the instance %s, not of CLERK_INSTANCE_ID: "+
+			"copy the secret key of that instance", got))
 	}
 	other, err := keepInstance(ctx, state, got, want, remember)
 	if err == nil && other != "" {
-		err = fmt.Errorf("%w is of the instance %s, and the users here are of %s: copy the secret key of that instance, "+
-			"or set CLERK_INSTANCE_ID if they are not", clerk.ErrKey, got, other)
+		err = clerk.KeyError(fmt.Sprintf("CLERK_SECRET_KEY is of the instance %s, and the users here are of %s: "+
+			"copy the secret key of that instance, or set CLERK_INSTANCE_ID if they are not", got, other))
 	}
 	return err
 }

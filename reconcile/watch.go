@@ -29,12 +29,12 @@ type Watch struct {
 	named    chan struct{} // instance is set
 	kept     bool          // instance is in the database; used by sync alone
 	alarm    atomic.Value  // a string
-	metrics  metrics
+	gauges   gauges
 }
 
 // NewWatch returns a Watch that does nothing until Run.
 func NewWatch(state database.Checkpoints, log *slog.Logger, reg prometheus.Registerer) *Watch {
-	w := &Watch{state: state, log: log, metrics: newMetrics(reg), named: make(chan struct{}, 1)}
+	w := &Watch{state: state, log: log, gauges: newGauges(reg), named: make(chan struct{}, 1)}
 	w.alarm.Store("")
 	return w
 }
@@ -103,7 +103,7 @@ func (w *Watch) sync(ctx context.Context) error {
 		w.log.ErrorContext(ctx, "webhooks do not arrive", "alarm", alarm)
 	}
 	w.alarm.Store(alarm)
-	w.metrics.show(s, alarm != "")
+	w.gauges.show(s, alarm)
 	return nil
 }
 
@@ -121,53 +121,45 @@ func (w *Watch) keepInstance(ctx context.Context) error {
 	return err
 }
 
-// metrics tell of all processes, and are as old as the last sync.
-type metrics struct {
-	lastWebhook, unbrought prometheus.Gauge
-	ended, took, failing   *prometheus.GaugeVec // by tier
-	found                  *prometheus.GaugeVec // by tier and kind
+// gauges are metrics by their names without the prefix. They tell of all processes, and are as old as the last sync.
+type gauges map[string]*prometheus.GaugeVec
+
+func newGauges(reg prometheus.Registerer) gauges {
+	all := gauges{}
+	for _, g := range []struct {
+		name, help string
+		labels     []string
+	}{
+		{"last_webhook_timestamp_seconds", "When Clerk's last webhook came; 0 if none has.", nil},
+		{"changes_without_webhook", "Users whom Clerk changed and of whom no webhook came; 0 unless that is an alarm.", nil},
+		{"reconcile_failing", "1 if the last run of the tier failed.", []string{"tier"}},
+		{"reconcile_last_timestamp_seconds", "When the last run that succeeded ended.", []string{"tier"}},
+		{"reconcile_last_duration_seconds", "How long it took.", []string{"tier"}},
+		{"reconcile_last_users", "What it compared, and the drift that it repaired.", []string{"tier", "kind"}},
+	} {
+		opts := prometheus.GaugeOpts{Namespace: "clerksync", Name: g.name, Help: g.help}
+		all[g.name] = promauto.With(reg).NewGaugeVec(opts, g.labels)
+	}
+	all.show(Status{}, "") // those without labels are 0 until something is known
+	return all
 }
 
-func newMetrics(reg prometheus.Registerer) metrics {
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return promauto.With(reg).NewGaugeVec(prometheus.GaugeOpts{Namespace: "clerksync", Name: name, Help: help}, labels)
-	}
-	const webhook = "When Clerk's last webhook came; 0 if none has."
-	const unbrought = "Users whom Clerk changed and of whom no webhook came; 0 unless that is an alarm."
-	return metrics{
-		lastWebhook: gauge("last_webhook_timestamp_seconds", webhook).WithLabelValues(),
-		unbrought:   gauge("changes_without_webhook", unbrought).WithLabelValues(),
-		failing:     gauge("reconcile_failing", "1 if the last run of the tier failed.", "tier"),
-		ended:       gauge("reconcile_last_timestamp_seconds", "When the last run that succeeded ended.", "tier"),
-		took:        gauge("reconcile_last_duration_seconds", "How long it took.", "tier"),
-		found:       gauge("reconcile_last_users", "What it compared, and the drift that it repaired.", "tier", "kind"),
-	}
-}
-
-func (m metrics) show(s Status, alarm bool) {
-	if !s.LastWebhook.IsZero() {
-		m.lastWebhook.Set(float64(s.LastWebhook.Unix()))
-	}
-	m.unbrought.Set(0)
-	if alarm {
-		m.unbrought.Set(float64(s.Silence.Changed))
-	}
+func (g gauges) show(s Status, alarm string) {
+	set := func(name string, v float64, labels ...string) { g[name].WithLabelValues(labels...).Set(v) }
+	isSet := map[bool]float64{true: 1}
+	set("last_webhook_timestamp_seconds", float64(max(s.LastWebhook.Unix(), 0)))
+	set("changes_without_webhook", float64(s.Silence.Changed)*isSet[alarm != ""])
 	for t, runs := range s.Runs {
 		tier := string(t)
 		if len(runs) > 0 {
-			m.failing.WithLabelValues(tier).Set(0)
-			if runs[0].Error != "" {
-				m.failing.WithLabelValues(tier).Set(1)
+			set("reconcile_failing", isSet[runs[0].Error != ""], tier)
+		}
+		if r, ok := lastGood(runs); ok {
+			set("reconcile_last_timestamp_seconds", float64(r.EndedAt.Unix()), tier)
+			set("reconcile_last_duration_seconds", r.EndedAt.Sub(r.StartedAt).Seconds(), tier)
+			for kind, n := range r.Found.counts() {
+				set("reconcile_last_users", float64(*n), tier, kind)
 			}
-		}
-		r, ok := lastGood(runs)
-		if !ok {
-			continue
-		}
-		m.ended.WithLabelValues(tier).Set(float64(r.EndedAt.Unix()))
-		m.took.WithLabelValues(tier).Set(r.EndedAt.Sub(r.StartedAt).Seconds())
-		for kind, n := range r.Found.counts() {
-			m.found.WithLabelValues(tier, kind).Set(float64(*n))
 		}
 	}
 }

@@ -51,7 +51,7 @@ func TestDatabaseCalls(t *testing.T) {
 			before: operation{foreignName}, op: list(500, "new-", 2), want: "find find insert find insert find",
 		},
 		"500, one is written by another meanwhile": {
-			before: list(500, "a-", 1), op: list(500, "b-", 2), meanwhile: list(1, "c-", 3), want: "find update find find",
+			before: list(500, "a-", 1), op: list(500, "b-", 2), meanwhile: list(1, "c-", 3), want: "find update find find find",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -55,7 +55,7 @@ func TestRowInAnotherShapeBlocksAllOthers(t *testing.T) {
 					}
 					named := func(id string) store.Write {
 						u := ada(100, func(u *clerk.User) { u.ID, u.Username = id, "name of "+id })
-						return store.Write{User: u, When: store.When{Clerk: noon}}
+						return store.Write{User: u, EventTime: store.EventTime{Clerk: noon}}
 					}
 					neighbour := named(id + "'s neighbour")
 					for i, r := range s.Write(t.Context(), []store.Write{named(id), neighbour}, mode) {

@@ -38,7 +38,7 @@ type RowID struct {
 
 // IDs returns the ids of rows in their order, those that begin as Clerk's do: those after after, which is "" at first, limit at the most.
 func (s *Users) IDs(ctx context.Context, after string, limit int) ([]RowID, error) {
-	ids, versions, err := s.db.ListIDs(ctx, s.rows, "clerk.version", max(after, clerk.UserIDPrefix), afterUserID, limit)
+	ids, versions, err := s.rows.IDs(ctx, "clerk.version", max(after, clerk.UserIDPrefix), afterUserID, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list the ids of users: %w", err)
 	}

@@ -17,15 +17,15 @@ func TestInspect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Name != "MongoDB" && s.Name != "FerretDB" || db.OneProcess && s.Name != "FerretDB" || s.Ahead.Abs() > time.Minute {
+		if s.Name != "MongoDB" && s.Name != "FerretDB" || db.OneProcess != (s.Kind == database.OneProcess) || s.Ahead.Abs() > time.Minute {
 			t.Errorf("got %+v", s)
 		}
 		users, welcomes := store.NewUsers(db), store.NewWelcomes(db)
 		lacks := func(want bool) {
 			t.Helper()
 			for name, f := range map[string]func() (bool, error){
-				"users":         func() (bool, error) { return users.LackIndexes(t.Context()) },
-				"welcome_mails": func() (bool, error) { return welcomes.LackIndex(t.Context()) },
+				"users":         func() (bool, error) { return users.LacksIndex(t.Context()) },
+				"welcome_mails": func() (bool, error) { return welcomes.LacksIndex(t.Context()) },
 			} {
 				if got, err := f(); err != nil || got != want {
 					t.Errorf("%s lacks an index: got %v, %v, want %v", name, got, err, want)

@@ -108,7 +108,9 @@ func TestEveryInterleaving(t *testing.T) {
 }
 
 // of is the write of a user by an event after all changes.
-func of(u clerk.User) store.Write { return store.Write{User: u, When: store.When{Clerk: noon}} }
+func of(u clerk.User) store.Write {
+	return store.Write{User: u, EventTime: store.EventTime{Clerk: noon}}
+}
 
 func third(id string) func(*clerk.User) {
 	return func(u *clerk.User) { u.ID, u.Username = "user_"+id, "name-"+id }

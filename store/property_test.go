@@ -81,9 +81,9 @@ func (p property) simulate(t *testing.T, seed uint64) {
 	}
 	var writes []store.Write
 	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook, copied bool) error {
-		w := store.Write{When: store.When{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted}
+		w := store.Write{EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted}
 		if copied {
-			w.When = store.When{Arrived: clerk.Millis(hook.TS + rng.Int64N(1e12))}
+			w.EventTime = store.EventTime{Arrived: clerk.Millis(hook.TS + rng.Int64N(1e12))}
 		}
 		var err error
 		if w.Deleted {

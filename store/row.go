@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"clerksync/clerk"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -79,15 +80,11 @@ func readRow(id string, raw bson.Raw) found {
 	value, err := raw.LookupErr("clerk")
 	state, isObject := value.DocumentOK()
 	f.whole = err == nil && !isObject
-	version, missing := state.LookupErr("version")
+	version, _ := state.LookupErr("version")
 	f.Clerk.Version, _ = version.StringValueOK()
-	switch {
-	case f.whole:
-		f.guard = exactly("clerk", value)
-	case missing != nil:
-		f.guard = bson.D{{Key: "clerk.version", Value: bson.D{{Key: "$exists", Value: false}}}}
-	default:
-		f.guard = exactly("clerk.version", version)
+	f.guard = database.Guard(raw, "clerk.version")
+	if f.whole {
+		f.guard = database.Guard(raw, "clerk")
 	}
 	if !isVersion(f.Clerk.Version) {
 		f.Clerk.Version = ""
@@ -115,15 +112,6 @@ func readRow(id string, raw bson.Raw) found {
 	}
 	f.Clerk.CreatedAt, f.Clerk.SyncedAt = date("created_at"), date("synced_at")
 	return f
-}
-
-// exactly is a filter for a field that has exactly this value. A plain comparison with null finds rows without the
-// field too.
-func exactly(field string, v bson.RawValue) bson.D {
-	if v.Type == bson.TypeNull {
-		return bson.D{{Key: field, Value: bson.D{{Key: "$type", Value: "null"}}}}
-	}
-	return bson.D{{Key: field, Value: bson.D{{Key: "$eq", Value: v}}}}
 }
 
 // changes is the update that makes a row of f. It touches only our own fields.

@@ -13,16 +13,16 @@ import (
 // the time of the event. It is a string that sorts as these do, so that one comparison can guard a write. A write whose
 // version is older than the row's is stale; one that is equal is applied again.
 
-// When is when an event happened, as far as it tells.
-type When struct {
+// EventTime is when an event happened, as far as it tells.
+type EventTime struct {
 	Clerk   clerk.Millis // by Clerk's clock; 0 where the event has lost that
 	Arrived clerk.Millis // when Inngest got it: tells events apart that have no time of Clerk's, and is older than any that has one
 }
 
 // Write is what Clerk said of a user, or, if Deleted is set, that the user with User.ID is deleted.
 type Write struct {
-	User clerk.User
-	When When
+	User      clerk.User
+	EventTime EventTime
 	// AnsweredAt is when Clerk's API had answered, by the later of our clock and Clerk's: no time in the answer can be
 	// newer. It is 0 for an event, whose own time says that.
 	AnsweredAt clerk.Millis
@@ -40,15 +40,15 @@ const farAhead = 10 * time.Minute
 // a retry makes the same one.
 func (w Write) version() string {
 	changed := w.User.ChangedAt
-	for _, limit := range []clerk.Millis{w.AnsweredAt, w.When.Clerk, w.When.Arrived} {
+	for _, limit := range []clerk.Millis{w.AnsweredAt, w.EventTime.Clerk, w.EventTime.Arrived} {
 		if limit != 0 {
 			changed = min(changed, endOfSecond(limit))
 			break
 		}
 	}
-	v := half(changed) + "." + half(w.When.Clerk)
-	if w.When.Clerk == 0 {
-		v += "." + half(w.When.Arrived)
+	v := half(changed) + "." + half(w.EventTime.Clerk)
+	if w.EventTime.Clerk == 0 {
+		v += "." + half(w.EventTime.Arrived)
 	}
 	return v
 }
@@ -99,10 +99,10 @@ func (w Write) takes(was string) (version string, ok bool) {
 	switch {
 	case FromFuture(was, w.AnsweredAt):
 		return version, true
-	case event < w.When.Clerk-clerk.Millis(farAhead.Milliseconds()):
+	case event < w.EventTime.Clerk-clerk.Millis(farAhead.Milliseconds()):
 		// The newest time in the user went down, as it does when an address is removed. Keeping the first half keeps
 		// events from before that stale.
-		return half(changed) + "." + half(w.When.Clerk), true
+		return half(changed) + "." + half(w.EventTime.Clerk), true
 	}
 	return "", false
 }

@@ -17,7 +17,7 @@ import (
 
 // answered is a write of what Clerk's API said at a time.
 func answered(u clerk.User, at clerk.Millis) store.Write {
-	return store.Write{User: u, When: store.When{Clerk: at - 1000}, AnsweredAt: at}
+	return store.Write{User: u, EventTime: store.EventTime{Clerk: at - 1000}, AnsweredAt: at}
 }
 
 func writeIn(t *testing.T, s *store.Users, mode store.Mode, w store.Write) store.Result {
@@ -36,12 +36,12 @@ func TestLateOlderWebhookWinsOverWhatWasCompared(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		const t1, t2, t3 = noon, noon + 1000, noon + 2000
-		testenv.Write(t, s, store.Write{User: ada(t1), When: store.When{Clerk: t1}})
+		testenv.Write(t, s, store.Write{User: ada(t1), EventTime: store.EventTime{Clerk: t1}})
 		compared := answered(ada(t3), noon+60_000)
 		if got := writeIn(t, s, store.Differing, compared); got.Outcome != store.Unchanged || len(got.Fields) > 0 {
 			t.Errorf("compare: got %+v, want unchanged", got)
 		}
-		if got := testenv.Write(t, s, store.Write{User: ada(t2, named("B")), When: store.When{Clerk: t2}}); got != store.Stale {
+		if got := testenv.Write(t, s, store.Write{User: ada(t2, named("B")), EventTime: store.EventTime{Clerk: t2}}); got != store.Stale {
 			t.Errorf("the late webhook: got %q, want stale", got)
 		}
 		if got := get(t, s, "user_ada").FullName; got != "Ada Lovelace" {
@@ -98,14 +98,14 @@ func TestVersionFromTheFuture(t *testing.T) {
 		s := users(t, db)
 		for name, source := range map[string]func(u clerk.User, at clerk.Millis) store.Write{
 			"a webhook": func(u clerk.User, at clerk.Millis) store.Write {
-				return store.Write{User: u, When: store.When{Clerk: at}}
+				return store.Write{User: u, EventTime: store.EventTime{Clerk: at}}
 			},
 			"Inngest's own": func(u clerk.User, at clerk.Millis) store.Write {
-				return store.Write{User: u, When: store.When{Arrived: at}}
+				return store.Write{User: u, EventTime: store.EventTime{Arrived: at}}
 			},
 			"Clerk's API": answered,
 			"an event in whole seconds": func(u clerk.User, at clerk.Millis) store.Write {
-				return store.Write{User: u, When: store.When{Clerk: at / 1000 * 1000}}
+				return store.Write{User: u, EventTime: store.EventTime{Clerk: at / 1000 * 1000}}
 			},
 		} {
 			id := func(u *clerk.User) { u.ID = "user_" + name }
@@ -128,8 +128,8 @@ func TestEventsOfOneSecond(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
-		testenv.Write(t, s, store.Write{User: ada(noon+700, named("Ada King")), When: store.When{Clerk: noon}})
-		if got := testenv.Write(t, s, store.Write{User: ada(noon + 300), When: store.When{Clerk: noon}}); got != store.Stale {
+		testenv.Write(t, s, store.Write{User: ada(noon+700, named("Ada King")), EventTime: store.EventTime{Clerk: noon}})
+		if got := testenv.Write(t, s, store.Write{User: ada(noon + 300), EventTime: store.EventTime{Clerk: noon}}); got != store.Stale {
 			t.Errorf("got %q, want stale", got)
 		}
 	})

@@ -22,7 +22,7 @@ func TestRuns(t *testing.T) {
 		if err := r.Setup(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if lacks, err := r.LackIndex(t.Context()); lacks || err != nil {
+		if lacks, err := r.LacksIndex(t.Context()); lacks || err != nil {
 			t.Errorf("after Setup: got %v, %v", lacks, err)
 		}
 		has("crm", "msg_1", false)

@@ -25,7 +25,7 @@ func TestRowBesideTombstone(t *testing.T) {
 		id := func(i int) string { return testenv.UserID(time.Unix(1_767_603_600, 0), int64(i)) }
 		var writes []store.Write
 		for i := range 25 {
-			writes = append(writes, store.Write{User: clerk.User{ID: id(i), FullName: "Ada", ChangedAt: 5}, When: store.When{Clerk: 10}})
+			writes = append(writes, store.Write{User: clerk.User{ID: id(i), FullName: "Ada", ChangedAt: 5}, EventTime: store.EventTime{Clerk: 10}})
 		}
 		for _, r := range s.Write(t.Context(), writes, store.All) {
 			if r.Err != nil {
@@ -84,7 +84,7 @@ func TestSweepMeetsRestore(t *testing.T) {
 			t.Parallel()
 			lab := testenv.NewLab(t, 2)
 			sweeper, other := lab.Processes[0], store.NewUsers(lab.Processes[1].DB)
-			write := store.Write{User: clerk.User{ID: id, FullName: "Ada", ChangedAt: 5}, When: store.When{Clerk: 10}}
+			write := store.Write{User: clerk.User{ID: id, FullName: "Ada", ChangedAt: 5}, EventTime: store.EventTime{Clerk: 10}}
 			if r := other.Write(t.Context(), []store.Write{write}, store.All)[0]; r.Err != nil {
 				t.Fatal(r.Err)
 			}
@@ -106,7 +106,7 @@ func TestSweepMeetsRestore(t *testing.T) {
 			if !lifted || err != nil {
 				t.Fatal(lifted, err)
 			}
-			write.When.Clerk = 11
+			write.EventTime.Clerk = 11
 			if r := other.Write(t.Context(), []store.Write{write}, store.All)[0]; r.Err != nil || !slices.Contains([]store.Outcome{store.Unchanged, store.Created}, r.Outcome) {
 				t.Fatal(r)
 			}

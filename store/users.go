@@ -8,12 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"clerksync/store/database"
-
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // ErrNotFound says that there is no row.
@@ -21,79 +17,47 @@ var ErrNotFound = errors.New("no such user")
 
 // Users is the collection users with its tombstones. It is safe for concurrent use.
 type Users struct {
-	db         *database.DB
-	rows       *mongo.Collection
-	tombstones *mongo.Collection
-	locks      *database.Locks // by user id
+	rows       *database.Collection
+	tombstones retention
 }
 
 // NewUsers returns the users of db. Call Setup once before the first write.
 func NewUsers(db *database.DB) *Users {
-	return &Users{
-		db:         db,
-		rows:       db.Collection("users"),
-		tombstones: db.Collection("clerksync_deleted_users"),
-		locks:      db.Locks("users"),
-	}
+	rows := db.Collection("users")
+	tombstones := db.Collection("clerksync_deleted_users").LockedWith(rows)
+	return &Users{rows, retention{tombstones, "deleted_at", TombstoneRetention}}
 }
+
+// usernames is unique; rows of the app which have no user name yet do not clash.
+func usernames() database.Index { return database.Index{Field: "username", Unique: true} }
 
 // Setup makes the indexes. It can be repeated.
 func (s *Users) Setup(ctx context.Context) error {
-	username, deletedAt := s.indexes()
-	return errors.Join(database.EnsureIndex(ctx, s.db.Logger(), s.rows, username), database.EnsureIndex(ctx, s.db.Logger(), s.tombstones, deletedAt))
+	return errors.Join(s.rows.EnsureIndex(ctx, usernames()), s.tombstones.Setup(ctx))
 }
 
-// LackIndexes tells whether Setup has something to do.
-func (s *Users) LackIndexes(ctx context.Context) (bool, error) {
-	username, deletedAt := s.indexes()
-	rows, err := database.LacksIndex(ctx, s.rows, username)
-	if rows || err != nil {
-		return rows, err
+// LacksIndex tells whether Setup has something to do.
+func (s *Users) LacksIndex(ctx context.Context) (bool, error) {
+	if lacks, err := s.rows.LacksIndex(ctx, usernames()); lacks || err != nil {
+		return lacks, err
 	}
-	return database.LacksIndex(ctx, s.tombstones, deletedAt)
-}
-
-func (s *Users) indexes() (username, deletedAt database.Index) {
-	username = database.Index{Field: "username", Unique: true}
-	deletedAt = database.Index{Field: "deleted_at"}
-	if !s.db.OneProcess { // FerretDB v1 has no TTL indexes, and its unique ones are sparse
-		username.Options = options.Index().SetSparse(true) // rows of the app which have no user name yet do not clash
-		deletedAt.Options = options.Index().SetExpireAfterSeconds(int32(TombstoneRetention / time.Second))
-	}
-	return username, deletedAt
+	return s.tombstones.LacksIndex(ctx)
 }
 
 // Get returns the row of a user, or ErrNotFound.
 func (s *Users) Get(ctx context.Context, id string) (Row, error) {
-	rows, err := s.GetMany(ctx, []string{id})
-	if err != nil {
-		return Row{}, err
+	rows, err := s.find(ctx, []string{id})
+	if err == nil && !rows[id].there {
+		err = ErrNotFound
 	}
-	r, ok := rows[id]
-	if !ok {
-		return Row{}, ErrNotFound
-	}
-	return r, nil
+	return rows[id].Row, err
 }
 
-// GetMany returns the rows of those users who have one, by id.
-func (s *Users) GetMany(ctx context.Context, ids []string) (map[string]Row, error) {
-	all, err := s.find(ctx, ids)
+// find returns the rows of those users who have one as they are, by id; only these fields of them, if any are named.
+func (s *Users) find(ctx context.Context, ids []string, fields ...string) (map[string]found, error) {
+	raws, err := s.rows.FindMany(ctx, ids, fields...)
 	if err != nil {
-		return nil, err
-	}
-	rows := make(map[string]Row, len(all))
-	for id, f := range all {
-		rows[id] = f.Row
-	}
-	return rows, nil
-}
-
-// find returns the rows of those users who have one as they are, by id.
-func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error) {
-	raws, err := s.db.FindMany(ctx, s.rows, ids)
-	if err != nil {
-		return nil, fmt.Errorf("read users: %w", database.Redact(err))
+		return nil, fmt.Errorf("read users: %w", err)
 	}
 	rows := make(map[string]found, len(raws))
 	for id, raw := range raws {
@@ -105,7 +69,7 @@ func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error
 // ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a user who has the
 // same value as another, as Clerk's users may: two sign-ups with one address, or no value at all.
 func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
-	unique, err := s.db.UniqueIndexes(ctx, s.rows)
+	unique, err := s.rows.UniqueIndexes(ctx)
 	maps.DeleteFunc(unique, func(_ string, fields []string) bool { return slices.Equal(fields, []string{"username"}) })
 	return slices.Sorted(maps.Keys(unique)), err
 }

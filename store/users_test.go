@@ -49,7 +49,7 @@ func users(t *testing.T, db *database.DB) *store.Users {
 // write writes one user, by an event whose time is noon and ms.
 func write(t *testing.T, s *store.Users, u clerk.User, ms clerk.Millis) store.Outcome {
 	t.Helper()
-	return testenv.Write(t, s, store.Write{User: u, When: store.When{Clerk: noon + ms}})
+	return testenv.Write(t, s, store.Write{User: u, EventTime: store.EventTime{Clerk: noon + ms}})
 }
 
 func get(t *testing.T, s *store.Users, id string) store.Row {
@@ -98,7 +98,7 @@ func TestUsers(t *testing.T) {
 					if w.arrived != 0 {
 						w.arrived += noon
 					}
-					o := testenv.Write(t, s, store.Write{User: w.u, When: store.When{Clerk: w.at, Arrived: w.arrived}, Deleted: w.delete})
+					o := testenv.Write(t, s, store.Write{User: w.u, EventTime: store.EventTime{Clerk: w.at, Arrived: w.arrived}, Deleted: w.delete})
 					if o != w.want {
 						t.Fatalf("write %d: got %q, want %q", i, o, w.want)
 					}

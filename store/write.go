@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"clerksync/store/database"
 )
@@ -110,7 +111,7 @@ func (b *bulk) run(ctx context.Context) {
 		b.compare(ctx, live)
 		return
 	}
-	defer b.locks.LockAll(append(ids(live), dead...))()
+	defer b.rows.LockAll(append(ids(live), dead...))()
 	failed := map[string]error{}
 	if err := b.bury(ctx, dead); err != nil {
 		for _, id := range dead {
@@ -167,6 +168,10 @@ func (b *bulk) winners() (live []*attempt, dead []string) {
 // round reads the rows, plans and writes, and returns what has to be tried again: where another process was quicker, or
 // a user name is taken.
 func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
+	todo, err := b.unwritten(ctx, todo)
+	if err != nil {
+		return nil
+	}
 	rows, free, err := b.read(ctx, todo)
 	if err != nil {
 		fail(todo, err)
@@ -176,9 +181,6 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	var changes []database.Update
 	for _, a := range todo {
 		was := rows[a.User.ID]
-		if a.err != nil && was.isOurs(a.sent) { // of a bulk that did not say whether this one is in it
-			continue
-		}
 		name, err := a.name(was, free)
 		if err != nil {
 			a.result.Err = err
@@ -201,7 +203,30 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		inserts = nil
 	}
 	again = retry(inserts, b.insert(ctx, inserts), "insert")
-	return append(again, retry(updates, b.db.UpdateMany(ctx, b.rows, changes), "update")...)
+	return append(again, retry(updates, b.rows.UpdateEach(ctx, changes), "update")...)
+}
+
+// unwritten returns what is really left to do. After a bulk of updates that did not match all of its rows nobody knows
+// which they were: MongoDB tells that only from version 8.0 on, by another command, which we could not try. So of each
+// row only what a write changes for certain is read, and then all of those few that are not as they were written.
+func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, error) {
+	var unsure []*attempt
+	for _, a := range todo {
+		if errors.Is(a.err, database.ErrUnmatched) {
+			unsure = append(unsure, a)
+		}
+	}
+	if len(unsure) < 2 { // it is this one
+		return todo, nil
+	}
+	rows, err := b.find(ctx, ids(unsure), "clerk.version", "clerk.synced_at")
+	if err != nil {
+		fail(todo, err)
+		return nil, err
+	}
+	return slices.DeleteFunc(todo, func(a *attempt) bool {
+		return errors.Is(a.err, database.ErrUnmatched) && rows[a.User.ID].isOurs(a.sent)
+	}), nil
 }
 
 // read returns the rows as they are, and which of the user names that rows have only with a suffix are free.
@@ -288,7 +313,7 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 		given[a.sent.Username] = true
 		docs[i] = a.sent
 	}
-	return b.db.InsertMany(ctx, b.rows, ids(inserts), docs)
+	return b.rows.InsertEach(ctx, ids(inserts), docs)
 }
 
 // name returns the user name that the row is to get, by what has been tried. The error says that there is none left.
@@ -322,7 +347,7 @@ func retry(of []*attempt, errs []error, what string) (again []*attempt) {
 		case errors.Is(a.err, database.ErrUnmatched) || database.IsDuplicate(a.err):
 			again = append(again, a)
 		default:
-			a.result.Err = fmt.Errorf("%s user %q: %w", what, a.User.ID, database.Redact(a.err))
+			a.result.Err = fmt.Errorf("%s user %q: %w", what, a.User.ID, a.err)
 		}
 	}
 	return again

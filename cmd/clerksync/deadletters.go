@@ -14,6 +14,7 @@ import (
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
 type deadLettersCmd struct {
@@ -96,7 +97,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	if (c.ID == "") != c.All {
 		return errors.New("say what to replay: the id of a dead letter, or --all")
 	}
-	return withDeadLettersOf(ctx, e, func(db *app.Database, d inbox.DeadLetters) error {
+	return withDeadLettersOf(ctx, e, func(db *database.DB, d inbox.DeadLetters) error {
 		if c.ID != "" {
 			perhaps, err := replay(ctx, db, d, c.ID, c.Force)
 			if err != nil {
@@ -137,14 +138,14 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 
 // replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it
 // sent again.
-func replay(ctx context.Context, db *app.Database, d inbox.DeadLetters, id string, force bool) (perhaps bool, err error) {
+func replay(ctx context.Context, db *database.DB, d inbox.DeadLetters, id string, force bool) (perhaps bool, err error) {
 	if strings.HasSuffix(id, ":"+functions.SendWelcome) {
 		l, err := d.Get(ctx, id)
 		if err != nil {
 			return false, err
 		}
 		if u, err := clerk.ParseUser(clerk.Unwrap(l.Data).User); err == nil { // else the run says what is wrong with it
-			if perhaps, err = store.NewWelcomes(db.DB).SendAgain(ctx, u.ID); err != nil {
+			if perhaps, err = store.NewWelcomes(db).SendAgain(ctx, u.ID); err != nil {
 				return false, err
 			}
 		}
@@ -169,10 +170,10 @@ func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 
 // withDeadLetters calls f with the dead letters of the database that the settings name.
 func withDeadLetters(ctx context.Context, e env, f func(inbox.DeadLetters) error) error {
-	return withDeadLettersOf(ctx, e, func(_ *app.Database, d inbox.DeadLetters) error { return f(d) })
+	return withDeadLettersOf(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error { return f(d) })
 }
 
-func withDeadLettersOf(ctx context.Context, e env, f func(*app.Database, inbox.DeadLetters) error) error {
+func withDeadLettersOf(ctx context.Context, e env, f func(*database.DB, inbox.DeadLetters) error) error {
 	cfg, err := readConfigForCommand(e.environ)
 	if err != nil {
 		return err
@@ -181,7 +182,7 @@ func withDeadLettersOf(ctx context.Context, e env, f func(*app.Database, inbox.D
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(db, inbox.NewDeadLetters(db.DB)), db.Close(ctx))
+	return errors.Join(f(db, inbox.NewDeadLetters(db)), db.Close(ctx))
 }
 
 func explain(err error, id string) error {

@@ -27,16 +27,13 @@ import (
 func TestReplayOfMailPerhapsSent(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
-	cfg, err := config.Read(environ(settings))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, _ := config.Read(environ(settings))
 	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	box := inbox.New(inbox.Options{DB: db.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-	mails := store.NewWelcomes(db.DB)
+	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	mails := store.NewWelcomes(db)
 	for user, perhaps := range map[string]bool{"a": true, "b": false, "c": true} {
 		id := "msg_" + user + ":send-welcome-email"
 		e := inbox.Event{ID: id, Name: "clerksync/replay.send-welcome-email", Data: json.RawMessage(`{"id":"user_` + user + `","object":"user"}`), TS: 1767603600018}
@@ -76,7 +73,7 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, user := range []string{"user_a", "user_b", "user_c"} {
-		if claim, err := store.NewWelcomes(db.DB).Claim(t.Context(), user, "another run"); claim.State != store.Won || err != nil {
+		if claim, err := store.NewWelcomes(db).Claim(t.Context(), user, "another run"); claim.State != store.Won || err != nil {
 			t.Errorf("the replay of the mail of %s finds %q, %v, want to send it", user, claim.State, err)
 		}
 	}
@@ -156,17 +153,14 @@ func TestDeletedRise(t *testing.T) {
 func TestStrangersEventOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
-	cfg, err := config.Read(environ(settings))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, _ := config.Read(environ(settings))
 	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	const evil = "x\x1b[2J\u009b2J\r\t\a\x7f\u202e\x9b" // the last is no UTF-8
 	const id = "msg_" + evil
-	box := inbox.New(inbox.Options{DB: db.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	data := "{\n\t\"id\": \"user_Zoë\u009b2J\x7f\u202e\"\n}"
 	e := inbox.Event{ID: strings.ToValidUTF8(id, ""), Name: "clerk/user.created", Data: []byte(data)} // old, so that replay names it
 	why := inbox.Failure{Function: evil, RunID: evil, Error: evil + "\n"}

@@ -88,12 +88,13 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 
 // doctor makes the checks and prints what they find.
 type doctor struct {
-	out    io.Writer
-	cfg    config.Config
-	db     *app.Database // nil if it cannot be opened
-	api    *clerk.API
-	users  int // how many Clerk has, if api is not nil
-	failed int
+	out      io.Writer
+	cfg      config.Config
+	mistakes config.Mistakes // in cfg
+	db       *database.DB    // nil if it cannot be opened
+	api      *clerk.API
+	users    int // how many Clerk has, if api is not nil
+	failed   int
 }
 
 func (d *doctor) ok(what, format string, args ...any)   { d.line("ok", what, format, args...) }
@@ -110,7 +111,8 @@ func (d *doctor) line(level, what, format string, args ...any) {
 
 // settings reads them. Those of 'clerksync dev' in this folder are taken like its database.
 func (d *doctor) settings(environ []string) {
-	cfg, err := config.Read(environ)
+	cfg, mistakes := config.Read(environ)
+	var err error
 	whose := "complete"
 	if takeDevFolder(&cfg) {
 		whose = "those of 'clerksync dev' in this folder"
@@ -120,11 +122,12 @@ func (d *doctor) settings(environ []string) {
 		file := filepath.Join(devFolder, secretFile)
 		if _, e := os.Stat(file); e == nil && cfg.SigningSecrets == "" {
 			secret, e := devSecret(file)
-			cfg.SigningSecrets, err = secret, errors.Join(err, e)
+			cfg.SigningSecrets, err = secret, e
 		}
 	}
 	d.cfg = cfg
-	err = errors.Join(err, app.Check(cfg))
+	d.mistakes = append(mistakes, app.Check(cfg)...)
+	err = errors.Join(err, d.mistakes.Err())
 	if err == nil {
 		d.ok("settings", "%s", whose)
 		return
@@ -136,7 +139,7 @@ func (d *doctor) settings(environ []string) {
 
 // database opens it, and looks at what it is.
 func (d *doctor) database(ctx context.Context) {
-	if app.CheckDatabase(d.cfg) != nil {
+	if len(d.mistakes.Only("MONGODB_")) > 0 {
 		d.skip("database", "not checked: mend its settings first")
 		return
 	}
@@ -153,7 +156,7 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	_, embedded := d.cfg.Embedded()
 	d.server(server, embedded)
-	switch ready, err := db.Prepared(ctx); {
+	switch ready, err := app.Prepared(ctx, db); {
 	case err != nil:
 		d.fail("database", "%v", err)
 	case !ready:
@@ -161,7 +164,7 @@ func (d *doctor) database(ctx context.Context) {
 	default:
 		d.ok("database", "the indexes are there")
 	}
-	foreign, err := store.NewUsers(db.DB).ForeignUnique(ctx)
+	foreign, err := store.NewUsers(db).ForeignUnique(ctx)
 	if err != nil {
 		d.fail("database", "%v", err)
 	}
@@ -182,9 +185,9 @@ func (d *doctor) server(s database.Server, embedded bool) {
 	switch {
 	case embedded:
 		d.ok("database", "%s, embedded: for development only", name)
-	case d.db.OneProcess:
+	case s.Kind == database.OneProcess:
 		d.warn("database", "%s: for one process, and development only; set MONGODB_URI to a MongoDB", name)
-	case s.Alone:
+	case s.Kind == database.StandAlone:
 		d.warn("database", "%s, stand-alone: what it has acknowledged it can lose with its disk: use a replica set", name)
 	default:
 		d.ok("database", "%s, replicated; writes wait for a majority", name)
@@ -200,7 +203,7 @@ func (d *doctor) server(s database.Server, embedded bool) {
 // inngest tries what the service needs of Inngest.
 func (d *doctor) inngest(ctx context.Context) {
 	s := app.InngestServer(d.cfg.Inngest)
-	if d.cfg.Inngest.Check() != nil {
+	if len(d.mistakes.Only("INNGEST_")) > 0 {
 		d.skip("inngest", "not checked: mend its settings first")
 		return
 	}
@@ -286,7 +289,7 @@ func (d *doctor) registered(ids []string) {
 // clerk tries the secret key.
 func (d *doctor) clerk(ctx context.Context) {
 	switch {
-	case app.CheckClerkAPI(d.cfg) != nil:
+	case len(d.mistakes.Only(clerkSettings()...)) > 0:
 		d.skip("clerk", "not checked: mend its settings first")
 		return
 	case d.cfg.SecretKey == "":
@@ -318,7 +321,7 @@ func (d *doctor) clerk(ctx context.Context) {
 
 // sync tells what came of webhooks and of the comparisons with Clerk.
 func (d *doctor) sync(ctx context.Context) {
-	status, err := reconcile.ReadStatus(ctx, database.NewCheckpoints(d.db.DB))
+	status, err := reconcile.ReadStatus(ctx, database.NewCheckpoints(d.db))
 	if err != nil {
 		d.fail("webhooks", "%v", err)
 		return
@@ -330,7 +333,7 @@ func (d *doctor) sync(ctx context.Context) {
 
 // buried names users of whom a tombstone says that they are deleted, and Clerk that they are not.
 func (d *doctor) buried(ctx context.Context, s reconcile.Status) {
-	users := store.NewUsers(d.db.DB)
+	users := store.NewUsers(d.db)
 	for _, id := range s.Buried() {
 		switch still, err := users.IsDeleted(ctx, id); {
 		case err != nil:
@@ -413,7 +416,7 @@ func passed(now, then time.Time) string {
 const maxPending = 10 * time.Minute
 
 func (d *doctor) inbox(ctx context.Context) {
-	p, err := inbox.ReadPending(ctx, d.db.DB)
+	p, err := inbox.ReadPending(ctx, d.db)
 	if err != nil {
 		d.fail("inbox", "%v", err)
 		return
@@ -427,7 +430,7 @@ func (d *doctor) inbox(ctx context.Context) {
 	default:
 		d.ok("inbox", "%d wait, the oldest for %s", p.Events, passed(now, p.Oldest))
 	}
-	dead, err := inbox.NewDeadLetters(d.db.DB).List(ctx, false)
+	dead, err := inbox.NewDeadLetters(d.db).List(ctx, false)
 	switch {
 	case err != nil:
 		d.fail("inbox", "%v", err)
@@ -439,7 +442,7 @@ func (d *doctor) inbox(ctx context.Context) {
 }
 
 func (d *doctor) rows(ctx context.Context) {
-	n, err := store.NewUsers(d.db.DB).Count(ctx)
+	n, err := store.NewUsers(d.db).Count(ctx)
 	switch {
 	case err != nil:
 		d.fail("rows", "%v", err)

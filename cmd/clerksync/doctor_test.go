@@ -280,8 +280,8 @@ func TestDoctorServer(t *testing.T) {
 		want     string
 	}{
 		"a replica set":     {database.Server{Name: "MongoDB", Version: "8.0.4"}, false, "ok    database   MongoDB 8.0.4, replicated; writes wait for a majority\n"},
-		"one server":        {database.Server{Name: "MongoDB", Version: "8.0.4", Alone: true}, false, "warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: use a replica set\n"},
-		"embedded":          {database.Server{Name: "FerretDB", Version: "v1.24.2", Alone: true}, true, "ok    database   FerretDB v1.24.2, embedded: for development only\n"},
+		"one server":        {database.Server{Name: "MongoDB", Version: "8.0.4", Kind: database.StandAlone}, false, "warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: use a replica set\n"},
+		"embedded":          {database.Server{Name: "FerretDB", Version: "v1.24.2", Kind: database.OneProcess}, true, "ok    database   FerretDB v1.24.2, embedded: for development only\n"},
 		"a clock a bit off": {database.Server{Name: "MongoDB", Ahead: 5 * time.Second}, false, "ok    database   MongoDB, replicated; writes wait for a majority\n"},
 		"a clock behind":    {database.Server{Ahead: -6 * time.Second}, true, "ok    database   , embedded: for development only\nwarn  clock      this machine and the database differ by 6s: set the clock of whichever is wrong (NTP)\n"},
 		"a clock quite ahead": {
@@ -291,7 +291,7 @@ func TestDoctorServer(t *testing.T) {
 		},
 	} {
 		var out bytes.Buffer
-		d := &doctor{out: &out, db: &app.Database{DB: &database.DB{}}}
+		d := &doctor{out: &out, db: &database.DB{}}
 		d.server(tc.server, tc.embedded)
 		if got := out.String(); got != tc.want {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)

@@ -49,7 +49,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := []store.Write{{User: clerk.User{ID: ada}, Deleted: true}}
-	if r := store.NewUsers(db.DB).Write(t.Context(), dead, store.All)[0]; r.Err != nil {
+	if r := store.NewUsers(db).Write(t.Context(), dead, store.All)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: stranger}, {Key: "username", Value: "stranger"}}); err != nil {
@@ -111,7 +111,7 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	until := time.Now().Add(3 * time.Minute)
-	if _, err := database.NewCheckpoints(db.DB).Claim(t.Context(), "reconcile_lease", database.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
+	if _, err := database.NewCheckpoints(db).Claim(t.Context(), "reconcile_lease", database.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(t.Context()); err != nil {

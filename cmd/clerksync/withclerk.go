@@ -17,7 +17,7 @@ import (
 type opened struct {
 	cfg   config.Config
 	api   *clerk.API
-	db    *app.Database
+	db    *database.DB
 	users *store.Users
 	log   *slog.Logger
 }
@@ -36,15 +36,15 @@ func withClerk(ctx context.Context, e env, onlyLooks bool, do func(opened) error
 		return err
 	}
 	if !onlyLooks {
-		err = o.db.Prepare(ctx)
+		err = app.Prepare(ctx, o.db)
 	}
 	if err == nil {
-		o.users = store.NewUsers(o.db.DB)
+		o.users = store.NewUsers(o.db)
 		err = do(o)
 	}
 	return errors.Join(err, o.db.Close(ctx))
 }
 
 func (o opened) reconciler() *reconcile.Reconcile {
-	return app.Reconciler(o.cfg, o.api, o.users, database.NewCheckpoints(o.db.DB), o.log)
+	return app.Reconciler(o.cfg, o.api, o.users, database.NewCheckpoints(o.db), o.log)
 }

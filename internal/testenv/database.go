@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"clerksync/store/database"
-	"clerksync/store/embedded"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
@@ -41,26 +40,19 @@ func EachDatabase(t *testing.T, f func(t *testing.T, db *database.DB)) {
 // Embedded starts an embedded database that ends with the test, with the indexes that the service gives it.
 func Embedded(t testing.TB) *database.DB {
 	t.Helper()
-	engine, err := embedded.Start(t.Context(), t.TempDir(), "127.0.0.1:0", slog.New(slog.DiscardHandler))
+	db, err := database.Open(t.Context(), database.EmbeddedPrefix+t.TempDir(), "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	db := Connect(t, engine.URI(), "test")
-	if err := IndexIDs(t.Context(), engine, db); err != nil {
+	closing(t, db)
+	if err := errors.Join(MakeCollections(t.Context(), db), db.IndexIDs(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	db.IDs = engine.IDsOf(db.Name())
 	return db
 }
 
-// IndexIDs makes the collections that there are not yet, with the indexes that the service gives to an embedded
-// database of its own.
-func IndexIDs(ctx context.Context, engine *embedded.Server, db *database.DB) error {
+// MakeCollections makes the collections that there are not yet, for tests which do not have the service make them.
+func MakeCollections(ctx context.Context, db *database.DB) error {
 	there, err := db.ListCollectionNames(ctx, struct{}{})
 	if err != nil {
 		return err
@@ -74,7 +66,7 @@ func IndexIDs(ctx context.Context, engine *embedded.Server, db *database.DB) err
 			return err
 		}
 	}
-	return engine.IndexIDs(ctx, db.Name())
+	return nil
 }
 
 // Connect connects to a database, which is dropped at the end of the test.
@@ -84,6 +76,13 @@ func Connect(t testing.TB, uri, name string) *database.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
+	closing(t, db)
+	return db
+}
+
+// closing drops and closes a database at the end of the test.
+func closing(t testing.TB, db *database.DB) {
+	t.Helper()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -92,12 +91,11 @@ func Connect(t testing.TB, uri, name string) *database.DB {
 			t.Error(err)
 		}
 	})
-	return db
 }
 
 // AnotherProcess returns the database as another process has it, which shares no locks with this one.
 func AnotherProcess(db *database.DB) *database.DB {
-	return &database.DB{Database: db.Database, OneProcess: db.OneProcess, IDs: db.IDs}
+	return &database.DB{Database: db.Database, OneProcess: db.OneProcess, Log: db.Log}
 }
 
 // ListsIndexes tells whether the database can list its indexes, as MongoDB can.

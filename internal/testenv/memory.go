@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"reflect"
 	"slices"
@@ -69,7 +70,7 @@ func (m *Memory) Connect(t testing.TB, name string, gate Gate, monitor *event.Co
 			t.Error(err)
 		}
 	})
-	return &database.DB{Database: client.Database(name)}
+	return &database.DB{Database: client.Database(name), Log: slog.New(slog.DiscardHandler)}
 }
 
 // Clear removes every row, but no index.

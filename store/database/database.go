@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"clerksync/store/embedded"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -18,31 +22,26 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 )
 
-// DB is a database that rows are written to.
+// DB is a database that rows are written to. It is safe for concurrent use.
 type DB struct {
 	*mongo.Database
 	// Ingress is the same database through connections of its own, for what Clerk waits for: it does not stand in line
 	// behind functions and sweeps. nil where there are none.
 	Ingress *mongo.Database
 	// OneProcess says that conditional updates are not atomic there, so that only this process may write and rows are
-	// reached by _id alone: FerretDB v1, embedded or not. See docs/adr/0004-embedded-database.md.
+	// reached by _id alone: FerretDB v1, embedded or not. Nobody outside this package has to ask, except tests.
 	OneProcess bool
-	// IDs, where it is set, lists the _ids of a collection between two others, in their order, and with each the text
-	// that its row has at a path: FerretDB v1 would read and sort the whole collection for it.
-	IDs func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error)
-	// Log, where it is set, is told what takes long.
-	Log *slog.Logger
+	Log        *slog.Logger // is told what takes long
 
-	locks sync.Map // *Locks by collection
+	engine *embedded.Server // nil with an external database, and with one embedded in another process
+	locks  sync.Map         // *locks by collection
 }
 
-// Logger returns Log, or a logger that discards everything.
-func (db *DB) Logger() *slog.Logger {
-	if db.Log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return db.Log
-}
+// EmbeddedPrefix begins the URI of an embedded database; its folder follows.
+const EmbeddedPrefix = "embedded:"
+
+// ErrLocked says that another process has the folder of an embedded database.
+var ErrLocked = embedded.ErrLocked
 
 // opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.
 const opTimeout = 10 * time.Second
@@ -59,26 +58,94 @@ const (
 	maxPoolOne = 8
 )
 
-// CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host
-// of a mongodb+srv one.
+// CheckURI returns an error that says what is wrong with a connection string, without quoting it: the text follows the
+// name of whatever holds it. It looks up the host of a mongodb+srv one.
 func CheckURI(uri string) error {
 	opts := options.Client().ApplyURI(uri)
 	switch wc := opts.WriteConcern; {
 	case strings.Contains(uri, "%00"): // CVE-2026-129934 of the driver up to v2.10.0: a NUL in credentials
-		return errors.New("MONGODB_URI holds %00: remove it")
+		return errors.New("holds %00: remove it")
 	case opts.Validate() != nil:
-		return errors.New("MONGODB_URI cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE with a HOST that has an SRV record")
+		return errors.New("cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE " +
+			"with a HOST that has an SRV record")
 	case wc != nil && !wc.Acknowledged():
-		return errors.New("MONGODB_URI asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
+		return errors.New("asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
 	}
 	return nil
 }
 
-// Connect opens the database called name at uri, waits until it answers (bounded by ctx) and finds out what kind it is.
-// MayPass tells whether trying again may help. No error quotes the URI, which holds a password.
+// Open opens the database called name at a URI: of MongoDB, which is waited for while it starts, or embedded:DIR, which
+// is started in this process. The error is ErrLocked if another process has that folder. No error quotes the URI.
+func Open(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) {
+	dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix)
+	var engine *embedded.Server
+	if isEmbedded {
+		var err error
+		if engine, err = embedded.Start(ctx, dir, "127.0.0.1:0", log); err != nil {
+			return nil, err
+		}
+		uri = engine.URI()
+	}
+	var db *DB
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := Patiently(ctx, log, func() (err error) {
+		db, err = Connect(bounded, uri, name)
+		return err
+	})
+	switch {
+	case err != nil && isEmbedded:
+		return nil, errors.Join(err, engine.Close())
+	case err != nil:
+		return nil, err
+	}
+	db.engine, db.Log = engine, log
+	return db, nil
+}
+
+// OpenBeside opens a database for a command that runs beside the service or without it, and that writes no rows of
+// users. An embedded one may be running in another process; it never makes a new one.
+func OpenBeside(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) {
+	dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix)
+	if !isEmbedded {
+		return Open(ctx, uri, name, log)
+	}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no folder %s: set MONGODB_URI to embedded:DIR with the service's folder", dir)
+	}
+	db, err := Open(ctx, uri, name, log)
+	if errors.Is(err, ErrLocked) { // by the service
+		if uri, err = embedded.Running(dir); err == nil {
+			db, err = Open(ctx, uri, name, log)
+		}
+	}
+	return db, err
+}
+
+// patience is how long a database that does not answer at start is waited for.
+const patience = 30 * time.Second
+
+// Patiently calls f until it succeeds or fails for good, and for 30 seconds while its error may go by itself.
+func Patiently(ctx context.Context, log *slog.Logger, f func() error) error {
+	end := time.Now().Add(patience)
+	for {
+		err := f()
+		if err == nil || !MayPass(err) || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+		log.WarnContext(ctx, "the database is not ready yet; trying again", "error", err)
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Connect opens the database called name at the URI of a server, waits until it answers (bounded by ctx) and finds out
+// what kind it is. MayPass tells whether trying again may help. No error quotes the URI, which holds a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the connection string %w", err)
 	}
 	opts := options.Client().ApplyURI(uri)
 	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.
@@ -89,7 +156,7 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", Redact(err))
 	}
-	db := &DB{Database: client.Database(name)} // until it is known what kind it is
+	db := &DB{Database: client.Database(name), Log: slog.New(slog.DiscardHandler)} // until it is known what kind it is
 	if err := db.Ping(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))
 	}
@@ -109,23 +176,12 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	return db, nil
 }
 
-// MayPass tells whether an error of the database may go by itself, as those of a server that is away, starts, recovers,
-// shuts down or is no primary do; those about a login or a setting do not. An error of another kind does not either.
-func MayPass(err error) bool {
-	var ce mongo.CommandError
-	if !errors.As(err, &ce) || ce.Code == 0 {
-		return mongo.IsTimeout(err) || mongo.IsNetworkError(err)
+// EmbeddedURI returns where other programs find the embedded database of this process; "" if it has none.
+func (db *DB) EmbeddedURI() string {
+	if db.engine == nil {
+		return ""
 	}
-	// src/mongo/base/error_codes.yml of MongoDB. What is not known here is worth another try.
-	switch ce.Code {
-	case 11, 13, 18, 334, // UserNotFound, Unauthorized, AuthenticationFailed, MechanismUnavailable
-		8000,             // AtlasError: a wrong password, or a cluster that does not allow it
-		2, 9, 14, 20, 59, // BadValue, FailedToParse, TypeMismatch, IllegalOperation, CommandNotFound
-		67, 72, 73, 85, 86, // CannotCreateIndex, InvalidOptions, InvalidNamespace, IndexOptionsConflict, IndexKeySpecsConflict
-		115, 322, 323, 11000: // CommandNotSupported, APIVersionError, APIStrictError, DuplicateKey
-		return false
-	}
-	return true
+	return db.engine.URI()
 }
 
 // Ping fails if the database does not answer.
@@ -133,55 +189,17 @@ func (db *DB) Ping(ctx context.Context) error {
 	return Redact(db.RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err())
 }
 
-// Close ends the connections.
+// Close ends the connections, for five seconds at the most also if ctx has ended, and then the embedded database.
 func (db *DB) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
 	err := db.Client().Disconnect(ctx)
 	if db.Ingress != nil {
 		err = errors.Join(err, db.Ingress.Client().Disconnect(ctx))
 	}
-	return Redact(err)
-}
-
-// Redact returns err without the texts of the driver and the server, which quote values of rows ("dup key: { username:
-// … }"): what it prints is safe in a log and in Inngest's history. errors.Is and errors.As still see err. Redact(nil)
-// is nil.
-func Redact(err error) error {
-	if err == nil {
-		return nil
+	err = Redact(err)
+	if db.engine != nil {
+		err = errors.Join(err, db.engine.Close())
 	}
-	return redacted{err}
-}
-
-type redacted struct{ err error }
-
-func (r redacted) Unwrap() error { return r.err }
-
-func (r redacted) Error() string {
-	var se mongo.ServerError
-	var ce mongo.CommandError
-	switch {
-	case IsDuplicate(r.err):
-		return "duplicate key"
-	case errors.As(r.err, &ce) && ce.Code != 0:
-		return fmt.Sprintf("the database refused: code %d %s", ce.Code, ce.Name)
-	case errors.Is(r.err, context.Canceled):
-		return "cancelled"
-	case mongo.IsTimeout(r.err), errors.Is(r.err, context.DeadlineExceeded):
-		return "the database did not answer in time"
-	case mongo.IsNetworkError(r.err), errors.Is(r.err, mongo.ErrClientDisconnected):
-		return "the connection to the database broke"
-	case errors.As(r.err, &se):
-		return fmt.Sprintf("the database refused: codes %v", se.ErrorCodes())
-	}
-	return fmt.Sprintf("database error of type %T", r.err)
-}
-
-// IsDuplicate reports whether a write failed because of a unique index or an _id that is there already. FerretDB v1
-// reports that of an update as an internal error.
-func IsDuplicate(err error) bool {
-	if mongo.IsDuplicateKeyError(err) {
-		return true
-	}
-	var se mongo.ServerError
-	return errors.As(err, &se) && se.HasErrorCodeWithMessage(1, "UNIQUE constraint failed")
+	return err
 }

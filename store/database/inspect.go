@@ -12,11 +12,21 @@ import (
 
 // Server is what a database tells of itself.
 type Server struct {
-	Name    string        // "MongoDB" or "FerretDB"
-	Version string        // "" if it does not tell
-	Alone   bool          // neither a replica set nor sharded: one server acknowledges a write, and may lose it
+	Name    string // "MongoDB" or "FerretDB"
+	Version string // "" if it does not tell
+	Kind    Kind
 	Ahead   time.Duration // by how much its clock is ahead of ours; 0 if it does not tell
 }
+
+// Kind is what a database can be trusted with.
+type Kind int
+
+// The kinds.
+const (
+	Replicated Kind = iota // a replica set, or sharded
+	StandAlone             // one server acknowledges a write, and may lose it with its disk
+	OneProcess             // FerretDB v1, which only one process may write to
+)
 
 // Inspect asks the database what it is.
 func (db *DB) Inspect(ctx context.Context) (Server, error) {
@@ -33,7 +43,13 @@ func (db *DB) Inspect(ctx context.Context) (Server, error) {
 	if err := db.RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&hello); err != nil {
 		return Server{}, fmt.Errorf("ask the database what it is: %w", Redact(err))
 	}
-	s := Server{Name: "MongoDB", Version: info.Version, Alone: hello.SetName == "" && hello.Msg != "isdbgrid"}
+	s := Server{Name: "MongoDB", Version: info.Version}
+	switch {
+	case db.OneProcess:
+		s.Kind = OneProcess
+	case hello.SetName == "" && hello.Msg != "isdbgrid":
+		s.Kind = StandAlone
+	}
 	if v := info.FerretDBv1 + info.FerretDB.Version; v != "" { // whose Version is that of the MongoDB it stands in for
 		s.Name, s.Version = "FerretDB", v
 	}

@@ -7,45 +7,33 @@ import (
 	"sync"
 )
 
-// Locks serialises within this process what is done to one row. Where the database is not atomic that is what keeps
-// rows right; elsewhere it saves lost races. The rows share 256 locks.
-type Locks struct {
+// locks are those of the rows of a collection, for what this process does to them. Where the database is not atomic
+// they keep rows right; elsewhere they save lost races. The rows share 256 locks.
+type locks struct {
 	seed  maphash.Seed
 	locks [256]sync.Mutex
 }
 
-// Locks returns the locks of the rows of a collection, the same for all who ask: two that each had their own would not
-// keep apart.
-func (db *DB) Locks(collection string) *Locks {
-	l, _ := db.locks.LoadOrStore(collection, &Locks{seed: maphash.MakeSeed()})
-	return l.(*Locks)
-}
+func newLocks() *locks { return &locks{seed: maphash.MakeSeed()} }
 
 // LockAll waits for the locks of all these rows, and returns what frees them. It takes them in one order, so that two
-// calls never wait for each other; who calls it must hold none.
-func (l *Locks) LockAll(ids []string) (unlock func()) {
-	wanted := map[int]bool{}
+// calls never wait for each other; the caller must hold none.
+func (c *Collection) LockAll(ids []string) (unlock func()) {
+	wanted := map[*sync.Mutex]int{}
 	for _, id := range ids {
-		wanted[l.place(id)] = true
+		i := int(maphash.String(c.locks.seed, id) % uint64(len(c.locks.locks)))
+		wanted[&c.locks.locks[i]] = i
 	}
-	order := slices.Sorted(maps.Keys(wanted))
-	for _, i := range order {
-		l.locks[i].Lock()
+	inOrder := slices.SortedFunc(maps.Keys(wanted), func(a, b *sync.Mutex) int { return wanted[a] - wanted[b] })
+	for _, m := range inOrder {
+		m.Lock()
 	}
 	return func() {
-		for _, i := range order {
-			l.locks[i].Unlock()
+		for _, m := range inOrder {
+			m.Unlock()
 		}
 	}
 }
 
-// Lock waits for the lock of the row with the given id, and returns what frees it.
-func (l *Locks) Lock(id string) (unlock func()) {
-	m := &l.locks[l.place(id)]
-	m.Lock()
-	return m.Unlock
-}
-
-func (l *Locks) place(id string) int {
-	return int(maphash.String(l.seed, id) % uint64(len(l.locks)))
-}
+// Lock waits for the lock of a row, and returns what frees it.
+func (c *Collection) Lock(id string) (unlock func()) { return c.LockAll([]string{id}) }

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -16,8 +17,7 @@ import (
 )
 
 // What is done to many rows by _id: in one command, or one by one on FerretDB v1, where bulk updates deadlock, $in
-// reads the whole collection, and a failed bulk insert does not say which row failed. Errors are the driver's: Redact
-// them.
+// reads the whole collection, and a failed bulk insert does not say which row failed.
 
 // singles is how many single operations are in flight where there are no bulk ones, well below what deadlocks FerretDB
 // v1.
@@ -36,54 +36,55 @@ func sideBySide[T any](of []T, do func(T) error) error {
 	return g.Wait()
 }
 
-// FindMany returns those of the rows that are there, by _id.
-func (db *DB) FindMany(ctx context.Context, c *mongo.Collection, ids []string) (map[string]bson.Raw, error) {
+// FindMany returns those of the rows that are there, by _id; only these fields of them, if any are named.
+func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...string) (map[string]bson.Raw, error) {
 	rows := make(map[string]bson.Raw, len(ids))
-	if len(ids) == 0 {
-		return rows, nil
+	projection := bson.D{}
+	for _, field := range fields {
+		projection = append(projection, bson.E{Key: field, Value: 1})
 	}
-	if !db.OneProcess && len(ids) > 1 {
-		cur, err := c.Find(ctx, byIDs(ids))
-		if err != nil {
-			return nil, err
-		}
-		var all []bson.Raw
-		if err := cur.All(ctx, &all); err != nil {
-			return nil, err
-		}
-		for _, raw := range all {
-			rows[raw.Lookup("_id").StringValue()] = raw // $in with strings finds nothing else
-		}
+	switch {
+	case len(ids) == 0:
 		return rows, nil
+	case c.db.OneProcess || len(ids) == 1:
+		var mu sync.Mutex
+		return rows, Redact(sideBySide(c.thereOf(ctx, ids), func(id string) error {
+			raw, err := c.FindOne(ctx, ByID(id), options.FindOne().SetProjection(projection)).Raw()
+			if errors.Is(err, mongo.ErrNoDocuments) {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			rows[id] = raw
+			return err
+		}))
 	}
-	ids = db.thereOf(ctx, c, ids)
-	var mu sync.Mutex
-	return rows, sideBySide(ids, func(id string) error {
-		raw, err := c.FindOne(ctx, ByID(id)).Raw()
-		if errors.Is(err, mongo.ErrNoDocuments) {
-			return nil
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		rows[id] = raw
-		return err
-	})
+	var all []bson.Raw
+	cur, err := c.Find(ctx, byIDs(ids), options.Find().SetProjection(projection))
+	if err == nil {
+		err = cur.All(ctx, &all)
+	}
+	for _, raw := range all {
+		rows[raw.Lookup("_id").StringValue()] = raw // $in with strings finds nothing else
+	}
+	return rows, Redact(err)
 }
 
 // thereOf returns the ids without those that surely have no row, where the database can tell at less than a read for
 // each.
-func (db *DB) thereOf(ctx context.Context, c *mongo.Collection, ids []string) []string {
+func (c *Collection) thereOf(ctx context.Context, ids []string) []string {
 	odd := func(r rune) bool {
 		return r != '_' && r != '-' && (r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r))
 	}
+	isOdd := func(id string) bool { return id == "" || strings.ContainsFunc(id, odd) }
 	// SQLite orders ids as JSON, where what Clerk's ids do not hold has another place.
-	if db.IDs == nil || len(ids) <= singles || slices.ContainsFunc(ids, func(id string) bool { return id == "" || strings.ContainsFunc(id, odd) }) {
+	if c.db.engine == nil || len(ids) <= singles || slices.ContainsFunc(ids, isOdd) {
 		return ids
 	}
 	first, last := slices.Min(ids), slices.Max(ids)
 	limit := 4 * len(ids)
-	there, _, err := db.IDs(ctx, c.Name(), "", first[:len(first)-1], last+"~", limit) // the limits themselves are left out
-	if err != nil || len(there) == limit {                                            // no database yet, or too far apart
+	there, _, err := c.IDs(ctx, "", first[:len(first)-1], last+"~", limit) // the limits themselves are left out
+	if err != nil || len(there) == limit {                                 // no database yet, or too far apart
 		return ids
 	}
 	has := make(map[string]bool, len(there))
@@ -93,70 +94,80 @@ func (db *DB) thereOf(ctx context.Context, c *mongo.Collection, ids []string) []
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !has[id] })
 }
 
-// InsertMany inserts rows with these _ids and returns an error for each that was not inserted.
-func (db *DB) InsertMany(ctx context.Context, c *mongo.Collection, ids []string, docs []any) []error {
+// InsertEach inserts rows with these _ids and returns an error for each that was not inserted. IsDuplicate tells
+// whether that is because a row with its _id, or with its value in a unique index, is there.
+func (c *Collection) InsertEach(ctx context.Context, ids []string, docs []any) []error {
 	errs := make([]error, len(docs))
 	if len(docs) == 0 {
 		return errs
 	}
 	_, err := c.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
-	switch {
-	case err == nil:
-	case db.OneProcess && len(docs) > 1 && IsDuplicate(err): // it stopped at the first and does not say where
-		return db.insertRest(ctx, c, ids, docs)
-	default:
-		spread(errs, err)
+	if c.db.OneProcess && len(docs) > 1 && IsDuplicate(err) {
+		return c.insertRest(ctx, ids, docs, err)
 	}
+	spread(errs, err)
 	return errs
 }
 
-// insertRest inserts one by one what an insert of many that stopped has left. What that one has written is a duplicate
-// now, and equal.
-func (db *DB) insertRest(ctx context.Context, c *mongo.Collection, ids []string, docs []any) []error {
+// insertRest goes on where FerretDB v1 stopped, at the first row that it refused; it does not say which one that is.
+func (c *Collection) insertRest(ctx context.Context, ids []string, docs []any, refused error) []error {
 	errs := make([]error, len(docs))
-	all := make([]int, len(docs))
-	for i := range docs {
-		all[i] = i
+	there, err := c.FindMany(ctx, ids)
+	if err != nil {
+		spread(errs, err)
+		return errs
 	}
-	_ = sideBySide(all, func(i int) error { // each error has its place in errs
-		_, errs[i] = c.InsertOne(ctx, docs[i])
-		if !IsDuplicate(errs[i]) {
-			return nil
-		}
+	var rest []int
+	for i, id := range ids {
 		want, err := bson.Marshal(docs[i])
-		got, missing := c.FindOne(ctx, ByID(ids[i])).Raw()
-		if err == nil && missing == nil && slices.Equal(want, got) {
-			errs[i] = nil
+		switch {
+		case there[id] == nil:
+			rest = append(rest, i)
+		case err != nil || !bytes.Equal(want, there[id]): // else it was written before the stop
+			errs[i] = refused
 		}
-		return nil
-	})
+	}
+	if len(rest) == len(docs) { // it is a unique index that refuses the first, and perhaps others
+		_ = sideBySide(rest, func(i int) error { // each error has its place in errs
+			_, errs[i] = c.InsertOne(ctx, docs[i])
+			return nil
+		})
+		return errs
+	}
+	left, leftIDs := make([]any, len(rest)), make([]string, len(rest))
+	for n, i := range rest {
+		left[n], leftIDs[n] = docs[i], ids[i]
+	}
+	for n, err := range c.InsertEach(ctx, leftIDs, left) { // fewer each time
+		errs[rest[n]] = err
+	}
 	return errs
 }
 
 // Update is a change of one row.
 type Update struct {
 	ID     string
-	Guard  bson.D // what has to be in the row besides
+	Guard  bson.D // what the row was when it was read, under its lock
 	Change bson.D
 }
 
 // ErrUnmatched says that a row has gone, or is not as the guard of its update wants it.
 var ErrUnmatched = errors.New("the row is another by now")
 
-// UpdateMany updates rows and returns an error for each that was not updated, or perhaps not: if the database says of
-// many only how many it found, and not which, it is ErrUnmatched for all.
-func (db *DB) UpdateMany(ctx context.Context, c *mongo.Collection, updates []Update) []error {
+// UpdateEach updates rows and returns an error for each that was not updated, or perhaps not: if the database says of
+// many only how many it found, and not which, it is ErrUnmatched for all. The caller holds the rows' locks.
+func (c *Collection) UpdateEach(ctx context.Context, updates []Update) []error {
 	errs := make([]error, len(updates))
 	if len(updates) == 0 {
 		return errs
 	}
-	if db.OneProcess {
+	if c.db.OneProcess {
 		all := make([]int, len(updates))
 		for i := range updates {
 			all[i] = i
 		}
 		_ = sideBySide(all, func(i int) error { // each error has its place in errs
-			res, err := c.UpdateOne(ctx, ByID(updates[i].ID), updates[i].Change) // the lock of the row is the guard
+			res, err := c.UpdateOne(ctx, ByID(updates[i].ID), updates[i].Change)
 			if errs[i] = err; err == nil && res.MatchedCount == 0 {
 				errs[i] = ErrUnmatched
 			}
@@ -166,7 +177,7 @@ func (db *DB) UpdateMany(ctx context.Context, c *mongo.Collection, updates []Upd
 	}
 	models := make([]mongo.WriteModel, len(updates))
 	for i, u := range updates {
-		models[i] = mongo.NewUpdateOneModel().SetFilter(append(ByID(u.ID), u.Guard...)).SetUpdate(u.Change)
+		models[i] = mongo.NewUpdateOneModel().SetFilter(c.guarded(u.ID, u.Guard)).SetUpdate(u.Change)
 	}
 	res, err := c.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 	failed := spread(errs, err)
@@ -180,16 +191,16 @@ func (db *DB) UpdateMany(ctx context.Context, c *mongo.Collection, updates []Upd
 	return errs
 }
 
-// DeleteMany removes the rows that are there.
-func (db *DB) DeleteMany(ctx context.Context, c *mongo.Collection, ids []string) error {
+// DeleteEach removes the rows that are there.
+func (c *Collection) DeleteEach(ctx context.Context, ids []string) (err error) {
 	switch {
 	case len(ids) == 0:
-		return nil
-	case db.OneProcess || len(ids) == 1:
-		return sideBySide(ids, func(id string) error { _, err := c.DeleteOne(ctx, ByID(id)); return err })
+	case c.db.OneProcess || len(ids) == 1:
+		err = sideBySide(ids, func(id string) error { _, err := c.DeleteOne(ctx, ByID(id)); return err })
+	default:
+		_, err = c.DeleteMany(ctx, byIDs(ids))
 	}
-	_, err := c.DeleteMany(ctx, byIDs(ids))
-	return err
+	return Redact(err)
 }
 
 // spread gives the error of an unordered bulk to those that it is about, and returns how many they are. What no
@@ -203,19 +214,12 @@ func spread(errs []error, err error) (failed int) {
 		err = e.WriteConcernError
 	case bulk && len(e.WriteErrors) > 0:
 		for _, we := range e.WriteErrors {
-			errs[we.Index] = we
+			errs[we.Index] = Redact(we)
 		}
 		return len(e.WriteErrors)
 	}
 	for i := range errs {
-		errs[i] = err
+		errs[i] = Redact(err)
 	}
 	return len(errs)
-}
-
-// ByID is the filter for the row with an _id.
-func ByID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
-
-func byIDs(ids []string) bson.D {
-	return bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
 }

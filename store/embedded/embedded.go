@@ -1,3 +1,5 @@
+//go:build !noembedded
+
 // Package embedded runs a database that speaks MongoDB's protocol inside this process: FerretDB v1 on SQLite files in
 // one folder. It is for development and for tests; docs/adr/0004-embedded-database.md says what it cannot do.
 package embedded
@@ -117,69 +119,68 @@ func (s *Server) Close() error { return s.close() }
 // database. The index is unique: a process that is killed while FerretDB makes a collection leaves it without
 // FerretDB's own.
 func (s *Server) IndexIDs(ctx context.Context, database string) error {
+	err := s.query(database, func(db *sql.DB) error {
+		// One string instead of rows: nothing to close, and no reader open while the indexes are made.
+		var statements sql.NullString
+		err := db.QueryRowContext(ctx, `SELECT group_concat(format(
+			'CREATE UNIQUE INDEX IF NOT EXISTS "%w_id_path" ON "%w" (_ferretdb_sjson->''$._id'')', table_name, table_name), ';')
+			FROM _ferretdb_collections`).Scan(&statements)
+		if err != nil || !statements.Valid {
+			return err
+		}
+		_, err = db.ExecContext(ctx, statements.String)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("index the _ids of %s: %w", database, err)
+	}
+	return nil
+}
+
+// IDs returns the _ids of a collection of the database that are strings between two others, in their order, and with
+// each the text that its row has at a path such as clerk.version, "" where there is no text or the path is "". It reads
+// the SQLite file by the index that IndexIDs makes. A collection that does not exist has none.
+func (s *Server) IDs(
+	ctx context.Context, database, collection, path, after, before string, limit int,
+) (ids, texts []string, _ error) {
+	err := s.query(database, func(db *sql.DB) error {
+		var statement string
+		err := db.QueryRowContext(ctx, `SELECT format('SELECT json_extract(_ferretdb_sjson, ''$._id''),
+				iif(json_type(_ferretdb_sjson, ?1) = ''text'', json_extract(_ferretdb_sjson, ?1), '''') FROM "%w"
+			WHERE _ferretdb_sjson->''$._id'' > json_quote(?2) AND _ferretdb_sjson->''$._id'' < json_quote(?3)
+			ORDER BY _ferretdb_sjson->''$._id'' LIMIT ?4', table_name)
+			FROM _ferretdb_collections WHERE name = ?`, collection).Scan(&statement)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rows, err := db.QueryContext(ctx, statement, strings.TrimSuffix("$."+path, "."), after, before, limit)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id, text string
+			if err := rows.Scan(&id, &text); err != nil {
+				return err
+			}
+			ids, texts = append(ids, id), append(texts, text)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the _ids of %s: %w", collection, err)
+	}
+	return ids, texts, nil
+}
+
+// query asks the SQLite file of a database.
+func (s *Server) query(database string, f func(*sql.DB) error) error {
 	db, err := sql.Open("sqlite", s.folder.file(database)) // connects at the first query
 	if err != nil {
-		return fmt.Errorf("open the SQLite file of %s: %w", database, err)
-	}
-	if err := indexIDs(ctx, db); err != nil {
-		return errors.Join(fmt.Errorf("index the _ids of %s: %w", database, err), db.Close())
-	}
-	return db.Close()
-}
-
-func indexIDs(ctx context.Context, db *sql.DB) error {
-	// One string instead of rows: nothing to close, and no reader open while the indexes are made.
-	var statements sql.NullString
-	err := db.QueryRowContext(ctx, `SELECT group_concat(format(
-		'CREATE UNIQUE INDEX IF NOT EXISTS "%w_id_path" ON "%w" (_ferretdb_sjson->''$._id'')', table_name, table_name), ';')
-		FROM _ferretdb_collections`).Scan(&statements)
-	if err != nil || !statements.Valid {
 		return err
 	}
-	_, err = db.ExecContext(ctx, statements.String)
-	return err
-}
-
-// IDsOf returns what lists the _ids of a collection of the database that are strings between two others, in their
-// order, and with each the text that its row has at a path such as clerk.version, "" where there is no text or the path
-// is "". It reads the SQLite file by the index that IndexIDs makes. A collection that does not exist has none.
-func (s *Server) IDsOf(database string) func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error) {
-	return func(ctx context.Context, collection, path, after, before string, limit int) (ids, texts []string, err error) {
-		db, err := sql.Open("sqlite", s.folder.file(database))
-		if err != nil {
-			return nil, nil, fmt.Errorf("open the SQLite file of %s: %w", database, err)
-		}
-		ids, texts, err = readIDs(ctx, db, collection, path, after, before, limit)
-		if err != nil {
-			err = fmt.Errorf("read the _ids of %s: %w", collection, err)
-		}
-		return ids, texts, errors.Join(err, db.Close())
-	}
-}
-
-func readIDs(ctx context.Context, db *sql.DB, collection, path, after, before string, limit int) (ids, texts []string, _ error) {
-	var statement string
-	err := db.QueryRowContext(ctx, `SELECT format('SELECT json_extract(_ferretdb_sjson, ''$._id''),
-			iif(json_type(_ferretdb_sjson, ?1) = ''text'', json_extract(_ferretdb_sjson, ?1), '''') FROM "%w"
-		WHERE _ferretdb_sjson->''$._id'' > json_quote(?2) AND _ferretdb_sjson->''$._id'' < json_quote(?3)
-		ORDER BY _ferretdb_sjson->''$._id'' LIMIT ?4', table_name) FROM _ferretdb_collections WHERE name = ?`, collection).Scan(&statement)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	rows, err := db.QueryContext(ctx, statement, strings.TrimSuffix("$."+path, "."), after, before, limit)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id, text string
-		if err := rows.Scan(&id, &text); err != nil {
-			return nil, nil, err
-		}
-		ids, texts = append(ids, id), append(texts, text)
-	}
-	return ids, texts, rows.Err()
+	return errors.Join(f(db), db.Close())
 }

@@ -1,3 +1,5 @@
+//go:build !noembedded
+
 package embedded
 
 import (
@@ -274,7 +276,7 @@ func TestIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string][]string{"k.v": {"text", "", "", "\"'"}, "k": {"", "", "x", ""}, "": {"", "", "", ""}, "none.at.all": {"", "", "", ""}} {
-		ids, texts, err := s.IDsOf("db")(t.Context(), rows.Name(), path, "a", "f", 10)
+		ids, texts, err := s.IDs(t.Context(), "db", rows.Name(), path, "a", "f", 10)
 		if d := cmp.Diff([][]string{{"b", "c", "d", "e\""}, want}, [][]string{ids, texts}); d != "" || err != nil {
 			t.Errorf("%q: %v (-want +got):\n%s", path, err, d)
 		}

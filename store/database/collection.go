@@ -1,0 +1,226 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// Collection is a collection whose rows have texts as _id. Its methods, and the functions below, are right on every
+// database; those of the driver's collection in it are for what is the same everywhere. Their errors are redacted.
+type Collection struct {
+	*mongo.Collection
+	db    *DB
+	locks *locks
+}
+
+// Collection returns a collection of the database.
+func (db *DB) Collection(name string) *Collection {
+	l, _ := db.locks.LoadOrStore(name, newLocks())
+	return &Collection{db.Database.Collection(name), db, l.(*locks)}
+}
+
+// LockedWith returns the collection with the locks of another one, whose rows are written together with its own.
+func (c *Collection) LockedWith(other *Collection) *Collection {
+	return &Collection{c.Collection, c.db, other.locks}
+}
+
+// Ingress returns the collection through the connections that are kept for what Clerk waits for.
+func (c *Collection) Ingress() *Collection {
+	if c.db.Ingress == nil {
+		return c
+	}
+	return &Collection{c.db.Ingress.Collection(c.Name()), c.db, c.locks}
+}
+
+// ByID is the filter for the row with an _id.
+func ByID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
+
+func byIDs(ids []string) bson.D {
+	return bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
+}
+
+// Get returns the row with an _id, and whether there is one.
+func Get[T any](ctx context.Context, c *Collection, id string) (row T, there bool, _ error) {
+	err := c.FindOne(ctx, ByID(id)).Decode(&row)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return row, false, nil
+	}
+	return row, err == nil, Redact(err)
+}
+
+// Guard returns the filter for rows in which these fields are exactly as in a row that was read.
+func Guard(row bson.Raw, fields ...string) bson.D {
+	guard := bson.D{}
+	for _, field := range fields {
+		v, err := row.LookupErr(strings.Split(field, ".")...)
+		is := bson.D{{Key: "$eq", Value: v}}
+		switch {
+		case err != nil:
+			is = bson.D{{Key: "$exists", Value: false}}
+		case v.Type == bson.TypeNull: // a comparison with null finds rows without the field too
+			is = bson.D{{Key: "$type", Value: "null"}}
+		}
+		guard = append(guard, bson.E{Key: field, Value: is})
+	}
+	return guard
+}
+
+// Change updates the row with an _id by what f makes of it, and tells whether it did: not if f returns nil, if there is
+// no row, or if another process changed one of the guarded fields meanwhile. The caller must not hold the row's lock.
+func Change[T any](ctx context.Context, c *Collection, id string, guard []string, f func(T) bson.D) (bool, error) {
+	defer c.Lock(id)()
+	raw, there, err := Get[bson.Raw](ctx, c, id)
+	if !there {
+		return false, err
+	}
+	var row T
+	if err := bson.Unmarshal(raw, &row); err != nil {
+		return false, Redact(err)
+	}
+	change := f(row)
+	if change == nil {
+		return false, nil
+	}
+	res, err := c.UpdateOne(ctx, c.guarded(id, Guard(raw, guard...)), change)
+	return err == nil && res.MatchedCount > 0, Redact(err)
+}
+
+// DeleteIf removes the row with an _id unless it is no longer as the guard says, and tells whether it did. The caller
+// holds the row's lock, and has read under it what the guard says.
+func (c *Collection) DeleteIf(ctx context.Context, id string, guard bson.D) (bool, error) {
+	res, err := c.DeleteOne(ctx, c.guarded(id, guard))
+	return err == nil && res.DeletedCount > 0, Redact(err)
+}
+
+// guarded is the filter for a row that was read under its lock. Where there is only one process the lock is the guard.
+func (c *Collection) guarded(id string, guard bson.D) bson.D {
+	if c.db.OneProcess {
+		return ByID(id)
+	}
+	return append(ByID(id), guard...)
+}
+
+// Claim gives the row with an _id to the caller by setting the fields in mine: if there is none yet, or if free says of
+// it that nobody has it any more. It tells whether the caller has it, and if not, the row of who does.
+func Claim[T any](ctx context.Context, c *Collection, id string, mine bson.D, free func(T) bool) (held T, won bool, _ error) {
+	guard := make([]string, len(mine))
+	for i, field := range mine {
+		guard[i] = field.Key
+	}
+	for range 3 { // the row changes hands, or goes, between the two commands
+		_, err := c.InsertOne(ctx, append(ByID(id), mine...))
+		if err == nil || !IsDuplicate(err) {
+			return held, err == nil, Redact(err)
+		}
+		refused := false
+		won, err = Change(ctx, c, id, guard, func(row T) bson.D {
+			if held, refused = row, !free(row); refused {
+				return nil
+			}
+			return bson.D{{Key: "$set", Value: mine}}
+		})
+		if won || refused || err != nil {
+			return held, won, err
+		}
+	}
+	return held, false, nil
+}
+
+// Oldest returns the rows whose time in a field is before another time, the oldest first, limit at the most. The field
+// has an index. Where that is of no use, so that the whole collection is read, it returns how long that took, and else
+// 0; then it looks only at the first hundred.
+func Oldest[T any](ctx context.Context, c *Collection, field string, before time.Time, limit int) ([]T, time.Duration, error) {
+	find := options.Find().SetLimit(int64(limit)).SetSort(bson.D{{Key: field, Value: 1}})
+	if c.db.OneProcess { // it would sort them all
+		find = options.Find().SetLimit(int64(max(limit, 100)))
+	}
+	start := time.Now()
+	var raws []bson.Raw
+	cur, err := c.Find(ctx, bson.D{{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}}, find)
+	if err == nil {
+		err = cur.All(ctx, &raws)
+	}
+	if err != nil {
+		return nil, 0, Redact(err)
+	}
+	var took time.Duration
+	if c.db.OneProcess {
+		took = time.Since(start)
+		slices.SortStableFunc(raws, func(a, b bson.Raw) int { return a.Lookup(field).Time().Compare(b.Lookup(field).Time()) })
+		raws = raws[:min(limit, len(raws))]
+	}
+	rows := make([]T, len(raws))
+	for i, raw := range raws {
+		if err := bson.Unmarshal(raw, &rows[i]); err != nil {
+			return nil, 0, Redact(err)
+		}
+	}
+	return rows, took, nil
+}
+
+// RemoveOld removes the rows whose time in a field is before another time, limit at the most, and returns how many. One
+// that was renewed after it was found stays.
+func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Time, limit int) (int, error) {
+	old, _, err := Oldest[struct {
+		ID string `bson:"_id"`
+	}](ctx, c, field, before, limit)
+	ids := make([]string, len(old))
+	for i, r := range old {
+		ids[i] = r.ID
+	}
+	var removed atomic.Int64
+	switch {
+	case err != nil || len(ids) == 0:
+	case c.db.OneProcess: // no filter but the _id
+		err = sideBySide(ids, func(id string) error {
+			defer c.Lock(id)()
+			row, _, err := Get[bson.Raw](ctx, c, id)
+			if at, ok := row.Lookup(field).TimeOK(); err != nil || !ok || !at.Before(before) {
+				return err
+			}
+			gone, err := c.DeleteIf(ctx, id, nil)
+			if gone {
+				removed.Add(1)
+			}
+			return err
+		})
+	default:
+		var res *mongo.DeleteResult
+		if res, err = c.DeleteMany(ctx, append(byIDs(ids), bson.E{Key: field, Value: bson.D{{Key: "$lt", Value: before}}})); err == nil {
+			removed.Add(res.DeletedCount)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("remove old rows of %s: %w", c.Name(), Redact(err))
+	}
+	return int(removed.Load()), nil
+}
+
+// IDs returns the _ids between two others, in their order, and with each the text that its row has at a path; "" where
+// there is no text.
+func (c *Collection) IDs(ctx context.Context, path, after, before string, limit int) (ids, texts []string, _ error) {
+	if c.db.engine != nil { // a find would read and sort the whole collection
+		return c.db.engine.IDs(ctx, c.db.Name(), c.Name(), path, after, before, limit)
+	}
+	between := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after}, {Key: "$lt", Value: before}}}}
+	find := options.Find().SetProjection(bson.D{{Key: path, Value: 1}}).SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(limit))
+	var rows []bson.Raw
+	cur, err := c.Find(ctx, between, find)
+	if err == nil {
+		err = cur.All(ctx, &rows)
+	}
+	for _, row := range rows {
+		text, _ := row.Lookup(strings.Split(path, ".")...).StringValueOK()
+		ids, texts = append(ids, row.Lookup("_id").StringValue()), append(texts, text)
+	}
+	return ids, texts, Redact(err)
+}

@@ -1,0 +1,72 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+)
+
+// MayPass tells whether an error of the database may go by itself, as those of a server that is away, starts, recovers,
+// shuts down or is no primary do; those about a login or a setting do not. An error of another kind does not either.
+func MayPass(err error) bool {
+	var ce mongo.CommandError
+	if !errors.As(err, &ce) || ce.Code == 0 {
+		return mongo.IsTimeout(err) || mongo.IsNetworkError(err)
+	}
+	// src/mongo/base/error_codes.yml of MongoDB. What is not known here is worth another try.
+	switch ce.Code {
+	case 11, 13, 18, 334, // UserNotFound, Unauthorized, AuthenticationFailed, MechanismUnavailable
+		8000,             // AtlasError: a wrong password, or a cluster that does not allow it
+		2, 9, 14, 20, 59, // BadValue, FailedToParse, TypeMismatch, IllegalOperation, CommandNotFound
+		67, 72, 73, 85, 86, // CannotCreateIndex, InvalidOptions, InvalidNamespace, IndexOptionsConflict, IndexKeySpecsConflict
+		115, 322, 323, 11000: // CommandNotSupported, APIVersionError, APIStrictError, DuplicateKey
+		return false
+	}
+	return true
+}
+
+// Redact returns err without the texts of the driver and the server, which quote values of rows ("dup key: { username:
+// … }"): what it prints is safe in a log and in Inngest's history. errors.Is and errors.As still see err. Redact(nil)
+// is nil.
+func Redact(err error) error {
+	if err == nil {
+		return nil
+	}
+	return redacted{err}
+}
+
+type redacted struct{ err error }
+
+func (r redacted) Unwrap() error { return r.err }
+
+func (r redacted) Error() string {
+	var se mongo.ServerError
+	var ce mongo.CommandError
+	switch {
+	case IsDuplicate(r.err):
+		return "duplicate key"
+	case errors.As(r.err, &ce) && ce.Code != 0:
+		return fmt.Sprintf("the database refused: code %d %s", ce.Code, ce.Name)
+	case errors.Is(r.err, context.Canceled):
+		return "cancelled"
+	case mongo.IsTimeout(r.err), errors.Is(r.err, context.DeadlineExceeded):
+		return "the database did not answer in time"
+	case mongo.IsNetworkError(r.err), errors.Is(r.err, mongo.ErrClientDisconnected):
+		return "the connection to the database broke"
+	case errors.As(r.err, &se):
+		return fmt.Sprintf("the database refused: codes %v", se.ErrorCodes())
+	}
+	return fmt.Sprintf("database error of type %T", r.err)
+}
+
+// IsDuplicate reports whether a write failed because of a unique index or an _id that is there already. FerretDB v1
+// reports that of an update as an internal error.
+func IsDuplicate(err error) bool {
+	if mongo.IsDuplicateKeyError(err) {
+		return true
+	}
+	var se mongo.ServerError
+	return errors.As(err, &se) && se.HasErrorCodeWithMessage(1, "UNIQUE constraint failed")
+}
