@@ -56,8 +56,11 @@ func CheckDatabase(c config.Config) error { return errors.Join(c.CheckDatabase()
 
 // checkURI checks a connection string that is one.
 func checkURI(c config.Config) error {
-	if strings.HasPrefix(c.MongoURI, "mongodb://") || strings.HasPrefix(c.MongoURI, "mongodb+srv://") {
-		return database.CheckURI(c.MongoURI)
+	if !strings.HasPrefix(c.MongoURI, "mongodb://") && !strings.HasPrefix(c.MongoURI, "mongodb+srv://") {
+		return nil
+	}
+	if err := database.CheckURI(c.MongoURI); err != nil {
+		return fmt.Errorf("MONGODB_URI %w", err)
 	}
 	return nil
 }

@@ -40,8 +40,14 @@ type DB struct {
 // EmbeddedPrefix begins the URI of an embedded database; its folder follows.
 const EmbeddedPrefix = "embedded:"
 
-// ErrLocked says that another process has the folder of an embedded database.
-var ErrLocked = embedded.ErrLocked
+var (
+	// ErrLocked says that another process has the folder of an embedded database.
+	ErrLocked = embedded.ErrLocked
+	// ErrNoFolder says that OpenBeside was to make a new embedded database.
+	ErrNoFolder = errors.New("there is no folder")
+	// ErrLeftOut says that this build has no embedded database, because of -tags noembedded.
+	ErrLeftOut = embedded.ErrLeftOut
+)
 
 // opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.
 const opTimeout = 10 * time.Second
@@ -64,12 +70,12 @@ func CheckURI(uri string) error {
 	opts := options.Client().ApplyURI(uri)
 	switch wc := opts.WriteConcern; {
 	case strings.Contains(uri, "%00"): // CVE-2026-129934 of the driver up to v2.10.0: a NUL in credentials
-		return errors.New("MONGODB_URI holds %00: remove it")
+		return errors.New("holds %00: remove it")
 	case opts.Validate() != nil:
-		return errors.New("MONGODB_URI cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE " +
+		return errors.New("cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE " +
 			"with a HOST that has an SRV record")
 	case wc != nil && !wc.Acknowledged():
-		return errors.New("MONGODB_URI asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
+		return errors.New("asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
 	}
 	return nil
 }
@@ -111,7 +117,7 @@ func OpenBeside(ctx context.Context, uri, name string, log *slog.Logger) (*DB, e
 		return Open(ctx, uri, name, log)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no folder %s: set MONGODB_URI to embedded:DIR with the service's folder", dir)
+		return nil, fmt.Errorf("%w %s", ErrNoFolder, dir)
 	}
 	db, err := Open(ctx, uri, name, log)
 	if errors.Is(err, ErrLocked) { // by the service
@@ -145,7 +151,7 @@ func Patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 // what kind it is. MayPass tells whether trying again may help. No error quotes the URI, which holds a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the URI of the database %w", err)
 	}
 	opts := options.Client().ApplyURI(uri)
 	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.
