@@ -116,7 +116,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Inbox: a.inbox, Log: log, Registerer: reg,
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Put: a.inbox.Put, Log: log, Registerer: reg,
+		SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET", InstanceName: "CLERK_INSTANCE_ID",
 	})
 	if err != nil {
 		return a, err
@@ -180,7 +181,7 @@ func allFunctions(
 	dead inbox.DeadLetters, r *reconcile.Reconcile,
 ) (*functions.Functions, error) {
 	f := &functions.Functions{
-		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.BatchSize, BatchTimeout: c.BatchTimeout, Own: own,
+		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.Batch.Size, BatchTimeout: c.Batch.Timeout, Own: own,
 		Crons: []functions.Cron{functions.Upkeep(
 			users.SweepBuried,
 			functions.Retention{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
@@ -195,9 +196,9 @@ func allFunctions(
 	if c.Mail.SMTPURL == "" {
 		return f, nil
 	}
-	m, err := Mailer(c.Mail)
+	m, mistakes := Mailer(c.Mail)
 	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
-	return f, err
+	return f, mistakes.Err()
 }
 
 func (a *App) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.Echo {

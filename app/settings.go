@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 
 	"clerksync/clerk"
 	"clerksync/config"
@@ -22,47 +21,31 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// Check returns all mistakes in the settings: those that config finds, and those that the packages find that
-// use them.
-func Check(c config.Config) error {
-	errs := []error{c.Check()}
-	for i, s := range c.Secrets() {
-		if err := webhook.CheckSecret(s); err != nil {
-			errs = append(errs, fmt.Errorf("CLERK_WEBHOOK_SIGNING_SECRET: secret %d %w: copy it again from Clerk's dashboard, Webhooks", i+1, err))
+// Check returns all mistakes in the settings: those that config finds, and those that the packages find that use them.
+func Check(c config.Config) config.Mistakes {
+	all := c.Check()
+	add := func(name, sep string, err error) {
+		if err != nil {
+			all = append(all, config.Mistake{Name: name, Text: name + sep + err.Error()})
 		}
 	}
-	errs = append(errs, checkKey(c), checkURI(c))
+	for i, s := range c.Secrets() {
+		if err := webhook.CheckSecret(s); err != nil {
+			err = fmt.Errorf("secret %d %w: copy it again from Clerk's dashboard, Webhooks", i+1, err)
+			add("CLERK_WEBHOOK_SIGNING_SECRET", ": ", err)
+		}
+	}
+	if c.SecretKey != "" {
+		add("CLERK_SECRET_KEY", " ", clerk.CheckKey(c.SecretKey))
+	}
+	if c.IsURI() {
+		add("MONGODB_URI", " ", database.CheckURI(c.MongoURI))
+	}
 	if c.Mail.SMTPURL != "" {
-		_, err := Mailer(c.Mail)
-		errs = append(errs, err)
+		_, mistakes := Mailer(c.Mail)
+		all = append(all, mistakes...)
 	}
-	return errors.Join(errs...)
-}
-
-// CheckClerkAPI checks what the commands that ask Clerk read too.
-func CheckClerkAPI(c config.Config) error {
-	return errors.Join(checkKey(c), c.CheckClerkAPI())
-}
-
-// checkKey checks the secret key if it is set. Only some commands need one.
-func checkKey(c config.Config) error {
-	if err := clerk.CheckKey(c.SecretKey); c.SecretKey != "" && err != nil {
-		return fmt.Errorf("CLERK_SECRET_KEY %w", err)
-	}
-	return nil
-}
-
-func CheckDatabase(c config.Config) error { return errors.Join(c.CheckDatabase(), checkURI(c)) }
-
-// checkURI checks a connection string that is one.
-func checkURI(c config.Config) error {
-	if !strings.HasPrefix(c.MongoURI, "mongodb://") && !strings.HasPrefix(c.MongoURI, "mongodb+srv://") {
-		return nil
-	}
-	if err := database.CheckURI(c.MongoURI); err != nil {
-		return fmt.Errorf("MONGODB_URI %w", err)
-	}
-	return nil
+	return all
 }
 
 // reconciler returns what compares rows with Clerk.
@@ -90,11 +73,22 @@ func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *dat
 	return reconcile.CheckInstance(ctx, api, database.NewCheckpoints(db), c.InstanceID, remember)
 }
 
-// mailer returns what sends mail. It does not dial.
-func Mailer(c config.Mail) (*mail.Mailer, error) {
-	return mail.New(mail.Options{
-		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir, AppName: c.AppName, AppURL: c.AppURL,
+// Mailer returns what sends mail. It does not dial.
+func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
+	names := map[string]string{
+		"URL": "SMTP_URL", "From": "MAIL_FROM", "ReplyTo": "MAIL_REPLY_TO", "Subject": "WELCOME_SUBJECT",
+		"TemplateDir": "WELCOME_TEMPLATE_DIR", "AppURL": "APP_URL",
+	}
+	m, err := mail.New(mail.Options{
+		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
+		AppName: c.AppName, AppURL: c.AppURL, Names: names,
 	})
+	var mistakes config.Mistakes
+	wrong, _ := errors.AsType[mail.OptionErrors](err)
+	for _, w := range wrong {
+		mistakes = append(mistakes, config.Mistake{Name: names[w.Option], Text: w.Text})
+	}
+	return m, mistakes
 }
 
 // InngestServer is the Inngest that the settings name.

@@ -1,6 +1,10 @@
 package config
 
-import "testing"
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
 
 func TestNameInURI(t *testing.T) {
 	t.Parallel()
@@ -13,6 +17,101 @@ func TestNameInURI(t *testing.T) {
 	} {
 		if got := nameInURI(uri); got != want {
 			t.Errorf("nameInURI(%q) = %q, want %q", uri, got, want)
+		}
+	}
+}
+
+func TestDatabaseName(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ uri, set, want string }{
+		"set":         {"mongodb://h/app", "other", "other"},
+		"in the path": {"mongodb://h/app?x=1", "", "app"},
+		"neither":     {"mongodb://h", "", "clerksync"},
+		"embedded":    {"embedded:./data/x", "", "clerksync"},
+	} {
+		if got := (Config{MongoURI: tc.uri, MongoDatabase: tc.set}).DatabaseName(); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// TestFullTierIsSpread: instances, and apps where no instance is set, get minutes all over the hour.
+func TestFullTierIsSpread(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]func(id string) Config{
+		"instances": func(id string) Config {
+			return Config{InstanceID: "ins_" + id, Inngest: Inngest{AppID: "clerksync"}}
+		},
+		"apps": func(id string) Config { return Config{Inngest: Inngest{AppID: id}} },
+	} {
+		seen := map[string]bool{}
+		for i := range 600 {
+			seen[of(fmt.Sprint(i)).Crons()["full"]] = true
+		}
+		if len(seen) < 50 || len(seen) > 60 {
+			t.Errorf("%s: got %d minutes, want nearly all 60", name, len(seen))
+		}
+	}
+}
+
+func TestInngestURL(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		c    Inngest
+		dev  bool
+		want string
+	}{
+		"cloud":           {Inngest{}, false, ""},
+		"dev":             {Inngest{Dev: "1"}, true, "http://127.0.0.1:8288"},
+		"dev elsewhere":   {Inngest{Dev: "http://inngest:8288/"}, true, "http://inngest:8288"},
+		"not dev":         {Inngest{Dev: "false"}, false, ""},
+		"self-hosted":     {Inngest{BaseURL: "https://i.example"}, false, "https://i.example"},
+		"both, base wins": {Inngest{Dev: "1", BaseURL: "http://i:1"}, true, "http://i:1"},
+	} {
+		if tc.c.IsDev() != tc.dev || tc.c.URL() != tc.want {
+			t.Errorf("%s: got %v %s", name, tc.c.IsDev(), tc.c.URL())
+		}
+	}
+}
+
+// TestEverySettingIsDescribed: --help says of every setting what it is, and every message what to set it to.
+func TestEverySettingIsDescribed(t *testing.T) {
+	t.Parallel()
+	for _, s := range Settings() {
+		if s.Description == "" {
+			t.Errorf("%s has no description", s.Name)
+		}
+		if _, mistakes := Read([]string{s.Name + "=?"}); len(mistakes) > 0 && s.want == "" {
+			t.Errorf("%s can be unreadable, and nothing says what is wanted", s.Name)
+		}
+	}
+}
+
+// TestMistakesAreKnown: every mistake is of a setting that there is, or Err would leave it out; and says what to do.
+func TestMistakesAreKnown(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]Config{
+		"nothing": {},
+		"nonsense": {
+			Port: "x", Host: "/", AdminToken: " ", LogFormat: "x", InstanceID: "x", ForwardEvents: "[", APIURL: "x",
+			Reconcile: Reconcile{RecentCron: "x", AbsentCron: "x", Cron: "x", MaxDelete: -1}, MongoURI: "x", MongoDatabase: "/",
+			Inngest: Inngest{
+				Dev: "1", BaseURL: "x", SigningKey: "x", SigningKeyFallback: "x", ServeOrigin: "x", ServePath: "x", AppID: "/",
+			},
+		},
+		"other nonsense": {Inngest: Inngest{Dev: "x"}, MongoURI: EmbeddedPrefix, ForwardEvents: "x"},
+		"production":     {Inngest: Inngest{Dev: "0"}},
+	} {
+		mistakes := c.Check()
+		lines := strings.Split(mistakes.Err().Error(), "\n")
+		if len(lines) != len(mistakes) {
+			t.Errorf("%s: %d lines for %d mistakes: %q", name, len(lines), len(mistakes), lines)
+		}
+		for _, line := range lines {
+			what, do, _ := strings.Cut(line, ": ")
+			if strings.Count(what, " ") < 2 || strings.Contains(do, "to ,") || do == "" {
+				t.Errorf("%s: %q does not say what to do", name, line)
+			}
 		}
 	}
 }

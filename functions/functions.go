@@ -107,7 +107,7 @@ func (f *Functions) all() []registered {
 		all = append(all, f.cron(c))
 	}
 	for _, fn := range f.Own {
-		all = append(all, f.own(fn, f.Runs))
+		all = append(all, f.own(fn, "", f.Runs))
 	}
 	return append(all, f.markFailed(all))
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +25,14 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 )
+
+// TestMain quiets the SDK, which logs each checkpoint that fails as this variable says.
+func TestMain(m *testing.M) {
+	if err := os.Setenv("LOG_LEVEL", "error"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // rig is an executor of the functions with a database in memory.
 type rig struct {
@@ -76,7 +86,21 @@ func times(n int, names ...string) func(string) bool {
 	}
 }
 
+// servers are the kinds of Inngest server, by the answers of their checkpoint API, without which a step is a request
+// more.
+var servers = map[string]func(n int) int{
+	"no checkpoints":             nil,
+	"checkpoints":                func(int) int { return http.StatusOK },
+	"checkpoints not known":      func(int) int { return http.StatusNotFound },
+	"checkpoints fail, at times": func(n int) int { return []int{http.StatusServiceUnavailable, http.StatusOK}[n%2] },
+}
+
 func setup(t *testing.T, f functions.Functions) rig {
+	t.Helper()
+	return setupWith(t, f, nil)
+}
+
+func setupWith(t *testing.T, f functions.Functions, checkpoint func(n int) int) rig {
 	t.Helper()
 	r := rig{memory: testenv.NewMemory(), gate: &gate{}}
 	r.db = r.memory.Connect(t, "test", r.gate, r.gate.monitor())
@@ -87,8 +111,8 @@ func setup(t *testing.T, f functions.Functions) rig {
 	r.box = inbox.New(inbox.Options{DB: r.db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	f.Users, f.Inbox, f.Log = r.users, r.box, slog.New(slog.DiscardHandler)
 	var client inngestgo.Client
-	client, r.Executor = testenv.NewExecutor(t)
-	if err := f.Register(client, false); err != nil {
+	client, r.Executor = testenv.NewExecutor(t, checkpoint)
+	if err := f.Register(client, checkpoint != nil); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -237,28 +261,33 @@ func TestArrivalTakenForClerksTime(t *testing.T) {
 
 func TestLife(t *testing.T) {
 	t.Parallel()
-	f := setup(t, functions.Functions{})
-	f.pending("msg_0", "msg_1", "msg_2", "msg_3", "msg_4", "msg_5", "msg_other")
-	king := strings.Replace(strings.Replace(user, "Lovelace", "King", 1), "1767603600018", "1767603700000", 1)
-	for i, tc := range []struct{ fn, data, want string }{
-		{syncUser, user, "created"},
-		{updateUser, king, "updated"},
-		{updateUser, king, "unchanged"},
-		{syncUser, user, "stale"},
-		{deleteUser, `{"id":"user_a","object":"user","deleted":true}`, "deleted"},
-		{updateUser, king, "deleted"},
-	} {
-		e := testenv.Event{ID: fmt.Sprintf("msg_%d:r2", i), Data: json.RawMessage(tc.data), TS: int64(1767603800000 + i)}
-		r := f.Run(t, tc.fn, e)
-		if want := fmt.Sprintf(`{"user_id":"user_a","outcome":%q}`, tc.want); string(r.Output) != want {
-			t.Errorf("%d: got %s, %s, want %s", i, r.Output, r.Error, want)
-		}
-	}
-	if _, err := f.users.Get(t.Context(), "user_a"); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("got %v, want no row", err)
-	}
-	if d := cmp.Diff([]string{"msg_other"}, f.left(t)); d != "" {
-		t.Errorf("left in the inbox (-want +got):\n%s", d)
+	for name, checkpoint := range servers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setupWith(t, functions.Functions{}, checkpoint)
+			f.pending("msg_0", "msg_1", "msg_2", "msg_3", "msg_4", "msg_5", "msg_other")
+			king := strings.Replace(strings.Replace(user, "Lovelace", "King", 1), "1767603600018", "1767603700000", 1)
+			for i, tc := range []struct{ fn, data, want string }{
+				{syncUser, user, "created"},
+				{updateUser, king, "updated"},
+				{updateUser, king, "unchanged"},
+				{syncUser, user, "stale"},
+				{deleteUser, `{"id":"user_a","object":"user","deleted":true}`, "deleted"},
+				{updateUser, king, "deleted"},
+			} {
+				e := testenv.Event{ID: fmt.Sprintf("msg_%d:r2", i), Data: json.RawMessage(tc.data), TS: int64(1767603800000 + i)}
+				r := f.Run(t, tc.fn, e)
+				if want := fmt.Sprintf(`{"user_id":"user_a","outcome":%q}`, tc.want); string(r.Output) != want {
+					t.Errorf("%d: got %s, %s, want %s", i, r.Output, r.Error, want)
+				}
+			}
+			if _, err := f.users.Get(t.Context(), "user_a"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("got %v, want no row", err)
+			}
+			if d := cmp.Diff([]string{"msg_other"}, f.left(t)); d != "" {
+				t.Errorf("left in the inbox (-want +got):\n%s", d)
+			}
+		})
 	}
 }
 
@@ -278,17 +307,21 @@ func TestNotRetried(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, functions.Functions{InstanceID: "ins_1"})
-			f.pending("msg_1")
-			r := f.Run(t, tc.fn, testenv.Event{ID: "msg_1", Data: json.RawMessage(tc.data), TS: 1})
-			if !r.Failed || r.Attempts > 2 || !strings.Contains(r.Error, tc.want) {
-				t.Errorf("got %+v, want one failed attempt with %q", r, tc.want)
-			}
-			if strings.Contains(r.Error, "ada@") || strings.Contains(r.Error, "42424242") {
-				t.Errorf("the error quotes the data: %s", r.Error)
-			}
-			if len(f.left(t)) != 1 {
-				t.Error("it is cleared, want it kept")
+			for server, checkpoint := range servers {
+				f := setupWith(t, functions.Functions{InstanceID: "ins_1"}, checkpoint)
+				f.pending("msg_1")
+				r := f.Run(t, tc.fn, testenv.Event{ID: "msg_1", Data: json.RawMessage(tc.data), TS: 1})
+				if !r.Failed || r.Attempts > 2 || !strings.Contains(r.Error, tc.want) { // a second call only tells the end
+					t.Errorf("%s: got %+v, want one failed attempt with %q", server, r, tc.want)
+				}
+				for _, s := range []string{"ada@", "42424242", "step error"} {
+					if strings.Contains(r.Error, s) {
+						t.Errorf("%s: the error has %q: %s", server, s, r.Error)
+					}
+				}
+				if len(f.left(t)) != 1 {
+					t.Errorf("%s: it is cleared, want it kept", server)
+				}
 			}
 		})
 	}
@@ -328,18 +361,20 @@ func TestCrash(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, functions.Functions{})
-			f.pending("msg_1")
-			change(f.gate)
-			r := f.Run(t, syncUser, testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1})
-			if got, want := string(r.Output), `{"user_id":"user_a","outcome":"unchanged"}`; got != want || r.Error == "" {
-				t.Errorf("got %s, %s, want %s after an error", got, r.Error, want)
-			}
-			if left := f.left(t); len(left) > 0 {
-				t.Errorf("left in the inbox: %v", left)
-			}
-			if _, err := f.users.Get(t.Context(), "user_a"); err != nil {
-				t.Error(err)
+			for server, checkpoint := range servers {
+				f := setupWith(t, functions.Functions{}, checkpoint)
+				f.pending("msg_1")
+				change(f.gate)
+				r := f.Run(t, syncUser, testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1})
+				if got, want := string(r.Output), `{"user_id":"user_a","outcome":"unchanged"}`; got != want || r.Error == "" {
+					t.Errorf("%s: got %s, %s, want %s after an error", server, got, r.Error, want)
+				}
+				if left := f.left(t); len(left) > 0 {
+					t.Errorf("%s: left in the inbox: %v", server, left)
+				}
+				if _, err := f.users.Get(t.Context(), "user_a"); err != nil {
+					t.Errorf("%s: %v", server, err)
+				}
 			}
 		})
 	}

@@ -80,11 +80,15 @@ func when(version string, ts, envelope clerk.Millis) store.EventTime {
 const replayPrefix = "clerksync/replay."
 
 // own returns a function that works beside those that write rows: it has dead letters of its own, and a replay of one
-// runs it alone. runs, if there are any, keep it from running again when an event is sent again.
-func (f *Functions) own(fn Function, runs *store.Runs) registered {
+// runs it alone. It does its work in a step of that name, if there is one; runs, if there are any, keep it from running
+// again when an event is sent again.
+func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 	replay := replayPrefix + fn.ID
 	o := registered{FunctionOpts: options(fn.ID, fn.Name), triggers: on(append(slices.Clone(fn.Events), replay)...)}
-	o.run = f.body(o, "", func(ctx context.Context, events []Event) (any, error) {
+	if step != "" {
+		o.Checkpoint = f.checkpointed()
+	}
+	o.run = f.body(o, step, func(ctx context.Context, events []Event) (any, error) {
 		e := events[0]
 		e.MessageID = e.id.Message(fn.ID)
 		e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id.String())

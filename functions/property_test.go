@@ -19,8 +19,8 @@ import (
 
 var seedFlag = flag.Uint64("seed", 0, "seed of the one simulation that TestProperty runs; 0 runs many with new seeds")
 
-// TestProperty: as that of store, through the SDK's handler, with the inbox: the rows end equal to Clerk, and nothing
-// is left in the inbox.
+// TestProperty: as that of store, through the SDK's handler, with the inbox and a checkpoint API that fails at times:
+// the rows end equal to Clerk, and nothing is left in the inbox.
 func TestProperty(t *testing.T) {
 	t.Parallel()
 	const histories, simulations = 6, 1_000
@@ -34,13 +34,13 @@ func TestProperty(t *testing.T) {
 	lab := testenv.NewLab(t, 3)
 	var executors []*testenv.Executor
 	for _, p := range lab.Processes {
-		client, ex := testenv.NewExecutor(t)
+		client, ex := testenv.NewExecutor(t, servers["checkpoints fail, at times"])
 		users := store.NewUsers(p.DB)
 		if err := users.Setup(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		box := inbox.New(inbox.Options{DB: p.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-		if err := (&functions.Functions{Users: users, Inbox: box, Log: slog.New(slog.DiscardHandler)}).Register(client, false); err != nil {
+		if err := (&functions.Functions{Users: users, Inbox: box, Log: slog.New(slog.DiscardHandler)}).Register(client, true); err != nil {
 			t.Fatal(err)
 		}
 		executors = append(executors, ex)

@@ -20,14 +20,16 @@ import (
 type rowFunction struct {
 	id, name string
 	event    string // on which it runs
+	step     string // in which it does its work, unless it takes batches
 	read     func(Event) (store.Write, error)
 }
 
 func rowFunctions() []rowFunction {
+	const created, updated, gone = "clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated, "clerk/" + clerk.UserDeleted
 	return []rowFunction{
-		{"sync-user-from-clerk", "Sync a new user from Clerk", "clerk/" + clerk.UserCreated, live},
-		{"update-user-from-clerk", "Update a user from Clerk", "clerk/" + clerk.UserUpdated, live},
-		{"delete-user-with-clerk", "Delete a user with Clerk", "clerk/" + clerk.UserDeleted, deleted},
+		{"sync-user-from-clerk", "Sync a new user from Clerk", created, "write-user", live},
+		{"update-user-from-clerk", "Update a user from Clerk", updated, "write-user", live},
+		{"delete-user-with-clerk", "Delete a user with Clerk", gone, "delete-user", deleted},
 	}
 }
 
@@ -71,7 +73,8 @@ func (f *Functions) row(r rowFunction) registered {
 	fn.Concurrency = &inngestgo.ConfigConcurrency{Step: []inngestgo.ConfigStepConcurrency{
 		{Limit: 1, Key: new("has(event.data.data) ? event.data.data.id : event.data.id"), Scope: enums.ConcurrencyScopeEnv},
 	}}
-	fn.run = f.body(fn, "", func(ctx context.Context, events []Event) (any, error) {
+	fn.Checkpoint = f.checkpointed()
+	fn.run = f.body(fn, r.step, func(ctx context.Context, events []Event) (any, error) {
 		res := f.write(ctx, r, events)[0]
 		return res, res.err
 	})

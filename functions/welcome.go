@@ -38,7 +38,7 @@ func (f *Functions) welcome() registered {
 	return f.own(Function{
 		ID: SendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated},
 		Run: func(ctx context.Context, e Event) (any, error) { return f.Welcome.run(ctx, f.Users, e) },
-	}, nil)
+	}, "send-mail", nil)
 }
 
 func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (welcomeResult, error) {

@@ -26,7 +26,7 @@ type post struct {
 	smtp   *testenv.SMTP
 }
 
-func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool) post {
+func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool, checkpoint func(n int) int) post {
 	t.Helper()
 	p := post{smtp: testenv.NewSMTP(t, o)}
 	m, err := mail.New(mail.Options{URL: "smtp://" + p.smtp.Addr, From: "App <hello@app.example>"})
@@ -34,7 +34,7 @@ func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool) post {
 		t.Fatal(err)
 	}
 	w := &functions.Welcome{Mailer: m, Unverified: unverified}
-	p.rig = setup(t, functions.Functions{Welcome: w})
+	p.rig = setupWith(t, functions.Functions{Welcome: w}, checkpoint)
 	p.claims = store.NewWelcomes(p.db)
 	w.Claims = p.claims
 	return p
@@ -83,7 +83,7 @@ func TestWelcome(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPost(t, testenv.SMTPOptions{}, tc.unverified)
+			p := newPost(t, testenv.SMTPOptions{}, tc.unverified, nil)
 			if tc.deleted {
 				testenv.Delete(t, p.users, "user_a")
 			}
@@ -107,7 +107,7 @@ func TestWelcome(t *testing.T) {
 // TestWelcomeOnce: redeliveries of a sign-up, under whatever id, send nothing more.
 func TestWelcomeOnce(t *testing.T) {
 	t.Parallel()
-	p := newPost(t, testenv.SMTPOptions{}, false)
+	p := newPost(t, testenv.SMTPOptions{}, false, nil)
 	p.welcome(t, signUp("msg_1", 0), `"sent"`)
 	for _, id := range []string{"msg_1", "msg_1:r1", "01JULID", ""} {
 		p.welcome(t, signUp(id, 0), "sent before")
@@ -144,18 +144,21 @@ func TestWelcomeTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPost(t, testenv.SMTPOptions{Data: tc.data}, false)
-			r := p.Run(t, sendWelcome, signUp("msg_1", 0))
-			if r.Failed != tc.failed || p.smtp.Tries() != tc.tries || strings.Contains(r.Error, "ada@") {
-				t.Errorf("got %+v after %d tries, want failed %v after %d", r, p.smtp.Tries(), tc.failed, tc.tries)
-			}
-			mails := p.smtp.Mails()
-			if len(mails) != tc.mails {
-				t.Fatalf("got %d mails, want %d", len(mails), tc.mails)
-			}
-			for _, m := range mails {
-				if got, want := m.Message(t).Header.Get("Message-Id"), mails[0].Message(t).Header.Get("Message-Id"); got != want {
-					t.Errorf("got Message-ID %s, want %s", got, want)
+			for server, checkpoint := range servers {
+				p := newPost(t, testenv.SMTPOptions{Data: tc.data}, false, checkpoint)
+				r := p.Run(t, sendWelcome, signUp("msg_1", 0))
+				if r.Failed != tc.failed || p.smtp.Tries() != tc.tries || strings.Contains(r.Error, "ada@") {
+					t.Errorf("%s: got %+v after %d tries, want failed %v after %d", server, r, p.smtp.Tries(), tc.failed, tc.tries)
+				}
+				mails := p.smtp.Mails()
+				if len(mails) != tc.mails {
+					t.Fatalf("%s: got %d mails, want %d", server, len(mails), tc.mails)
+				}
+				for _, m := range mails {
+					got, want := m.Message(t).Header.Get("Message-Id"), mails[0].Message(t).Header.Get("Message-Id")
+					if got != want {
+						t.Errorf("%s: got Message-ID %s, want %s", server, got, want)
+					}
 				}
 			}
 		})
@@ -174,7 +177,7 @@ func TestSlowAnswerMailsAgain(t *testing.T) {
 			<-answer
 		}
 		return nil
-	}}, false)
+	}}, false, nil)
 	ctx, hangUp := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() { first <- p.Attempt(ctx, t, sendWelcome, signUp("msg_1", 0)) }()
@@ -223,7 +226,7 @@ func TestPerhapsSentIsNotSentAgain(t *testing.T) {
 					return testenv.ErrCut
 				}
 				return nil
-			}}, false)
+			}}, false, nil)
 			tc.before(t, p)
 			over := map[string]any{"$set": map[string]any{"claimed_at": time.Now().Add(-store.ClaimLease)}}
 			if _, err := p.db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a", over); err != nil {
@@ -289,7 +292,7 @@ func TestWaitForMailServer(t *testing.T) {
 // that fails again is the same dead letter.
 func TestWelcomeDeadLetter(t *testing.T) {
 	t.Parallel()
-	p := newPost(t, testenv.SMTPOptions{}, false)
+	p := newPost(t, testenv.SMTPOptions{}, false, nil)
 	for _, e := range []struct{ id, name string }{
 		{"msg_1", "clerk/user.created"},
 		{"msg_1:r2", "clerk/user.created"},
@@ -333,7 +336,7 @@ func TestRegister(t *testing.T) {
 		"almost":                      {[]functions.Function{change(func(f *functions.Function) { f.ID = "r5d2" })}, ""},
 		"an odd id":                   {[]functions.Function{change(func(f *functions.Function) { f.ID = "it's" })}, "is no id"},
 	} {
-		client, _ := testenv.NewExecutor(t)
+		client, _ := testenv.NewExecutor(t, nil)
 		err := (&functions.Functions{Own: tc.fns}).Register(client, false)
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)

@@ -43,22 +43,20 @@ type devCmd struct {
 
 // Run starts everything, prints where it is, and ends all of it when ctx ends.
 func (c devCmd) Run(ctx context.Context, e env) error {
-	cfg, err := config.Read(e.environ)
-	if err != nil {
-		return err
-	}
+	cfg, mistakes := config.Read(e.environ)
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, format+"\n", args...) } // a closed terminal ends nothing
 	startInngest := !cfg.Inngest.SelfHosted()
 	if err := c.defaults(ctx, &cfg, e.environ); err != nil {
 		return err
 	}
 	ignoreKeys(&cfg.Inngest, say)
-	if err := app.Check(cfg); err != nil {
+	if err := append(mistakes, app.Check(cfg)...).Err(); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var own *inngestserver.Server
+	var err error
 	if startInngest {
 		if own, err = runInngest(ctx, e, say); err != nil {
 			return err

@@ -14,41 +14,35 @@ import (
 
 	"clerksync/app"
 
-	envparse "github.com/caarlos0/env/v11"
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestSettingsTable: docs/settings.md has every setting once, with its default, and no other.
+// TestSettingsTable: docs/settings.md has every setting once, in the order of their declaration, with its description and default, and no
+// other.
 func TestSettingsTable(t *testing.T) {
 	t.Parallel()
-	fields, err := envparse.GetFieldParams(&config.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{}
-	for _, f := range fields {
-		want[f.Key] = f.DefaultValue
-	}
-	got := map[string]string{}
+	var got, want []string
+	meaning := map[string]string{}
 	for _, cells := range rows(t, "settings.md", "name") {
 		name := code(cells[0])
-		if _, twice := got[name]; twice {
-			t.Errorf("%s is there twice", name)
+		got = append(got, name+" "+code(cells[2]))
+		meaning[name] = regexp.MustCompile("[`[]|\\]\\(.*?\\)").ReplaceAllString(cells[1], "") // code and links
+	}
+	for _, s := range config.Settings() {
+		want = append(want, s.Name+" "+s.Default)
+		if m := meaning[s.Name]; !strings.HasPrefix(m, s.Description) {
+			t.Errorf("%s: docs/settings.md says %q, want it to begin with %q", s.Name, m, s.Description)
 		}
-		got[name] = code(cells[len(cells)-1])
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("docs/settings.md is not what config.go has, as name and default (-want +got):\n%s", diff)
+		t.Errorf("docs/settings.md is not what config.go has, as name and default, in its order (-want +got):\n%s", diff)
 	}
 }
 
 // TestFunctionsTable: docs/architecture.md has every function that there can be.
 func TestFunctionsTable(t *testing.T) {
 	t.Parallel()
-	cfg, err := config.Read([]string{"CLERK_SECRET_KEY=sk_test_x", "SMTP_URL=smtp://localhost", "MAIL_FROM=app@app.example"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, _ := config.Read([]string{"CLERK_SECRET_KEY=sk_test_x", "SMTP_URL=smtp://localhost", "MAIL_FROM=app@app.example"})
 	want, err := app.FunctionIDs(cfg, appFunctions())
 	if err != nil {
 		t.Fatal(err)

@@ -88,12 +88,13 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 
 // doctor makes the checks and prints what they find.
 type doctor struct {
-	out    io.Writer
-	cfg    config.Config
-	db     *database.DB // nil if it cannot be opened
-	api    *clerk.API
-	users  int // how many Clerk has, if api is not nil
-	failed int
+	out      io.Writer
+	cfg      config.Config
+	mistakes config.Mistakes // in cfg
+	db       *database.DB    // nil if it cannot be opened
+	api      *clerk.API
+	users    int // how many Clerk has, if api is not nil
+	failed   int
 }
 
 func (d *doctor) ok(what, format string, args ...any)   { d.line("ok", what, format, args...) }
@@ -110,7 +111,8 @@ func (d *doctor) line(level, what, format string, args ...any) {
 
 // settings reads them. Those of 'clerksync dev' in this folder are taken like its database.
 func (d *doctor) settings(environ []string) {
-	cfg, err := config.Read(environ)
+	cfg, mistakes := config.Read(environ)
+	var err error
 	whose := "complete"
 	if takeDevFolder(&cfg) {
 		whose = "those of 'clerksync dev' in this folder"
@@ -120,11 +122,12 @@ func (d *doctor) settings(environ []string) {
 		file := filepath.Join(devFolder, secretFile)
 		if _, e := os.Stat(file); e == nil && cfg.SigningSecrets == "" {
 			secret, e := devSecret(file)
-			cfg.SigningSecrets, err = secret, errors.Join(err, e)
+			cfg.SigningSecrets, err = secret, e
 		}
 	}
 	d.cfg = cfg
-	err = errors.Join(err, app.Check(cfg))
+	d.mistakes = append(mistakes, app.Check(cfg)...)
+	err = errors.Join(err, d.mistakes.Err())
 	if err == nil {
 		d.ok("settings", "%s", whose)
 		return
@@ -136,7 +139,7 @@ func (d *doctor) settings(environ []string) {
 
 // database opens it, and looks at what it is.
 func (d *doctor) database(ctx context.Context) {
-	if app.CheckDatabase(d.cfg) != nil {
+	if len(d.mistakes.Only("MONGODB_")) > 0 {
 		d.skip("database", "not checked: mend its settings first")
 		return
 	}
@@ -200,7 +203,7 @@ func (d *doctor) server(s database.Server, embedded bool) {
 // inngest tries what the service needs of Inngest.
 func (d *doctor) inngest(ctx context.Context) {
 	s := app.InngestServer(d.cfg.Inngest)
-	if d.cfg.Inngest.Check() != nil {
+	if len(d.mistakes.Only("INNGEST_")) > 0 {
 		d.skip("inngest", "not checked: mend its settings first")
 		return
 	}
@@ -286,7 +289,7 @@ func (d *doctor) registered(ids []string) {
 // clerk tries the secret key.
 func (d *doctor) clerk(ctx context.Context) {
 	switch {
-	case app.CheckClerkAPI(d.cfg) != nil:
+	case len(d.mistakes.Only(clerkSettings()...)) > 0:
 		d.skip("clerk", "not checked: mend its settings first")
 		return
 	case d.cfg.SecretKey == "":

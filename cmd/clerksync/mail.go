@@ -22,15 +22,15 @@ type mailTest struct {
 
 // Run sends the mail, whoever has had one before.
 func (c mailTest) Run(ctx context.Context, e env) error {
-	cfg, err := config.Read(e.environ)
-	if err != nil {
+	cfg, mistakes := config.Read(e.environ)
+	if err := mistakes.Err(); err != nil {
 		return err
 	}
 	if cfg.Mail.SMTPURL == "" {
 		return errors.New("SMTP_URL is not set: set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST")
 	}
-	m, err := app.Mailer(cfg.Mail)
-	if err != nil {
+	m, mistakes := app.Mailer(cfg.Mail)
+	if err := mistakes.Err(); err != nil {
 		return err
 	}
 	if err := m.Send(ctx, mail.User{ID: "user_test", Email: c.Address, FullName: "Ada Lovelace"}, nil); errors.Is(err, mail.ErrPerhapsSent) {
@@ -38,7 +38,7 @@ func (c mailTest) Run(ctx context.Context, e env) error {
 	} else if err != nil {
 		return fmt.Errorf("the mail was not sent: %w", err)
 	}
-	_, err = fmt.Fprintf(e.stdout, "the SMTP server has taken the mail to %s\n", c.Address)
+	_, err := fmt.Fprintf(e.stdout, "the SMTP server has taken the mail to %s\n", c.Address)
 	return err
 }
 
@@ -49,8 +49,8 @@ type mailPreview struct {
 
 // Run works without SMTP_URL too.
 func (c mailPreview) Run(e env) error {
-	cfg, err := config.Read(e.environ)
-	if err != nil {
+	cfg, mistakes := config.Read(e.environ)
+	if err := mistakes.Err(); err != nil {
 		return err
 	}
 	if cfg.Mail.SMTPURL == "" {
@@ -59,17 +59,16 @@ func (c mailPreview) Run(e env) error {
 	if cfg.Mail.From == "" {
 		cfg.Mail.From = "App <hello@app.example>"
 	}
-	m, err := app.Mailer(cfg.Mail)
+	m, mistakes := app.Mailer(cfg.Mail)
+	if err := mistakes.Err(); err != nil {
+		return err
+	}
+	subject, text, body, err := m.Render(mail.User{ID: "user_test", Email: "ada@example.com", FullName: c.Name})
 	if err != nil {
 		return err
 	}
-	r, err := m.Render(mail.User{ID: "user_test", Email: "ada@example.com", FullName: c.Name})
-	if err != nil {
-		return err
-	}
-	body := r.HTML
 	if c.Text {
-		body = "Subject: " + r.Subject + "\n\n" + r.Text
+		body = "Subject: " + subject + "\n\n" + text
 	}
 	_, err = fmt.Fprint(e.stdout, body)
 	return err

@@ -28,7 +28,7 @@ func main() {
 
 // cli is the command line.
 type cli struct {
-	Serve       serveCmd       `cmd:"" help:"Run the service. Settings come from the environment: see docs/settings.md."`
+	Serve       serveCmd       `cmd:"" help:"Run the service. With --help: all settings, which come from the environment."`
 	Dev         devCmd         `cmd:"" help:"Run everything on this machine, with nothing set: an embedded database, an Inngest dev server, the service."`
 	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" help:"See, replay and drop the events that failed for good."`
 	Backfill    backfillCmd    `cmd:"" help:"Bring all of Clerk's users into the collection: those from before the first webhook. Can be cut off and started again."`

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/app"
 	"clerksync/reconcile"
 )
 
@@ -23,7 +24,7 @@ type reconcileCmd struct {
 // Run compares all rows and all users, and prints a line for each that differs.
 func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	return withClerk(ctx, e, c.DryRun, func(o opened) error {
-		if err := o.cfg.Reconcile.Check(); err != nil {
+		if err := app.Check(o.cfg).Only("RECONCILE_").Err(); err != nil {
 			return err
 		}
 		r := o.reconciler()

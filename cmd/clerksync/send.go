@@ -73,8 +73,8 @@ func (c sendCmd) secret(environ []string) (string, error) {
 	if c.Secret != "" {
 		return c.Secret, nil
 	}
-	cfg, err := config.Read(environ)
-	if err != nil {
+	cfg, mistakes := config.Read(environ)
+	if err := mistakes.Err(); err != nil {
 		return "", err
 	}
 	if s := cfg.Secrets(); len(s) > 0 {

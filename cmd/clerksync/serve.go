@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -17,10 +17,20 @@ type serveCmd struct{}
 // Go's 100 was a fifth of its cost (docs/performance.md).
 const gcPercent = 200
 
+// Help lists the settings, with the words and the defaults that the tags in package config have.
+func (serveCmd) Help() string {
+	var b strings.Builder
+	b.WriteString("Settings are environment variables; docs/settings.md says more of each:\n\n") // never fails
+	for _, s := range config.Settings() {
+		fmt.Fprintf(&b, "  %-30s  %s\n", s.Name, s) // likewise
+	}
+	return b.String()
+}
+
 // Run runs the service until ctx ends.
 func (serveCmd) Run(ctx context.Context, e env) error {
-	cfg, err := config.Read(e.environ)
-	if err := errors.Join(err, app.Check(cfg)); err != nil {
+	cfg, err := readConfig(e.environ)
+	if err != nil {
 		return err
 	}
 	if !isSet(e.environ, "GOGC") {

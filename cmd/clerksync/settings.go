@@ -1,19 +1,29 @@
 package main
 
 import (
-	"errors"
 	"os"
 
 	"clerksync/app"
 	"clerksync/config"
 )
 
-// readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. Without MONGODB_URI the database
-// is that of 'clerksync dev' in this folder.
+// readConfig reads the settings of the whole service and checks them all.
+func readConfig(environ []string) (config.Config, error) {
+	cfg, mistakes := config.Read(environ)
+	return cfg, append(mistakes, app.Check(cfg)...).Err()
+}
+
+// readConfigForCommand reads the settings for a command other than 'serve' and 'dev', and checks those of the database
+// and of Clerk's API. Without MONGODB_URI the database is that of 'clerksync dev' in this folder.
 func readConfigForCommand(environ []string) (config.Config, error) {
-	cfg, err := config.Read(environ)
+	cfg, mistakes := config.Read(environ)
 	takeDevFolder(&cfg)
-	return cfg, errors.Join(err, app.CheckClerkAPI(cfg), app.CheckDatabase(cfg))
+	return cfg, append(mistakes, app.Check(cfg).Only(append(clerkSettings(), "MONGODB_")...)...).Err()
+}
+
+// clerkSettings begin the names of the settings of Clerk's API.
+func clerkSettings() []string {
+	return []string{"CLERK_INSTANCE_ID", "CLERK_SECRET_KEY", "CLERK_API_URL", "CLERK_RATE_SHARE"}
 }
 
 // takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells

@@ -41,7 +41,7 @@ func TestAddContact(t *testing.T) {
 				w.WriteHeader(tc.answers[len(keys)-1])
 			}))
 			t.Cleanup(srv.Close)
-			client, ex := testenv.NewExecutor(t)
+			client, ex := testenv.NewExecutor(t, nil)
 			f := functions.Functions{Log: slog.New(slog.DiscardHandler), Own: []functions.Function{crm.AddContact(srv.URL, "key")}}
 			if err := f.Register(client, false); err != nil {
 				t.Fatal(err)

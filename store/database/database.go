@@ -64,8 +64,8 @@ const (
 	maxPoolOne = 8
 )
 
-// CheckURI returns an error that says what is wrong with a connection string, without quoting it. It looks up the host
-// of a mongodb+srv one.
+// CheckURI returns an error that says what is wrong with a connection string, without quoting it: the text follows the
+// name of whatever holds it. It looks up the host of a mongodb+srv one.
 func CheckURI(uri string) error {
 	opts := options.Client().ApplyURI(uri)
 	switch wc := opts.WriteConcern; {
@@ -151,7 +151,7 @@ func Patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 // what kind it is. MayPass tells whether trying again may help. No error quotes the URI, which holds a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
-		return nil, fmt.Errorf("the URI of the database %w", err)
+		return nil, fmt.Errorf("the connection string %w", err)
 	}
 	opts := options.Client().ApplyURI(uri)
 	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.

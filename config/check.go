@@ -1,0 +1,148 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/robfig/cron/v3"
+)
+
+const (
+	wantCron = `set it to five fields such as "TZ=UTC 17 3 * * *", or to off`
+	patterns = "set it to patterns such as user.* or leave it unset"
+	wantKey  = "copy it again, signkey-… from Inngest's dashboard, or what your own server was given"
+	notBoth  = "unset INNGEST_DEV for production, where calls are signed, or the key for a dev server, which signs none"
+	orDev    = " of your Inngest environment, or INNGEST_DEV=1 for the dev server"
+)
+
+// Check returns what is wrong with the settings of 'serve', as far as it can be told without I/O and without the
+// packages that use them.
+func (c Config) Check() Mistakes {
+	badPatterns, leftOut := c.forwards()
+	dir, embedded := c.Embedded()
+	token, tiers, i := c.AdminToken, c.Reconcile, c.Inngest
+	dev, prod := i.IsDev(), i.DevKnown() && !i.IsDev()
+	return mistakes([]problem{
+		{!isPort(c.Port), "PORT", "is no port", ""},
+		{!isHost(c.Host), "HOST", "is no address", ""},
+		{hasSpace(token), "ADMIN_TOKEN", "holds white space, which no client can send", ""},
+		{token != "" && len(token) < 16, "ADMIN_TOKEN", "is too short", ""},
+		{
+			token != "" && c.SecretKey == "", "ADMIN_TOKEN", "is set, but what it opens asks Clerk",
+			"set CLERK_SECRET_KEY too",
+		},
+		{!slices.Contains([]string{"", "json", "text"}, c.LogFormat), "LOG_FORMAT", "is neither json nor text", ""},
+		{c.ShutdownTimeout <= 0, "SHUTDOWN_TIMEOUT", "is not positive", ""},
+		{c.InboxResendAfter <= 0, "INBOX_RESEND_AFTER", "is not positive", ""},
+		{
+			len(c.Secrets()) == 0, "CLERK_WEBHOOK_SIGNING_SECRET", "is not set",
+			"set it to the endpoint's signing secret (whsec_…) from Clerk's dashboard, Webhooks",
+		},
+		{
+			c.InstanceID != "" && !matches(`^ins_\w+$`, c.InstanceID), "CLERK_INSTANCE_ID", "is no instance id",
+			"set it to ins_… from Clerk's dashboard, or leave it unset",
+		},
+		{len(c.Forward()) == 0, "CLERK_FORWARD_EVENTS", "names no type", patterns},
+		{badPatterns != "", "CLERK_FORWARD_EVENTS", "holds a bad pattern, " + badPatterns, patterns},
+		{leftOut != "", "CLERK_FORWARD_EVENTS", "leaves out " + leftOut, "add user.*"},
+		{badURL(c.APIURL), "CLERK_API_URL", "is no URL", ""},
+		{!(c.RateShare >= 0.001 && c.RateShare <= 1), "CLERK_RATE_SHARE", "is out of range", ""}, // NaN is neither
+		{!isCron(tiers.RecentCron), "RECONCILE_RECENT_CRON", "is no cron expression", wantCron},
+		{!isCron(tiers.AbsentCron), "RECONCILE_ABSENT_CRON", "is no cron expression", wantCron},
+		{!isCron(tiers.Cron), "RECONCILE_CRON", "is no cron expression", wantCron},
+		{!(tiers.MaxDelete >= 0 && tiers.MaxDelete <= 100), "RECONCILE_MAX_DELETE", "is out of range", ""}, // likewise
+		{
+			c.MongoURI == "", "MONGODB_URI", "is not set",
+			"set it to mongodb://HOST/DATABASE, or to embedded:DIR for the embedded database (development only)",
+		},
+		{embedded && dir == "", "MONGODB_URI", "names no folder", "set it to embedded:DIR, such as embedded:./data"},
+		{
+			c.MongoURI != "" && !embedded && !c.IsURI(), "MONGODB_URI", "is of no known kind",
+			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
+		},
+		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
+		{
+			!i.DevKnown(), "INNGEST_DEV", "is neither on nor off",
+			"set it to 1 or to the URL of a dev server, or to 0 for production",
+		},
+		{dev && i.SigningKey != "", "INNGEST_DEV", "is on, but INNGEST_SIGNING_KEY is set", notBoth},
+		{dev && i.SigningKeyFallback != "", "INNGEST_DEV", "is on, but INNGEST_SIGNING_KEY_FALLBACK is set", notBoth},
+		{badURL(i.BaseURL), "INNGEST_BASE_URL", "is no URL", ""},
+		{prod && i.EventKey == "", "INNGEST_EVENT_KEY", "is not set", "set it to an event key" + orDev},
+		{prod && i.SigningKey == "", "INNGEST_SIGNING_KEY", "is not set", "set it to the signing key" + orDev},
+		{!isHexKey(i.SigningKey), "INNGEST_SIGNING_KEY", "is not hexadecimal", wantKey},
+		{!isHexKey(i.SigningKeyFallback), "INNGEST_SIGNING_KEY_FALLBACK", "is not hexadecimal", wantKey},
+		{badURL(i.ServeOrigin), "INNGEST_SERVE_ORIGIN", "is no URL", ""},
+		{
+			!strings.HasPrefix(i.ServePath, "/"), "INNGEST_SERVE_PATH", "does not begin with /",
+			"set it to the path at which Inngest reaches /api/inngest",
+		},
+		{!matches(`^[A-Za-z0-9][A-Za-z0-9._-]*$`, i.AppID), "INNGEST_APP_ID", "is no id", ""},
+		{c.Batch.Size < 1 || c.Batch.Size > 100, "SYNC_BATCH_SIZE", "is out of range", ""}, // the limits are Inngest's
+		{c.Batch.Timeout < time.Second || c.Batch.Timeout > time.Minute, "SYNC_BATCH_TIMEOUT", "is out of range", ""},
+	})
+}
+
+// forwards returns the patterns in CLERK_FORWARD_EVENTS that cannot be used, and the types that make rows and that no
+// pattern forwards: a webhook that is not forwarded is answered 2xx, and Clerk never sends it again.
+func (c Config) forwards() (bad, leftOut string) {
+	var badOnes, types []string
+	for _, p := range c.Forward() {
+		if _, err := path.Match(p, ""); err != nil {
+			badOnes = append(badOnes, fmt.Sprintf("%q", p))
+		}
+	}
+	for _, typ := range []string{"user.created", "user.updated", "user.deleted"} {
+		forwards := func(p string) bool { ok, _ := path.Match(p, typ); return ok }
+		if len(badOnes) == 0 && len(c.Forward()) > 0 && !slices.ContainsFunc(c.Forward(), forwards) {
+			types = append(types, typ)
+		}
+	}
+	return strings.Join(badOnes, ", "), strings.Join(types, ", ")
+}
+
+func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
+
+func isDatabase(s string) bool { return !strings.ContainsAny(s, "/\\. \"$*<>:|?\x00") && len(s) <= 63 }
+
+func hasSpace(s string) bool { return strings.ContainsFunc(s, unicode.IsSpace) }
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
+}
+
+// isHost tells whether one can listen on it: an IP address, the name of a host, or nothing, which is all interfaces.
+func isHost(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return s == "" || err == nil || matches(`^\w([\w.-]*\w)?$`, s)
+}
+
+// isCron tells whether Inngest takes it: five fields, and TZ=… before them. Its servers use the same parser. Nothing,
+// which is the default, and "off" are right too.
+func isCron(s string) (ok bool) {
+	defer func() { _ = recover() }() // the parser panics at a time zone without a space after it, such as TZ=UTC
+	_, err := cron.ParseStandard(s)
+	return s == "" || isOff(s) || err == nil && !strings.Contains(s, "@")
+}
+
+func isOff(cron string) bool { return strings.EqualFold(cron, "off") }
+
+// isHexKey tells whether it is a signing key, or nothing.
+func isHexKey(s string) bool { return s == "" || matches(`^(signkey-\w+-)?([0-9a-fA-F]{2})+$`, s) }
+
+func badURL(s string) bool { return s != "" && !IsHTTP(s) }
+
+// IsHTTP tells whether s is an http or https URL with a host.
+func IsHTTP(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}

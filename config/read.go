@@ -1,0 +1,118 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Setting is one of them as its field's tags describe it.
+type Setting struct{ Name, Default, Description, want string }
+
+// String is the line of --help: what it is, what it may be, and the default.
+func (s Setting) String() string {
+	text := s.Description
+	if s.want != "" {
+		text += ": " + s.want
+	}
+	if s.Default != "" {
+		text += " (default " + s.Default + ")"
+	}
+	return text
+}
+
+// Settings returns all settings in the order of their declaration.
+func Settings() []Setting { return settingsOf(reflect.TypeFor[Config](), "") }
+
+func settingsOf(t reflect.Type, prefix string) []Setting {
+	var all []Setting
+	for _, f := range reflect.VisibleFields(t) {
+		name, ok := f.Tag.Lookup("env")
+		if !ok {
+			all = append(all, settingsOf(f.Type, prefix+f.Tag.Get("envPrefix"))...)
+			continue
+		}
+		s := Setting{prefix + name, f.Tag.Get("envDefault"), f.Tag.Get("desc"), f.Tag.Get("want")}
+		switch f.Type.String() {
+		case "bool":
+			s.want = cmp.Or(s.want, "true or false")
+		case "time.Duration":
+			s.want = cmp.Or(s.want, "a duration such as "+s.Default)
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// Mistake is what is wrong with a setting. The text is one line that begins with the name, says what to do, and quotes
+// no secret.
+type Mistake struct{ Name, Text string }
+
+func (m Mistake) Error() string { return m.Text }
+
+// Mistakes are all that are known.
+type Mistakes []Mistake
+
+// Only returns those of settings whose names begin with one of the prefixes.
+func (m Mistakes) Only(prefixes ...string) Mistakes {
+	return slices.DeleteFunc(slices.Clone(m), func(m Mistake) bool {
+		return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(m.Name, p) })
+	})
+}
+
+// Err returns a line for each, in the order of the settings' declaration, or nil if there are none.
+func (m Mistakes) Err() error {
+	var errs []error
+	for _, s := range Settings() {
+		for _, mistake := range m {
+			if mistake.Name == s.Name {
+				errs = append(errs, mistake)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Read reads the settings from environ. The mistakes are values that cannot be read, such as a duration without a unit:
+// these settings have their defaults. Check finds the others.
+func Read(environ []string) (Config, Mistakes) {
+	var unreadable []problem
+	values := env.ToMap(environ)
+	for _, s := range Settings() {
+		v, set := values[s.Name]
+		alone := env.Options{Environment: map[string]string{s.Name: v}}
+		if set && env.ParseWithOptions(&Config{}, alone) != nil {
+			unreadable = append(unreadable, problem{true, s.Name, "cannot be read", ""})
+			delete(values, s.Name)
+		}
+	}
+	var c Config
+	_ = env.ParseWithOptions(&c, env.Options{Environment: values}) // what is left can be read
+	return c, mistakes(unreadable)
+}
+
+// problem is what may be wrong with the setting of that name, and what to do then: "" is to set it to what it wants.
+type problem struct {
+	wrong          bool
+	name, what, do string
+}
+
+// mistakes returns those that are. It makes all messages.
+func mistakes(problems []problem) Mistakes {
+	wants := map[string]string{}
+	for _, s := range Settings() {
+		wants[s.Name] = s.want
+	}
+	var all Mistakes
+	for _, p := range problems {
+		if p.wrong {
+			do := cmp.Or(p.do, "set it to "+wants[p.name]+", or leave it unset")
+			all = append(all, Mistake{p.name, p.name + " " + p.what + ": " + do})
+		}
+	}
+	return all
+}
