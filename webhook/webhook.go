@@ -26,6 +26,12 @@ import (
 	svix "github.com/svix/svix-webhooks/go"
 )
 
+// Path is where the service takes webhooks.
+const Path = "/webhooks/clerk"
+
+// Unsigned is in the answer to a webhook that is not signed. It is what Svix's library says.
+const Unsigned = "missing required headers"
+
 const (
 	// MaxBody is the size of the largest body that is read, in bytes. Svix sends at most 350 KB.
 	MaxBody = 512 << 10
@@ -145,7 +151,6 @@ func refusal(code int, reason, format string, args ...any) answer {
 }
 
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
-	ctx := r.Context()
 	tooLarge := refusal(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than %d bytes", MaxBody)
 	if r.ContentLength > MaxBody {
 		return tooLarge
@@ -162,7 +167,12 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if err != nil {
 		return answer{http.StatusBadRequest, "unreadable", "the body cannot be read"}
 	}
-	id, sent, err := h.verify(body, r.Header)
+	return h.accept(r.Context(), body, r.Header)
+}
+
+// accept answers a webhook with this body.
+func (h *Handler) accept(ctx context.Context, body []byte, header http.Header) answer {
+	id, sent, err := h.verify(body, header)
 	if err != nil {
 		h.o.Log.WarnContext(ctx, "refused a webhook", "reason", err)
 		return refusal(http.StatusBadRequest, "not_verified", "%v: check that %s is this endpoint's, and the clock",
