@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 
 	"clerksync/config"
@@ -32,8 +31,10 @@ func databaseError(err error) error {
 	switch {
 	case errors.Is(err, database.ErrLocked):
 		return fmt.Errorf("%w (MONGODB_URI=embedded:DIR)", err)
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, database.ErrNoFolder):
 		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with the service's folder", err)
+	case errors.Is(err, database.ErrLeftOut):
+		return fmt.Errorf("%w: set MONGODB_URI to mongodb://…, or build without -tags noembedded", err)
 	case database.MayPass(err):
 		return fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
 	}
@@ -43,7 +44,8 @@ func databaseError(err error) error {
 // Prepare makes what the collections need.
 func Prepare(ctx context.Context, db *database.DB) error {
 	users := store.NewUsers(db)
-	err := errors.Join(users.Setup(ctx), inbox.Setup(ctx, db), store.NewWelcomes(db).Setup(ctx), store.NewRuns(db).Setup(ctx))
+	claims, runs := store.NewWelcomes(db), store.NewRuns(db)
+	err := errors.Join(users.Setup(ctx), inbox.Setup(ctx, db), claims.Setup(ctx), runs.Setup(ctx))
 	if err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
