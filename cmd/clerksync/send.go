@@ -74,8 +74,8 @@ func (c sendCmd) secret(environ []string) (string, error) {
 	}
 	secret, err := dev.Secret()
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("no signing secret: start 'clerksync dev' in this folder, " +
-			"or set CLERK_WEBHOOK_SIGNING_SECRET or --secret")
+		err = errors.New("no signing secret: " +
+			"start 'clerksync dev' in this folder, or set CLERK_WEBHOOK_SIGNING_SECRET or --secret")
 	}
 	return secret, err
 }

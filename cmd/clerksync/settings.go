@@ -30,12 +30,18 @@ func clerkSettings() []string {
 // devDatabase is the database of 'clerksync dev'.
 const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
 
-// takeDevFolder sets the database to that of 'clerksync dev' in this folder, if none is set and there is one, and tells
-// whether it did.
+// takeDevFolder takes the database of 'clerksync dev' in this folder, and with it its Inngest and its signing secret
+// where none is set, if no database is set and there is such a folder. It tells whether it did.
 func takeDevFolder(c *config.Config) bool {
 	if _, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil {
 		return false
 	}
 	c.MongoURI = devDatabase
+	if !c.Inngest.SelfHosted() {
+		c.Inngest.Dev = "1"
+	}
+	if c.SigningSecrets == "" {
+		c.SigningSecrets, _ = dev.Secret() // one that cannot be read is not set
+	}
 	return true
 }
