@@ -27,8 +27,8 @@ type Executor struct {
 	Others []Event
 }
 
-// NewExecutor returns a client for development and the executor of the functions that will be created in it. checkpoint,
-// if it is not nil, is Inngest's checkpoint API: it returns the status of its nth answer, from 0.
+// NewExecutor returns a client for development and the executor of the functions that will be created in it.
+// checkpoint, if it is not nil, is Inngest's checkpoint API: it returns the status of its nth answer, from 0.
 func NewExecutor(t testing.TB, checkpoint func(n int) int) (inngestgo.Client, *Executor) {
 	t.Helper()
 	o := inngestgo.ClientOpts{
@@ -130,7 +130,9 @@ func (e *Executor) Attempt(ctx context.Context, t testing.TB, fnID string, event
 }
 
 // Call makes one request of a run and returns the answer.
-func (e *Executor) Call(ctx context.Context, t testing.TB, fnID string, event Event, steps map[string]json.RawMessage, attempt, limit int) (int, http.Header, []byte) {
+func (e *Executor) Call(
+	ctx context.Context, t testing.TB, fnID string, event Event, steps map[string]json.RawMessage, attempt, limit int,
+) (int, http.Header, []byte) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
 		"event": event, "events": append([]Event{event}, e.Others...), "steps": steps,
