@@ -116,7 +116,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Inbox: a.inbox, Log: log, Registerer: reg,
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Put: a.inbox.Put, Log: log, Registerer: reg,
+		SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET", InstanceName: "CLERK_INSTANCE_ID",
 	})
 	if err != nil {
 		return a, err

@@ -75,40 +75,20 @@ func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *dat
 
 // Mailer returns what sends mail. It does not dial.
 func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
-	m, err := mail.New(mail.Options{
-		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
-		AppName: c.AppName, AppURL: c.AppURL,
-	})
 	names := map[string]string{
 		"URL": "SMTP_URL", "From": "MAIL_FROM", "ReplyTo": "MAIL_REPLY_TO", "Subject": "WELCOME_SUBJECT",
 		"TemplateDir": "WELCOME_TEMPLATE_DIR", "AppURL": "APP_URL",
 	}
+	m, err := mail.New(mail.Options{
+		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
+		AppName: c.AppName, AppURL: c.AppURL, Names: names,
+	})
 	var mistakes config.Mistakes
-	for _, err := range leaves(err) {
-		mistake := config.Mistake{Name: "WELCOME_TEMPLATE_DIR", Text: err.Error()} // a template fails
-		if o := (*mail.OptionError)(nil); errors.As(err, &o) {
-			mistake.Name = names[o.Option]
-			mistake.Text = mistake.Name + " " + o.Reason
-		}
-		mistakes = append(mistakes, mistake)
+	wrong, _ := errors.AsType[mail.OptionErrors](err)
+	for _, w := range wrong {
+		mistakes = append(mistakes, config.Mistake{Name: names[w.Option], Text: w.Text})
 	}
 	return m, mistakes
-}
-
-// leaves returns the errors that err joins.
-func leaves(err error) []error {
-	var joined interface{ Unwrap() []error }
-	switch {
-	case err == nil:
-		return nil
-	case !errors.As(err, &joined):
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, leaves(e)...)
-	}
-	return all
 }
 
 // InngestServer is the Inngest that the settings name.

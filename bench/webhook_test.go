@@ -17,10 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// none is an inbox that takes everything at once.
-type none struct{}
-
-func (none) Put(context.Context, inbox.Event) error { return nil }
+// put is an inbox that takes everything at once.
+func put(context.Context, inbox.Event) error { return nil }
 
 // discard is a response that only keeps its status.
 type discard struct {
@@ -36,7 +34,8 @@ func (d *discard) WriteHeader(code int)        { d.code = code }
 func oneWebhook(b testing.TB) (answer func(), body []byte) {
 	b.Helper()
 	h, err := webhook.New(webhook.Options{
-		Secrets: []string{testenv.Secret}, Forward: []string{"user.*"}, Inbox: none{}, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		Secrets: []string{testenv.Secret}, Forward: []string{"user.*"}, Put: put, Log: slog.New(slog.DiscardHandler),
+		Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		b.Fatal(err)

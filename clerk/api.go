@@ -118,16 +118,21 @@ func NewAPI(o APIOptions) (*API, error) {
 	return &API{o: o, client: &http.Client{}, limiter: limiter}, nil
 }
 
-// Page is an answer that lists users.
-type Page struct {
-	Users []User
+// Times are when an answer was made.
+type Times struct {
 	// At is when the request was sent, by Clerk's clock or by ours, whichever is earlier. Every change after that is
-	// newer than the page, so rows are written as if the page were an event of this time. Clerk's clock is known from
-	// the Date header, in whole seconds, so At may be up to a second too early.
+	// newer than the answer, so rows are written as if the answer were an event of this time. Clerk's clock is known
+	// from the Date header, in whole seconds, so At may be up to a second too early.
 	At Millis
 	// AnsweredAt is when the answer had arrived, by Clerk's clock or by ours, whichever is later, plus the second that
-	// the Date header leaves open. Nothing in the page happened after it: a later time in the page must be wrong.
+	// the Date header leaves open. Nothing in the answer happened after it: a later time in the answer must be wrong.
 	AnsweredAt Millis
+}
+
+// Page is an answer that lists users.
+type Page struct {
+	Times
+	Users []User
 	// Next is what to pass to get the next page; "" after the last one.
 	Next string
 	// Skipped are the entries of the page that cannot be read as users.
@@ -201,7 +206,7 @@ func (a *API) listByOffset(ctx context.Context, q url.Values, last place) (Page,
 }
 
 // page returns rest as a Page: the new ones among all the entries of an answer, which began at offset start.
-func (a *API) page(rest, all []entry, when span, start int) (Page, error) {
+func (a *API) page(rest, all []entry, when Times, start int) (Page, error) {
 	p := newPage(rest, when)
 	if len(all) < a.o.PageSize {
 		return p, nil
@@ -292,11 +297,11 @@ type entry struct {
 	err error
 }
 
-func (a *API) list(ctx context.Context, q url.Values) ([]entry, span, error) {
+func (a *API) list(ctx context.Context, q url.Values) ([]entry, Times, error) {
 	var raw []json.RawMessage
 	when, err := a.get(ctx, "/v1/users?"+q.Encode(), '[', &raw)
 	if err != nil {
-		return nil, span{}, fmt.Errorf("list Clerk's users: %w", err)
+		return nil, Times{}, fmt.Errorf("list Clerk's users: %w", err)
 	}
 	all := make([]entry, len(raw))
 	for i, r := range raw {
@@ -313,8 +318,8 @@ func (a *API) list(ctx context.Context, q url.Values) ([]entry, span, error) {
 	return all, when, nil
 }
 
-func newPage(all []entry, when span) Page {
-	p := Page{At: when.asked, AnsweredAt: when.answered, Users: make([]User, 0, len(all))}
+func newPage(all []entry, when Times) Page {
+	p := Page{Times: when, Users: make([]User, 0, len(all))}
 	for _, e := range all {
 		if e.err != nil {
 			p.Skipped = append(p.Skipped, Skipped{e.ID, e.err})
@@ -325,18 +330,17 @@ func newPage(all []entry, when span) Page {
 	return p
 }
 
-// Fetched is an answer about one user. Its times mean the same as those of a Page.
+// Fetched is an answer about one user.
 type Fetched struct {
-	User       User
-	At         Millis
-	AnsweredAt Millis
+	Times
+	User User
 }
 
 // User returns one user, or ErrNoUser if Clerk says that there is none. The times are set with ErrNoUser too.
 func (a *API) User(ctx context.Context, id string) (Fetched, error) {
 	var raw json.RawMessage
 	when, err := a.get(ctx, "/v1/users/"+url.PathEscape(id), '{', &raw)
-	f := Fetched{At: when.asked, AnsweredAt: when.answered}
+	f := Fetched{Times: when}
 	if s, ok := errors.AsType[statusError](err); ok && s.code == http.StatusNotFound {
 		// A 404 of a proxy, or of a wrong address, must not delete a user: only Clerk's own has this code.
 		if s.clerk != "resource_not_found" {
@@ -403,9 +407,6 @@ func isCode(err error, codes ...int) bool {
 	return ok && slices.Contains(codes, s.code)
 }
 
-// span is when Clerk was asked and when it had answered; see Page.
-type span struct{ asked, answered Millis }
-
 // waits tells how long get waits between two attempts.
 type waits struct {
 	backoff.ExponentialBackOff
@@ -420,13 +421,13 @@ func (w *waits) NextBackOff() time.Duration {
 
 // get requests a path, stores the JSON of the answer in v, and returns when that happened. kind is what the JSON must
 // be: an object or a list. It repeats requests that may succeed later.
-func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (span, error) {
+func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (Times, error) {
 	w := &waits{ExponentialBackOff: backoff.ExponentialBackOff{
 		InitialInterval: firstWait, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxWait,
 	}}
-	return backoff.Retry(ctx, func() (when span, err error) {
+	return backoff.Retry(ctx, func() (when Times, err error) {
 		if err := a.limiter.Wait(ctx); err != nil {
-			return span{}, backoff.Permanent(fmt.Errorf("wait for Clerk's rate limit: %w", err))
+			return Times{}, backoff.Permanent(fmt.Errorf("wait for Clerk's rate limit: %w", err))
 		}
 		when, w.atLeast, err = a.try(ctx, path, kind, v)
 		s, answered := errors.AsType[statusError](err)
@@ -441,12 +442,12 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 // try makes one request. after is the time in Retry-After, or 0.
 func (a *API) try(
 	ctx context.Context, path string, kind jsontext.Kind, v any,
-) (when span, after time.Duration, err error) {
+) (when Times, after time.Duration, err error) {
 	tctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(tctx, http.MethodGet, a.o.URL+path, nil)
 	if err != nil {
-		return span{}, 0, errors.New(a.o.URLName + " is not a URL")
+		return Times{}, 0, errors.New(a.o.URLName + " is not a URL")
 	}
 	req.Header.Set("Authorization", "Bearer "+a.o.SecretKey)
 	req.Header.Set("Clerk-API-Version", apiVersion)
@@ -454,25 +455,25 @@ func (a *API) try(
 	res, err := a.client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return span{}, 0, ctx.Err()
+			return Times{}, 0, ctx.Err()
 		}
 		if e, ok := errors.AsType[*url.Error](err); ok { // whose text has the URL, which may contain ids
 			err = e.Err
 		}
-		return span{}, 0, fmt.Errorf("no answer from Clerk: %w", err)
+		return Times{}, 0, fmt.Errorf("no answer from Clerk: %w", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
-	when = span{Millis(start.UnixMilli()), Millis(time.Now().UnixMilli())}
+	when = Times{Millis(start.UnixMilli()), Millis(time.Now().UnixMilli())}
 	if d, err := http.ParseTime(res.Header.Get("Date")); err == nil { // cut off to whole seconds
-		when.asked = min(when.asked, Millis(d.UnixMilli()))
-		when.answered = max(when.answered, Millis(d.Add(time.Second).UnixMilli()))
+		when.At = min(when.At, Millis(d.UnixMilli()))
+		when.AnsweredAt = max(when.AnsweredAt, Millis(d.Add(time.Second).UnixMilli()))
 	}
 	switch {
 	case err != nil:
-		return span{}, 0, fmt.Errorf("the answer broke off: %w", err)
+		return Times{}, 0, fmt.Errorf("the answer broke off: %w", err)
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
-		return span{}, 0, KeyError(fmt.Sprintf("%s is not accepted (Clerk answered %d): "+
+		return Times{}, 0, KeyError(fmt.Sprintf("%s is not accepted (Clerk answered %d): "+
 			"copy the secret key again from Clerk's dashboard, API keys", a.o.KeyName, res.StatusCode))
 	case res.StatusCode != http.StatusOK:
 		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
@@ -483,7 +484,7 @@ func (a *API) try(
 	// An answer 200 with other content, such as a page of HTML or half an answer, does not come from Clerk but from
 	// something in between. That usually passes, so get tries again.
 	if jsontext.Value(body).Kind() != kind || json.Unmarshal(body, v) != nil {
-		return span{}, 0, errors.New("an answer 200 that is not the JSON expected: check " +
+		return Times{}, 0, errors.New("an answer 200 that is not the JSON expected: check " +
 			a.o.URLName + ", and what is between Clerk and here")
 	}
 	return when, 0, nil

@@ -198,10 +198,8 @@ func TestUnwrap(t *testing.T) {
 			`{"data":{"data":` + user + `,"timestamp":1767603600000,"instance_id":"ins_1"}}`, user, "ins_1",
 			1767603600000,
 		},
-		"a user with data": {
-			`{"id":"user_a","data":{"id":"user_b"}}`, `{"id":"user_a","data":{"id":"user_b"}}`, "", 0,
-		},
-		"no object": {`[1]`, `[1]`, "", 0},
+		"a user with data": {`{"id":"user_a","data":{"id":"user_b"}}`, `{"id":"user_a","data":{"id":"user_b"}}`, "", 0},
+		"no object":        {`[1]`, `[1]`, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

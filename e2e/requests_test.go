@@ -31,11 +31,12 @@ func TestRequestsARun(t *testing.T) {
 	} else if version == inngestserver.OldVersion {
 		want = []int{206, 200}
 	}
+	const last = "clerksync-delete-user-with-clerk"
 	all := map[string][]int{
-		"clerksync-sync-user-from-clerk": want, "clerksync-update-user-from-clerk": want, "clerksync-delete-user-with-clerk": want,
+		"clerksync-sync-user-from-clerk": want, "clerksync-update-user-from-clerk": want, last: want,
 	}
 	answers := func() map[string][]int { got.mu.Lock(); defer got.mu.Unlock(); return maps.Clone(got.function) }
-	w.until("the last run has ended", func() bool { return len(answers()["clerksync-delete-user-with-clerk"]) >= len(want) })
+	w.until("the last run has ended", func() bool { return len(answers()[last]) >= len(want) })
 	if diff := cmp.Diff(all, answers()); diff != "" {
 		t.Errorf("the functions were called and answered (-want +got):\n%s", diff)
 	}

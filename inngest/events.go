@@ -78,9 +78,10 @@ type EventAPI struct {
 // NewEventAPI returns the API of the server at a URL, without a path, for an event key. env is the branch environment,
 // or "".
 func NewEventAPI(server, key, env string) *EventAPI {
-	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{Transport: &http.Transport{
+	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second,
-	}}}
+	}
+	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{Transport: transport}}
 }
 
 // Send returns nil when Inngest says that it has accepted every event. The error may be ErrRefused or ErrBlocked, and

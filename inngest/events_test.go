@@ -39,7 +39,8 @@ func TestEventAPI(t *testing.T) {
 		{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(`{"h": "<\ud800>"}`), TS: 1, V: "clerk-time"},
 		{ID: "msg_2\"", Name: "clerk/user.deleted", Data: json.RawMessage(`{}`), TS: -2},
 	}
-	const want = `[{"id":"msg_1","name":"clerk/user.created","data":{"h": "<\ud800>"},"ts":1,"v":"clerk-time"},{"id":"msg_2\"","name":"clerk/user.deleted","data":{},"ts":-2}]`
+	const want = `[{"id":"msg_1","name":"clerk/user.created","data":{"h": "<\ud800>"},"ts":1,"v":"clerk-time"},` +
+		`{"id":"msg_2\"","name":"clerk/user.deleted","data":{},"ts":-2}]`
 	if got := events[0].Size() + events[1].Size() + len("[,]"); got != len(want) {
 		t.Errorf("the sizes make %d bytes, want %d", got, len(want))
 	}
@@ -76,7 +77,9 @@ func TestEventAPI(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				posts.Add(1)
 				got, err := io.ReadAll(r.Body)
-				if err != nil || string(got) != want || r.Method+r.URL.Path+r.Header.Get("Content-Type")+r.Header.Get("X-Inngest-Env") != "POST/e/thekeyapplication/jsonbranch" {
+				kind, env := r.Header.Get("Content-Type"), r.Header.Get("X-Inngest-Env")
+				call := r.Method + " " + r.URL.Path + " " + kind + " " + env
+				if err != nil || string(got) != want || call != "POST /e/thekey application/json branch" {
 					t.Errorf("got %s %s %v\n%s\nwant\n%s", r.Method, r.URL.Path, r.Header, got, want)
 				}
 				w.WriteHeader(tc.code)

@@ -15,8 +15,10 @@ import (
 // nothing.
 func FuzzGuard(f *testing.F) {
 	for _, s := range []string{
-		`{"url":"https://app.example/?a=1\u0026b=\u003c"}`, `{"n":1e3,"z":-0,"\u00e9":0.10,"big":12345678901234567890}`, `"\ud800"`, `[1E400]`,
-		`{"a":1,"a":2}`, "{\"a\":\"\xff\"}", `[[[[]]]]`, ` {} `, `{"\ud83d\ude00":1,"\ufb33":2}`, `[1e21,1e-7,0.000001,5e-324,1.7976931348623157e308]`,
+		`{"url":"https://app.example/?a=1\u0026b=\u003c"}`, `{"n":1e3,"z":-0,"\u00e9":0.10,"big":12345678901234567890}`,
+		`"\ud800"`, `[1E400]`,
+		`{"a":1,"a":2}`, "{\"a\":\"\xff\"}", `[[[[]]]]`, ` {} `, `{"\ud83d\ude00":1,"\ufb33":2}`,
+		`[1e21,1e-7,0.000001,5e-324,1.7976931348623157e308]`,
 	} {
 		f.Add(s)
 	}
@@ -33,14 +35,16 @@ func FuzzGuard(f *testing.F) {
 			t.Errorf("%q is let through by the signature of nothing", body)
 		}
 		// RFC 8785 is for JSON in UTF-8, without lone surrogates and without a key twice.
-		if !jsontext.Value(body).IsValid() || len(body) > 1000 || strings.Count(body, "[")+strings.Count(body, "{") > 100 {
+		if !jsontext.Value(body).IsValid() || len(body) > 1000 ||
+			strings.Count(body, "[")+strings.Count(body, "{") > 100 {
 			return
 		}
 		header, err := inngestgo.Sign(t.Context(), now, []byte(key), []byte(body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if refused := header == sign(key, now, ""); !refused && !call(header) { // the SDK signs what it refuses as nothing
+		// the SDK signs what it refuses as nothing
+		if refused := header == sign(key, now, ""); !refused && !call(header) {
 			t.Errorf("%q: what the SDK signs is refused", body)
 		}
 	})

@@ -78,7 +78,8 @@ func guard(sdk http.Handler, s Server, maxBody int64, log *slog.Logger) http.Han
 			refuse(errWrong)
 			return
 		}
-		if len(body) > 0 && !jsontext.Value(body).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
+		twice, noUTF8 := jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true) // as Go's decoders do
+		if len(body) > 0 && !jsontext.Value(body).IsValid(twice, noUTF8) {
 			answer(w, http.StatusBadRequest, "the body is no JSON, or too deep")
 			return
 		}

@@ -170,7 +170,8 @@ func TestDevIsBounded(t *testing.T) {
 func TestSDKAgrees(t *testing.T) {
 	t.Parallel()
 	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
-		AppID: "app", Dev: new(false), EventKey: new("k"), SigningKey: new(key), SigningKeyFallback: new(fallback), Logger: slog.New(slog.DiscardHandler),
+		AppID: "app", Dev: new(false), EventKey: new("k"), SigningKey: new(key), SigningKeyFallback: new(fallback),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

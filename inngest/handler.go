@@ -35,8 +35,8 @@ type Options struct {
 	// Origin is the URL at which Inngest reaches this service, without a path, which is Path. It may be "" for Inngest
 	// Cloud, which knows it.
 	Origin, Path string
-	// Register creates the functions in a client. It is called twice: with checkpoints, a run of one step is one request
-	// instead of two.
+	// Register creates the functions in a client. It is called twice, for with checkpoints a run of one step is one
+	// request instead of two.
 	Register func(client inngestgo.Client, checkpoint bool) error
 	MaxBody  int64 // of a call, in bytes
 	Log      *slog.Logger
@@ -44,13 +44,12 @@ type Options struct {
 
 // Handler answers Inngest's calls of the functions, and tells Inngest of them.
 type Handler struct {
-	server     Server
-	url        string // of the functions
-	key        string // that the SDK's clients have
-	log        *slog.Logger
-	plain      http.Handler // the SDK's, of the client without checkpoints
-	checkpoint http.Handler // likewise, with them
-	calls      http.Handler // what is verified goes to one of them
+	server  Server
+	url     string // of the functions
+	key     string // that the SDK's clients have
+	log     *slog.Logger
+	clients map[bool]http.Handler // the SDK's handlers: with checkpoints, and without
+	calls   http.Handler          // what it verifies goes to one of them
 	// checkpoints tells whether the server takes them. A run may begin without and go on with them, or the other way
 	// round: its steps are the same.
 	checkpoints atomic.Bool
@@ -61,22 +60,26 @@ type Handler struct {
 // New creates the functions twice, with and without checkpoints, for the SDK lets nobody change that later.
 func New(o Options) (*Handler, error) {
 	s := o.Server
-	h := &Handler{server: s, url: o.Origin + o.Path, key: s.SigningKey, log: o.Log, registered: make(chan struct{})}
+	h := &Handler{
+		server: s, url: o.Origin + o.Path, key: s.SigningKey, log: o.Log,
+		clients: map[bool]http.Handler{}, registered: make(chan struct{}),
+	}
 	if h.key == "" { // of a dev server; without a key the SDK would not list the functions
 		h.key = fmt.Sprintf("%x", rand.Text())
 	}
-	var err error
-	if h.plain, err = h.client(o, false); err != nil {
-		return nil, err
+	for _, checkpoint := range []bool{false, true} {
+		client, err := h.client(o, checkpoint)
+		if err != nil {
+			return nil, err
+		}
+		h.clients[checkpoint] = client
 	}
-	if h.checkpoint, err = h.client(o, true); err != nil {
-		return nil, err
-	}
-	h.calls = guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.sdk().ServeHTTP(w, r) }), s, o.MaxBody, o.Log)
+	sdk := func(w http.ResponseWriter, r *http.Request) { h.sdk().ServeHTTP(w, r) }
+	h.calls = guard(http.HandlerFunc(sdk), s, o.MaxBody, o.Log)
 	h.checkpoints.Store(!s.SelfHosted()) // Inngest Cloud has them
 	if s.exposes() {
-		o.Log.Info("a run takes two requests instead of one: with the checkpoints that spare the second the SDK sends the signing key, "+
-			"and Inngest is another host that is not reached by https://", "inngest", s.apiURL())
+		o.Log.Info("a run takes two requests instead of one: the checkpoints that spare the second would show "+
+			"the signing key, for Inngest is on another host without https://", "inngest", s.apiURL())
 	}
 	return h, nil
 }
@@ -150,12 +153,7 @@ func (h *Handler) KeepRegistered(ctx context.Context) {
 }
 
 // sdk is the handler that fits the server.
-func (h *Handler) sdk() http.Handler {
-	if h.checkpoints.Load() {
-		return h.checkpoint
-	}
-	return h.plain
-}
+func (h *Handler) sdk() http.Handler { return h.clients[h.checkpoints.Load()] }
 
 // register tells Inngest of the functions once, and asks before whether it takes checkpoints: it may be another version
 // than the last time.
@@ -165,7 +163,7 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 	s := h.server
 	if !s.exposes() {
 		if has, err := s.hasCheckpoints(ctx); err == nil && h.checkpoints.Swap(has) != has {
-			h.log.InfoContext(ctx, "asked whether Inngest takes checkpoints, by which a run is one request instead of two", "checkpoints", has)
+			h.log.InfoContext(ctx, "asked whether Inngest takes checkpoints, which spare requests", "checkpoints", has)
 		}
 	}
 	body, err := h.registration(ctx)
@@ -186,7 +184,7 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 }
 
 // registration is what Inngest is to know (https://github.com/inngest/inngest/blob/main/docs/SDK_SPEC.md, section
-// 4.3.2). The SDK lists its functions when it is asked by a signed request, as Inngest Cloud asks (section 4.3.3). It
+// 4.3.2). The SDK lists its functions when it is asked by a signed request, as Inngest Cloud asks (section 4.3.5). It
 // would also post them itself, but without a time-out, and its calls of functions would wait meanwhile.
 func (h *Handler) registration(ctx context.Context) ([]byte, error) {
 	url, err := json.Marshal(map[string]string{"url": h.url})
@@ -217,7 +215,8 @@ func (h *Handler) registration(ctx context.Context) ([]byte, error) {
 	}
 	return json.Marshal(map[string]any{
 		"v": "1", "deployType": "ping", "sdk": inngestgo.HeaderValueSDK, "appName": list.AppID, "url": list.URL,
-		"headers": map[string]string{"env": h.server.Env}, "capabilities": list.Inspection.Capabilities, "functions": list.Functions,
+		"headers": map[string]string{"env": h.server.Env}, "capabilities": list.Inspection.Capabilities,
+		"functions": list.Functions,
 	})
 }
 

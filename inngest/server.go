@@ -86,7 +86,8 @@ func (s Server) SendProbe(ctx context.Context) error {
 // FunctionIDs returns Inngest's ids of the functions that an Inngest of one's own has for the app, none if it does not
 // know the app. The error is ErrKey if the signing key is not accepted, and ErrNoLists if this Inngest does not tell.
 func (s Server) FunctionIDs(ctx context.Context, signingKey string) ([]string, error) {
-	b, err := s.ask(ctx, http.MethodGet, s.apiURL()+"/v1/apps/"+url.PathEscape(s.AppID)+"/functions", hashed(signingKey), nil)
+	list := s.apiURL() + "/v1/apps/" + url.PathEscape(s.AppID) + "/functions"
+	b, err := s.ask(ctx, http.MethodGet, list, hashed(signingKey), nil)
 	if a, ok := errors.AsType[answered](err); ok && a.code == http.StatusNotFound {
 		return nil, ErrNoLists
 	}
@@ -112,7 +113,8 @@ func (s Server) FunctionIDs(ctx context.Context, signingKey string) ([]string, e
 // CheckCloudKey asks Inngest Cloud something harmless. The error is ErrKey if the signing key is not accepted.
 func (s Server) CheckCloudKey(ctx context.Context, signingKey string) error {
 	// The key itself and not its hash: https://api-docs.inngest.com/authentication
-	_, err := s.ask(ctx, http.MethodGet, s.apiURL()+"/v1/events?limit=1&name="+url.QueryEscape(ProbeEvent), signingKey, nil)
+	events := s.apiURL() + "/v1/events?limit=1&name=" + url.QueryEscape(ProbeEvent)
+	_, err := s.ask(ctx, http.MethodGet, events, signingKey, nil)
 	return err
 }
 
@@ -125,7 +127,7 @@ func (s Server) hasCheckpoints(ctx context.Context) (bool, error) {
 	switch {
 	case ok && a.code == http.StatusNotFound:
 		return false, nil
-	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // it says what is wrong with it
+	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // 400: it is empty
 		return true, nil
 	}
 	return false, err
@@ -183,9 +185,11 @@ func (s Server) ask(ctx context.Context, method, to, bearer string, body []byte)
 	return text, nil
 }
 
-// call makes a request, and returns the answer and what came of its body, which is closed. No error quotes the URL, which
-// may hold the event key.
-func call(ctx context.Context, client *http.Client, env, method, to, bearer string, body []byte) (*http.Response, []byte, error) {
+// call makes a request, and returns the answer and what came of its body, which is closed. No error quotes the URL,
+// which may hold the event key.
+func call(
+	ctx context.Context, client *http.Client, env, method, to, bearer string, body []byte,
+) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, withoutURL(err)

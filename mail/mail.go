@@ -2,6 +2,7 @@
 package mail
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -24,38 +25,42 @@ import (
 
 // Options is what New needs.
 type Options struct {
-	URL         string // smtp://user:pass@host:587 (STARTTLS), smtps://user:pass@host (TLS from the start)
+	URL         string // smtp://user:pass@host:587 (STARTTLS), or smtps://user:pass@host (TLS from the start)
 	From        string // "App <hello@app.example>"
 	ReplyTo     string // likewise, or ""
-	Subject     string // a text template; "" is the default
-	TemplateDir string // see LoadTemplates
-	AppName     string
-	AppURL      string      // of the button; "" leaves it out
-	TLS         *tls.Config // for servers whose certificate the system does not know; nil is the system's
-	// Dial makes the connections; nil is a net.Dialer's DialContext.
+	Subject     string // a text template; "" means a usual one
+	TemplateDir string // the folder with welcome.html and welcome.txt; "" means the embedded ones
+	AppName     string // "" means the name in From, or else its domain
+	AppURL      string // what the button opens; "" means no button
+	// Names are what error messages call these options, such as {"URL": "SMTP_URL"}; else they use the names above.
+	Names map[string]string
+	TLS   *tls.Config // for servers whose certificate the system does not trust; nil means the system's
+	// Dial makes the connections; nil means a net.Dialer's DialContext.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Two times bound one sending: HandInTimeout, from the dialling to the last byte of the message, and AnswerTimeout, the
-// wait for what the server says to it, which is that of RFC 5321, 4.5.3.2.6: servers look for viruses and spam then.
+func (o Options) name(option string) string { return cmp.Or(o.Names[option], option) }
+
+// Two times limit one sending: handInTimeout, from dialling to the last byte of the message, and answerTimeout, the
+// wait for the server's answer. The latter is long because servers check for viruses and spam then; RFC 5321,
+// 4.5.3.2.6, wants ten minutes.
 const (
-	HandInTimeout = 30 * time.Second
-	AnswerTimeout = 10 * time.Minute
+	handInTimeout = 30 * time.Second
+	answerTimeout = 10 * time.Minute
+	// quitTimeout limits the goodbye, after which nothing depends on the server any more.
+	quitTimeout = 2 * time.Second
 )
 
-// quitTimeout is for how long a server may keep us with a goodbye.
-const quitTimeout = 2 * time.Second
-
 var (
-	// ErrRefused is in the errors of Send that no repetition mends: the server answered 5xx (RFC 5321, 4.2.1), or the
-	// address is none.
+	// ErrRefused is wrapped by errors of Send that no retry can help with: the server answered 5xx (RFC 5321, 4.2.1),
+	// or the user's address is not an address.
 	ErrRefused = errors.New("the mail is refused for good")
-	// ErrPerhapsSent is in the errors of Send after which nobody knows whether the mail is sent: the server got the
-	// whole message, and its answer did not come.
+	// ErrPerhapsSent is wrapped by errors of Send after which nobody can know whether the mail was sent: the server got
+	// the whole message, but its answer did not arrive.
 	ErrPerhapsSent = errors.New("the mail was perhaps sent")
 )
 
-// User is whom a mail is for.
+// User is the recipient of a mail.
 type User struct {
 	ID       string // Clerk's
 	Email    string
@@ -64,90 +69,83 @@ type User struct {
 
 // Mailer sends the welcome mail. It is safe for concurrent use.
 type Mailer struct {
-	server    server
-	from      *mail.Address
-	replyTo   *mail.Address // or nil
-	templates *Templates
-	app       app
+	templates
+	server          server
+	from            *mail.Address
+	replyTo         *mail.Address // or nil
+	appName, appURL string
 }
 
-type app struct{ Name, URL string }
+// OptionErrors are the mistakes in Options. Its text has a line for each.
+type OptionErrors []OptionError
 
-// OptionError says what is wrong with the option of that name, in one line that quotes no secret.
-type OptionError struct{ Option, Reason string }
+// OptionError is a mistake in an option. The text begins with the option's name and quotes no secret.
+type OptionError struct{ Option, Text string }
 
-func (e *OptionError) Error() string { return e.Option + " " + e.Reason }
+func (all OptionErrors) Error() string {
+	lines := make([]string, len(all))
+	for i, e := range all {
+		lines[i] = e.Text
+	}
+	return strings.Join(lines, "\n")
+}
 
-func optionError(option, reason string) error { return &OptionError{option, reason} }
-
-// New checks the options and reads the templates; it does not dial. The error joins all mistakes, most of them of the
-// type OptionError; the others say what is wrong with a template.
+// New checks the options and reads the templates. It does not dial. Its error is of the type OptionErrors.
 func New(o Options) (*Mailer, error) {
-	m := &Mailer{app: app{Name: o.AppName, URL: o.AppURL}}
-	var errs []error
+	var errs OptionErrors
+	wrong := func(option, format string, args ...any) {
+		errs = append(errs, OptionError{option, o.name(option) + fmt.Sprintf(format, args...)})
+	}
+	o.Subject = cmp.Or(o.Subject, "Welcome to {{.AppName}}")
+	m := &Mailer{appName: o.AppName, appURL: o.AppURL}
 	var err error
 	if m.server, err = parseURL(o.URL); err != nil {
-		errs = append(errs, err)
+		wrong("URL", " %v", err)
 	}
-	m.server.tls, m.server.dial = o.TLS, o.Dial
+	m.server.urlName, m.server.tls, m.server.dial = o.name("URL"), o.TLS, o.Dial
 	if m.server.dial == nil {
 		m.server.dial = (&net.Dialer{}).DialContext
 	}
 	if m.from, err = mail.ParseAddress(o.From); err != nil {
-		errs = append(errs, optionError("From", `is not set to an address: set it to one such as "App <hello@app.example>"`))
+		wrong("From", ` is not set to an address: set it to one such as "App <hello@app.example>"`)
+	} else {
+		_, domain, _ := strings.Cut(m.from.Address, "@")
+		m.appName = cmp.Or(m.appName, m.from.Name, domain)
 	}
 	if o.ReplyTo != "" {
 		if m.replyTo, err = mail.ParseAddress(o.ReplyTo); err != nil {
-			errs = append(errs, optionError("ReplyTo", "is no address: set it to one such as help@app.example, or leave it unset"))
+			wrong("ReplyTo", " is no address: set it to one such as help@app.example, or leave it unset")
 		}
 	}
-	if u, err := url.Parse(o.AppURL); o.AppURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
-		errs = append(errs, optionError("AppURL", "is no URL: set it to https://HOST, or leave it unset"))
+	u, err := url.Parse(o.AppURL)
+	if o.AppURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		wrong("AppURL", " is no URL: set it to https://HOST, or leave it unset")
 	}
-	if m.templates, err = LoadTemplates(o.TemplateDir, o.Subject); err != nil {
-		errs = append(errs, err)
+	m.templates = loadTemplates(o, wrong)
+	if len(errs) == 0 { // some mistakes in a template only show when it is used
+		_, _, _, err = m.Render(User{ID: "user_sample", Email: "ada@example.com", FullName: "Ada Lovelace"})
+		if err != nil {
+			errs = append(errs, OptionError{"TemplateDir", err.Error()})
+		}
 	}
-	if m.from != nil && m.app.Name == "" {
-		m.app.Name = m.from.Name
+	if len(errs) > 0 {
+		return nil, errs
 	}
-	if m.app.Name == "" && m.from != nil {
-		_, m.app.Name, _ = strings.Cut(m.from.Address, "@")
-	}
-	if len(errs) == 0 { // a template that only fails when it is used should fail at start
-		_, err = m.Render(User{ID: "user_sample", Email: "ada@example.com", FullName: "Ada Lovelace"})
-		errs = append(errs, err)
-	}
-	return m, errors.Join(errs...)
+	return m, nil
 }
 
-// Rendered is a welcome mail before it is made a message.
-type Rendered struct{ Subject, Text, HTML string }
-
-// Render fills in the templates for a user.
-func (m *Mailer) Render(u User) (Rendered, error) {
-	return m.templates.render(Data{
-		Name: oneLine(u.FullName), FirstName: firstName(oneLine(u.FullName)), Email: u.Email, AppName: m.app.Name, AppURL: m.app.URL,
-	})
-}
-
-// MessageID is the same for a user whenever the mail is sent: a server or reader that gets it twice can tell.
-func (m *Mailer) MessageID(userID string) string {
-	sum := sha256.Sum256([]byte(userID))
-	_, domain, _ := strings.Cut(m.from.Address, "@")
-	return "welcome." + hex.EncodeToString(sum[:16]) + "@" + domain
-}
-
-// Send sends the user's welcome mail. It calls beforeEnd before the last byte of the message goes out, which does not
-// happen if that fails; it may be nil. An error that is neither ErrRefused nor ErrPerhapsSent may go by itself, and the
-// mail is not sent. No error of Send's own quotes an address or what the server said.
+// Send sends the user's welcome mail. Before the last byte of the message is sent, it calls beforeEnd, which may be nil.
+// If beforeEnd fails, the mail is not sent and Send returns that error. After an error that wraps neither ErrRefused
+// nor ErrPerhapsSent, the mail is not sent and a retry may help. No error of Send's own quotes an address or the
+// server's words.
 func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Context) error) error {
 	msg, err := m.message(u)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx) // ends the connection
+	ctx, cancel := context.WithCancelCause(ctx) // closes the connection, see server.client
 	defer cancel(nil)
-	timer := time.AfterFunc(HandInTimeout, func() { cancel(context.DeadlineExceeded) })
+	timer := time.AfterFunc(handInTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
 	client, err := m.server.client(ctx)
 	if err != nil {
@@ -155,31 +153,31 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 	}
 	conn, err := client.DialToSMTPClientWithContext(ctx)
 	if err != nil {
-		return explain(ctx, "connecting", err)
+		return m.server.explain(ctx, "connecting", err)
 	}
 	quit := func() {
 		timer.Reset(quitTimeout)
-		_ = conn.Quit() // the mail's fate is known
+		_ = conn.Quit() // the outcome is known already
 	}
 	if doing, err := begin(conn, msg); err != nil {
 		quit()
-		return explain(ctx, doing, err)
+		return m.server.explain(ctx, doing, err)
 	}
-	// From here to the end of the message no command may be sent, QUIT neither: textproto would end the message first.
+	// Until the message is complete no command may be sent, not even QUIT: textproto would first complete the message.
 	w := conn.Text.DotWriter()
 	if _, err := msg.WriteTo(w); err != nil {
-		return explain(ctx, "sending the message", err)
+		return m.server.explain(ctx, "sending the message", err)
 	}
 	if beforeEnd != nil {
 		if err := beforeEnd(ctx); err != nil {
 			return err
 		}
 	}
-	if !timer.Reset(AnswerTimeout) {
-		return explain(ctx, "sending the message", context.DeadlineExceeded)
+	if !timer.Reset(answerTimeout) {
+		return m.server.explain(ctx, "sending the message", context.DeadlineExceeded)
 	}
-	if err := w.Close(); err != nil { // what has not left us whole, its end has not
-		return explain(ctx, "sending the message", err)
+	if err := w.Close(); err != nil { // it was not sent completely, so its end was not sent either
+		return m.server.explain(ctx, "sending the message", err)
 	}
 	_, _, err = conn.Text.ReadResponse(2) // 2xx
 	if te, ok := errors.AsType[*textproto.Error](err); err == nil || ok && te.Code >= 400 {
@@ -187,15 +185,16 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 		if err == nil {
 			return nil
 		}
-		return explain(ctx, "sending the message", err)
+		return m.server.explain(ctx, "sending the message", err)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: the SMTP server had all of it and did not answer in time", ErrPerhapsSent)
 	}
-	return fmt.Errorf("%w: the SMTP server had all of it and broke the connection, or gave no answer that can be read", ErrPerhapsSent)
+	return fmt.Errorf("%w: the SMTP server had all of it and broke the connection, "+
+		"or gave no answer that can be read", ErrPerhapsSent)
 }
 
-// begin hands in all but the message itself. If it fails, it says in what.
+// begin sends the commands that come before the message. If one fails, doing says which.
 func begin(conn *smtp.Client, msg *gomail.Msg) (doing string, err error) {
 	from, err := msg.GetSender(false)
 	if err != nil {
@@ -213,7 +212,7 @@ func begin(conn *smtp.Client, msg *gomail.Msg) (doing string, err error) {
 			return "sending RCPT TO", err
 		}
 	}
-	// Not by conn.Data: the writer that it returns does not tell whether the end of the message could be written.
+	// conn.Data does not do: its writer does not tell whether the end of the message could be written.
 	if err := conn.Text.PrintfLine("DATA"); err != nil {
 		return "sending DATA", err
 	}
@@ -222,40 +221,44 @@ func begin(conn *smtp.Client, msg *gomail.Msg) (doing string, err error) {
 }
 
 func (m *Mailer) message(u User) (*gomail.Msg, error) {
-	r, err := m.Render(u)
+	subject, text, html, err := m.Render(u)
 	if err != nil {
 		return nil, err
 	}
-	// The address as it is, and not parsed: "a@b, c@d" must not become two.
-	to := &mail.Address{Name: oneLine(u.FullName), Address: u.Email}
-	if p, err := mail.ParseAddress("<" + u.Email + ">"); err != nil || p.Address != u.Email || strings.ContainsFunc(u.Email, unicode.IsControl) {
+	// Parsing must give the same address back: "a@b, c@d" must not become two addresses.
+	p, err := mail.ParseAddress("<" + u.Email + ">")
+	if err != nil || p.Address != u.Email || strings.ContainsFunc(u.Email, unicode.IsControl) {
 		return nil, fmt.Errorf("%w: the user's address is none", ErrRefused)
 	}
+	// The same for a user whenever the mail is sent, so that servers and mail readers can recognize a second one.
+	sum := sha256.Sum256([]byte(u.ID))
+	_, domain, _ := strings.Cut(m.from.Address, "@")
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	msg.FromMailAddress(m.from)
-	msg.ToMailAddress(to)
+	msg.ToMailAddress(&mail.Address{Name: oneLine(u.FullName), Address: u.Email})
 	if m.replyTo != nil {
 		msg.ReplyToMailAddress(m.replyTo)
 	}
-	msg.Subject(r.Subject)
+	msg.Subject(subject)
 	msg.SetDate()
-	msg.SetMessageIDWithValue(m.MessageID(u.ID))
+	msg.SetMessageIDWithValue("welcome." + hex.EncodeToString(sum[:16]) + "@" + domain)
 	msg.SetGenHeader("Auto-Submitted", "auto-generated") // RFC 3834: no out-of-office replies
-	msg.SetBodyString(gomail.TypeTextPlain, r.Text)
-	msg.AddAlternativeString(gomail.TypeTextHTML, r.HTML)
+	msg.SetBodyString(gomail.TypeTextPlain, text)
+	msg.AddAlternativeString(gomail.TypeTextHTML, html)
 	return msg, nil
 }
 
-// explain says what failed without the server's words, which quote addresses.
-func explain(ctx context.Context, doing string, err error) error {
+// explain says what failed, without the server's words, which may quote addresses.
+func (s server) explain(ctx context.Context, doing string, err error) error {
 	code := 0
 	if te, ok := errors.AsType[*textproto.Error](err); ok {
 		code = te.Code
 		if doing == "connecting" {
 			doing = "greeting or logging in"
 		}
-		if s := regexp.MustCompile(`^[45]\.\d{1,3}\.\d{1,3}\b`).FindString(te.Msg); s != "" { // RFC 3463
-			doing += " (" + s + ")"
+		status := regexp.MustCompile(`^[45]\.\d{1,3}\.\d{1,3}\b`).FindString(te.Msg) // RFC 3463
+		if status != "" {
+			doing += " (" + status + ")"
 		}
 	}
 	var cert *tls.CertificateVerificationError
@@ -266,13 +269,16 @@ func explain(ctx context.Context, doing string, err error) error {
 	case code >= 400:
 		return fmt.Errorf("the SMTP server answered %d: %s", code, doing)
 	case errors.As(err, &cert):
-		return errors.New("the SMTP server's certificate is not trusted: use the host name that it is made out to in SMTP_URL")
+		return fmt.Errorf("the SMTP server's certificate is not trusted: "+
+			"use the host name that it is made out to in %s", s.urlName)
 	case errors.As(err, &dns):
-		return errors.New("the SMTP server's host is not found: check SMTP_URL")
+		return fmt.Errorf("the SMTP server's host is not found: check %s", s.urlName)
 	case strings.Contains(err.Error(), "STARTTLS"): // go-mail has no error type for it
-		return errors.New("the SMTP server offers no STARTTLS: the password is not sent in the clear; use smtps://, or ?tls=off in SMTP_URL if the network is yours")
+		return fmt.Errorf("the SMTP server offers no STARTTLS: the password is not sent in the clear; "+
+			"use smtps://, or ?tls=off in %s if the network is yours", s.urlName)
 	case strings.Contains(err.Error(), "AUTH"), errors.Is(err, gomail.ErrNoSupportedAuthDiscovered):
-		return errors.New("the SMTP server takes no login, or none that is safe on this connection: remove user and password from SMTP_URL, or use TLS")
+		return fmt.Errorf("the SMTP server takes no login, or none that is safe on this connection: "+
+			"remove user and password from %s, or use TLS", s.urlName)
 	case ctx.Err() != nil:
 		return fmt.Errorf("the SMTP server did not answer in time: %w", context.Cause(ctx))
 	}
@@ -281,6 +287,7 @@ func explain(ctx context.Context, doing string, err error) error {
 
 // server is where and how mails are handed in.
 type server struct {
+	urlName    string // what error messages call the URL
 	host       string
 	port       int
 	implicit   bool // TLS from the start
@@ -290,61 +297,58 @@ type server struct {
 	dial       func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// parseURL reads the URL. No error quotes it, since it holds a password.
+// parseURL reads the URL of a server. Its errors do not quote the URL, which contains a password.
 func parseURL(s string) (server, error) {
-	const want = "set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST" //nolint:gosec // shows the form
+	const want = "set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST" //nolint:gosec // an example
 	u, err := url.Parse(s)
 	if err != nil {
-		return server{}, optionError("URL", "cannot be read: "+want+", with other than letters and digits in the password as %XX")
+		return server{}, errors.New("cannot be read: " + want +
+			", with other than letters and digits in the password as %XX")
 	}
-	var srv server
-	switch u.Scheme {
-	case "smtp":
-		srv.port, srv.policy = 587, gomail.TLSOpportunistic
-	case "smtps":
-		srv.port, srv.implicit = 465, true
-	default:
-		return server{}, optionError("URL", "is of no known kind: "+want)
-	}
-	srv.host, srv.user = u.Hostname(), u.User.Username()
+	srv := server{host: u.Hostname(), port: 587, implicit: u.Scheme == "smtps", user: u.User.Username()}
 	srv.pass, _ = u.User.Password()
-	if srv.host == "" {
-		return server{}, optionError("URL", "names no host: "+want)
+	if srv.implicit {
+		srv.port = 465
 	}
 	if p := u.Port(); p != "" {
-		if srv.port, err = strconv.Atoi(p); err != nil || srv.port < 1 || srv.port > 65535 {
-			return server{}, optionError("URL", "names no port: "+want)
+		if srv.port, err = strconv.Atoi(p); err != nil || srv.port > 65535 {
+			srv.port = 0
 		}
-	}
-	if (srv.user == "") != (srv.pass == "") {
-		return server{}, optionError("URL", "has a user or a password, not both: "+want)
-	}
-	if u.Path != "" && u.Path != "/" {
-		return server{}, optionError("URL", "has a path: remove it; a / in the password is written %2F")
-	}
-	if u.Fragment != "" {
-		return server{}, optionError("URL", "has a #: write it %23")
-	}
-	if srv.user != "" && !srv.implicit {
-		srv.policy = gomail.TLSMandatory
 	}
 	q := u.Query()
-	for k, v := range q {
-		if k != "tls" || len(v) != 1 || v[0] != "off" && v[0] != "required" || srv.implicit {
-			return server{}, optionError("URL", "has an option that is not known: smtp:// takes ?tls=off and ?tls=required")
-		}
-	}
-	switch q.Get("tls") {
-	case "off":
+	option := strings.Join(q["tls"], " ")
+	known := len(q) == 0 || len(q) == 1 && !srv.implicit && (option == "off" || option == "required")
+	wrong := ""
+	switch {
+	case u.Scheme != "smtp" && u.Scheme != "smtps":
+		wrong = "is of no known kind: " + want
+	case srv.host == "":
+		wrong = "names no host: " + want
+	case srv.port == 0:
+		wrong = "names no port: " + want
+	case (srv.user == "") != (srv.pass == ""):
+		wrong = "has a user or a password, not both: " + want
+	case u.Path != "" && u.Path != "/":
+		wrong = "has a path: remove it; a / in the password is written %2F"
+	case u.Fragment != "":
+		wrong = "has a #: write it %23"
+	case !known:
+		wrong = "has an option that is not known: smtp:// takes ?tls=off and ?tls=required"
+	case option == "off":
 		srv.policy = gomail.NoTLS
-	case "required":
+	case option == "required" || srv.user != "":
 		srv.policy = gomail.TLSMandatory
+	default:
+		srv.policy = gomail.TLSOpportunistic
+	}
+	if wrong != "" {
+		return server{}, errors.New(wrong)
 	}
 	return srv, nil
 }
 
-// client returns a client whose connection ends with ctx: go-mail heeds it while it dials only, and its own limit is
-// never reached.
+// client returns a client whose connection is closed when ctx ends. go-mail itself obeys the context only while it
+// dials, and its own time limit is set so that it is never reached.
 func (s server) client(ctx context.Context) (*gomail.Client, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.tls != nil {
@@ -352,7 +356,8 @@ func (s server) client(ctx context.Context) (*gomail.Client, error) {
 	}
 	cfg.ServerName = s.host
 	opts := []gomail.Option{
-		gomail.WithPort(s.port), gomail.WithTLSPolicy(s.policy), gomail.WithTLSConfig(cfg), gomail.WithTimeout(HandInTimeout + AnswerTimeout),
+		gomail.WithPort(s.port), gomail.WithTLSPolicy(s.policy), gomail.WithTLSConfig(cfg),
+		gomail.WithTimeout(handInTimeout + answerTimeout),
 		gomail.WithDialContextFunc(func(dialCtx context.Context, network, address string) (net.Conn, error) {
 			conn, err := s.dial(dialCtx, network, address)
 			if err != nil {
@@ -369,9 +374,10 @@ func (s server) client(ctx context.Context) (*gomail.Client, error) {
 		opts = append(opts, gomail.WithSSL())
 	}
 	if s.user != "" {
-		// In this order; PLAIN and LOGIN fail by themselves on a connection without TLS, but for the last two.
-		auth := gomail.WithOpportunisticSMTPAuth(gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1, gomail.SMTPAuthPlain, gomail.SMTPAuthLogin)
-		if s.policy == gomail.NoTLS && !s.implicit { // asked for by ?tls=off
+		// The best first. PLAIN and LOGIN refuse to work on a connection without TLS.
+		auth := gomail.WithOpportunisticSMTPAuth(
+			gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1, gomail.SMTPAuthPlain, gomail.SMTPAuthLogin)
+		if s.policy == gomail.NoTLS && !s.implicit { // ?tls=off asks for that
 			auth = gomail.WithOpportunisticSMTPAuth(gomail.SMTPAuthPlainNoEnc, gomail.SMTPAuthLoginNoEnc)
 		}
 		opts = append(opts, auth, gomail.WithUsername(s.user), gomail.WithPassword(s.pass))
@@ -383,15 +389,9 @@ func (s server) client(ctx context.Context) (*gomail.Client, error) {
 	return c, nil
 }
 
-// oneLine makes a name safe for a header: control characters, which line breaks are, become spaces.
+// oneLine makes a name safe for a header: control characters, such as line breaks, become spaces.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)
 	}), " ")
-}
-
-// firstName is what a friendly mail begins with.
-func firstName(full string) string {
-	first, _, _ := strings.Cut(full, " ")
-	return first
 }

@@ -14,73 +14,54 @@ import (
 //go:embed templates
 var embedded embed.FS
 
-// The files of a template folder. One that is not there is the embedded one.
-const (
-	htmlFile = "welcome.html"
-	textFile = "welcome.txt"
-)
+// data is what a template can use. docs/mail.md describes it.
+type data struct{ Name, FirstName, Email, AppName, AppURL string }
 
-// defaultSubject is the subject if none is set.
-const defaultSubject = "Welcome to {{.AppName}}"
-
-// Data is what a template can use. Name and FirstName may be "".
-type Data struct{ Name, FirstName, Email, AppName, AppURL string }
-
-// Templates are the three of the welcome mail.
-type Templates struct {
+// templates are the three parts of the welcome mail.
+type templates struct {
 	subject, text *texttemplate.Template
 	html          *htmltemplate.Template
 }
 
-// LoadTemplates reads welcome.html and welcome.txt from dir; "" is the embedded ones. The error joins all
-// mistakes.
-func LoadTemplates(dir, subject string) (*Templates, error) {
+// loadTemplates parses the subject, and the files welcome.html and welcome.txt in TemplateDir, or else the embedded
+// ones. It reports each mistake to wrong, with the name of the option.
+func loadTemplates(o Options, wrong func(option, format string, args ...any)) (t templates) {
+	const textFile, htmlFile = "welcome.txt", "welcome.html"
 	files, err := fs.Sub(embedded, "templates")
-	if err != nil {
-		return nil, err
-	}
-	read := func(name string) (string, error) {
-		b, err := fs.ReadFile(files, name)
-		return string(b), err
-	}
-	if dir != "" {
-		own := os.DirFS(dir)
-		if _, err := fs.Stat(own, "."); err != nil {
-			return nil, optionError("TemplateDir", "is no folder that can be read: set it to one with welcome.html and welcome.txt")
-		}
-		read = func(name string) (string, error) {
-			b, err := fs.ReadFile(own, name)
-			if err != nil {
-				return "", optionError("TemplateDir", "has no "+name+" that can be read: put it there, 'clerksync mail preview' has both parts")
-			}
-			return string(b), nil
+	if o.TemplateDir != "" {
+		files = os.DirFS(o.TemplateDir)
+		if _, err = fs.Stat(files, "."); err != nil {
+			wrong("TemplateDir", " is no folder that can be read: set it to one with %s and %s", htmlFile, textFile)
+			return t
 		}
 	}
-	if subject == "" {
-		subject = defaultSubject
+	if t.subject, err = texttemplate.New(o.name("Subject")).Parse(o.Subject); err != nil {
+		wrong("Subject", " is no template: %v", err)
 	}
-	t := &Templates{}
-	var errs []error
-	if t.subject, err = texttemplate.New("subject").Parse(subject); err != nil {
-		errs = append(errs, optionError("Subject", "is no template: "+err.Error()))
+	var textErr, htmlErr error
+	t.text, textErr = texttemplate.ParseFS(files, textFile)
+	t.html, htmlErr = htmltemplate.ParseFS(files, htmlFile)
+	for _, p := range []struct {
+		file string
+		err  error
+	}{{textFile, textErr}, {htmlFile, htmlErr}} {
+		if _, err := fs.ReadFile(files, p.file); err != nil {
+			wrong("TemplateDir", ": %s cannot be read: put it there, 'clerksync mail preview' has both parts", p.file)
+		} else if p.err != nil {
+			wrong("TemplateDir", ": %v", p.err)
+		}
 	}
-	text, err := read(textFile)
-	if err == nil {
-		t.text, err = texttemplate.New(textFile).Parse(text)
-	}
-	errs = append(errs, err)
-	html, err := read(htmlFile)
-	if err == nil {
-		t.html, err = htmltemplate.New(htmlFile).Parse(html)
-	}
-	return t, errors.Join(append(errs, err)...)
+	return t
 }
 
-func (t *Templates) render(d Data) (Rendered, error) {
-	var subject, text, html strings.Builder
-	err := errors.Join(t.subject.Execute(&subject, d), t.text.Execute(&text, d), t.html.Execute(&html, d))
-	if err != nil {
-		return Rendered{}, fmt.Errorf("the welcome mail's template fails: %w", err)
+// Render fills in the templates for a user.
+func (m *Mailer) Render(u User) (subject, text, html string, err error) {
+	name := oneLine(u.FullName)
+	firstName, _, _ := strings.Cut(name, " ")
+	d := data{Name: name, FirstName: firstName, Email: u.Email, AppName: m.appName, AppURL: m.appURL}
+	var s, t, h strings.Builder
+	if err := errors.Join(m.subject.Execute(&s, d), m.text.Execute(&t, d), m.html.Execute(&h, d)); err != nil {
+		return "", "", "", fmt.Errorf("the welcome mail's template fails: %w", err)
 	}
-	return Rendered{Subject: oneLine(subject.String()), Text: text.String(), HTML: html.String()}, nil
+	return oneLine(s.String()), t.String(), h.String(), nil
 }

@@ -150,7 +150,7 @@ func (r *Reconcile) noteSilence(ctx context.Context, n int) error {
 func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
 	writes := make([]store.Write, len(page.Users))
 	for i, u := range page.Users {
-		writes[i] = answer(clerk.Fetched{User: u, At: page.At, AnsweredAt: page.AnsweredAt})
+		writes[i] = answer(clerk.Fetched{User: u, Times: page.Times})
 	}
 	results := r.write(ctx, writes, p.Tier)
 	if ctx.Err() != nil {

@@ -1,5 +1,5 @@
-// Package webhook is the signed ingress: it takes Clerk's webhooks, refuses what is not Clerk's, and answers 2xx only
-// when the event is durable.
+// Package webhook takes Clerk's signed webhooks. It refuses what does not come from Clerk, and answers 2xx only after
+// the event is durable.
 package webhook
 
 import (
@@ -27,59 +27,59 @@ import (
 )
 
 const (
-	// MaxBody is the largest body that is read, in bytes. Svix sends 350 KB at the most.
+	// MaxBody is the size of the largest body that is read, in bytes. Svix sends at most 350 KB.
 	MaxBody = 512 << 10
-	// putTimeout is how long Clerk waits for a slow database; it gives up by itself after 15 s.
+	// putTimeout is how long a webhook waits for a slow database. Clerk gives up after 15 s.
 	putTimeout = 8 * time.Second
-	// retryAfter is when Clerk may come again while the database is down. Svix honours it up to twice its own schedule.
+	// retryAfter is when Clerk may try again while the database is down. Svix obeys it up to twice its own schedule.
 	retryAfter = 5 * time.Second
-	// minKey is the shortest key of a signing secret, in bytes. Clerk's have 24.
+	// minKey is the shortest key that a signing secret may have, in bytes. Clerk's have 24.
 	minKey = 16
-	// ahead is how much later than its delivery an event may be: svix-timestamp is whole seconds, and Clerk's clock is
-	// not Svix's.
+	// ahead is how much later than its delivery an event may have happened: svix-timestamp is in whole seconds, and
+	// Clerk's clock may differ from Svix's.
 	ahead = 5 * time.Second
-	// maxID bounds a svix-id, which becomes the key of a row.
+	// maxID limits the length of a svix-id, which becomes the key of a row.
 	maxID = 256
 )
 
-// Putter makes an event durable: an inbox.Inbox.
-type Putter interface {
-	Put(ctx context.Context, e inbox.Event) error
-}
-
 // Options is what New needs.
 type Options struct {
-	// Secrets are the signing secrets that are accepted, "whsec_…": several, because Clerk rotates by a second endpoint
-	// on the same URL.
+	// Secrets are the signing secrets that are accepted, "whsec_…". There may be several, because in Clerk a secret is
+	// rotated by adding a second endpoint with the same URL.
 	Secrets []string
-	// InstanceID is the Clerk instance whose events are taken; "" takes all.
+	// InstanceID is the Clerk instance whose events are accepted; "" accepts all.
 	InstanceID string
-	// Forward are patterns (path.Match) of the types that go to Inngest; see OneTimeCodes for those that have to be
-	// named.
+	// SecretsName and InstanceName are what answers call these two options, such as the names of environment variables.
+	SecretsName, InstanceName string
+	// Forward are patterns (path.Match) of the types of events that go to Inngest. See OneTimeCodes for the types that
+	// only their full name forwards.
 	Forward []string
 	// ForwardPrivateMetadata keeps private_metadata in the events.
 	ForwardPrivateMetadata bool
-	// Seen, if set, is told when Clerk has reached us, and the instance that the event names; "" if it names none.
-	Seen       func(at time.Time, instanceID string)
-	Inbox      Putter
+	// Seen, if set, is called for each verified webhook, with the instance that the event names, or "".
+	Seen func(at time.Time, instanceID string)
+	// Put makes an event durable. It is the method of an inbox.Inbox.
+	Put        func(ctx context.Context, e inbox.Event) error
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
 
 // Handler serves POST /webhooks/clerk.
 type Handler struct {
-	Options
-	hooks    []*svix.Webhook // one for each of Secrets
+	o        Options
+	hooks    []*svix.Webhook // one for each secret
 	received *prometheus.CounterVec
 }
 
-// CheckSecret returns an error that says what is wrong with a signing secret, without quoting it.
+// CheckSecret returns an error if a signing secret cannot be right. The text of the error is meant to follow the name
+// of the secret, and does not quote it.
 func CheckSecret(s string) error {
 	_, err := newHook(s)
 	return err
 }
 
-// newHook returns what verifies the signatures of a signing secret. Svix's library itself takes a key of one byte.
+// newHook returns a verifier for one signing secret. The length is checked here because Svix's library accepts a key of
+// one byte.
 func newHook(secret string) (*svix.Webhook, error) {
 	rest, ok := strings.CutPrefix(secret, "whsec_")
 	if !ok {
@@ -95,12 +95,12 @@ func newHook(secret string) (*svix.Webhook, error) {
 	}
 }
 
-// New returns the handler. It fails if there is no secret, or a secret or a pattern cannot be used.
+// New returns the handler. It fails if there is no secret, or if a secret or a pattern cannot be used.
 func New(o Options) (*Handler, error) {
 	if len(o.Secrets) == 0 {
 		return nil, errors.New("no signing secret")
 	}
-	h := &Handler{Options: o, received: prometheus.NewCounterVec(prometheus.CounterOpts{
+	h := &Handler{o: o, received: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "clerksync_webhooks_total", Help: "Webhooks by answer and its reason.",
 	}, []string{"code", "reason"})}
 	for _, s := range o.Secrets {
@@ -119,8 +119,8 @@ func New(o Options) (*Handler, error) {
 	return h, nil
 }
 
-// ServeHTTP answers 202 when the event is durable, 204 to types that are not forwarded, 400, 403 or 413 to what is
-// refused, and 503 when the event may be lost, so that Clerk sends it again.
+// ServeHTTP answers 202 if the event is durable, 204 if its type is not forwarded, 400, 403, 413 or 415 if it is
+// refused, and 503 if it may be lost, so that Clerk sends it again.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := h.answer(w, r)
 	h.received.WithLabelValues(strconv.Itoa(a.code), a.reason).Inc()
@@ -134,61 +134,70 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, a.text, a.code)
 }
 
-// answer is what a webhook gets; the reason is for the metrics.
+// answer is the answer to a webhook. The reason is for the metrics.
 type answer struct {
 	code         int
 	reason, text string
 }
 
+func refusal(code int, reason, format string, args ...any) answer {
+	return answer{code, reason, fmt.Sprintf(format, args...)}
+}
+
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
-	ctx := r.Context()
-	tooLarge := func() answer {
-		return answer{http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
-	}
+	tooLarge := refusal(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than %d bytes", MaxBody)
 	if r.ContentLength > MaxBody {
-		return tooLarge()
+		return tooLarge
 	}
 	if typ := r.Header.Get("Content-Type"); typ != "" && typ != "application/json" {
 		if media, _, _ := mime.ParseMediaType(typ); media != "application/json" {
 			return answer{http.StatusUnsupportedMediaType, "not_json", "the content type is not application/json"}
 		}
 	}
-	body, err := read(w, r) // the raw bytes: they are what is signed
-	if tooMany := (*http.MaxBytesError)(nil); errors.As(err, &tooMany) {
-		return tooLarge()
+	body, err := read(w, r) // the raw bytes, because those are signed
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return tooLarge
 	}
 	if err != nil {
 		return answer{http.StatusBadRequest, "unreadable", "the body cannot be read"}
 	}
-	id, sent, err := h.verify(body, r.Header)
+	return h.accept(r.Context(), body, r.Header)
+}
+
+// accept answers a webhook with this body.
+func (h *Handler) accept(ctx context.Context, body []byte, header http.Header) answer {
+	id, sent, err := h.verify(body, header)
 	if err != nil {
-		h.Log.WarnContext(ctx, "refused a webhook", "reason", err)
-		return answer{http.StatusBadRequest, "not_verified", err.Error() + ": check that CLERK_WEBHOOK_SIGNING_SECRET is this endpoint's, and the clock"}
+		h.o.Log.WarnContext(ctx, "refused a webhook", "reason", err)
+		return refusal(http.StatusBadRequest, "not_verified", "%v: check that %s is this endpoint's, and the clock",
+			err, h.o.SecretsName)
 	}
 	if len(id) > maxID {
 		return answer{http.StatusBadRequest, "not_an_event", "the svix-id is too long"}
 	}
 	e, err := clerk.ParseEnvelope(body)
 	if err != nil {
-		h.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
+		h.o.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
-	if h.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.InstanceID {
-		h.Log.WarnContext(ctx, "refused a webhook of another Clerk instance", "svix_id", id, "instance_id", e.InstanceID)
-		return answer{http.StatusForbidden, "other_instance", "the event is of another Clerk instance than CLERK_INSTANCE_ID"}
+	if h.o.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.o.InstanceID {
+		h.o.Log.WarnContext(ctx, "refused a webhook of another Clerk instance",
+			"svix_id", id, "instance_id", e.InstanceID)
+		return refusal(http.StatusForbidden, "other_instance", "the event is of another Clerk instance than %s",
+			h.o.InstanceName)
 	}
-	if h.Seen != nil {
-		h.Seen(time.Now(), e.InstanceID)
+	if h.o.Seen != nil {
+		h.o.Seen(time.Now(), e.InstanceID)
 	}
-	if !forwards(h.Forward, e.Type) {
+	if !forwards(h.o.Forward, e.Type) {
 		return answer{http.StatusNoContent, "not_forwarded", ""}
 	}
-	data, err := clerk.WithoutSecrets(e.Data, h.ForwardPrivateMetadata)
+	data, err := clerk.WithoutSecrets(e.Data, h.o.ForwardPrivateMetadata)
 	if err != nil {
-		if errors.Is(err, clerk.ErrNotObject) {
+		if errors.Is(err, clerk.ErrNotObject) { // the body was JSON, so there is no data
 			err = errors.New("the event has no data")
 		}
-		h.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
+		h.o.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
 	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data}
@@ -197,21 +206,23 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 		event.V = inbox.ClerkTime
 	}
 	if size := event.Size(); size > inngest.MaxEventSize {
-		h.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", size)
-		return answer{http.StatusRequestEntityTooLarge, "event_too_large", fmt.Sprintf("the event is larger than the %d bytes that Inngest takes", inngest.MaxEventSize)}
+		h.o.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", size)
+		return refusal(http.StatusRequestEntityTooLarge, "event_too_large",
+			"the event is larger than the %d bytes that Inngest takes", inngest.MaxEventSize)
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
-	if err := h.Inbox.Put(ctx, event); err != nil {
-		h.Log.WarnContext(ctx, "could not make a webhook durable; Clerk will send it again", "svix_id", id, "error", err)
+	if err := h.o.Put(ctx, event); err != nil {
+		h.o.Log.WarnContext(ctx, "could not make a webhook durable; Clerk will send it again",
+			"svix_id", id, "error", err)
 		return answer{http.StatusServiceUnavailable, "not_durable", "the database does not answer: send it again"}
 	}
-	h.Log.DebugContext(ctx, "webhook is durable", "svix_id", id, "type", e.Type)
+	h.o.Log.DebugContext(ctx, "webhook is durable", "svix_id", id, "type", e.Type)
 	return answer{http.StatusAccepted, "durable", ""}
 }
 
-// verify returns the id of the message, and to the second when it was sent, if one of the secrets has signed the body
-// within Svix's five minutes of now. No error quotes anything.
+// verify checks that one of the secrets has signed the body, no more than Svix's five minutes before or after now. It
+// returns the id of the message and when it was sent, in whole seconds. Its errors quote nothing.
 func (h *Handler) verify(body []byte, header http.Header) (id string, sent time.Time, err error) {
 	for _, hook := range h.hooks {
 		if err = hook.Verify(body, header); err == nil {
@@ -221,9 +232,9 @@ func (h *Handler) verify(body []byte, header http.Header) (id string, sent time.
 	return "", time.Time{}, err
 }
 
-// signed returns what the library has verified of the headers, which it does not tell: it takes the svix-* family only
-// if all three are there, and else webhook-*. A header of the other family is not signed, and would make another event
-// of a webhook that somebody replays.
+// signed returns the id and the time that the library has verified. The library itself does not return them. It uses
+// the svix-* headers if all three are there, and else webhook-*. Headers of the other family are not verified: with an
+// id from these, somebody could replay a webhook as another event.
 func signed(header http.Header) (id string, sent time.Time, _ error) {
 	family := "Svix-"
 	for _, name := range []string{"Id", "Timestamp", "Signature"} {
@@ -235,10 +246,10 @@ func signed(header http.Header) (id string, sent time.Time, _ error) {
 	return header.Get(family + "Id"), time.Unix(seconds, 0), err
 }
 
-// read reads the body, MaxBody at the most. What a client announces is allocated at once: boundMemory bounds how many
-// large ones there are.
+// read reads the body, at most MaxBody. It allocates at once what the client announces: package app limits how many
+// large bodies there are at a time.
 func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength < 0 { // at once too: a buffer that grows leaves three times as much behind
+	if r.ContentLength < 0 { // not announced. A buffer that grows would leave three times as much garbage
 		body := bytes.NewBuffer(make([]byte, 0, MaxBody+bytes.MinRead))
 		_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
 		return body.Bytes(), err
@@ -248,9 +259,9 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, err
 }
 
-// OneTimeCodes returns those types of event that hold one-time codes and are forwarded by the patterns, and those that
-// are left out though a pattern matches them: they would be kept in Inngest's history, where a code has no business.
-// Only its name forwards one.
+// OneTimeCodes returns which types of events with one-time codes the patterns forward, and which they leave out
+// although a pattern matches. Inngest keeps events in its history, where codes do not belong, so only the full name of
+// such a type forwards it.
 func OneTimeCodes(patterns []string) (forwarded, leftOut []string) {
 	for _, typ := range codeTypes() {
 		switch {
@@ -263,7 +274,7 @@ func OneTimeCodes(patterns []string) (forwarded, leftOut []string) {
 	return forwarded, leftOut
 }
 
-// codeTypes are those whose data holds a one-time code or a link that signs in.
+// codeTypes are the types of events whose data has a one-time code, or a link that signs the user in.
 func codeTypes() []string { return []string{"email.created", "sms.created"} }
 
 func forwards(patterns []string, typ string) bool {
@@ -280,10 +291,11 @@ func matches(patterns []string, typ string) bool {
 	})
 }
 
-// mend returns the time of an event as Inngest takes it, in milliseconds: it delays an event from the future until
-// then, and refuses one from before 1980. sent is the svix-timestamp, the time of this delivery by the sender's clock,
-// to which ours is of no use: a slow one would give the changes of a second the order of their arrival. clerks tells
-// whether it is Clerk's time, and not that of the delivery.
+// mend returns the time of an event, in milliseconds, such that Inngest accepts it: Inngest delays an event from the
+// future until its time has come, and refuses one from before 1980. sent is the svix-timestamp, the time of this
+// delivery by the sender's clock. Our own clock does not do: if it were slow, all changes within a second would get the
+// same time, and so be ordered by their arrival. clerks tells whether the result is Clerk's time and not the
+// delivery's.
 func mend(t clerk.Millis, sent time.Time) (ts int64, clerks bool) {
 	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	if int64(t) < earliest {

@@ -52,7 +52,8 @@ func setup(t testing.TB, change ...func(*webhook.Options)) bench {
 	t.Helper()
 	b := bench{box: &box{}, log: &bytes.Buffer{}, reg: prometheus.NewRegistry()}
 	o := webhook.Options{
-		Secrets: []string{otherSecret, testenv.Secret}, Forward: []string{"user.*"}, Inbox: b.box,
+		Secrets: []string{otherSecret, testenv.Secret}, Forward: []string{"user.*"}, Put: b.box.Put,
+		SecretsName: "the secret", InstanceName: "ours",
 		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: b.reg,
 	}
 	for _, f := range change {
@@ -72,16 +73,24 @@ func (b bench) do(req *http.Request) *httptest.ResponseRecorder {
 }
 
 func event(typ string) string {
-	return fmt.Sprintf(`{"type":%q,"object":"event","timestamp":1767603600018,"instance_id":"ins_1","data":{"id":"user_a","object":"user"}}`, typ)
+	return fmt.Sprintf(`{"type":%q,"object":"event","timestamp":1767603600018,"instance_id":"ins_1",`+
+		`"data":{"id":"user_a","object":"user"}}`, typ)
 }
 
 // TestAnswers holds the table of answers in docs/ingress.md.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	big := `{"type":"user.created","data":{"id":"user_a","public_metadata":{"x":"` + strings.Repeat("x", inngest.MaxEventSize) + `"}}}`
+	now, created := time.Now(), event("user.created")
+	big := `{"type":"user.created","data":{"id":"user_a","public_metadata":{"x":"` +
+		strings.Repeat("x", inngest.MaxEventSize) + `"}}}`
 	sign := func(body string) *http.Request {
 		return testenv.Signed(t, "/webhooks/clerk", testenv.Secret, "msg_1", now, []byte(body))
+	}
+	signAt := func(secret string, at time.Time) *http.Request {
+		return testenv.Signed(t, "/", secret, "msg_1", at, []byte(created))
+	}
+	nested := func(levels int) *http.Request {
+		return sign(`{"type":"user.created","data":` + strings.Repeat("[", levels) + strings.Repeat("]", levels) + `}`)
 	}
 	with := func(req *http.Request, key, value string) *http.Request {
 		if req.Header.Set(key, value); value == "" {
@@ -96,47 +105,99 @@ func TestAnswers(t *testing.T) {
 		text   string
 		events int
 	}{
-		"a user":                    {req: sign(event("user.created")), code: 202, events: 1},
-		"signed by another secret":  {req: testenv.Signed(t, "/", otherSecret, "msg_1", now, []byte(event("user.created"))), code: 202, events: 1},
-		"signed by nobody's secret": {req: testenv.Signed(t, "/", "whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDM=", "msg_1", now, []byte(event("user.created"))), code: 400, text: "no matching signature found"},
-		"not signed":                {req: with(sign(event("user.created")), "svix-signature", ""), code: 400, text: "missing required headers"},
-		"without an id":             {req: with(sign(event("user.created")), "svix-id", ""), code: 400, text: "missing required headers"},
-		"another id":                {req: with(sign(event("user.created")), "svix-id", "msg_2"), code: 400, text: "no matching signature found"},
-		"a broken time":             {req: with(sign(event("user.created")), "svix-timestamp", "soon"), code: 400, text: "invalid signature headers"},
-		"too old":                   {req: testenv.Signed(t, "/", testenv.Secret, "msg_1", now.Add(-6*time.Minute), []byte(event("user.created"))), code: 400, text: "message timestamp too old"},
-		"four minutes old":          {req: testenv.Signed(t, "/", testenv.Secret, "msg_1", now.Add(-4*time.Minute), []byte(event("user.created"))), code: 202, events: 1},
-		"too new":                   {req: testenv.Signed(t, "/", testenv.Secret, "msg_1", now.Add(6*time.Minute), []byte(event("user.created"))), code: 400, text: "message timestamp too new"},
-		"empty":                     {req: sign(""), code: 400, text: "not a JSON object"},
-		"not JSON":                  {req: sign("hello"), code: 400, text: "not a JSON object"},
-		"a list":                    {req: sign("[]"), code: 400, text: "not a JSON object"},
-		"two objects":               {req: sign(event("user.created") + event("user.created")), code: 400, text: "not a JSON object"},
-		"a key twice":               {req: sign(`{"type":"user.created","type":"user.deleted","data":{"id":"user_a"}}`), code: 400, text: "each key once"},
-		"a key of the user twice":   {req: sign(`{"type":"user.created","data":{"id":"user_a","id":"user_b"}}`), code: 400, text: "each key once"},
-		"not UTF-8":                 {req: sign(`{"type":"user.created","data":{"id":"user_a","first_name":"` + "\xff" + `"}}`), code: 400, text: "UTF-8"},
-		"half an emoji":             {req: sign(`{"type":"user.created","data":{"id":"user_a","first_name":"A\ud83d"}}`), code: 202, events: 1},
-		"a NUL":                     {req: sign(`{"type":"user.created","data":{"id":"user_a","first_name":"` + "\x00" + `"}}`), code: 400, text: "not a JSON object"},
-		"a huge number":             {req: sign(`{"type":"user.created","timestamp":1e999,"data":{"id":"user_a","unsafe_metadata":{"n":[-1e999]}}}`), code: 400, text: "number"},
-		"a huge time":               {req: sign(`{"type":"user.created","timestamp":1e999,"data":{"id":"user_a"}}`), code: 202, events: 1},
-		"100,000 lists in lists":    {req: sign(`{"type":"user.created","data":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`), code: 400, text: "at most 10,000 levels"},
-		"9,900 levels":              {req: sign(`{"type":"user.created","data":` + strings.Repeat("[", 9_900) + strings.Repeat("]", 9_900) + `}`), code: 202, events: 1},
-		"9,901 levels":              {req: sign(`{"type":"user.created","data":` + strings.Repeat("[", 9_901) + strings.Repeat("]", 9_901) + `}`), code: 400, text: "more than 9900 levels deep"},
-		"compressed":                {req: with(sign("\x1f\x8b\x08\x00"), "Content-Encoding", "gzip"), code: 400, text: "not a JSON object"},
-		"a form":                    {req: with(sign(event("user.created")), "Content-Type", "application/x-www-form-urlencoded"), code: 415, text: "application/json"},
-		"a broken content type":     {req: with(sign(event("user.created")), "Content-Type", ";"), code: 415, text: "application/json"},
-		"with a charset":            {req: with(sign(event("user.created")), "Content-Type", "application/json; charset=utf-8"), code: 202, events: 1},
-		"without a content type":    {req: with(sign(event("user.created")), "Content-Type", ""), code: 202, events: 1},
-		"no type":                   {req: sign(`{"data":{}}`), code: 400, text: "no type"},
-		"a type that is a number":   {req: sign(`{"type":1,"data":{}}`), code: 400, text: "no type"},
-		"no data":                   {req: sign(`{"type":"user.created"}`), code: 400, text: "no data"},
-		"a type we do not forward":  {req: sign(event("session.created")), code: 204},
-		"a type nobody knows":       {req: sign(event("tea.brewed")), code: 204},
-		"forwarded by a pattern":    {req: sign(event("session.created")), change: func(o *webhook.Options) { o.Forward = []string{"user.*", "session.c*"} }, code: 202, events: 1},
-		"our instance":              {req: sign(event("user.created")), change: func(o *webhook.Options) { o.InstanceID = "ins_1" }, code: 202, events: 1},
-		"another instance":          {req: sign(event("user.created")), change: func(o *webhook.Options) { o.InstanceID = "ins_2" }, code: 403, text: "CLERK_INSTANCE_ID"},
-		"a body of 512 KiB":         {req: sign(strings.Repeat(" ", webhook.MaxBody-len(event("user.created"))) + event("user.created")), code: 202, events: 1},
-		"a body over 512 KiB":       {req: sign(strings.Repeat(" ", webhook.MaxBody) + event("user.created")), code: 413, text: "524288 bytes"},
-		"an event over 256 KiB":     {req: sign(big), code: 413, text: "262144 bytes that Inngest takes"},
-		"the database is down":      {req: sign(event("user.created")), change: func(o *webhook.Options) { o.Inbox = &box{err: errors.New("down")} }, code: 503, text: "send it again"},
+		"a user":                   {req: sign(created), code: 202, events: 1},
+		"signed by another secret": {req: signAt(otherSecret, now), code: 202, events: 1},
+		"signed by nobody's secret": {
+			req: signAt("whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDM=", now), code: 400, text: "no matching signature found",
+		},
+		"not signed":    {req: with(sign(created), "svix-signature", ""), code: 400, text: "missing required headers"},
+		"without an id": {req: with(sign(created), "svix-id", ""), code: 400, text: "missing required headers"},
+		"another id":    {req: with(sign(created), "svix-id", "msg_2"), code: 400, text: "no matching signature found"},
+		"a broken time": {
+			req: with(sign(created), "svix-timestamp", "soon"), code: 400,
+			text: "invalid signature headers",
+		},
+		"too old":          {req: signAt(testenv.Secret, now.Add(-6*time.Minute)), code: 400, text: "message timestamp too old"},
+		"four minutes old": {req: signAt(testenv.Secret, now.Add(-4*time.Minute)), code: 202, events: 1},
+		"too new":          {req: signAt(testenv.Secret, now.Add(6*time.Minute)), code: 400, text: "message timestamp too new"},
+		"empty":            {req: sign(""), code: 400, text: "not a JSON object"},
+		"not JSON":         {req: sign("hello"), code: 400, text: "not a JSON object"},
+		"a list":           {req: sign("[]"), code: 400, text: "not a JSON object"},
+		"two objects":      {req: sign(created + created), code: 400, text: "not a JSON object"},
+		"a key twice": {
+			req: sign(`{"type":"user.created","type":"user.deleted","data":{"id":"user_a"}}`), code: 400,
+			text: "each key once",
+		},
+		"a key of the user twice": {
+			req: sign(`{"type":"user.created","data":{"id":"user_a","id":"user_b"}}`), code: 400, text: "each key once",
+		},
+		"not UTF-8": {
+			req: sign(`{"type":"user.created","data":{"id":"user_a","first_name":"` + "\xff" + `"}}`), code: 400,
+			text: "UTF-8",
+		},
+		"half an emoji": {
+			req: sign(`{"type":"user.created","data":{"id":"user_a","first_name":"A\ud83d"}}`), code: 202, events: 1,
+		},
+		"a NUL": {
+			req: sign(`{"type":"user.created","data":{"id":"user_a","first_name":"` + "\x00" + `"}}`), code: 400,
+			text: "not a JSON object",
+		},
+		"a huge number": {
+			req: sign(`{"type":"user.created","timestamp":1e999,"data":{"id":"user_a",` +
+				`"unsafe_metadata":{"n":[-1e999]}}}`), code: 400, text: "number",
+		},
+		"a huge time": {
+			req: sign(`{"type":"user.created","timestamp":1e999,"data":{"id":"user_a"}}`), code: 202, events: 1,
+		},
+		"100,000 lists in lists": {req: nested(100_000), code: 400, text: "at most 10,000 levels"},
+		"9,900 levels":           {req: nested(9_900), code: 202, events: 1},
+		"9,901 levels":           {req: nested(9_901), code: 400, text: "more than 9900 levels deep"},
+		"compressed": {
+			req: with(sign("\x1f\x8b\x08\x00"), "Content-Encoding", "gzip"), code: 400, text: "not a JSON object",
+		},
+		"a form": {
+			req: with(sign(created), "Content-Type", "application/x-www-form-urlencoded"), code: 415,
+			text: "application/json",
+		},
+		"a broken content type": {req: with(sign(created), "Content-Type", ";"), code: 415, text: "application/json"},
+		"with a charset": {
+			req: with(sign(created), "Content-Type", "application/json; charset=utf-8"), code: 202,
+			events: 1,
+		},
+		"without a content type":   {req: with(sign(created), "Content-Type", ""), code: 202, events: 1},
+		"no type":                  {req: sign(`{"data":{}}`), code: 400, text: "no type"},
+		"a type that is a number":  {req: sign(`{"type":1,"data":{}}`), code: 400, text: "no type"},
+		"no data":                  {req: sign(`{"type":"user.created"}`), code: 400, text: "no data"},
+		"a type we do not forward": {req: sign(event("session.created")), code: 204},
+		"a type nobody knows":      {req: sign(event("tea.brewed")), code: 204},
+		"forwarded by a pattern": {
+			req: sign(event("session.created")), change: func(o *webhook.Options) {
+				o.Forward = []string{"user.*", "session.c*"}
+			}, code: 202, events: 1,
+		},
+		"our instance": {
+			req: sign(created), change: func(o *webhook.Options) {
+				o.InstanceID = "ins_1"
+			}, code: 202, events: 1,
+		},
+		"another instance": {
+			req: sign(created), change: func(o *webhook.Options) {
+				o.InstanceID = "ins_2"
+			}, code: 403, text: "another Clerk instance than ours",
+		},
+		"a body of 512 KiB": {
+			req:  sign(strings.Repeat(" ", webhook.MaxBody-len(created)) + created),
+			code: 202, events: 1,
+		},
+		"a body over 512 KiB": {
+			req: sign(strings.Repeat(" ", webhook.MaxBody) + created), code: 413, text: "524288 bytes",
+		},
+		"an event over 256 KiB": {req: sign(big), code: 413, text: "262144 bytes that Inngest takes"},
+		"the database is down": {
+			req: sign(created), change: func(o *webhook.Options) {
+				o.Put = (&box{err: errors.New("down")}).Put
+			}, code: 503, text: "send it again",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -156,10 +217,11 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("got Retry-After %q, want %q", got, want)
 			}
 			metrics, err := b.reg.Gather()
-			if err != nil || len(metrics) != 1 || len(metrics[0].GetMetric()) != 1 || metrics[0].GetMetric()[0].GetLabel()[0].GetValue() != strconv.Itoa(tc.code) {
+			if err != nil || len(metrics) != 1 || len(metrics[0].GetMetric()) != 1 ||
+				metrics[0].GetMetric()[0].GetLabel()[0].GetValue() != strconv.Itoa(tc.code) {
 				t.Errorf("got metrics %v, %v, want one webhook with %d", metrics, err, tc.code)
 			}
-			signed := !strings.Contains(w.Body.String(), "CLERK_WEBHOOK_SIGNING_SECRET")
+			signed := !strings.Contains(w.Body.String(), "the secret")
 			if logged := strings.Contains(b.log.String(), "svix_id=msg_1"); tc.code == 400 && logged != signed {
 				t.Errorf("the log holds the svix-id: %v, want %v: %s", logged, signed, b.log)
 			}
@@ -190,8 +252,10 @@ func TestEvent(t *testing.T) {
 	t.Parallel()
 	signed := time.Now()
 	const (
-		common = `"big":12345678901234567890,"public_metadata":{"private_metadata":"the app's","backup_codes":[1],"h":"<&>"},"phone_numbers":[{`
-		data   = `"data":{"private_metadata":{"k":1},` + common + `"backup_codes":["secret"],"id":"idn_1"}],"user":{"private_metadata":{}}}`
+		common = `"big":12345678901234567890,"public_metadata":{"private_metadata":"the app's","backup_codes":[1],` +
+			`"h":"<&>"},"phone_numbers":[{`
+		data = `"data":{"private_metadata":{"k":1},` + common +
+			`"backup_codes":["secret"],"id":"idn_1"}],"user":{"private_metadata":{}}}`
 		pruned = common + `"id":"idn_1"}],"user":{`
 	)
 	for name, tc := range map[string]struct {
@@ -200,15 +264,17 @@ func TestEvent(t *testing.T) {
 		data      string
 		ts        int64 // 0 is the second of svix-timestamp
 	}{
-		"milliseconds":      {`1767603600018`, false, `{` + pruned + `}}`, 1767603600018},
-		"seconds":           {`1767603600`, false, `{` + pruned + `}}`, 1767603600000},
-		"RFC 3339":          {`"2026-01-05T09:00:00Z"`, false, `{` + pruned + `}}`, 1767603600000},
-		"none":              {`null`, false, `{` + pruned + `}}`, 0},
-		"nonsense":          {`"soon"`, false, `{` + pruned + `}}`, 0},
-		"in the future":     {`4102444800000`, false, `{` + pruned + `}}`, signed.Unix()*1000 + 5000},
-		"4 s ahead":         {fmt.Sprint(signed.Unix()*1000 + 4000), false, `{` + pruned + `}}`, signed.Unix()*1000 + 4000},
-		"before 1980":       {`-5`, false, `{` + pruned + `}}`, 0},
-		"private on demand": {`1767603600018`, true, `{"private_metadata":{"k":1},` + pruned + `"private_metadata":{}}}`, 1767603600018},
+		"milliseconds":  {`1767603600018`, false, `{` + pruned + `}}`, 1767603600018},
+		"seconds":       {`1767603600`, false, `{` + pruned + `}}`, 1767603600000},
+		"RFC 3339":      {`"2026-01-05T09:00:00Z"`, false, `{` + pruned + `}}`, 1767603600000},
+		"none":          {`null`, false, `{` + pruned + `}}`, 0},
+		"nonsense":      {`"soon"`, false, `{` + pruned + `}}`, 0},
+		"in the future": {`4102444800000`, false, `{` + pruned + `}}`, signed.Unix()*1000 + 5000},
+		"4 s ahead":     {fmt.Sprint(signed.Unix()*1000 + 4000), false, `{` + pruned + `}}`, signed.Unix()*1000 + 4000},
+		"before 1980":   {`-5`, false, `{` + pruned + `}}`, 0},
+		"private on demand": {
+			`1767603600018`, true, `{"private_metadata":{"k":1},` + pruned + `"private_metadata":{}}}`, 1767603600018,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -225,7 +291,9 @@ func TestEvent(t *testing.T) {
 			if tc.timestamp != `null` && tc.timestamp != `"soon"` && tc.timestamp != `-5` {
 				want.V = inbox.ClerkTime
 			}
-			if d := cmp.Diff(want, got, cmp.Transformer("string", func(r json.RawMessage) string { return string(r) })); d != "" {
+			if d := cmp.Diff(want, got, cmp.Transformer("string", func(r json.RawMessage) string {
+				return string(r)
+			})); d != "" {
 				t.Errorf("event (-want +got):\n%s", d)
 			}
 		})
@@ -268,7 +336,8 @@ func TestOneTimeCodes(t *testing.T) {
 				t.Errorf("forwarded %q, want %q", got, want.forwarded)
 			}
 			named, leftOut := webhook.OneTimeCodes(patterns)
-			if got, want := fmt.Sprintf("%q %q", named, leftOut), fmt.Sprintf("%q %q", strings.Fields(want.named), strings.Fields(want.leftOut)); got != want {
+			if got, want := fmt.Sprintf("%q %q", named, leftOut),
+				fmt.Sprintf("%q %q", strings.Fields(want.named), strings.Fields(want.leftOut)); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 			if strings.Contains(b.log.String(), "424242") {
@@ -293,7 +362,8 @@ func TestTwoEventsOfOneSecond(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 				for i, ms := range []int64{clerks.UnixMilli() + 900, clerks.UnixMilli() + 100} {
 					body := fmt.Sprintf(`{"type":"user.updated","timestamp":%d,"data":{"id":"user_a"}}`, ms)
-					if w := b.do(testenv.Signed(t, "/", testenv.Secret, fmt.Sprint("msg_", i), clerks, []byte(body))); w.Code != 202 {
+					if w := b.do(testenv.Signed(t, "/", testenv.Secret, fmt.Sprint("msg_", i), clerks,
+						[]byte(body))); w.Code != 202 {
 						t.Fatalf("got %d %s", w.Code, w.Body)
 					}
 				}
@@ -313,15 +383,22 @@ func TestTwoEventsOfOneSecond(t *testing.T) {
 func TestPublishedVector(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ prefix, secret, id, timestamp, signature, body string }{
-		"svix":              {"svix-", "whsec_plJ3nmyCDGBKInavdOK15jsl", "msg_loFOjxBNrRLzqYUf", "1731705121", "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=", `{"event_type":"ping","data":{"success":true}}`},
-		"standard webhooks": {"webhook-", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", `{"test": 2432232314}`},
+		"svix": {
+			"svix-", "whsec_plJ3nmyCDGBKInavdOK15jsl", "msg_loFOjxBNrRLzqYUf", "1731705121",
+			"v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=", `{"event_type":"ping","data":{"success":true}}`,
+		},
+		"standard webhooks": {
+			"webhook-", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330",
+			"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", `{"test": 2432232314}`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var at int64
 			if _, err := fmt.Sscan(tc.timestamp, &at); err != nil {
 				t.Fatal(err)
 			}
-			for want, signature := range map[string]string{"the event has no type": tc.signature, "no matching signature": "v1,A" + tc.signature[4:]} {
+			for want, signature := range map[string]string{"the event has no type": tc.signature,
+				"no matching signature": "v1,A" + tc.signature[4:]} {
 				synctest.Test(t, func(t *testing.T) {
 					time.Sleep(time.Until(time.Unix(at, 0))) // the bubble's clock, which begins in 2000
 					b := setup(t, func(o *webhook.Options) { o.Secrets = []string{tc.secret} })
@@ -335,7 +412,8 @@ func TestPublishedVector(t *testing.T) {
 				})
 			}
 			// Our own signing, which the other tests rest on, gives the published signature.
-			if got := testenv.Signed(t, "/", tc.secret, tc.id, time.Unix(at, 0), []byte(tc.body)).Header.Get("svix-signature"); got != tc.signature {
+			if got := testenv.Signed(t, "/", tc.secret, tc.id, time.Unix(at, 0),
+				[]byte(tc.body)).Header.Get("svix-signature"); got != tc.signature {
 				t.Errorf("got signature %s, want %s", got, tc.signature)
 			}
 		})
@@ -355,11 +433,15 @@ func TestHeaders(t *testing.T) {
 				h.Del("svix-" + k)
 			}
 		}, "msg_1"},
-		"several signatures": {func(h http.Header) { h.Set("svix-signature", "v1a,AAAA v1,BBBB "+h.Get("svix-signature")) }, "msg_1"},
+		"several signatures": {
+			func(h http.Header) { h.Set("svix-signature", "v1a,AAAA v1,BBBB "+h.Get("svix-signature")) }, "msg_1",
+		},
 		"another scheme only": {func(h http.Header) {
 			h.Set("svix-signature", strings.Replace(h.Get("svix-signature"), "v1,", "v2,", 1))
 		}, ""},
-		"a signature without its scheme": {func(h http.Header) { h.Set("svix-signature", strings.TrimPrefix(h.Get("svix-signature"), "v1,")) }, ""},
+		"a signature without its scheme": {
+			func(h http.Header) { h.Set("svix-signature", strings.TrimPrefix(h.Get("svix-signature"), "v1,")) }, "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -385,7 +467,9 @@ func TestReplayUnderAnotherID(t *testing.T) {
 	t.Parallel()
 	at := time.Now().Add(-time.Minute)
 	const noTime = `{"type":"user.updated","data":{"id":"user_a"}}`
-	foreign := map[string]string{"id": "msg_forged", "timestamp": strconv.FormatInt(time.Now().Unix(), 10), "signature": "v1,AAAA"}
+	foreign := map[string]string{
+		"id": "msg_forged", "timestamp": strconv.FormatInt(time.Now().Unix(), 10), "signature": "v1,AAAA",
+	}
 	for name, tc := range map[string]struct {
 		signed, other string
 		add           []string // headers of the other family
@@ -440,7 +524,9 @@ func TestNew(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := webhook.New(webhook.Options{Secrets: tc.secrets, Forward: tc.forward, Registerer: prometheus.NewRegistry()})
+			_, err := webhook.New(webhook.Options{
+				Secrets: tc.secrets, Forward: tc.forward, Registerer: prometheus.NewRegistry(),
+			})
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
@@ -450,7 +536,8 @@ func TestNew(t *testing.T) {
 
 func FuzzHandler(f *testing.F) {
 	f.Add([]byte(event("user.created")), "msg_1", true)
-	f.Add([]byte(`{"type":"user.updated","data":{"a":[[[[{"private_metadata":1}]]]]},"timestamp":1e300}`), "msg:r1", true)
+	f.Add([]byte(`{"type":"user.updated","data":{"a":[[[[{"private_metadata":1}]]]]},"timestamp":1e300}`), "msg:r1",
+		true)
 	f.Add([]byte("{\"type\":\"user.deleted\",\"data\":\"\\u0000\xff\"}"), "x", false)
 	f.Fuzz(func(t *testing.T, body []byte, id string, signed bool) {
 		b := setup(t)
@@ -460,7 +547,8 @@ func FuzzHandler(f *testing.F) {
 		}
 		w := b.do(req)
 		switch {
-		case w.Code == 202 && len(b.box.events) == 1 && signed && json.Valid(b.box.events[0].Data) && b.box.events[0].Size() <= inngest.MaxEventSize:
+		case w.Code == 202 && len(b.box.events) == 1 && signed && json.Valid(b.box.events[0].Data) &&
+			b.box.events[0].Size() <= inngest.MaxEventSize:
 		case (w.Code == 204 || w.Code == 400 || w.Code == 413) && len(b.box.events) == 0:
 		default:
 			t.Errorf("got %d with %d events", w.Code, len(b.box.events))

@@ -63,13 +63,12 @@ func (c mailPreview) Run(e env) error {
 	if err := mistakes.Err(); err != nil {
 		return err
 	}
-	r, err := m.Render(mail.User{ID: "user_test", Email: "ada@example.com", FullName: c.Name})
+	subject, text, body, err := m.Render(mail.User{ID: "user_test", Email: "ada@example.com", FullName: c.Name})
 	if err != nil {
 		return err
 	}
-	body := r.HTML
 	if c.Text {
-		body = "Subject: " + r.Subject + "\n\n" + r.Text
+		body = "Subject: " + subject + "\n\n" + text
 	}
 	_, err = fmt.Fprint(e.stdout, body)
 	return err
