@@ -27,9 +27,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// HookPath is where Clerk's webhooks are posted to.
-const HookPath = "/webhooks/clerk"
-
 // SampleInstance is the Clerk instance of the events that 'clerksync send' makes.
 const SampleInstance = "ins_2clerksyncSample"
 
@@ -208,7 +205,7 @@ func (a *App) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.E
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
 	e.GET("/readyz", a.ready)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
-	e.POST(HookPath, echo.WrapHandler(boundMemory(hook, largeWebhooks)))
+	e.POST(webhook.Path, echo.WrapHandler(boundMemory(hook, largeWebhooks)))
 	e.Match([]string{http.MethodGet, http.MethodPost, http.MethodPut}, "/api/inngest", echo.WrapHandler(boundMemory(calls, largeCalls)))
 	return e
 }

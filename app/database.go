@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"clerksync/config"
+	"clerksync/doctor"
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/database"
@@ -48,14 +49,10 @@ func Prepare(ctx context.Context, db *database.DB) error {
 	}
 	foreign, err := users.ForeignUnique(ctx)
 	for _, name := range foreign {
-		db.Log.WarnContext(ctx, ForeignIndex, "index", name)
+		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name)
 	}
 	return err
 }
-
-// ForeignIndex says what a unique index of the app's does.
-const ForeignIndex = "a unique index of the app's on users refuses each user who has the same value as another, " +
-	"who then becomes a dead letter: drop it, or make it not unique"
 
 // Prepared tells whether Prepare has been done.
 func Prepared(ctx context.Context, db *database.DB) (bool, error) {

@@ -26,6 +26,12 @@ import (
 	svix "github.com/svix/svix-webhooks/go"
 )
 
+// Path is where the service takes webhooks.
+const Path = "/webhooks/clerk"
+
+// Unsigned is in the answer to a webhook that is not signed. It is what Svix's library says.
+const Unsigned = "missing required headers"
+
 const (
 	// MaxBody is the size of the largest body that is read, in bytes. Svix sends at most 350 KB.
 	MaxBody = 512 << 10

@@ -22,6 +22,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/inngestserver"
 	"clerksync/store"
+	"clerksync/webhook"
 )
 
 // devFolder holds the embedded database of 'clerksync dev' and, in secretFile, its signing secret.
@@ -174,7 +175,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(st
 	case err := <-ended:
 		return errors.Join(err, context.Cause(ctx))
 	}
-	hook := a.URL() + app.HookPath
+	hook := a.URL() + webhook.Path
 	say("")
 	say("clerksync   %s", a.URL())
 	say("webhooks    %s", hook)

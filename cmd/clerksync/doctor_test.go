@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -13,15 +12,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"clerksync/app"
 	"clerksync/config"
 
-	"clerksync/inngest"
 	"clerksync/internal/testenv"
-	"clerksync/reconcile"
-	"clerksync/store/database"
 	"clerksync/store/embedded"
 )
 
@@ -244,159 +238,4 @@ func registeredWith(t *testing.T, app, more string) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-// TestDoctorCloud: of Inngest's cloud the signing key is tried as its documentation has it.
-func TestDoctorCloud(t *testing.T) {
-	t.Parallel()
-	cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/v1/events" || r.URL.Query().Get("name") != inngest.ProbeEvent || r.Header.Get("X-Inngest-Env") != "branch" || r.Header.Get("Authorization") != "Bearer "+ownSigningKey {
-			http.Error(w, "Unauthorized", http.StatusUnauthorized)
-		}
-	}))
-	t.Cleanup(cloud.Close)
-	for name, tc := range map[string]struct{ key, want string }{
-		"the key":     {ownSigningKey, "ok    inngest    INNGEST_SIGNING_KEY is accepted\n"},
-		"another key": {"signkey-test-ff", "FAIL  inngest    INNGEST_SIGNING_KEY is not accepted"},
-	} {
-		var out bytes.Buffer
-		d := &doctor{out: &out}
-		d.cfg.Inngest = config.Inngest{SigningKey: tc.key, Env: "branch"}
-		try := app.InngestServer(d.cfg.Inngest)
-		try.URL = cloud.URL // the real one cannot be asked from a test
-		d.signingKey(func(key string) error { return try.CheckCloudKey(t.Context(), key) })
-		if got := out.String(); !strings.HasPrefix(got, tc.want) {
-			t.Errorf("%s: got %q, want %q", name, got, tc.want)
-		}
-	}
-}
-
-// TestDoctorServer: what a database tells of itself is judged.
-func TestDoctorServer(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		server   database.Server
-		embedded bool
-		want     string
-	}{
-		"a replica set":     {database.Server{Name: "MongoDB", Version: "8.0.4"}, false, "ok    database   MongoDB 8.0.4, replicated; writes wait for a majority\n"},
-		"one server":        {database.Server{Name: "MongoDB", Version: "8.0.4", Kind: database.StandAlone}, false, "warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: use a replica set\n"},
-		"embedded":          {database.Server{Name: "FerretDB", Version: "v1.24.2", Kind: database.OneProcess}, true, "ok    database   FerretDB v1.24.2, embedded: for development only\n"},
-		"a clock a bit off": {database.Server{Name: "MongoDB", Ahead: 5 * time.Second}, false, "ok    database   MongoDB, replicated; writes wait for a majority\n"},
-		"a clock behind":    {database.Server{Ahead: -6 * time.Second}, true, "ok    database   , embedded: for development only\nwarn  clock      this machine and the database differ by 6s: set the clock of whichever is wrong (NTP)\n"},
-		"a clock quite ahead": {
-			database.Server{Ahead: 6 * time.Minute},
-			true,
-			"ok    database   , embedded: for development only\nFAIL  clock      this machine and the database differ by 6m0s; from five minutes on, every webhook and every call of Inngest is refused: set the clock of whichever is wrong (NTP)\n",
-		},
-	} {
-		var out bytes.Buffer
-		d := &doctor{out: &out, db: &database.DB{}}
-		d.server(tc.server, tc.embedded)
-		if got := out.String(); got != tc.want {
-			t.Errorf("%s: got %q, want %q", name, got, tc.want)
-		}
-	}
-}
-
-// TestDoctorSync: what is known of webhooks and comparisons is judged.
-func TestDoctorSync(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	ago := func(d time.Duration) time.Time { return now.Add(-d) }
-	runs := func(r reconcile.Run) map[reconcile.Tier][]reconcile.Run {
-		return map[reconcile.Tier][]reconcile.Run{reconcile.Recent: {r, {Error: "before"}}}
-	}
-	ended := func(f reconcile.Found, err string) reconcile.Run {
-		return reconcile.Run{StartedAt: ago(3*time.Hour + 10*time.Second), EndedAt: ago(3 * time.Hour), Found: f, Error: err}
-	}
-	const notYet = "warn  reconcile  absent: has not run yet\nwarn  reconcile  full: has not run yet\n"
-	for name, tc := range map[string]struct {
-		status reconcile.Status
-		noKey  bool
-		want   string
-	}{
-		"nothing yet": {want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard (Webhooks, Testing)\n" +
-			"warn  reconcile  rows have never been compared with Clerk: leave the service running, or run 'clerksync reconcile'\n"},
-		"nothing yet, and no key": {noKey: true, want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard (Webhooks, Testing)\n"},
-		"silence": {
-			status: reconcile.Status{LastWebhook: ago(time.Hour), Silence: reconcile.Silence{Since: ago(time.Hour), First: ago(20 * time.Minute), Changed: 2}}, noKey: true,
-			want: "FAIL  webhooks   no webhook for 1 h although Clerk changed 2 users: check the endpoint in Clerk's dashboard (enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET\n",
-		},
-		"just now": {
-			status: reconcile.Status{LastWebhook: now.Add(time.Second), Runs: runs(reconcile.Run{StartedAt: ago(5 * time.Second)})},
-			want:   "ok    webhooks   the last came 0s ago\nok    reconcile  recent: under way, began 5s ago\n" + notYet,
-		},
-		"drift": {
-			status: reconcile.Status{LastWebhook: ago(90 * time.Second), Runs: runs(ended(reconcile.Found{Users: 40, Rows: 30, Missing: 1, Stale: 2, Extra: 3, Unknown: 4}, "the first attempt's"))},
-			want:   "ok    webhooks   the last came 1m ago\nok    reconcile  recent: 3h0m ago, 40 users and 30 rows compared: 1 missing, 2 stale, 3 extra, 4 unknown: 'clerksync reconcile --dry-run' names them\n" + notYet,
-		},
-		"unreadable": {
-			status: reconcile.Status{LastWebhook: ago(time.Minute), Runs: runs(ended(reconcile.Found{Failed: 4}, ""))},
-			want:   "ok    webhooks   the last came 1m ago\nwarn  reconcile  recent: 3h0m ago, 4 users could not be read or written: the service's log names them\n" + notYet,
-		},
-		"failed": {
-			status: reconcile.Status{LastWebhook: ago(time.Minute), Runs: runs(reconcile.Run{StartedAt: ago(2 * time.Minute), Error: "no answer\nfrom Clerk"})},
-			want:   "ok    webhooks   the last came 1m ago\nFAIL  reconcile  recent: failed, began 2m ago: no answer from Clerk\n" + notYet,
-		},
-	} {
-		var out bytes.Buffer
-		d := &doctor{out: &out}
-		if !tc.noKey {
-			d.cfg.SecretKey = testenv.ClerkKey
-		}
-		d.webhooks(tc.status, now)
-		d.reconcile(tc.status, now)
-		if got := out.String(); got != tc.want {
-			t.Errorf("%s: got\n%s, want\n%s", name, got, tc.want)
-		}
-	}
-}
-
-// TestDoctorURL: whatever stands between Clerk and the service is told apart.
-func TestDoctorURL(t *testing.T) {
-	t.Parallel()
-	at := func(h http.HandlerFunc) string {
-		s := httptest.NewServer(h)
-		t.Cleanup(s.Close)
-		return s.URL
-	}
-	status := func(code int, header, body string) string {
-		return at(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Location", header)
-			w.WriteHeader(code)
-			_, _ = io.WriteString(w, body)
-		})
-	}
-	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
-	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	secure.StartTLS()
-	t.Cleanup(secure.Close)
-	for name, tc := range map[string]struct{ url, want string }{
-		"the service":        {status(400, "", "missing required headers\n") + "/", "warn  url        the service answers, but not over TLS"},
-		"a redirect":         {status(308, "https://www.app.example/webhooks/clerk?x=hunter2", ""), "FAIL  url        a redirect (308 to https://www.app.example/webhooks/clerk), which Clerk takes for a failure"},
-		"to nowhere":         {status(302, "", ""), "FAIL  url        a redirect (302 to nowhere)"},
-		"a login":            {status(401, "", ""), "FAIL  url        401: something before the service asks for a login: let POST /webhooks/clerk through"},
-		"a firewall":         {status(403, "", ""), "FAIL  url        403: something before"},
-		"another service":    {status(404, "", ""), "FAIL  url        404: the service is not there"},
-		"a page":             {status(405, "", ""), "FAIL  url        405: POST is not let through"},
-		"a proxy alone":      {status(502, "", ""), "FAIL  url        502: the proxy does not reach the service"},
-		"a parking page":     {status(200, "", "welcome"), "FAIL  url        200, which is not the service's answer"},
-		"another one's 400":  {status(400, "", "bad"), "FAIL  url        400, which is not the service's answer"},
-		"a bad certificate":  {secure.URL, "FAIL  url        TLS fails: give the host a certificate that everybody trusts"},
-		"no TLS":             {strings.Replace(status(200, "", ""), "http:", "https:", 1), "FAIL  url        TLS fails"},
-		"no such host":       {"https://no-such-host.invalid", "FAIL  url        the host is not known"},
-		"nobody":             {"https://127.0.0.1:1", "FAIL  url        nothing answers: check the host"},
-		"not even a request": {"http://u:hunter2@[::1]:x", "FAIL  url        it cannot be used"},
-	} {
-		var out bytes.Buffer
-		d := &doctor{out: &out}
-		d.ingress(t.Context(), tc.url)
-		if got := out.String(); !strings.HasPrefix(got, tc.want) || strings.Contains(got, "hunter2") {
-			t.Errorf("%s: got %q, want %q", name, got, tc.want)
-		}
-		if failed := strings.HasPrefix(tc.want, "FAIL"); failed != (d.failed == 1) {
-			t.Errorf("%s: %d checks failed", name, d.failed)
-		}
-	}
 }

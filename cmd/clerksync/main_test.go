@@ -199,8 +199,8 @@ func TestDevIgnoresKeys(t *testing.T) {
 	}
 }
 
-// TestMail: the mail can be looked at with nothing set, and sent by hand; what is wrong is said in a line.
-func TestMail(t *testing.T) {
+// TestMailTest: the mail can be sent by hand; what is wrong is said in a line. The rest is in testdata/script/mail.txtar.
+func TestMailTest(t *testing.T) {
 	t.Parallel()
 	srv := testenv.NewSMTP(t, testenv.SMTPOptions{})
 	set := []string{"SMTP_URL=smtp://" + srv.Addr, "MAIL_FROM=App <hello@app.example>"}
@@ -208,15 +208,8 @@ func TestMail(t *testing.T) {
 		args, environ []string
 		out, err      string
 	}{
-		"preview":            {[]string{"mail", "preview"}, nil, "<!doctype html>", ""},
-		"preview of text":    {[]string{"mail", "preview", "--text", "--name", "Zoë X"}, []string{"APP_NAME=Acme"}, "Subject: Welcome to Acme\n\nHello Zoë,", ""},
-		"a bad subject":      {[]string{"mail", "preview"}, []string{"WELCOME_SUBJECT={{"}, "", "WELCOME_SUBJECT is no template"},
-		"test":               {[]string{"mail", "test", "you@example.com"}, set, "the SMTP server has taken the mail to you@example.com\n", ""},
-		"to no address":      {[]string{"mail", "test", "you"}, set, "", "the mail was not sent: "},
-		"no server set":      {[]string{"mail", "test", "you@example.com"}, nil, "", "SMTP_URL is not set: set it to"},
-		"no sender set":      {[]string{"mail", "test", "you@example.com"}, set[:1], "", "MAIL_FROM is not set to an address"},
-		"no server there":    {[]string{"mail", "test", "you@example.com"}, []string{"SMTP_URL=smtp://u:hunter2@127.0.0.1:1", set[1]}, "", "cannot be reached"},
-		"a flag that is not": {[]string{"mail", "test"}, set, "", "see clerksync --help"},
+		"test":          {[]string{"mail", "test", "you@example.com"}, set, "the SMTP server has taken the mail to you@example.com\n", ""},
+		"to no address": {[]string{"mail", "test", "you"}, set, "", "the mail was not sent: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -510,7 +503,6 @@ func TestSend(t *testing.T) {
 	files := map[string]string{
 		"user.json":     `{"id":"user_file","object":"user"}`,
 		"envelope.json": `{"type":"user.updated","timestamp":1,"data":{"id":"user_whole","object":"user"}}`,
-		"broken.json":   `{`,
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -530,13 +522,7 @@ func TestSend(t *testing.T) {
 		"several addresses": {args: []string{"user.created", "--sample", "several-addresses"}, out: "202", sent: "idn_2samplePrimary"},
 		"a user in a file":  {args: []string{"user.created", "--data", filepath.Join(dir, "user.json")}, out: "202", sent: `"id":"user_file"`},
 		"an event in one":   {args: []string{"user.created", "--data", filepath.Join(dir, "envelope.json")}, out: "202", sent: `"name":"clerk/user.updated","data":{"id":"user_whole"`},
-		"a broken file":     {args: []string{"user.created", "--data", filepath.Join(dir, "broken.json")}, err: "is not JSON"},
-		"no such file":      {args: []string{"user.created", "--data", filepath.Join(dir, "none.json")}, err: "none.json"},
-		"no such sample":    {args: []string{"user.created", "--sample", "bob"}, err: "the samples are ada for user.created"},
 		"another secret":    {args: []string{"user.created", "--secret", "whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDI="}, out: "400 Bad Request no matching signature", err: "not accepted"},
-		"a broken secret":   {args: []string{"user.created", "--secret", "hunter2!"}, err: "signing secret"},
-		"nobody there":      {args: []string{"user.created", "--to", "http://127.0.0.1:1/"}, err: "nothing answers"},
-		"no type":           {err: "--help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"send"}, tc.args...)
@@ -938,34 +924,6 @@ func TestEnsure(t *testing.T) {
 	}
 }
 
-func TestHelp(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		args []string
-		out  string
-		err  string
-	}{
-		"help":         {[]string{"--help"}, "serve", ""},
-		"help of send": {[]string{"send", "--help"}, "--secret", ""},
-		"help of serve": {
-			[]string{"serve", "--help"}, "LOG_LEVEL                       what is logged: debug, info, warn or error (default info)\n", "",
-		},
-		"help of mail":    {[]string{"mail", "--help"}, "preview", ""},
-		"nothing":         {nil, "", "expected one of"},
-		"unknown command": {[]string{"brew"}, "", "see clerksync --help"},
-		"unknown flag":    {[]string{"serve", "--tea"}, "", "unknown flag --tea: see clerksync --help"},
-	} {
-		var out bytes.Buffer
-		err := run(t.Context(), tc.args, []string{"CLERK_WEBHOOK_SIGNING_SECRET=hunter2"}, &out, &out)
-		if (err != nil) != (tc.err != "") || err != nil && !strings.Contains(err.Error(), tc.err) {
-			t.Errorf("%s: got %v, want %q", name, err, tc.err)
-		}
-		if !strings.Contains(out.String(), tc.out) || strings.Contains(out.String(), "hunter2") {
-			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
-		}
-	}
-}
-
 // TestFullTierIsRegistered: Inngest refuses a whole app for one jitter over 5 minutes. The full tier has none: it is
 // spread over the hour by a minute that every replica and every registration of one Clerk instance has, and others do
 // not.
@@ -1051,11 +1009,8 @@ func TestHealth(t *testing.T) {
 	}{
 		"both answer":         {map[string]string{"PORT": port}, "the service and the database answer\n", ""},
 		"on all interfaces":   {map[string]string{"PORT": port, "HOST": ""}, "the service and the database answer\n", ""},
-		"any port":            {nil, "", "PORT is 0"},
-		"nobody":              {map[string]string{"PORT": "1"}, "", "the service does not answer on port 1"},
 		"somebody else":       {map[string]string{"PORT": foreign}, "", "the service does not answer on port " + foreign + ": it answers 404"},
 		"the database is not": {map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"}, "", "the database did not answer in time"},
-		"no database is set":  {map[string]string{"PORT": port, "MONGODB_URI": ""}, "", "MONGODB_URI is not set"},
 	} {
 		all := maps.Clone(settings)
 		maps.Copy(all, tc.set)

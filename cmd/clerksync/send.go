@@ -47,7 +47,10 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 		return err
 	}
 	if err := webhook.CheckSecret(secret); err != nil {
-		return fmt.Errorf("the signing secret %w", err)
+		return fmt.Errorf("the signing secret %w: copy it again from Clerk's dashboard, Webhooks", err)
+	}
+	if !config.IsHTTP(c.To) {
+		return errors.New("--to is no URL: say http://HOST:PORT" + webhook.Path)
 	}
 	body, err := c.body()
 	if err != nil {
@@ -57,7 +60,7 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	defer cancel()
 	status, text, err := post(ctx, c.To, secret, body)
 	if err != nil {
-		return fmt.Errorf("nothing answers at %s: start 'clerksync dev', or say where with --to: %w", c.To, err)
+		return fmt.Errorf("nothing answers at %s: start 'clerksync dev', or say where with --to: %w", c.To, withoutURL(err))
 	}
 	_, err = fmt.Fprintln(e.stdout, strings.TrimSpace(fmt.Sprintf("%d %s %s", status, http.StatusText(status), text)))
 	if status >= http.StatusMultipleChoices {

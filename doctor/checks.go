@@ -1,0 +1,332 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/inbox"
+	"clerksync/inngest"
+	"clerksync/reconcile"
+	"clerksync/store"
+	"clerksync/store/database"
+	"clerksync/webhook"
+)
+
+// ForeignIndex says what a unique index does that the app has made on the users.
+const ForeignIndex = "a unique index of the app's on users refuses each user who has the same value as another, " +
+	"who then becomes a dead letter: drop it, or make it not unique"
+
+// database opens the database, and looks at what it is and what it lacks.
+func (d *doctor) database(ctx context.Context, say report) error {
+	db, err := d.Open(ctx)
+	if err != nil {
+		return err
+	}
+	if d.status, err = reconcile.ReadStatus(ctx, database.NewCheckpoints(db)); err != nil {
+		return err
+	}
+	d.db = db
+	server, err := db.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	d.server(server)
+	ready, err := d.Prepared(ctx, db)
+	say(failed(err),
+		when(!ready, Fail, "it lacks indexes: start the service once, which makes them"),
+		is(OK, "the indexes are there"))
+	foreign, err := store.NewUsers(db).ForeignUnique(ctx)
+	for _, name := range foreign {
+		say(is(Warn, "%s: %s", name, ForeignIndex))
+	}
+	return err
+}
+
+const (
+	// maxSkew is by how much a clock may be wrong before the signatures of Clerk and Inngest are refused.
+	maxSkew  = 5 * time.Minute
+	warnSkew = 5 * time.Second
+)
+
+// server tells what kind of database it is, and what its clock says of ours.
+func (d *doctor) server(s database.Server) {
+	name, skew := strings.TrimSpace(s.Name+" "+s.Version), s.Ahead.Abs().Round(time.Second)
+	_, embedded := d.Config.Embedded()
+	d.on("database")(
+		when(embedded, OK, "%s, embedded: for development only", name),
+		when(s.Kind == database.OneProcess, Warn, "%s: for one process, and development only; set MONGODB_URI to a MongoDB", name),
+		when(s.Kind == database.StandAlone, Warn,
+			"%s, stand-alone: what it has acknowledged it can lose with its disk: use a replica set", name),
+		is(OK, "%s, replicated; writes wait for a majority", name))
+	const differ, set = "this machine and the database differ by %s", ": set the clock of whichever is wrong (NTP)"
+	d.on("clock")(
+		when(s.Ahead.Abs() > maxSkew, Fail,
+			differ+"; from five minutes on, every webhook and every call of Inngest is refused"+set, skew),
+		when(s.Ahead.Abs() > warnSkew, Warn, differ+set, skew))
+}
+
+// inngest tries what the service needs of Inngest.
+func (d *doctor) inngest(ctx context.Context, say report) error {
+	server := d.Inngest
+	if err := server.Reach(ctx); err != nil {
+		return fmt.Errorf("%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %w",
+			server.Name(), err)
+	}
+	say(is(OK, "%s answers", server.Name()))
+	err := server.SendProbe(ctx)
+	say(refused(err, "EVENT_KEY", "an event key", "Event keys"),
+		when(err != nil, Fail, "events are not taken: %v", err),
+		when(server.Dev, OK, "events are taken, with any key"),
+		is(OK, "INNGEST_EVENT_KEY is accepted"))
+	if server.SelfHosted() {
+		var ids []string
+		if d.signingKey(func(key string) (err error) { ids, err = server.FunctionIDs(ctx, key); return err }) {
+			d.registered(ids)
+		}
+	} else if d.signingKey(func(key string) error { return server.CheckCloudKey(ctx, key) }) {
+		say(is(OK, "whether the app %q is synced only Inngest's dashboard tells (Apps)", server.AppID))
+	}
+	return nil
+}
+
+// refused is about a key that Inngest does not accept: its setting, what to set it to, and where Inngest's dashboard
+// shows that.
+func refused(err error, setting, key, where string) *Finding {
+	return when(errors.Is(err, inngest.ErrKey), Fail, "INNGEST_%s is not accepted: set it to %s of the same "+
+		"environment (Inngest's dashboard, %s; your own server: what it was started with)", setting, key, where)
+}
+
+// signingKey tries the signing keys, and tells whether Inngest accepts one of them.
+func (d *doctor) signingKey(try func(key string) error) bool {
+	err := try(d.Inngest.SigningKey)
+	fallback := errors.Is(err, inngest.ErrKey) && d.Inngest.SigningKeyFallback != ""
+	if fallback {
+		err = try(d.Inngest.SigningKeyFallback)
+	}
+	app := d.Inngest.AppID
+	d.on("inngest")(refused(err, "SIGNING_KEY", "the signing key", "Signing key"),
+		when(errors.Is(err, inngest.ErrNoLists), Warn,
+			"this server does not list its functions: see whether its dashboard has the app %q (Apps)", app),
+		when(err != nil, Fail, "its API does not answer as it should: %v", err),
+		when(fallback, Warn,
+			"only INNGEST_SIGNING_KEY_FALLBACK is accepted: finish the rotation in Inngest, or swap the two"),
+		when(!d.Inngest.Dev, OK, "INNGEST_SIGNING_KEY is accepted"))
+	return err == nil
+}
+
+// registered compares the functions that Inngest has with those that these settings make.
+func (d *doctor) registered(ids []string) {
+	app, n, missing := d.Inngest.AppID, len(ids), []string(nil)
+	for _, id := range d.Functions {
+		if i := slices.Index(ids, app+"-"+id); i >= 0 {
+			ids = slices.Delete(ids, i, i+1)
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	d.on("inngest")(
+		when(d.Functions == nil, Skip, "functions not checked: mend the settings of the mail first"),
+		when(n == 0, Fail, "the app %q is not registered: start the service, which registers it, "+
+			"and check INNGEST_APP_ID and INNGEST_SERVE_ORIGIN", app),
+		when(missing != nil, Fail, "the app %q lacks the function %s: restart the service with these settings",
+			app, strings.Join(missing, ", ")),
+		when(len(ids) > 0, Warn, "the app %q also has %s, which these settings do not make: are they the service's?",
+			app, strings.Join(ids, ", ")),
+		is(OK, "the app %q is registered, with %d functions", app, n))
+}
+
+// clerk tries the secret key, and counts Clerk's users.
+func (d *doctor) clerk(ctx context.Context, say report) error {
+	c := d.Config
+	if d.Clerk == nil {
+		say(is(Warn, "CLERK_SECRET_KEY is not set: backfill, reconcile and 'users ensure' are off"))
+		return nil
+	}
+	if d.db != nil {
+		err := reconcile.CheckInstance(ctx, d.Clerk, database.NewCheckpoints(d.db), c.InstanceID, false)
+		if err != nil {
+			return err
+		}
+	}
+	n, err := d.Clerk.Count(ctx)
+	if err != nil {
+		return err
+	}
+	d.users = n
+	accepted := "CLERK_SECRET_KEY is accepted: of a production instance"
+	if clerk.IsDevelopment(c.SecretKey) {
+		accepted = strings.Replace(accepted, "production", "development", 1)
+	}
+	say(when(c.InstanceID == "", OK, "%s; CLERK_INSTANCE_ID is not set, so events of any instance are taken", accepted),
+		is(OK, "%s, the one that CLERK_INSTANCE_ID names", accepted))
+	return nil
+}
+
+// webhooks tells when the last webhook came, and whether one is missing.
+func (d *doctor) webhooks(_ context.Context, say report) error {
+	alarm, last := d.status.Silence.Alarm(d.now), d.status.LastWebhook
+	say(when(alarm != "", Fail, "%s", alarm),
+		when(last.IsZero(), Warn, "none has come yet: send a test event from Clerk's dashboard (Webhooks, Testing)"),
+		is(OK, "the last came %s ago", d.since(last)))
+	return nil
+}
+
+// reconcile tells what came of the comparisons with Clerk.
+func (d *doctor) reconcile(_ context.Context, say report) error {
+	tiers, runs := reconcile.Tiers(), d.status.Runs
+	if !slices.ContainsFunc(tiers, func(t reconcile.Tier) bool { return len(runs[t]) > 0 }) {
+		say(when(d.Config.SecretKey != "", Warn,
+			"rows have never been compared with Clerk: leave the service running, or run 'clerksync reconcile'"))
+		return nil
+	}
+	for _, tier := range tiers {
+		if len(runs[tier]) == 0 {
+			say(is(Warn, "%s: has not run yet", tier))
+			continue
+		}
+		r, f := runs[tier][0], runs[tier][0].Found
+		began, unfinished := d.since(r.StartedAt), r.EndedAt.IsZero()
+		say(when(unfinished && r.Error != "", Fail, "%s: failed, began %s ago: %s", tier, began, r.Error),
+			when(unfinished, OK, "%s: under way, began %s ago", tier, began),
+			when(f.Failed > 0, Warn, "%s: %s ago, %d users could not be read or written: the service's log names them",
+				tier, began, f.Failed),
+			is(OK, "%s: %s ago, %d users and %d rows compared: %d missing, %d stale, %d extra%s",
+				tier, began, f.Users, f.Rows, f.Missing, f.Stale, f.Extra, leftAlone(f)))
+	}
+	return nil
+}
+
+// leftAlone says how much of what a run has found it has left as it was.
+func leftAlone(f reconcile.Found) (text string) {
+	if f.Buried > 0 {
+		text += fmt.Sprintf(", %d buried", f.Buried)
+	}
+	if f.Unknown > 0 {
+		text += fmt.Sprintf(", %d unknown", f.Unknown)
+	}
+	if text != "" {
+		text += ": 'clerksync reconcile --dry-run' names them"
+	}
+	return text
+}
+
+// since is how long ago something was, in seconds during the first minute, and then in minutes.
+func (d *doctor) since(t time.Time) string {
+	passed := max(d.now.Sub(t), 0)
+	if passed < time.Minute {
+		return passed.Truncate(time.Second).String()
+	}
+	return strings.TrimSuffix(passed.Truncate(time.Minute).String(), "0s")
+}
+
+// maxPending is how long an event may wait before that says that functions do not run: by then it was sent three times.
+const maxPending = 10 * time.Minute
+
+// inbox counts the events that wait and those that failed for good.
+func (d *doctor) inbox(ctx context.Context, say report) error {
+	p, err := inbox.ReadPending(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	wait := fmt.Sprintf("%d wait, the oldest for %s", p.Events, d.since(p.Oldest))
+	say(when(p.Events == 0, OK, "no event waits"),
+		when(d.now.Sub(p.Oldest) > maxPending, Warn, "%s: the functions do not run; "+
+			"see them in Inngest's dashboard (Runs) and check INNGEST_SERVE_ORIGIN", wait),
+		is(OK, "%s", wait))
+	dead, err := inbox.NewDeadLetters(d.db).List(ctx, false)
+	say(failed(err),
+		when(len(dead) > 0, Warn, "%d failed for good: see 'clerksync deadletters list'", len(dead)),
+		is(OK, "no dead letters"))
+	return nil
+}
+
+// rows names users of whom a tombstone says that they are deleted, and Clerk that they are not, and compares how many
+// rows there are with how many users Clerk has.
+func (d *doctor) rows(ctx context.Context, say report) error {
+	users := store.NewUsers(d.db)
+	for _, id := range d.status.Buried() {
+		deleted, err := users.IsDeleted(ctx, id)
+		if err != nil {
+			return err
+		}
+		say(when(deleted, Warn, "%[1]s: Clerk has the user, and here is a tombstone: "+
+			"'clerksync users restore %[1]s' brings the user back", id))
+	}
+	n, err := users.Count(ctx)
+	say(failed(err),
+		when(d.users < 0, Skip, "%d; how many users Clerk has is not known without its API", n),
+		when(n != d.users, Warn, "%d, but Clerk has %d users: 'clerksync reconcile --dry-run' lists them", n, d.users),
+		is(OK, "%d, as many as Clerk has users", n))
+	return nil
+}
+
+// url posts a webhook that is not signed to where Clerk posts webhooks. The service must refuse it. It follows no
+// redirect, as Clerk does not.
+func (d *doctor) url(ctx context.Context, say report) error {
+	to := strings.TrimSuffix(strings.TrimRight(d.URL, "/"), webhook.Path) + webhook.Path
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
+	if err != nil {
+		return errors.New("it cannot be used: say https://HOST")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
+	if err != nil {
+		return unreachable(err)
+	}
+	defer res.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // a part will do
+	code := res.StatusCode
+	ours := code == http.StatusBadRequest && bytes.Contains(body, []byte(webhook.Unsigned))
+	say(when(ours && req.URL.Scheme != "https", Warn, "the service answers, but not over TLS: give Clerk an https URL"),
+		when(ours, OK, "the service answers, and refuses what is not signed"),
+		when(code >= 300 && code < 400, Fail, "a redirect (%d to %s), which Clerk takes for a failure: "+
+			"give Clerk the URL that it ends at", code, place(res)),
+		when(code == http.StatusUnauthorized || code == http.StatusForbidden, Fail,
+			"%d: something before the service asks for a login: let POST %s through", code, webhook.Path),
+		when(code == http.StatusNotFound, Fail,
+			"404: the service is not there: check the host, and that the proxy passes %s on", webhook.Path),
+		when(code == http.StatusMethodNotAllowed, Fail,
+			"405: POST is not let through, or another service is there: check the host and the proxy"),
+		when(code >= 500, Fail, "%d: the proxy does not reach the service, or the service not its database", code),
+		is(Fail, "%d, which is not the service's answer to an unsigned webhook: check the host and the proxy", code))
+	return nil
+}
+
+// place is where a redirect leads, without a query.
+func place(res *http.Response) string {
+	to, err := res.Location()
+	if err != nil {
+		return "nowhere"
+	}
+	return (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
+}
+
+// unreachable says what to do about a URL that nothing answers at. It does not quote it, for it may hold a password.
+func unreachable(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	what := "nothing answers: check the host, the port and the firewall"
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer in %s: check the firewall and the proxy", checkTimeout)
+	case errors.As(err, new(*net.DNSError)):
+		what = "the host is not known: check its name and its DNS record"
+	case errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)),
+		errors.Is(err, http.ErrSchemeMismatch):
+		what = "TLS fails: give the host a certificate that everybody trusts, with its chain"
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

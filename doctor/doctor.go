@@ -1,0 +1,122 @@
+// Package doctor looks at a deployment, and says what is wrong with it and what to do about that.
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/config"
+	"clerksync/inngest"
+	"clerksync/reconcile"
+	"clerksync/store/database"
+)
+
+// Level is how good or bad a finding is.
+type Level string
+
+// The levels, as they are printed.
+const (
+	OK   Level = "ok"
+	Warn Level = "warn" // it works, but should be looked at
+	Fail Level = "FAIL" // it does not work
+	Skip Level = "-"    // it could not be checked
+)
+
+// Finding is what a check has found. The text says what to do, if there is something to do. It holds no secret and no
+// personal data, but it may quote what a server has answered.
+type Finding struct {
+	Level       Level
+	Check, Text string
+}
+
+// Options says what to look at.
+type Options struct {
+	Config   config.Config
+	Mistakes config.Mistakes // in the settings
+	Whose    string          // for the line that says that there are none
+	URL      string          // where Clerk reaches the service; "" is not checked
+
+	Open      func(context.Context) (*database.DB, error)       // opens the database, which Run does not close
+	Prepared  func(context.Context, *database.DB) (bool, error) // tells whether the database has all indexes
+	Inngest   inngest.Server
+	Functions []string   // ids of the functions that these settings make; nil if the settings of the mail are wrong
+	Clerk     *clerk.API // nil without a secret key, or if the settings of Clerk's API are wrong
+}
+
+// doctor makes the checks.
+type doctor struct {
+	Options
+	found  func(Finding)
+	now    time.Time
+	db     *database.DB // nil if it cannot be opened or read
+	status reconcile.Status
+	users  int // how many Clerk has; -1 if that is not known
+}
+
+// checkTimeout bounds each check, and with it the wait for something that does not answer.
+const checkTimeout = 10 * time.Second
+
+// Run makes all checks, whatever the earlier ones say, until ctx ends. It calls found with each finding at once.
+func Run(ctx context.Context, o Options, found func(Finding)) {
+	d := &doctor{Options: o, found: found, now: time.Now(), users: -1}
+	if err := o.Mistakes.Err(); err == nil {
+		d.on("settings")(is(OK, "%s", o.Whose))
+	} else {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			d.on("settings")(is(Fail, "%s", line))
+		}
+	}
+	check := func(name string, off bool, why string, f func(context.Context, report) error) {
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+		switch say := d.on(name); {
+		case ctx.Err() != nil: // somebody has ended all of it
+		case off:
+			say(is(Skip, "not checked: %s", why))
+		default:
+			say(failed(f(ctx, say)))
+		}
+	}
+	const settings, needed = "mend its settings first", "it needs the database"
+	check("database", len(o.Mistakes.Only("MONGODB_")) > 0, settings, d.database)
+	check("inngest", len(o.Mistakes.Only("INNGEST_")) > 0, settings, d.inngest)
+	check("clerk", o.Clerk == nil && o.Config.SecretKey != "", settings, d.clerk)
+	check("webhooks", d.db == nil, needed, d.webhooks)
+	check("reconcile", d.db == nil, needed, d.reconcile)
+	check("inbox", d.db == nil, needed, d.inbox)
+	check("rows", d.db == nil, needed, d.rows)
+	if o.URL != "" {
+		check("url", false, "", d.url)
+	}
+}
+
+// report reports the first of its arguments that is not nil.
+type report func(...*Finding)
+
+func (d *doctor) on(check string) report {
+	return func(findings ...*Finding) {
+		if f := cmp.Or(findings...); f != nil {
+			f.Check = check
+			d.found(*f)
+		}
+	}
+}
+
+// when returns a finding if it applies, and else nil.
+func when(applies bool, level Level, format string, args ...any) *Finding {
+	if !applies {
+		return nil
+	}
+	return is(level, format, args...)
+}
+
+func is(level Level, format string, args ...any) *Finding {
+	return &Finding{Level: level, Text: fmt.Sprintf(format, args...)}
+}
+
+// failed returns the finding that an error is, and nil without one.
+func failed(err error) *Finding { return when(err != nil, Fail, "%v", err) }
