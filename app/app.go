@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
+	"slices"
 	"time"
 
 	"clerksync/clerk"
@@ -21,20 +21,14 @@ import (
 	"clerksync/store/database"
 	"clerksync/webhook"
 
-	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
-
-// SampleInstance is the Clerk instance of the events that 'clerksync send' makes.
-const SampleInstance = "ins_2clerksyncSample"
 
 // Options is what New needs.
 type Options struct {
-	Config config.Config
-	// Functions are the functions of your own.
-	Functions []functions.Function
+	Config    config.Config        // Check finds no mistake in it
+	Functions []functions.Function // of your own
 	Log       *slog.Logger
 }
 
@@ -43,15 +37,22 @@ type App struct {
 	cfg      config.Config
 	log      *slog.Logger
 	listener net.Listener
-	server   *http.Server
 	db       *database.DB
-	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
 	inngest  *inngest.Handler
+	server   *http.Server
+	cleanups []cleanup
 }
 
-// New wires the service in the order of its dependencies, and listens. If it fails, nothing is left open.
+// cleanup ends a part of the service.
+type cleanup struct {
+	part string
+	end  func(context.Context) error
+}
+
+// New listens, opens the database and wires the service; Run serves. If it fails, nothing is left open. It is one
+// straight function, in the order in which the parts need each other, so that one can see what goes where.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
 	a := &App{cfg: cfg, log: log}
@@ -62,43 +63,45 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.noteSettings(ctx)
 
 	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Address()); err != nil {
-		return a, fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w", cfg.Address(), err)
+		return nil, fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w",
+			cfg.Address(), err)
 	}
-	if _, ok := cfg.Embedded(); ok {
-		log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; set MONGODB_URI to a MongoDB for production")
-	}
+	a.onClose("listener", func(context.Context) error {
+		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) { // the server closes it too
+			return err
+		}
+		return nil
+	})
+
 	if a.db, err = OpenDatabase(ctx, cfg, log); err != nil {
-		return a, err
+		return nil, err
 	}
-	a.users = store.NewUsers(a.db)
+	a.onClose("database", a.db.Close)
+	if err := database.Patiently(ctx, log, func() error { return Prepare(ctx, a.db) }); err != nil {
+		return nil, err
+	}
+	users, claims, runs := store.NewUsers(a.db), store.NewWelcomes(a.db), store.NewRuns(a.db)
+	state := database.NewCheckpoints(a.db)
+
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles, Log: log, Registerer: reg,
+		DB: a.db, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
+		Log: log, Registerer: reg,
 	})
-	state := database.NewCheckpoints(a.db)
 	a.watch = reconcile.NewWatch(state, log, reg)
 	a.watch.InstanceID = cfg.InstanceID
-	claims := store.NewWelcomes(a.db)
-	if err := database.Patiently(ctx, log, func() error { return Prepare(ctx, a.db) }); err != nil {
-		return a, err
-	}
-	if cfg.Mail.SMTPURL == "" {
-		log.InfoContext(ctx, "no welcome mails are sent: set SMTP_URL and MAIL_FROM to send them")
-	}
-	var api *clerk.API
-	if cfg.SecretKey == "" {
-		log.InfoContext(ctx, "nothing is compared with Clerk: set CLERK_SECRET_KEY to repair what webhooks miss")
-	} else if api, err = a.clerkAPI(ctx); err != nil {
-		return a, err
-	}
-	runs := store.NewRuns(a.db)
-	fns, err := allFunctions(
-		cfg, o.Functions, a.users, claims, runs, inbox.NewDeadLetters(a.db), Reconciler(cfg, api, a.users, state, log),
-	)
+	api, err := a.clerkAPI(ctx)
 	if err != nil {
-		return a, err
+		return nil, err
+	}
+
+	r := Reconciler(cfg, api, users, state, log)
+	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, inbox.NewDeadLetters(a.db), r)
+	if err != nil {
+		return nil, err
 	}
 	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
 	origin := cfg.Inngest.ServeOrigin
@@ -109,7 +112,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Server: server, Origin: origin, Path: cfg.Inngest.ServePath, Register: fns.Register, MaxBody: maxCall, Log: log,
 	})
 	if err != nil {
-		return a, err
+		return nil, err
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
@@ -117,15 +120,14 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET", InstanceName: "CLERK_INSTANCE_ID",
 	})
 	if err != nil {
-		return a, err
+		return nil, err
 	}
-	a.noteOneTimeCodes(ctx)
-	routes := a.routes(hook, a.inngest, reg)
-	if cfg.AdminToken != "" {
-		routes.POST("/users/:id/ensure", a.ensureRoute(&reconcile.Ensure{API: api, Users: a.users}))
-	}
+
 	a.server = &http.Server{
-		Handler:           routes,
+		Handler: routes{
+			hook: hook, calls: a.inngest, metrics: reg, db: a.db, inngest: server, alarm: a.watch.Alarm,
+			ensure: &reconcile.Ensure{API: api, Users: users}, token: cfg.AdminToken, log: log,
+		}.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),
@@ -136,8 +138,38 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	return a, nil
 }
 
-// clerkAPI returns a client of Clerk's API. That Clerk is away is no reason not to start.
+// noteSettings logs what the settings leave out, and what is dangerous in them.
+func (a *App) noteSettings(ctx context.Context) {
+	if _, ok := a.cfg.Embedded(); ok {
+		a.log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; "+
+			"set MONGODB_URI to a MongoDB for production")
+	}
+	if a.cfg.Inngest.IsDev() {
+		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; "+
+			"set it to 0 in production")
+	}
+	if a.cfg.Mail.SMTPURL == "" {
+		a.log.InfoContext(ctx, "no welcome mails are sent: set SMTP_URL and MAIL_FROM to send them")
+	}
+	if a.cfg.SecretKey == "" {
+		a.log.InfoContext(ctx, "nothing is compared with Clerk: set CLERK_SECRET_KEY to repair what webhooks miss")
+	}
+	forwarded, leftOut := webhook.OneTimeCodes(a.cfg.Forward())
+	if len(forwarded) > 0 {
+		a.log.WarnContext(ctx, "CLERK_FORWARD_EVENTS names types that hold one-time codes: "+
+			"whoever sees Inngest's history can read them", "types", forwarded)
+	}
+	if len(leftOut) > 0 {
+		a.log.InfoContext(ctx, "types that hold one-time codes are not forwarded: "+
+			"name them in CLERK_FORWARD_EVENTS if a function of yours needs them", "types", leftOut)
+	}
+}
+
+// clerkAPI returns a client of Clerk's API, nil without a key. That Clerk is away is no reason not to start.
 func (a *App) clerkAPI(ctx context.Context) (*clerk.API, error) {
+	if a.cfg.SecretKey == "" {
+		return nil, nil
+	}
 	api, err := ClerkAPI(a.cfg)
 	if err != nil {
 		return nil, err
@@ -152,7 +184,10 @@ func (a *App) clerkAPI(ctx context.Context) (*clerk.API, error) {
 	return api, nil
 }
 
-// seen notes a verified webhook. A sample of ours is of no instance of Clerk's.
+// SampleInstance is the Clerk instance of the events that 'clerksync send' makes.
+const SampleInstance = "ins_2clerksyncSample"
+
+// seen notes a verified webhook. A sample of ours belongs to no instance of Clerk's.
 func (a *App) seen(at time.Time, instanceID string) {
 	if instanceID == SampleInstance {
 		instanceID = ""
@@ -160,76 +195,7 @@ func (a *App) seen(at time.Time, instanceID string) {
 	a.watch.Verified(at, instanceID)
 }
 
-// noteOneTimeCodes says what becomes of the types of event that hold one-time codes.
-func (a *App) noteOneTimeCodes(ctx context.Context) {
-	forwarded, leftOut := webhook.OneTimeCodes(a.cfg.Forward())
-	if len(forwarded) > 0 {
-		a.log.WarnContext(ctx, "CLERK_FORWARD_EVENTS names types that hold one-time codes: whoever sees Inngest's history can read them", "types", forwarded)
-	}
-	if len(leftOut) > 0 {
-		a.log.InfoContext(ctx, "types that hold one-time codes are not forwarded: name them in CLERK_FORWARD_EVENTS if a function of yours needs them", "types", leftOut)
-	}
-}
-
-// allFunctions returns the Inngest functions, without what only a running service has. For their ids alone, users and
-// the others may be nil or zero.
-func allFunctions(
-	c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs,
-	dead inbox.DeadLetters, r *reconcile.Reconcile,
-) (*functions.Functions, error) {
-	f := &functions.Functions{
-		Users: users, Runs: runs, InstanceID: c.InstanceID, BatchSize: c.Batch.Size, BatchTimeout: c.Batch.Timeout, Own: own,
-		Crons: []functions.Cron{functions.Upkeep(
-			users.SweepBuried,
-			functions.Retention{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
-			functions.Retention{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
-			functions.Retention{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
-			functions.Retention{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
-		)},
-	}
-	if c.SecretKey != "" {
-		f.Crons = append(f.Crons, functions.Reconcile(r, tierCrons(c))...)
-	}
-	if c.Mail.SMTPURL == "" {
-		return f, nil
-	}
-	m, mistakes := Mailer(c.Mail)
-	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
-	return f, mistakes.Err()
-}
-
-func (a *App) routes(hook, calls http.Handler, reg *prometheus.Registry) *echo.Echo {
-	e := echo.New()
-	e.IPExtractor = echo.ExtractIPDirect()
-	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "server is running") })
-	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
-	e.GET("/readyz", a.ready)
-	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
-	e.POST(webhook.Path, echo.WrapHandler(boundMemory(hook, largeWebhooks)))
-	e.Match([]string{http.MethodGet, http.MethodPost, http.MethodPut}, "/api/inngest", echo.WrapHandler(boundMemory(calls, largeCalls)))
-	return e
-}
-
-// ready answers 200 if the database answers and Inngest can be reached, else 503; and which of them, and whether
-// webhooks are missing.
-func (a *App) ready(c echo.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
-	defer cancel()
-	state := map[string]string{"database": "ok", "inngest": "ok", "webhooks": "ok"}
-	code := http.StatusOK
-	if alarm := a.watch.Alarm(); alarm != "" { // is not ended by another process taking over
-		state["webhooks"] = alarm
-	}
-	if a.db.Ping(ctx) != nil {
-		state["database"], code = "does not answer", http.StatusServiceUnavailable
-	}
-	if InngestServer(a.cfg.Inngest).Reach(ctx) != nil {
-		state["inngest"], code = "cannot be reached", http.StatusServiceUnavailable
-	}
-	return c.JSON(code, state)
-}
-
-// URL is where this machine reaches the service.
+// URL is where this machine reaches the service. The port is the one that was found if PORT is 0.
 func (a *App) URL() string {
 	_, port, _ := net.SplitHostPort(a.listener.Addr().String())
 	return LocalURL(a.cfg.Host, port)
@@ -243,25 +209,22 @@ func LocalURL(host, port string) string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
-// Run serves until ctx ends, then stops accepting, finishes what is in flight and closes everything.
+// Registered is closed when Inngest knows the functions for the first time.
+func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
+
+// Database is the open database.
+func (a *App) Database() *database.DB { return a.db }
+
+// Run serves until ctx ends, and then closes the service: the server first, which finishes what is in flight, and then
+// the parts that its requests needed.
 func (a *App) Run(ctx context.Context) error {
-	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWork()
-	inboxDone := make(chan struct{})
-	go func() {
-		defer close(inboxDone)
-		a.inbox.Run(work, a.cfg.ShutdownTimeout/2)
-	}()
-	var others sync.WaitGroup
-	others.Go(func() { a.inngest.KeepRegistered(work) })
-	others.Go(func() { a.watch.Run(work) })
+	a.start(ctx, "inbox", func(ctx context.Context) { a.inbox.Run(ctx, a.cfg.ShutdownTimeout/2) })
+	a.start(ctx, "watch", a.watch.Run)
+	a.start(ctx, "registration", a.inngest.KeepRegistered)
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()
+	a.onClose("server", a.stopServer)
 	a.log.InfoContext(ctx, "listening", "url", a.URL())
-	if a.cfg.Inngest.IsDev() {
-		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; set it to 0 in production")
-	}
-
 	var err error
 	select {
 	case err = <-failed:
@@ -269,42 +232,49 @@ func (a *App) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		a.log.InfoContext(ctx, "shutting down")
 	}
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout/2) // the inbox has the other half
-	defer cancel()
-	if e := a.server.Shutdown(bounded); e != nil && err == nil {
-		// Nothing is lost: Clerk and Inngest come again.
-		a.log.WarnContext(ctx, "requests were cut off", "error", e)
-		err = a.server.Close()
-	}
-	stopWork() // no request is left that could write to the inbox
-	<-inboxDone
-	others.Wait()
 	return errors.Join(err, a.Close(ctx))
 }
 
-// Close closes all that New has opened.
-func (a *App) Close(ctx context.Context) error {
-	var errs []error
-	if a.listener != nil && a.server == nil {
-		errs = append(errs, a.listener.Close())
-	}
-	if a.db != nil {
-		errs = append(errs, a.db.Close(ctx))
-	}
-	return errors.Join(errs...)
+// start runs a part until Close, which waits for its end.
+func (a *App) start(ctx context.Context, part string, run func(context.Context)) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx)
+	}()
+	a.onClose(part, func(context.Context) error {
+		stop()
+		<-ended
+		return nil
+	})
 }
 
-// Registered is closed when Inngest knows the functions for the first time.
-func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
+// stopServer finishes the requests in flight, for half of the time that there is: the inbox has the other half.
+func (a *App) stopServer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.ShutdownTimeout/2)
+	defer cancel()
+	err := a.server.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	a.log.WarnContext(ctx, "requests were cut off", "error", err) // nothing is lost: Clerk and Inngest come again
+	return a.server.Close()
+}
 
-// Users are the rows.
-func (a *App) Users() *store.Users { return a.users }
+func (a *App) onClose(part string, end func(context.Context) error) {
+	a.cleanups = append(a.cleanups, cleanup{part, end})
+}
 
-// Database is the open database.
-func (a *App) Database() *database.DB { return a.db }
-
-// FunctionIDs returns the ids of all functions that the settings make, own among them.
-func FunctionIDs(cfg config.Config, own []functions.Function) ([]string, error) {
-	fns, err := allFunctions(cfg, own, nil, &store.Welcomes{}, &store.Runs{}, inbox.DeadLetters{}, nil)
-	return fns.IDs(), err
+// Close ends all parts, the last first. Run does it too; what is closed is not closed again.
+func (a *App) Close(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx) // it has ended: that is why
+	var errs []error
+	for _, c := range slices.Backward(a.cleanups) {
+		if err := c.end(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("close the %s: %w", c.part, err))
+		}
+	}
+	a.cleanups = nil
+	return errors.Join(errs...)
 }

@@ -1,17 +1,102 @@
 package app
 
 import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
 	"testing"
-	"time"
+
+	"clerksync/config"
+	"clerksync/internal/testenv"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-func until(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("timed out: %s", what)
+// options are those of a service on the embedded database in dir, with the settings in set besides.
+func options(dir string, set ...string) Options {
+	cfg, _ := config.Read(append([]string{
+		"HOST=127.0.0.1", "PORT=0", "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "MONGODB_URI=embedded:" + dir,
+		"INNGEST_DEV=http://127.0.0.1:1",
+	}, set...))
+	return Options{Config: cfg, Log: slog.New(slog.DiscardHandler)}
+}
+
+// TestApp: the service listens when New returns, answers while it runs, and leaves nothing open, whether it has run,
+// has not run or has not started.
+func TestApp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := options(dir)
+	if mistakes := Check(o.Config); len(mistakes) > 0 {
+		t.Fatal(mistakes.Err())
+	}
+	a, err := New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL()+"/healthz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req) // no wait: New has bound the port
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusOK || string(body) != "ok" {
+		t.Errorf("got %d %s %v, want 200 ok", res.StatusCode, body, err)
+	}
+	_ = res.Body.Close()
+	stop()
+	if err := errors.Join(<-ended, a.Close(t.Context())); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+
+	_, o.Config.Port, _ = net.SplitHostPort(strings.TrimPrefix(a.URL(), "http://"))
+	for i, secrets := range []string{"", "whsec_x", o.Config.SigningSecrets} { // the first two cannot start
+		o.Config.SigningSecrets = secrets
+		a, err := New(t.Context(), o) // the port and the folder are free again
+		if (err != nil) != (i < 2) || err != nil && !strings.Contains(err.Error(), "secret") {
+			t.Fatalf("with the secrets %q: got %v", secrets, err)
 		}
+		if err == nil {
+			err = a.Close(t.Context())
+		}
+		if i == 2 && err != nil {
+			t.Errorf("it was closed with %v", err)
+		}
+	}
+}
+
+// TestClose: the parts end in the reverse order of their start, each once; an error names its part and holds up none.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	var got []string
+	a := &App{}
+	for _, part := range []string{"listener", "database", "server"} {
+		a.onClose(part, func(ctx context.Context) error {
+			got = append(got, part)
+			if part == "database" {
+				return errors.New("does not want to")
+			}
+			return ctx.Err()
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // as after a signal
+	if err := a.Close(ctx); err == nil || err.Error() != "close the database: does not want to" {
+		t.Errorf("got %v, want the error of the database", err)
+	}
+	if err := a.Close(ctx); err != nil {
+		t.Errorf("closed again: got %v", err)
+	}
+	if d := cmp.Diff([]string{"server", "database", "listener"}, got); d != "" {
+		t.Errorf("ended (-want +got):\n%s", d)
 	}
 }

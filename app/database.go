@@ -43,7 +43,8 @@ func databaseError(err error) error {
 // Prepare makes what the collections need.
 func Prepare(ctx context.Context, db *database.DB) error {
 	users := store.NewUsers(db)
-	err := errors.Join(users.Setup(ctx), inbox.Setup(ctx, db), store.NewWelcomes(db).Setup(ctx), store.NewRuns(db).Setup(ctx))
+	claims, runs := store.NewWelcomes(db), store.NewRuns(db)
+	err := errors.Join(users.Setup(ctx), inbox.Setup(ctx, db), claims.Setup(ctx), runs.Setup(ctx))
 	if err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}

@@ -51,7 +51,8 @@ func (l limits) bound(h http.Handler) http.Handler {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
 			timed := *r
-			timed.Body = &timedBody{ReadCloser: r.Body, conn: http.NewResponseController(w), progress: l.progress, end: end}
+			conn := http.NewResponseController(w)
+			timed.Body = &timedBody{ReadCloser: r.Body, conn: conn, progress: l.progress, end: end}
 			h.ServeHTTP(w, &timed)
 		case <-wait.C:
 			w.Header().Set("Retry-After", "5")
@@ -68,8 +69,10 @@ type timedBody struct {
 	conn     *http.ResponseController
 	progress time.Duration
 	end      time.Time
-	left     int  // until the time begins anew
-	over     bool // net/http has taken the deadline away at the last byte: another would end the context of who has read it
+	left     int // until the time begins anew
+	// over is true after the last byte, when net/http has taken the deadline away: another one would end the context of
+	// the handler that has read the body.
+	over bool
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {

@@ -68,7 +68,8 @@ func TestSlowBodiesKeepNoSlot(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 			defer cancel()
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL, strings.NewReader(strings.Repeat("x", 4<<20)))
+			body := strings.NewReader(strings.Repeat("x", 4<<20))
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL, body)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,8 +48,10 @@ func Check(c config.Config) config.Mistakes {
 	return all
 }
 
-// reconciler returns what compares rows with Clerk.
-func Reconciler(c config.Config, api *clerk.API, users *store.Users, state database.Checkpoints, log *slog.Logger) *reconcile.Reconcile {
+// Reconciler returns what compares rows with Clerk.
+func Reconciler(
+	c config.Config, api *clerk.API, users *store.Users, state database.Checkpoints, log *slog.Logger,
+) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
 		API: api, Users: users, State: state, Log: log,
 		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
@@ -57,13 +59,15 @@ func Reconciler(c config.Config, api *clerk.API, users *store.Users, state datab
 	}
 }
 
-// clerkAPI returns a client of Clerk's API. It asks nothing; see CheckInstance.
+// ClerkAPI returns a client of Clerk's API. It asks nothing; see CheckInstance.
 func ClerkAPI(c config.Config) (*clerk.API, error) {
 	if c.SecretKey == "" {
-		return nil, errors.New("CLERK_SECRET_KEY is not set: set it to the secret key (sk_…) from Clerk's dashboard, API keys")
+		return nil, errors.New("CLERK_SECRET_KEY is not set: " +
+			"set it to the secret key (sk_…) from Clerk's dashboard, API keys")
 	}
 	return clerk.NewAPI(clerk.APIOptions{
-		SecretKey: c.SecretKey, KeyName: "CLERK_SECRET_KEY", URL: c.APIURL, URLName: "CLERK_API_URL", Share: c.RateShare,
+		SecretKey: c.SecretKey, KeyName: "CLERK_SECRET_KEY",
+		URL: c.APIURL, URLName: "CLERK_API_URL", Share: c.RateShare,
 	})
 }
 
@@ -94,12 +98,12 @@ func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
 // InngestServer is the Inngest that the settings name.
 func InngestServer(c config.Inngest) inngest.Server {
 	return inngest.Server{
-		URL: c.URL(), Dev: c.IsDev(), EventKey: c.EventKey, SigningKey: c.SigningKey, SigningKeyFallback: c.SigningKeyFallback,
-		Env: c.Env, AppID: c.AppID,
+		URL: c.URL(), Dev: c.IsDev(), AppID: c.AppID, Env: c.Env,
+		EventKey: c.EventKey, SigningKey: c.SigningKey, SigningKeyFallback: c.SigningKeyFallback,
 	}
 }
 
-// logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.
+// Logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.
 func Logger(c config.Config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.LogLevel}
 	f, isFile := w.(*os.File)
@@ -107,13 +111,4 @@ func Logger(c config.Config, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewTextHandler(w, opts))
 	}
 	return slog.New(slog.NewJSONHandler(w, opts))
-}
-
-// tierCrons returns when which tier runs.
-func tierCrons(c config.Config) map[reconcile.Tier]string {
-	crons := map[reconcile.Tier]string{}
-	for tier, cron := range c.Crons() {
-		crons[reconcile.Tier(tier)] = cron
-	}
-	return crons
 }

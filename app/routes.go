@@ -1,0 +1,101 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/inngest"
+	"clerksync/reconcile"
+	"clerksync/store/database"
+	"clerksync/webhook"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// routes is what requests are answered with.
+type routes struct {
+	hook, calls http.Handler // of Clerk and of Inngest
+	metrics     *prometheus.Registry
+	db          *database.DB
+	inngest     inngest.Server
+	alarm       func() string // what is wrong with the webhooks, or ""
+	ensure      *reconcile.Ensure
+	token       string // for ensure; "" is no such route
+	log         *slog.Logger
+}
+
+func (r routes) handler() http.Handler {
+	e := echo.New()
+	e.IPExtractor = echo.ExtractIPDirect()
+	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "server is running") })
+	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
+	e.GET("/readyz", r.ready)
+	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(r.metrics, promhttp.HandlerOpts{})))
+	e.POST(webhook.Path, echo.WrapHandler(boundMemory(r.hook, largeWebhooks)))
+	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut}
+	e.Match(methods, "/api/inngest", echo.WrapHandler(boundMemory(r.calls, largeCalls)))
+	if r.token != "" {
+		e.POST("/users/:id/ensure", r.ensureUser)
+	}
+	return e
+}
+
+// ready answers 200 if the database answers and Inngest can be reached, else 503. It says which of them, and whether
+// webhooks are missing; that alone is no 503, for another process would not mend it.
+func (r routes) ready(c echo.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
+	defer cancel()
+	state := map[string]string{"database": "ok", "inngest": "ok", "webhooks": "ok"}
+	code := http.StatusOK
+	if alarm := r.alarm(); alarm != "" {
+		state["webhooks"] = alarm
+	}
+	if r.db.Ping(ctx) != nil {
+		state["database"], code = "does not answer", http.StatusServiceUnavailable
+	}
+	if r.inngest.Reach(ctx) != nil {
+		state["inngest"], code = "cannot be reached", http.StatusServiceUnavailable
+	}
+	return c.JSON(code, state)
+}
+
+// ensureUser answers POST /users/{id}/ensure with the user's row, for who has the token. The hashes are compared, whose
+// lengths tell nothing of the token's.
+func (r routes) ensureUser(c echo.Context) error {
+	token, ok := strings.CutPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
+	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(r.token))
+	if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		c.Response().Header().Set("WWW-Authenticate", "Bearer")
+		return failed(c, http.StatusUnauthorized, "the bearer token is not ADMIN_TOKEN")
+	}
+	row, err := r.ensure.Row(c.Request().Context(), c.Param("id"))
+	switch {
+	case errors.Is(err, reconcile.ErrDeleted):
+		return failed(c, http.StatusGone, err.Error())
+	case errors.Is(err, clerk.ErrNoUser):
+		return failed(c, http.StatusNotFound, err.Error())
+	case err != nil:
+		r.log.WarnContext(c.Request().Context(), "a user could not be ensured", "error", err)
+		c.Response().Header().Set("Retry-After", "5")
+		return failed(c, http.StatusServiceUnavailable, "the database or Clerk does not answer: ask again")
+	}
+	b, err := bson.MarshalExtJSON(row, false, false)
+	if err != nil {
+		return err
+	}
+	return c.JSONBlob(http.StatusOK, b)
+}
+
+func failed(c echo.Context, status int, why string) error {
+	return c.JSON(status, map[string]string{"error": why})
+}
