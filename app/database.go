@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 
 	"clerksync/config"
@@ -32,8 +31,10 @@ func databaseError(err error) error {
 	switch {
 	case errors.Is(err, database.ErrLocked):
 		return fmt.Errorf("%w (MONGODB_URI=embedded:DIR)", err)
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, database.ErrNoFolder):
 		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with the service's folder", err)
+	case errors.Is(err, database.ErrLeftOut):
+		return fmt.Errorf("%w: set MONGODB_URI to mongodb://…, or build without -tags noembedded", err)
 	case database.MayPass(err):
 		return fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
 	}

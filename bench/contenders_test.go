@@ -141,8 +141,8 @@ func plain() (http.Handler, error) {
 	return e, nil
 }
 
-// events is an Inngest that takes every event, EVENTS_DELAY later, and runs nothing. If EVENTS_SERVER names one, it
-// takes them for it.
+// events is an Inngest that takes every event, EVENTS_DELAY later, and every checkpoint, and runs nothing. If
+// EVENTS_SERVER names one, it takes events for it.
 func events() (http.Handler, error) {
 	delay, err := time.ParseDuration(os.Getenv("EVENTS_DELAY"))
 	if err != nil {
@@ -153,6 +153,11 @@ func events() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /fn/register", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"ok":true}`) })
+	mux.HandleFunc("POST /v1/checkpoint/{run}/async", func(w http.ResponseWriter, r *http.Request) {
+		if n, err := io.Copy(io.Discard, r.Body); err != nil || n == 0 {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	})
 	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()

@@ -40,8 +40,14 @@ type DB struct {
 // EmbeddedPrefix begins the URI of an embedded database; its folder follows.
 const EmbeddedPrefix = "embedded:"
 
-// ErrLocked says that another process has the folder of an embedded database.
-var ErrLocked = embedded.ErrLocked
+var (
+	// ErrLocked says that another process has the folder of an embedded database.
+	ErrLocked = embedded.ErrLocked
+	// ErrNoFolder says that OpenBeside was to make a new embedded database.
+	ErrNoFolder = errors.New("there is no folder")
+	// ErrLeftOut says that this build has no embedded database, because of -tags noembedded.
+	ErrLeftOut = embedded.ErrLeftOut
+)
 
 // opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.
 const opTimeout = 10 * time.Second
@@ -111,7 +117,7 @@ func OpenBeside(ctx context.Context, uri, name string, log *slog.Logger) (*DB, e
 		return Open(ctx, uri, name, log)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no folder %s: set MONGODB_URI to embedded:DIR with the service's folder", dir)
+		return nil, fmt.Errorf("%w %s", ErrNoFolder, dir)
 	}
 	db, err := Open(ctx, uri, name, log)
 	if errors.Is(err, ErrLocked) { // by the service

@@ -22,10 +22,6 @@ import (
 	_ "modernc.org/sqlite" // FerretDB's own driver, for IndexIDs
 )
 
-// pragmas let writers wait for each other, and keep SQLite's temporary files, which hold documents, in memory instead
-// of in /var/tmp.
-const pragmas = "_pragma=busy_timeout(10000)&_pragma=temp_store(memory)"
-
 // startTimeout bounds the first answer, which takes milliseconds.
 const startTimeout = 10 * time.Second
 

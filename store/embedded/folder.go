@@ -11,8 +11,16 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// ErrLocked says that another server has the data folder.
-var ErrLocked = errors.New("in use by another clerksync: stop it, or give this one another folder (MONGODB_URI=embedded:DIR)")
+var (
+	// ErrLocked says that another server has the data folder.
+	ErrLocked = errors.New("in use by another clerksync: stop it, or give this one another folder")
+	// ErrLeftOut says that the program was built with -tags noembedded.
+	ErrLeftOut = errors.New("this build has no embedded database")
+)
+
+// pragmas let writers wait for each other, and keep SQLite's temporary files, which hold documents, in memory instead
+// of in /var/tmp.
+const pragmas = "_pragma=busy_timeout(10000)&_pragma=temp_store(memory)"
 
 // uriFile holds the URI of the server that has the folder.
 const uriFile = "clerksync.uri"
@@ -39,7 +47,7 @@ type folder struct {
 // is ErrLocked if it is locked already.
 func openFolder(dir string) (*folder, error) {
 	if dir == "" {
-		return nil, errors.New("the embedded database needs a folder: set MONGODB_URI=embedded:DIR")
+		return nil, errors.New("the embedded database needs a folder: embedded:DIR")
 	}
 	path, err := filepath.Abs(dir)
 	if err != nil {

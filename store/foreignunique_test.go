@@ -1,0 +1,41 @@
+package store_test
+
+import (
+	"testing"
+
+	"clerksync/internal/testenv"
+	"clerksync/store/database"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// TestForeignUniqueIndexIsFoundByName: an index of the app's that will refuse users was not noticed until it did.
+func TestForeignUniqueIndexIsFoundByName(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		s := users(t, db)
+		if got, err := s.ForeignUnique(t.Context()); len(got) > 0 || err != nil {
+			t.Errorf("got %v, %v, want none but ours", got, err)
+		}
+		if db.OneProcess {
+			return // no more than the one that is ours can be made twice
+		}
+		for field, unique := range map[string]bool{"email": true, "plan": false} {
+			m := mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}, Options: options.Index().SetUnique(unique)}
+			if _, err := db.Collection("users").Indexes().CreateOne(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{"email_1"}
+		if !testenv.ListsIndexes(t, db) {
+			want = nil
+		}
+		got, err := s.ForeignUnique(t.Context())
+		if d := cmp.Diff(want, got); d != "" || err != nil {
+			t.Errorf("%v (-want +got):\n%s", err, d)
+		}
+	})
+}
