@@ -80,8 +80,12 @@ func bareInserts(b *testing.B, db *database.DB, people []testenv.ClerkUser) floa
 				b.Fatal(err)
 			}
 			rows = append(rows, store.Row{
-				ID: u.ID, Email: u.Email, FullName: u.FullName, ProfilePicture: u.ImageURL, Username: fmt.Sprint("person-", i+k),
-				Clerk: store.State{Version: "1767603600000.1767603600000", CreatedAt: u.CreatedAt.Time(), SyncedAt: start, EmailVerified: true},
+				ID: u.ID, Email: u.Email, FullName: u.FullName, ProfilePicture: u.ImageURL,
+				Username: fmt.Sprint("person-", i+k),
+				Clerk: store.State{
+					Version: "1767603600000.1767603600000", CreatedAt: u.CreatedAt.Time(), SyncedAt: start,
+					EmailVerified: true,
+				},
 			})
 		}
 		if _, err := db.Collection("users").InsertMany(b.Context(), rows); err != nil {
@@ -94,7 +98,8 @@ func bareInserts(b *testing.B, db *database.DB, people []testenv.ClerkUser) floa
 func backfillBench(b *testing.B, binary string, fake *testenv.ClerkAPI, bare float64, n int, env ...string) {
 	b.Helper()
 	env = append(env, "CLERK_SECRET_KEY="+testenv.ClerkKey, "CLERK_API_URL="+fake.URL, "CLERK_RATE_SHARE=1")
-	for _, run := range []struct{ name, command string }{{"first", "backfill"}, {"reconcile", "reconcile"}, {"again", "backfill"}} {
+	for _, run := range []struct{ name, command string }{{"first", "backfill"}, {"reconcile", "reconcile"},
+		{"again", "backfill"}} {
 		if run.name == "again" && n > 10_000 {
 			break // minutes of the same
 		}

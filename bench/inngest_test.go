@@ -32,13 +32,15 @@ import (
 // itself can do.
 func nothing() (http.Handler, error) {
 	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
-		AppID: "nothing", Dev: new(true), EventKey: new("bench"), APIBaseURL: new(os.Getenv("INNGEST_DEV")), Logger: slog.New(slog.DiscardHandler),
+		AppID: "nothing", Dev: new(true), EventKey: new("bench"), APIBaseURL: new(os.Getenv("INNGEST_DEV")),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
 	}
 	var n atomic.Int64
-	_, err = inngestgo.CreateFunction(client, inngestgo.FunctionOpts{ID: "nothing"}, inngestgo.EventTrigger("clerk/user.created", nil),
+	_, err = inngestgo.CreateFunction(client, inngestgo.FunctionOpts{ID: "nothing"},
+		inngestgo.EventTrigger("clerk/user.created", nil),
 		func(ctx context.Context, _ inngestgo.Input[map[string]any]) (any, error) {
 			return step.Run(ctx, "count", func(context.Context) (int64, error) { return n.Add(1), nil })
 		})
@@ -62,8 +64,10 @@ type app struct {
 func startApp(b *testing.B, name, binary, uri string, inngest *inngestserver.Server, env ...string) app {
 	b.Helper()
 	a := app{uri: uri, database: "bench_" + strings.ToLower(rand.Text()[:12])}
-	env = append(env, "CLERK_WEBHOOK_SIGNING_SECRET="+testenv.Secret, "MONGODB_URI="+uri, "MONGODB_DATABASE="+a.database,
-		"INNGEST_DEV="+inngest.URL(), "INNGEST_EVENT_KEY=bench", "INBOX_RESEND_AFTER=30m", "LOG_LEVEL=warn")
+	env = append([]string{
+		"CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "MONGODB_URI=" + uri, "MONGODB_DATABASE=" + a.database,
+		"INNGEST_DEV=" + inngest.URL(), "INNGEST_EVENT_KEY=bench", "INBOX_RESEND_AFTER=30m", "LOG_LEVEL=warn",
+	}, env...)
 	var cmd *exec.Cmd
 	switch name {
 	case "clerksync":
@@ -123,7 +127,9 @@ func newInngest(b *testing.B, tick time.Duration) *inngestserver.Server {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cmd, err := inngestserver.ForTests(b.Context(), inngestserver.FindOptions{BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()}, Dir: wd})
+	cmd, err := inngestserver.ForTests(b.Context(), inngestserver.FindOptions{
+		BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()}, Dir: wd,
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -140,8 +146,9 @@ func newInngest(b *testing.B, tick time.Duration) *inngestserver.Server {
 }
 
 // BenchmarkDrain sends sign-ups through a real Inngest server, one for each app, and measures from the first event
-// until the last is a row: clerksync with and without batches, the usual stack in Node, and a function of one step that
-// does nothing. Run it with -benchtime 1x; BENCH_EVENTS is how many, BENCH_ROUNDS how often. The table has medians.
+// until the last is a row: clerksync with and without batches and checkpoints, the usual stack in Node, and a function
+// of one step that does nothing. Run it with -benchtime 1x; BENCH_EVENTS is how many, BENCH_ROUNDS how often. The table
+// has medians; the CPU is the app's and the Inngest server's for each.
 func BenchmarkDrain(b *testing.B) {
 	binary := buildClerksync(b)
 	uri := externalDatabase(b, "0s")
@@ -153,25 +160,34 @@ func BenchmarkDrain(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	const noCheckpoints = "clerksync, no checkpoints"
 	apps := []struct{ label, name, env string }{
-		{"nothing", "nothing", "NONE="}, {"clerksync", "clerksync", "SYNC_BATCH_SIZE=1"}, {"clerksync, batches of 100", "clerksync", "SYNC_BATCH_SIZE=100"},
+		{"nothing", "nothing", "NONE="}, {"clerksync", "clerksync", "SYNC_BATCH_SIZE=1"},
+		{noCheckpoints, "clerksync", "SYNC_BATCH_SIZE=1"},
+		{"clerksync, batches of 100", "clerksync", "SYNC_BATCH_SIZE=100"},
 	}
 	if why := prepareNode(); why == "" {
 		apps = append(apps, struct{ label, name, env string }{"node", "node", "NONE="})
 	} else {
 		fmt.Println("the Node stack is left out:", why)
 	}
-	type drained struct{ rate, cpu float64 }
+	type drained struct{ rate, cpu, inngest float64 }
 	results := make([][]drained, len(apps))
 	for range rounds {
 		for i, c := range apps {
 			inngest := newInngest(b, 0)
-			a := startApp(b, c.name, binary, uri, inngest, c.env)
+			server := &process{Process: inngest.Process}
+			env := []string{c.env}
+			if c.label == noCheckpoints { // they are only for a server on a loopback address
+				env = append(env, "INNGEST_DEV="+strings.Replace(inngest.URL(), "127.0.0.1", "0.0.0.0", 1))
+			}
+			a := startApp(b, c.name, binary, uri, inngest, env...)
 			done := a.written(b, c.name, n)
-			cpu, start := a.cpu(b), time.Now()
+			cpu, serverCPU, start := a.cpu(b), server.cpu(b), time.Now()
 			if c.name == "nothing" {
 				sendEvents(b, inngest.URL(), n)
-			} else if got, err := load(strings.TrimPrefix(a.url, "http://"), 16, webhooks(b, a.url, strings.ToLower(rand.Text()[:6]), n), time.Minute); err != nil || got.accepted != n {
+			} else if got, err := load(strings.TrimPrefix(a.url, "http://"), 16,
+				webhooks(b, a.url, strings.ToLower(rand.Text()[:6]), n), time.Minute); err != nil || got.accepted != n {
 				b.Fatalf("%s: %d of %d accepted, %v", c.label, got.accepted, n, err)
 			}
 			for !done() {
@@ -180,21 +196,28 @@ func BenchmarkDrain(b *testing.B) {
 				}
 				time.Sleep(200 * time.Millisecond)
 			}
-			results[i] = append(results[i], drained{float64(n) / time.Since(start).Seconds(), (a.cpu(b) - cpu).Seconds() * 1e6 / float64(n)})
+			per := func(d time.Duration) float64 { return d.Seconds() * 1e6 / float64(n) }
+			results[i] = append(results[i], drained{
+				float64(n) / time.Since(start).Seconds(), per(a.cpu(b) - cpu), per(server.cpu(b) - serverCPU),
+			})
 			a.stop()
 			if err := inngest.Kill(); err != nil {
 				b.Fatal(err)
 			}
 		}
 	}
-	fmt.Printf("\n%d sign-ups through Inngest, %d rounds\n\n| | events/s | of nothing | × node | CPU µs |\n|---|---|---|---|---|\n", n, rounds)
+	fmt.Printf("\n%d sign-ups through Inngest, %d rounds\n\n| | events/s | of nothing | × node | CPU µs | Inngest's "+
+		"µs |\n|---|---|---|---|---|---|\n", n, rounds)
 	rate := func(i int) float64 { return median(results[i], func(d drained) float64 { return d.rate }) }
 	for i, c := range apps {
 		node := ""
 		if last := len(apps) - 1; apps[last].name == "node" {
 			node = fmt.Sprintf("%.1f", rate(i)/rate(last))
 		}
-		fmt.Printf("| %s | %.0f | %.2f | %s | %.0f |\n", c.label, rate(i), rate(i)/rate(0), node, median(results[i], func(d drained) float64 { return d.cpu }))
+		fmt.Printf("| %s | %.0f | %.2f | %s | %.0f | %.0f |\n", c.label, rate(i), rate(i)/rate(0), node,
+			median(results[i], func(d drained) float64 {
+				return d.cpu
+			}), median(results[i], func(d drained) float64 { return d.inngest }))
 	}
 	b.ReportMetric(0, "ns/op")
 }
@@ -219,11 +242,14 @@ func sendEvents(b *testing.B, url string, n int) {
 		var events []map[string]any
 		for k := i; k < min(i+100, n); k++ {
 			var data map[string]any
-			if err := json.Unmarshal(testenv.ClerkUser{ID: fmt.Sprintf("user_2drain%d", k), FirstName: "Ada", Email: "ada@mail.example"}.JSON(), &data); err != nil {
+			if err := json.Unmarshal(testenv.ClerkUser{ID: fmt.Sprintf("user_2drain%d", k), FirstName: "Ada",
+				Email: "ada@mail.example"}.JSON(), &data); err != nil {
 				b.Fatal(err)
 			}
 			data["public_metadata"] = map[string]string{"bio": strings.Repeat("Notes on the Analytical Engine. ", 36)}
-			events = append(events, map[string]any{"id": fmt.Sprint("msg_", k), "name": "clerk/user.created", "data": data})
+			events = append(events, map[string]any{
+				"id": fmt.Sprint("msg_", k), "name": "clerk/user.created", "data": data,
+			})
 		}
 		body, err := json.Marshal(events)
 		if err != nil {
@@ -264,7 +290,8 @@ func BenchmarkLatency(b *testing.B) {
 					_, rest, _ := strings.Cut(string(hook), `"id":"user_`)
 					id, _, _ := strings.Cut(rest, `"`)
 					t := times{}
-					if _, err := load(strings.TrimPrefix(a.url, "http://"), 1, [][]byte{hook}, time.Minute); err != nil {
+					if _, err := load(strings.TrimPrefix(a.url, "http://"), 1, [][]byte{hook},
+						time.Minute); err != nil {
 						b.Error(err)
 					}
 					t.answered = time.Since(start)
@@ -290,7 +317,8 @@ func BenchmarkLatency(b *testing.B) {
 			if tick > 0 {
 				label = tick.String()
 			}
-			fmt.Printf("| %s | %d | %.1f | %.0f | %.0f | %.0f |\n", label, rate, ms(answered, 50), ms(rows, 50), ms(rows, 95), ms(rows, 99))
+			fmt.Printf("| %s | %d | %.1f | %.0f | %.0f | %.0f |\n", label, rate, ms(answered, 50), ms(rows, 50),
+				ms(rows, 95), ms(rows, 99))
 			a.stop()
 			if err := inngest.Kill(); err != nil {
 				b.Fatal(err)

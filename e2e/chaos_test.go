@@ -84,8 +84,10 @@ func TestChaos(t *testing.T) {
 	if n := w.log.count("event failed for good"); n > 0 {
 		t.Errorf("%d events failed for good on the way", n)
 	}
-	t.Logf("%d users, %d webhooks; %d attempts: %v; %d copies by the integration; %d lines of the inbox about what it sent again; %d starts of the service; %.0f s",
-		len(histories), len(hooks), c.attempts.Load(), c.answers(), c.copies.Load(), w.log.count("in time; sent again"), s.starts.Load(), time.Since(start).Seconds())
+	t.Logf("%d users, %d webhooks; %d attempts: %v; %d copies by the integration; %d lines of the inbox about what "+
+		"it sent again; %d starts of the service; %.0f s",
+		len(histories), len(hooks), c.attempts.Load(), c.answers(), c.copies.Load(), w.log.count("in time; sent again"),
+		s.starts.Load(), time.Since(start).Seconds())
 }
 
 // fault is something that goes wrong until it is healed, within last.
@@ -106,7 +108,9 @@ func (w *world) faults(s *supervisor) []fault {
 		{"database refused", 2 * time.Second, func() func() { return w.dbProxy.Refuse(w.t) }},
 	}
 	if w.db != nil {
-		database = append(database, fault{"database killed", time.Second, func() func() { kill(w.db); return w.startDatabase }})
+		database = append(database, fault{
+			"database killed", time.Second, func() func() { kill(w.db); return w.startDatabase },
+		})
 	} else {
 		database = append(database, database[0])
 	}

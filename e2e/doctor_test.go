@@ -45,7 +45,8 @@ func (w *world) examine(status int, lines []string, set ...string) {
 func (w *world) withClerk() {
 	w.t.Helper()
 	fake := testenv.NewClerkAPI(w.t)
-	w.env = append(w.env, "CLERK_SECRET_KEY="+testenv.ClerkKey, "CLERK_API_URL="+fake.URL, "CLERK_INSTANCE_ID="+testenv.ClerkInstance)
+	w.env = append(w.env, "CLERK_SECRET_KEY="+testenv.ClerkKey, "CLERK_API_URL="+fake.URL,
+		"CLERK_INSTANCE_ID="+testenv.ClerkInstance)
 	kill(w.service)
 	w.startService()
 	created, _, _ := life(w.t, testenv.UserID(time.Now().Add(-time.Hour), 1))
@@ -60,16 +61,22 @@ func TestDoctor(t *testing.T) {
 	w := newWorld(t, options{})
 	w.withClerk()
 	well := []string{
-		"ok    settings   complete", "ok    database   the indexes are there", "ok    inngest    the dev server answers", "ok    inngest    events are taken",
-		`ok    inngest    the app "clerksync" is registered`, "ok    clerk      CLERK_SECRET_KEY is accepted", "ok    inbox      no event waits",
-		"ok    inbox      no dead letters", "ok    rows       1, as many as Clerk", "the service answers, but not over TLS",
+		"ok    settings   complete", "ok    database   the indexes are there",
+		"ok    inngest    the dev server answers", "ok    inngest    events are taken",
+		`ok    inngest    the app "clerksync" is registered`, "ok    clerk      CLERK_SECRET_KEY is accepted",
+		"ok    inbox      no event waits",
+		"ok    inbox      no dead letters", "ok    rows       1, as many as Clerk",
+		"the service answers, but not over TLS",
 	}
 	w.examine(0, well)
-	w.examine(1, []string{`FAIL  inngest    the app "other" is not registered`, "1 check failed"}, "INNGEST_APP_ID=other")
+	w.examine(1, []string{`FAIL  inngest    the app "other" is not registered`, "1 check failed"},
+		"INNGEST_APP_ID=other")
 	if err := w.inngest.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	w.examine(1, []string{"FAIL  inngest    the dev server cannot be reached", "ok    rows       1, as", "1 check failed"})
+	w.examine(1, []string{
+		"FAIL  inngest    the dev server cannot be reached", "ok    rows       1, as", "1 check failed",
+	})
 }
 
 // selfHosted starts an Inngest of one's own, with our keys, and returns its URL.
@@ -82,7 +89,8 @@ func selfHosted(t *testing.T, args ...string) string {
 		"--sqlite-dir", dir, "--tick", "20", "-l", "error",
 	}, args...)...)
 	cmd.Dir = dir
-	cmd.Env = append(inngestserver.GRPCPorts(fmt.Sprint(freePort(t)), fmt.Sprint(freePort(t))), "DO_NOT_TRACK=1", "HOME="+dir)
+	cmd.Env = append(inngestserver.GRPCPorts(fmt.Sprint(freePort(t)), fmt.Sprint(freePort(t))), "DO_NOT_TRACK=1",
+		"HOME="+dir)
 	server, err := child.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
@@ -99,11 +107,14 @@ func TestDoctorSelfHosted(t *testing.T) {
 	w.env = append(w.env, "INNGEST_DEV=0", "INNGEST_BASE_URL="+selfHosted(t), "INNGEST_SIGNING_KEY="+signingKey)
 	w.withClerk() // the row is that Inngest's work
 	w.examine(0, []string{
-		"ok    inngest    your Inngest answers", "ok    inngest    INNGEST_EVENT_KEY is accepted", "ok    inngest    INNGEST_SIGNING_KEY is accepted",
+		"ok    inngest    your Inngest answers", "ok    inngest    INNGEST_EVENT_KEY is accepted",
+		"ok    inngest    INNGEST_SIGNING_KEY is accepted",
 		`ok    inngest    the app "clerksync" is registered`, "ok    rows       1, as many as Clerk",
 	})
-	w.examine(1, []string{"FAIL  inngest    INNGEST_SIGNING_KEY is not accepted", "1 check failed"}, "INNGEST_SIGNING_KEY=signkey-test-ffff")
-	w.examine(1, []string{"FAIL  inngest    INNGEST_EVENT_KEY is not accepted", "1 check failed"}, "INNGEST_EVENT_KEY=other")
+	w.examine(1, []string{"FAIL  inngest    INNGEST_SIGNING_KEY is not accepted", "1 check failed"},
+		"INNGEST_SIGNING_KEY=signkey-test-ffff")
+	w.examine(1, []string{"FAIL  inngest    INNGEST_EVENT_KEY is not accepted", "1 check failed"},
+		"INNGEST_EVENT_KEY=other")
 	w.examine(0, []string{"warn  inngest    only INNGEST_SIGNING_KEY_FALLBACK is accepted"},
 		"INNGEST_SIGNING_KEY=signkey-test-ffff", "INNGEST_SIGNING_KEY_FALLBACK="+signingKey)
 }

@@ -24,20 +24,26 @@ func TestSteps(t *testing.T) {
 		w.deliver(hook)
 	}
 	w.drained()
-	w.deliver(testenv.Webhook{ID: "msg_poison", Body: []byte(`{"type":"user.created","data":{"object":"user","first_name":"Ada"}}`)})
-	w.until("the runs have ended", func() bool { return len(w.runs("COMPLETED")) > len(h.Webhooks) && len(w.runs("FAILED")) == 1 })
+	w.deliver(testenv.Webhook{
+		ID: "msg_poison", Body: []byte(`{"type":"user.created","data":{"object":"user","first_name":"Ada"}}`),
+	})
+	w.until("the runs have ended", func() bool {
+		return len(w.runs("COMPLETED")) > len(h.Webhooks) && len(w.runs("FAILED")) == 1
+	})
 
 	var steps []string
 	for _, id := range slices.Concat(w.runs("COMPLETED"), w.runs("FAILED")) {
 		steps = append(steps, w.steps(id)...)
 	}
 	// What the first one writes depends on their order.
-	for _, want := range []string{"write-user COMPLETED {", `delete-user COMPLETED {"outcome":"deleted","user_id":"` + h.UserID + `"}`} {
+	for _, want := range []string{"write-user COMPLETED {", `delete-user COMPLETED {"outcome":"deleted","user_id":"` +
+		h.UserID + `"}`} {
 		if !slices.ContainsFunc(steps, func(s string) bool { return strings.HasPrefix(s, want) }) {
 			t.Errorf("no step %s in\n%s", want, strings.Join(steps, "\n"))
 		}
 	}
-	if show := w.command("deadletters", "show", "msg_poison"); !strings.Contains(show, "error     not a Clerk user: it has no id\n") {
+	if show := w.command("deadletters", "show", "msg_poison"); !strings.Contains(show,
+		"error     not a Clerk user: it has no id\n") {
 		t.Errorf("got\n%s", show)
 	}
 }
@@ -50,7 +56,8 @@ func (w *world) runs(status string) (ids []string) {
 			Edges []struct{ Node struct{ ID, Status string } }
 		}
 	}
-	w.graphql(`{runs(first:100,orderBy:[{field:QUEUED_AT,direction:DESC}],filter:{from:"2020-01-01T00:00:00Z"}){edges{node{id status}}}}`, &list)
+	w.graphql(`{runs(first:100,orderBy:[{field:QUEUED_AT,direction:DESC}],`+
+		`filter:{from:"2020-01-01T00:00:00Z"}){edges{node{id status}}}}`, &list)
 	for _, e := range list.Runs.Edges {
 		if e.Node.Status == status {
 			ids = append(ids, e.Node.ID)
@@ -67,7 +74,8 @@ func (w *world) steps(runID string) (steps []string) {
 		ChildrenSpans                  []span
 	}
 	var run struct{ Run struct{ Trace span } }
-	w.graphql(fmt.Sprintf(`{run(runID:%q){trace(preview:true){name status stepOp outputID childrenSpans{name status stepOp outputID}}}}`, runID), &run)
+	w.graphql(fmt.Sprintf(`{run(runID:%q){trace(preview:true){name status stepOp outputID childrenSpans{name status `+
+		`stepOp outputID}}}}`, runID), &run)
 	for _, s := range run.Run.Trace.ChildrenSpans {
 		var out struct {
 			RunTraceSpanOutputByID struct{ Data string }

@@ -1,3 +1,5 @@
+// Package e2e_test runs the built binary, a real Inngest server and a database, each in a process of its own. The files
+// are named after the fault that their tests provoke.
 package e2e_test
 
 import (
@@ -146,8 +148,6 @@ type world struct {
 	private sync.Map // addresses and numbers of users, which nothing may write
 	store   *database.DB
 	users   *store.Users
-	// patience is how long until waits.
-	patience time.Duration
 
 	dbProxy, inngestProxy *testenv.Proxy // see options
 }
@@ -214,7 +214,7 @@ const manyEvents = "INBOX_RESEND_AFTER=5s"
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
 func newWorld(t *testing.T, o options) *world {
 	endToEnd(t)
-	w := &world{t: t, patience: 5 * time.Minute, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
+	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
 	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
@@ -341,10 +341,10 @@ func (w *world) keepPrivate(body []byte) {
 	}
 }
 
-// until waits for cond, for as long as the world has patience.
+// until waits for cond.
 func (w *world) until(what string, cond func() bool) {
 	w.t.Helper()
-	until(w.t, what, w.patience, cond)
+	until(w.t, what, 5*time.Minute, cond)
 }
 
 func until(t *testing.T, what string, patience time.Duration, cond func() bool) {
@@ -383,7 +383,8 @@ func (w *world) deliver(hook testenv.Webhook) {
 // invoke makes Inngest run one of the functions now.
 func (w *world) invoke(fnID string) {
 	w.t.Helper()
-	res, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/invoke/clerksync-%s", w.port, fnID), "application/json", strings.NewReader(`{"data":{}}`))
+	res, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/invoke/clerksync-%s", w.port, fnID), "application/json",
+		strings.NewReader(`{"data":{}}`))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -396,10 +397,16 @@ func (w *world) invoke(fnID string) {
 // drained waits until the inbox is empty: every event has been written.
 func (w *world) drained() {
 	w.t.Helper()
-	w.until("the inbox is empty", func() bool {
-		n, err := w.store.Collection("clerksync_inbox").CountDocuments(w.t.Context(), struct{}{})
-		return err == nil && n == 0
-	})
+	w.until("the inbox is empty", func() bool { return w.count("clerksync_inbox", struct{}{}) == 0 })
+}
+
+// count returns how many documents of a collection match a filter; -1 if the database does not answer.
+func (w *world) count(collection string, filter any) int64 {
+	n, err := w.store.Collection(collection).CountDocuments(w.t.Context(), filter)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // row returns the row, or nil.
@@ -433,4 +440,38 @@ func freePort(t *testing.T) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+func (w *world) get(path string) (int, string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, _ = w.log.Write(b) // never fails
+	return res.StatusCode, string(b)
+}
+
+// command runs clerksync beside the service and returns what it prints.
+func (w *world) command(args ...string) string {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), programs.clerksync, args...)
+	cmd.Env = w.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("clerksync %v: %v\n%s", args, err, out)
+	}
+	_, _ = w.log.Write(out) // never fails
+	return string(out)
 }

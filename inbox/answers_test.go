@@ -15,6 +15,8 @@ import (
 	"clerksync/inngest"
 	"clerksync/internal/testenv"
 	"clerksync/store/database"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // fakeInngest is an event API that answers as it is told and keeps what it was asked.
@@ -193,9 +195,6 @@ func TestBlockedAlone(t *testing.T) {
 // heeded.
 func TestSpeaksOfNoEvent(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it waits for several seconds")
-	}
 	for _, code := range []int{401, 408, 425, 429, 503} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			t.Parallel()
@@ -221,5 +220,38 @@ func TestSpeaksOfNoEvent(t *testing.T) {
 			s.set(nil)
 			until(t, "all are sent", func() bool { return !slices.ContainsFunc(ids, func(id string) bool { return !s.has(id) }) })
 		})
+	}
+}
+
+// TestPauseReachesTheSweep: a sweep that finds what a refused request gives back does not send it while Inngest asks to
+// be left alone. It used to, because the events were given back before the pause was noted.
+func TestPauseReachesTheSweep(t *testing.T) {
+	t.Parallel()
+	g := &gate{}
+	db := testenv.NewMemory().Connect(t, "test", g, nil)
+	s := newInngest(t)
+	s.header.Set("Retry-After", "1")
+	s.set(func([]string) (int, string) { return 429, "" })
+	b, _, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", ""), 2*time.Second) // it sweeps twice a second
+	givenBack, swept := make(chan struct{}), make(chan struct{})
+	var back, found sync.Once
+	g.set(func(command string) {
+		if command == "find" {
+			select {
+			case <-givenBack:
+				found.Do(func() { close(swept) })
+			default:
+			}
+		}
+	})
+	g.setAfter(func(reply bson.D) {
+		if slices.ContainsFunc(reply, func(e bson.E) bool { return e.Key == "nModified" }) {
+			back.Do(func() { close(givenBack); <-swept })
+		}
+	})
+	put(t, b, "msg_1")
+	until(t, "it has been asked again", func() bool { return len(s.asked()) >= 2 })
+	if asked := s.asked(); asked[1].at.Sub(asked[0].at) < time.Second {
+		t.Errorf("it was asked again after %v, want a second: it said so", asked[1].at.Sub(asked[0].at))
 	}
 }

@@ -58,11 +58,9 @@ func (r row) event() Event {
 
 // Failure says why an event was given up.
 type Failure struct {
-	Function string `bson:"function,omitempty"` // the id that Inngest has for it; "" if no run has failed
-	RunID    string `bson:"run_id,omitempty"`
-	Error    string `bson:"error"`
-	// Attempts is how often the last run tried; 0 if no run has failed.
-	Attempts int       `bson:"attempts,omitempty"`
+	Function string    `bson:"function,omitempty"` // the id that Inngest has for it; "" if no run has failed
+	RunID    string    `bson:"run_id,omitempty"`
+	Error    string    `bson:"error"`
 	At       time.Time `bson:"at"`
 	// DroppedAt is when somebody decided not to replay it.
 	DroppedAt time.Time `bson:"dropped_at,omitempty"`

@@ -12,16 +12,23 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// gate calls before when a command is about to be applied.
+// gate calls before when a command is about to be applied, and after when it is about to be answered.
 type gate struct {
 	mu     sync.Mutex
 	before func(command string)
+	after  func(reply bson.D)
 }
 
 func (g *gate) set(before func(command string)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.before = before
+}
+
+func (g *gate) setAfter(after func(reply bson.D)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.after = after
 }
 
 func (g *gate) Command(name string) testenv.Verdict {
@@ -34,7 +41,14 @@ func (g *gate) Command(name string) testenv.Verdict {
 	return testenv.Apply
 }
 
-func (g *gate) Answered(bson.D) {}
+func (g *gate) Answered(reply bson.D) {
+	g.mu.Lock()
+	after := g.after
+	g.mu.Unlock()
+	if after != nil {
+		after(reply)
+	}
+}
 
 // TestForgottenWhileDelivered: a dropped dead letter that is delivered once more while the clean-up removes it stays:
 // its 202 promises that. On FerretDB only locks hold that, and the two had a set of locks each.

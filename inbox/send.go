@@ -101,6 +101,9 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	if err != nil {
 		return 0, 0, err
 	}
+	if time.Now().UnixMilli() < b.pause.Load() { // Inngest has asked for it meanwhile
+		return 0, 0, nil
+	}
 	var mu sync.Mutex
 	var batch []sending
 	g, gctx := errgroup.WithContext(ctx)
@@ -173,60 +176,60 @@ func (b *Inbox) dispatch(ctx context.Context, batch []sending) {
 	}
 }
 
-// dispatchOne sends a batch that fits into one request. What is not let through has to wait alone if others were let
-// through, or if it had to before. Else that says nothing of the events: Inngest is away.
+// dispatchOne sends a batch that fits into one request. An event that is not let through has to wait alone if others
+// were let through, or if it had to before. Otherwise that says nothing of the events: Inngest is away.
 func (b *Inbox) dispatchOne(ctx context.Context, batch []sending) {
-	res, err := b.deliver(ctx, batch)
-	known := !slices.ContainsFunc(res.blocked, func(s sending) bool { return s.blocked == 0 })
-	switch {
-	case err != nil || !res.heard && !known:
-		b.setAway(ctx, true, cmp.Or(err, res.why))
-		b.release(ctx, res.blocked)
+	d := b.deliver(ctx, batch)
+	known := !slices.ContainsFunc(d.blocked, func(s sending) bool { return s.blocked == 0 })
+	if len(d.unsent) > 0 || !d.heard && !known {
+		// In this order: no sweep may find them before it is known for how long Inngest wants to be left alone.
+		b.setAway(ctx, true, d.why)
+		b.release(ctx, append(d.unsent, d.blocked...))
 		return
-	case res.heard:
+	}
+	if d.heard {
 		b.setAway(ctx, false, nil)
 	}
-	for _, s := range res.blocked {
-		b.postpone(ctx, s, res.why)
+	for _, s := range d.blocked {
+		b.postpone(ctx, s, d.why)
 	}
 }
 
-// delivery is what became of a batch that was sent while Inngest was there.
+// delivery is what became of a batch.
 type delivery struct {
 	heard   bool      // Inngest itself has answered
 	blocked []sending // what was not let through, each sent alone
-	why     error     // of the last of them
+	unsent  []sending // what was not sent, or in vain, because Inngest is away
+	why     error     // Inngest is away, or the last event was not let through
 }
 
 // deliver sends a batch. While the answer may be because of one of its events, it is split in halves, until such an
-// event is alone; one that Inngest refuses then fails for good. If Inngest is away it returns why, and the rest of the
-// batch has been given back.
-func (b *Inbox) deliver(ctx context.Context, batch []sending) (delivery, error) {
+// event is alone; one that Inngest refuses then fails for good. It ends when Inngest is away.
+func (b *Inbox) deliver(ctx context.Context, batch []sending) delivery {
 	err := b.send(ctx, batch)
 	refused, blocked := errors.Is(err, inngest.ErrRefused), errors.Is(err, inngest.ErrBlocked)
 	switch {
 	case err == nil:
 		b.accepted(ctx, batch)
-		return delivery{heard: true}, nil
+		return delivery{heard: true}
 	case (refused || blocked) && len(batch) > 1:
-		first, rest := batch[:len(batch)/2], batch[len(batch)/2:]
-		res, err := b.deliver(ctx, first)
-		if err != nil {
-			b.release(ctx, rest)
-			return res, err
+		half := len(batch) / 2
+		d := b.deliver(ctx, batch[:half])
+		if len(d.unsent) > 0 {
+			d.unsent = append(d.unsent, batch[half:]...)
+			return d
 		}
-		more, err := b.deliver(ctx, rest)
-		return delivery{res.heard || more.heard, append(res.blocked, more.blocked...), cmp.Or(more.why, res.why)}, err
+		rest := b.deliver(ctx, batch[half:])
+		return delivery{d.heard || rest.heard, append(d.blocked, rest.blocked...), rest.unsent, cmp.Or(rest.why, d.why)}
 	case refused:
 		if _, err := b.FailPending(ctx, batch[0].ID, Failure{Error: "Inngest refused the event: " + err.Error()}); err != nil {
 			b.Log.WarnContext(ctx, "a refused event could not be marked failed; it will be sent again", "svix_id", batch[0].ID, "error", err)
 		}
-		return delivery{heard: true}, nil
+		return delivery{heard: true}
 	case blocked:
-		return delivery{blocked: slices.Clone(batch), why: err}, nil
+		return delivery{blocked: slices.Clone(batch), why: err}
 	}
-	b.release(ctx, batch)
-	return delivery{}, err
+	return delivery{unsent: slices.Clone(batch), why: err}
 }
 
 // postpone lets an event wait, for longer each time up to maxInterval, that is not let through though others are. It is

@@ -162,7 +162,13 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 	defer cancel()
 	s := h.server
 	if !s.exposes() {
-		if has, err := s.hasCheckpoints(ctx); err == nil && h.checkpoints.Swap(has) != has {
+		half, cancel := context.WithTimeout(ctx, timeout/2)
+		has, err := s.hasCheckpoints(half)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) { // each run would wait for it, and longer
+			has, err = false, nil
+		}
+		if err == nil && h.checkpoints.Swap(has) != has {
 			h.log.InfoContext(ctx, "asked whether Inngest takes checkpoints, which spare requests", "checkpoints", has)
 		}
 	}

@@ -89,8 +89,9 @@ func (r *Reconcile) brake(p Progress) error {
 	if r.MaxDelete >= 100 || p.Unnamed <= r.most(p) && p.Unnamed < p.MayGo {
 		return nil
 	}
-	return fmt.Errorf("%w: Clerk does not have the users of %d of %d rows, and nothing was removed; check that "+
-		"CLERK_SECRET_KEY is of the instance whose users these are, or raise RECONCILE_MAX_DELETE", ErrBrake, p.Unnamed, p.MayGo)
+	return fmt.Errorf("%w: Clerk does not have the users of %d of %d rows, and nothing was removed; "+
+		"check that CLERK_SECRET_KEY is of the instance whose users these are, or raise RECONCILE_MAX_DELETE",
+		ErrBrake, p.Unnamed, p.MayGo)
 }
 
 // remove removes the row of a user if Clerk, asked for that one user, says that there is none.

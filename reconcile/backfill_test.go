@@ -41,7 +41,8 @@ func backfiller(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) *reconcil
 		t.Fatal(err)
 	}
 	return &reconcile.Reconcile{
-		API: api(t, fake, 20), Users: users, State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
+		API: api(t, fake, 20), Users: users, State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
+		MaxDelete: 1,
 	}
 }
 
@@ -126,12 +127,14 @@ func TestBackfillMissesNobody(t *testing.T) {
 					if (err == nil) != (i == 2) || at > time.Now().UnixMilli() {
 						t.Errorf("%s: asked for %s", name, r.URL)
 					}
-					return fmt.Sprintf(`{"object":"total_count","total_count":%d}`, []int{tc.before, tc.after, tc.created}[i]), true
+					return fmt.Sprintf(`{"object":"total_count","total_count":%d}`,
+						[]int{tc.before, tc.after, tc.created}[i]), true
 				}
 				r := backfiller(t, db, fake)
 				r.DryRun = dry
 				p, err := backfill(t.Context(), r)
-				if errors.Is(err, reconcile.ErrMissed) != (tc.want != "") || tc.want == "" && err != nil || p.Listed != 50 {
+				if errors.Is(err, reconcile.ErrMissed) != (tc.want != "") || tc.want == "" && err != nil ||
+					p.Listed != 50 {
 					t.Errorf("%s: got %+v, %v", name, p, err)
 				}
 				want := fmt.Sprintf("named 50 users, and Clerk has had %s all the while: run", tc.want)
@@ -230,7 +233,8 @@ func TestBackfillGoesOn(t *testing.T) {
 				first = p.Listed
 			}
 		}
-		if p, err := backfill(t.Context(), r); err != nil || p.Outcomes[store.Created] != 100 || p.Listed != 100 || first != 40 {
+		if p, err := backfill(t.Context(), r); err != nil || p.Outcomes[store.Created] != 100 || p.Listed != 100 ||
+			first != 40 {
 			t.Errorf("got %+v, %v after %d, want 100 created after 40", p, err, first)
 		}
 		if n := len(fake.Requests()) - before; n > 8 { // two of them count, and one asks for the instance
@@ -264,7 +268,9 @@ func TestBackfillOfAnOlderVersion(t *testing.T) {
 func TestWhileWebhooksArrive(t *testing.T) {
 	t.Parallel()
 	for name, tiers := range map[string][]reconcile.Tier{
-		"backfill": {reconcile.Backfill}, "reconcile": reconcile.Tiers(), "backfill, a page ahead": {reconcile.Backfill},
+		"backfill": {reconcile.Backfill}, "reconcile": reconcile.Tiers(), "backfill, a page ahead": {
+			reconcile.Backfill,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -27,27 +27,35 @@ func TestKilledReconcileBlocks(t *testing.T) {
 		if !errors.As(err, &busy) || !errors.Is(err, reconcile.ErrBusy) {
 			t.Fatalf("got %v, want that another is running", err)
 		}
-		if left := time.Until(busy.Until); left > 3*time.Minute || left < 2*time.Minute || !strings.Contains(busy.Holder, "01JKILLED") {
+		if left := time.Until(busy.Until); left > 3*time.Minute || left < 2*time.Minute ||
+			!strings.Contains(busy.Holder, "01JKILLED") {
 			t.Errorf("got %+v, want the killed run's lease", busy)
 		}
-		want := "another reconcile is running: absent tier, run 01JKILLED, whose lease ends at " + busy.Until.UTC().Format("15:04:05") + " UTC unless it goes on"
+		want := "another reconcile is running: absent tier, run 01JKILLED, whose lease ends at " +
+			busy.Until.UTC().Format("15:04:05") + " UTC unless it goes on"
 		if got := err.Error(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 
 		lease := func(d time.Duration) { // instead of the time that passes
 			t.Helper()
-			if l, err := r.State.Claim(t.Context(), "reconcile_lease", database.Lease{Holder: busy.Holder, Until: time.Now().Add(d)}); err != nil || l.Holder != busy.Holder {
+			if l, err := r.State.Claim(t.Context(), "reconcile_lease",
+				database.Lease{Holder: busy.Holder, Until: time.Now().Add(d)}); err != nil || l.Holder != busy.Holder {
 				t.Fatalf("got %+v, %v", l, err)
 			}
 		}
 		said := 0
-		p, err := r.Run(t.Context(), reconcile.Start(reconcile.Full, "by hand"), func(*reconcile.BusyError) { said++; lease(-time.Second) })
+		p, err := r.Run(t.Context(), reconcile.Start(reconcile.Full, "by hand"), func(*reconcile.BusyError) {
+			said++
+			lease(-time.Second)
+		})
 		if err != nil || !p.Done() || p.Found.Users != 30 || said != 1 {
 			t.Errorf("after a killed one: got %+v, %v, said %d times, want all done and once", p, err, said)
 		}
 		lease(time.Hour)
-		_, err = r.Run(t.Context(), reconcile.Start(reconcile.Full, "by hand again"), func(*reconcile.BusyError) { lease(2 * time.Hour) })
+		_, err = r.Run(t.Context(), reconcile.Start(reconcile.Full, "by hand again"), func(*reconcile.BusyError) {
+			lease(2 * time.Hour)
+		})
 		if !errors.Is(err, reconcile.ErrBusy) {
 			t.Errorf("beside one that is alive: got %v, want that it is running", err)
 		}

@@ -61,7 +61,8 @@ func TestEnsure(t *testing.T) {
 		}
 
 		testenv.Delete(t, users, people[1].ID)
-		for id, want := range map[string]error{people[0].ID: nil, people[1].ID: reconcile.ErrDeleted, people[2].ID: clerk.ErrNoUser} {
+		for id, want := range map[string]error{people[0].ID: nil, people[1].ID: reconcile.ErrDeleted,
+			people[2].ID: clerk.ErrNoUser} {
 			if _, err := e.Row(t.Context(), id); !errors.Is(err, want) {
 				t.Errorf("%s: got %v, want %v", id, err, want)
 			}
@@ -80,7 +81,8 @@ func TestEnsureAsksForUsersOnly(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		users := store.NewUsers(db)
 		e := &reconcile.Ensure{API: api(t, fake, 0), Users: users}
-		for _, id := range []string{"count", "", ".", "..", "user_", "user_nobody", "user_2people0000000000000000000/", "user_2people000000000000000000 0", "%63ount"} {
+		for _, id := range []string{"count", "", ".", "..", "user_", "user_nobody", "user_2people0000000000000000000/",
+			"user_2people000000000000000000 0", "%63ount"} {
 			if _, err := e.Row(t.Context(), id); !errors.Is(err, clerk.ErrNoUser) {
 				t.Errorf("%q: got %v, want ErrNoUser", id, err)
 			}
@@ -113,11 +115,13 @@ func TestEnsureAppsOwnRow(t *testing.T) {
 			}
 		}
 		e := &reconcile.Ensure{API: api(t, fake, 0), Users: users}
-		if r, err := e.Row(t.Context(), people[0].ID); err != nil || r.FullName != "Ada Lovelace 0" || r.Clerk.Version == "" {
+		if r, err := e.Row(t.Context(), people[0].ID); err != nil || r.FullName != "Ada Lovelace 0" ||
+			r.Clerk.Version == "" {
 			t.Errorf("got %+v, %v, want Clerk's", r, err)
 		}
 		var kept struct{ Plan string }
-		if err := db.Collection("users").FindOne(t.Context(), doc{"_id": people[0].ID}).Decode(&kept); err != nil || kept.Plan != "pro" {
+		if err := db.Collection("users").FindOne(t.Context(), doc{"_id": people[0].ID}).Decode(&kept); err != nil ||
+			kept.Plan != "pro" {
 			t.Errorf("the app's field: got %+v, %v", kept, err)
 		}
 		if _, err := e.Row(t.Context(), people[0].ID); err != nil || len(fake.Requests()) != 1 {

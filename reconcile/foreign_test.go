@@ -66,11 +66,27 @@ func TestAppsOwnRowsGo(t *testing.T) {
 			want      []string
 			found     reconcile.Found
 		}{
-			{tier: reconcile.Full, dry: true, want: append([]string{extra}, unknown...), found: reconcile.Found{Users: 149, Rows: 153, Extra: 1, Unknown: 2}},
-			{tier: reconcile.Absent, want: append([]string{extra}, unknown...), found: reconcile.Found{Rows: 153, Extra: 1, Unknown: 2}},
+			{
+				tier: reconcile.Full, dry: true, want: append([]string{extra}, unknown...), found: reconcile.Found{
+					Users: 149, Rows: 153, Extra: 1, Unknown: 2,
+				},
+			},
+			{
+				tier: reconcile.Absent, want: append([]string{extra}, unknown...), found: reconcile.Found{
+					Rows: 153, Extra: 1, Unknown: 2,
+				},
+			},
 			{tier: reconcile.Full, want: unknown, found: reconcile.Found{Users: 149, Rows: 152, Unknown: 2}},
-			{tier: reconcile.Full, dry: true, hand: true, want: unknown, found: reconcile.Found{Users: 149, Rows: 152, Unknown: 2}},
-			{tier: reconcile.Full, hand: true, want: unknown, found: reconcile.Found{Users: 149, Rows: 152, Unknown: 2}},
+			{
+				tier: reconcile.Full, dry: true, hand: true, want: unknown, found: reconcile.Found{
+					Users: 149, Rows: 152, Unknown: 2,
+				},
+			},
+			{
+				tier: reconcile.Full, hand: true, want: unknown, found: reconcile.Found{
+					Users: 149, Rows: 152, Unknown: 2,
+				},
+			},
 			{tier: reconcile.Full, hand: true, found: reconcile.Found{Users: 149, Rows: 150}},
 		} {
 			r.DryRun, r.RemoveUnknown = step.dry, step.hand
@@ -85,14 +101,16 @@ func TestAppsOwnRowsGo(t *testing.T) {
 			if !step.hand || step.dry {
 				there = append(there, stranger, marked)
 			}
-			if d := cmp.Diff(there, left(t, db, append(slices.Clone(own), young, stranger, marked)...)); d != "" && step.found.Unknown > 0 {
+			if d := cmp.Diff(there, left(t, db, append(slices.Clone(own), young, stranger, marked)...)); d != "" &&
+				step.found.Unknown > 0 {
 				t.Errorf("%+v: the app's rows (-want +got):\n%s", step, d)
 			}
 		}
 	})
 }
 
-// TestBrakeCountsRowsThatMayNotGo: rows that a run does not remove make neither the part that may go larger nor "all" into "some".
+// TestBrakeCountsRowsThatMayNotGo: rows that a run does not remove make neither the part that may go larger nor "all"
+// into "some".
 func TestBrakeCountsRowsThatMayNotGo(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -101,13 +119,23 @@ func TestBrakeCountsRowsThatMayNotGo(t *testing.T) {
 		byHand                     bool
 		want                       error
 	}{
-		"all of ours, beside the app's":                   {people: 3, gone: 3, own: 200, max: 50, want: reconcile.ErrBrake},
-		"all of ours, beside unknown ones":                {people: 3, gone: 3, unknown: 200, max: 50, want: reconcile.ErrBrake},
-		"a part of ours that the app's would make small":  {people: 20, gone: 7, own: 500, unknown: 500, max: 1, want: reconcile.ErrBrake},
-		"unknown ones that stay":                          {people: 20, gone: 2, unknown: 300, max: 1},
-		"unknown ones by hand":                            {people: 20, unknown: 300, max: 1, byHand: true, want: reconcile.ErrBrake},
-		"unknown ones by hand, allowed":                   {people: 20, unknown: 300, max: 95, byHand: true},
-		"unknown ones by hand, and ours are all gone too": {people: 20, gone: 20, unknown: 3, max: 99, byHand: true, want: reconcile.ErrBrake},
+		"all of ours, beside the app's": {
+			people: 3, gone: 3, own: 200, max: 50, want: reconcile.ErrBrake,
+		},
+		"all of ours, beside unknown ones": {
+			people: 3, gone: 3, unknown: 200, max: 50, want: reconcile.ErrBrake,
+		},
+		"a part of ours that the app's would make small": {
+			people: 20, gone: 7, own: 500, unknown: 500, max: 1, want: reconcile.ErrBrake,
+		},
+		"unknown ones that stay": {people: 20, gone: 2, unknown: 300, max: 1},
+		"unknown ones by hand": {
+			people: 20, unknown: 300, max: 1, byHand: true, want: reconcile.ErrBrake,
+		},
+		"unknown ones by hand, allowed": {people: 20, unknown: 300, max: 95, byHand: true},
+		"unknown ones by hand, and ours are all gone too": {
+			people: 20, gone: 20, unknown: 3, max: 99, byHand: true, want: reconcile.ErrBrake,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +143,9 @@ func TestBrakeCountsRowsThatMayNotGo(t *testing.T) {
 			fake := testenv.NewClerkAPI(t)
 			r, people := reconciler(t, db, fake, tc.people)
 			for i := range tc.unknown {
-				insert(t, db, doc{"_id": testenv.UserID(time.Unix(1_767_603_600, 0), int64(i)), "username": fmt.Sprint("unknown-", i)})
+				insert(t, db, doc{
+					"_id": testenv.UserID(time.Unix(1_767_603_600, 0), int64(i)), "username": fmt.Sprint("unknown-", i),
+				})
 			}
 			for i := range tc.own {
 				insert(t, db, doc{"_id": fmt.Sprint("user_own", i), "username": fmt.Sprint("own-", i)})
@@ -142,7 +172,8 @@ func TestBrakeCountsRowsThatMayNotGo(t *testing.T) {
 	}
 }
 
-// TestNewUserWithoutCreatedAt: a user whom Clerk does not find in the first seconds keeps the row, whatever the row says of its age.
+// TestNewUserWithoutCreatedAt: a user whom Clerk does not find in the first seconds keeps the row, whatever the row
+// says of its age.
 func TestNewUserWithoutCreatedAt(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
@@ -150,7 +181,9 @@ func TestNewUserWithoutCreatedAt(t *testing.T) {
 		r, _ := reconciler(t, db, fake, 3)
 		u := clerk.User{ID: testenv.UserID(time.Now(), 1), Email: "new@mail.example"}
 		users := store.NewUsers(db)
-		testenv.Write(t, users, store.Write{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())}})
+		testenv.Write(t, users, store.Write{
+			User: u, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())},
+		})
 		if found, drift, err := run(t, r, reconcile.Absent); err != nil || drift != nil || found.Extra != 0 {
 			t.Errorf("got %+v, %v, %v, want that nothing goes", found, drift, err)
 		}
@@ -160,7 +193,8 @@ func TestNewUserWithoutCreatedAt(t *testing.T) {
 	})
 }
 
-// TestUnreadableUserIsNamed: whom Clerk lists in a shape that nobody can read, Clerk has: the row is neither extra nor unknown.
+// TestUnreadableUserIsNamed: whom Clerk lists in a shape that nobody can read, Clerk has: the row is neither extra nor
+// unknown.
 func TestUnreadableUserIsNamed(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
@@ -178,7 +212,8 @@ func TestUnreadableUserIsNamed(t *testing.T) {
 	}
 }
 
-// TestOneRefusedUserStopsTheRun: a user whom a unique index of the app's refuses is counted and logged, and harms no other.
+// TestOneRefusedUserStopsTheRun: a user whom a unique index of the app's refuses is counted and logged, and harms no
+// other.
 func TestOneRefusedUserStopsTheRun(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
@@ -194,7 +229,8 @@ func TestOneRefusedUserStopsTheRun(t *testing.T) {
 		later.LastName, later.Updated = "Byron", later.Updated+1
 		fake.Put(refused, later)
 		found, drift, err := run(t, r, reconcile.Full)
-		if d := cmp.Diff([]string{"stale " + later.ID + " full_name"}, drift); d != "" || err != nil || found.Failed != 1 || found.Users != 50 {
+		if d := cmp.Diff([]string{"stale " + later.ID + " full_name"}, drift); d != "" || err != nil ||
+			found.Failed != 1 || found.Users != 50 {
 			t.Errorf("got %+v, %v, drift (-want +got):\n%s", found, err, d)
 		}
 	})

@@ -49,7 +49,8 @@ func TestInstanceOfWebhooks(t *testing.T) {
 			"another that the app set": {"ins_other", "ins_other", ""},
 			"Clerk does not tell":      {"", "", ""},
 		} {
-			if err := check(tc.key, tc.want); (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+			if err := check(tc.key, tc.want); (err == nil) != (tc.err == "") || err != nil &&
+				!strings.Contains(err.Error(), tc.err) {
 				t.Errorf("%s: got %v, want %q", name, err, tc.err)
 			}
 		}

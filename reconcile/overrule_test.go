@@ -24,7 +24,8 @@ func apply(t *testing.T, db *database.DB, p testenv.ClerkUser, at int64) store.O
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(at)}}}, store.All)[0]
+	r := store.NewUsers(db).Write(t.Context(),
+		[]store.Write{{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(at)}}}, store.All)[0]
 	if r.Err != nil {
 		t.Fatal(r.Err)
 	}
@@ -103,16 +104,27 @@ func TestDeafRow(t *testing.T) {
 		list    string // what Clerk's list says, if it is behind
 		want    string // the drift; "" if the row stays
 	}{
-		"from the future, and different": {version: version(now+60*minute, now), name: "Somebody", want: "stale %s full_name clerk.version"},
-		"from the future, and equal":     {version: version(now+60*minute, now), name: "Ada Lovelace 3", want: "stale %s clerk.version"},
-		"from the future, and the list is behind": {
-			version: version(now+60*minute, now), name: "Somebody", list: "Byron", want: "stale %s full_name clerk.version",
+		"from the future, and different": {
+			version: version(now+60*minute, now), name: "Somebody", want: "stale %s full_name clerk.version",
 		},
-		"a clock that is not far off":    {version: version(now+5*minute, now), name: "Somebody"},
-		"its newest time was taken away": {version: version(now-20*minute, now-20*minute), name: "Somebody", want: "stale %s full_name"},
-		"just written":                   {version: version(now-20*minute, now-5*minute), name: "Somebody"},
-		"the list is behind":             {version: version(now-20*minute, now-20*minute), name: "Ada Lovelace 3", list: "Byron"},
-		"the list and the row are":       {version: version(now-20*minute, now-20*minute), name: "Somebody", list: "Somebody else"},
+		"from the future, and equal": {
+			version: version(now+60*minute, now), name: "Ada Lovelace 3", want: "stale %s clerk.version",
+		},
+		"from the future, and the list is behind": {
+			version: version(now+60*minute, now), name: "Somebody", list: "Byron",
+			want: "stale %s full_name clerk.version",
+		},
+		"a clock that is not far off": {version: version(now+5*minute, now), name: "Somebody"},
+		"its newest time was taken away": {
+			version: version(now-20*minute, now-20*minute), name: "Somebody", want: "stale %s full_name",
+		},
+		"just written": {version: version(now-20*minute, now-5*minute), name: "Somebody"},
+		"the list is behind": {
+			version: version(now-20*minute, now-20*minute), name: "Ada Lovelace 3", list: "Byron",
+		},
+		"the list and the row are": {
+			version: version(now-20*minute, now-20*minute), name: "Somebody", list: "Somebody else",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,8 +202,8 @@ func TestDeafRowIsWrittenMeanwhile(t *testing.T) {
 	}
 }
 
-// TestDeafRowOfTheDeleted: a deaf row of a user who is deleted when Clerk is asked is left to the absent tier, and is no
-// failure.
+// TestDeafRowOfTheDeleted: a deaf row of a user who is deleted when Clerk is asked is left to the absent tier, and is
+// no failure.
 func TestDeafRowOfTheDeleted(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)

@@ -25,7 +25,9 @@ import (
 )
 
 // reconciler returns one of rows that are equal to Clerk, by a backfill of n people.
-func reconciler(t *testing.T, db *database.DB, fake *testenv.ClerkAPI, n int) (*reconcile.Reconcile, []testenv.ClerkUser) {
+func reconciler(
+	t *testing.T, db *database.DB, fake *testenv.ClerkAPI, n int,
+) (*reconcile.Reconcile, []testenv.ClerkUser) {
 	t.Helper()
 	people := testenv.People(n)
 	fake.Put(people...)
@@ -83,10 +85,12 @@ func TestFull(t *testing.T) {
 		added.ID, added.Created = testenv.UserID(time.UnixMilli(added.Created), 1), added.Created+5000
 		fake.Put(added)
 		ghost := testenv.UserID(time.UnixMilli(added.Created), 2)
-		insert(t, db, doc{"_id": ghost, "username": "ghost", "clerk": doc{"version": "1767603600000.1767603600000"}}, doc{"_id": "app-1", "username": "app-1"})
+		insert(t, db, doc{"_id": ghost, "username": "ghost", "clerk": doc{"version": "1767603600000.1767603600000"}},
+			doc{"_id": "app-1", "username": "app-1"})
 		fake.Remove(people[7].ID)
 		young := people[8]
-		young.ID, young.Created = testenv.UserID(time.Now(), 3), time.Now().UnixMilli() // Clerk may not find by id yet whom it has just created
+		// Clerk may not find by id yet whom it has just created
+		young.ID, young.Created = testenv.UserID(time.Now(), 3), time.Now().UnixMilli()
 		fake.Put(young)
 		u, err := clerk.ParseUser(young.JSON())
 		if err != nil {
@@ -123,18 +127,22 @@ func TestFull(t *testing.T) {
 			FullName string `bson:"full_name"`
 			Plan     string
 		}
-		if err := rows.FindOne(t.Context(), doc{"_id": people[3].ID}).Decode(&row); err != nil || row.Plan != "pro" || row.FullName != "Ada Lovelace 3" {
+		if err := rows.FindOne(t.Context(), doc{"_id": people[3].ID}).Decode(&row); err != nil || row.Plan != "pro" ||
+			row.FullName != "Ada Lovelace 3" {
 			t.Errorf("got %+v, %v, want the app's field as it was and Clerk's name", row, err)
 		}
 		if n, err := rows.CountDocuments(t.Context(), doc{}); err != nil || n != 252 {
 			t.Errorf("%d rows, %v, want Clerk's 250, the young one and the app's own", n, err)
 		}
-		testenv.Write(t, users, store.Write{User: clerk.User{ID: people[7].ID}, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())}})
+		testenv.Write(t, users, store.Write{
+			User: clerk.User{ID: people[7].ID}, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())},
+		})
 		if _, err := users.Get(t.Context(), people[7].ID); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("who was deleted is back: %v", err)
 		}
 		s, err := reconcile.ReadStatus(t.Context(), r.State)
-		if err != nil || len(s.Runs[reconcile.Full]) != 2 || s.Runs[reconcile.Full][1].Found != wantFound || s.Runs[reconcile.Full][0].EndedAt.IsZero() {
+		if err != nil || len(s.Runs[reconcile.Full]) != 2 || s.Runs[reconcile.Full][1].Found != wantFound ||
+			s.Runs[reconcile.Full][0].EndedAt.IsZero() {
 			t.Errorf("got %+v, %v, want the two runs that were not dry", s, err)
 		}
 	})
@@ -155,16 +163,48 @@ func TestBrake(t *testing.T) {
 		want   error
 		gone   int
 	}{
-		"few are gone":                      {people: 20, max: 1, gone: 5, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) { everybody(f, p[:5]) }},
-		"too many are gone":                 {people: 20, max: 1, want: reconcile.ErrBrake, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) { everybody(f, p[:6]) }},
-		"a part that is allowed":            {people: 20, max: 50, gone: 10, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) { everybody(f, p[:10]) }},
-		"all of a few":                      {people: 3, max: 1, want: reconcile.ErrBrake, change: everybody},
-		"all of a few, allowed":             {people: 3, max: 100, gone: 3, change: everybody},
-		"the key is not accepted":           {people: 3, max: 100, want: clerk.ErrKey, change: func(f *testenv.ClerkAPI, _ []testenv.ClerkUser) { f.Key = "sk_live_another" }},
-		"the key is of another instance":    {people: 3, max: 100, want: clerk.ErrKey, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) { f.Instance = "ins_other"; everybody(f, p) }},
-		"404 that is not Clerk's":           {people: 20, max: 100, want: errAny, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) { everybody(f, p[:2]); f.Fail = strange404 }},
-		"a list that names nobody":          {people: 20, max: 100, change: func(f *testenv.ClerkAPI, _ []testenv.ClerkUser) { f.ForgetIDs = true }},
-		"a list that names nobody, braking": {people: 20, max: 1, want: reconcile.ErrBrake, change: func(f *testenv.ClerkAPI, _ []testenv.ClerkUser) { f.ForgetIDs = true }},
+		"few are gone": {
+			people: 20, max: 1, gone: 5, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) {
+				everybody(f, p[:5])
+			},
+		},
+		"too many are gone": {
+			people: 20, max: 1, want: reconcile.ErrBrake, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) {
+				everybody(f, p[:6])
+			},
+		},
+		"a part that is allowed": {
+			people: 20, max: 50, gone: 10, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) {
+				everybody(f, p[:10])
+			},
+		},
+		"all of a few":          {people: 3, max: 1, want: reconcile.ErrBrake, change: everybody},
+		"all of a few, allowed": {people: 3, max: 100, gone: 3, change: everybody},
+		"the key is not accepted": {
+			people: 3, max: 100, want: clerk.ErrKey, change: func(f *testenv.ClerkAPI, _ []testenv.ClerkUser) {
+				f.Key = "sk_live_another"
+			},
+		},
+		"the key is of another instance": {
+			people: 3, max: 100, want: clerk.ErrKey, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) {
+				f.Instance = "ins_other"
+				everybody(f, p)
+			},
+		},
+		"404 that is not Clerk's": {
+			people: 20, max: 100, want: errAny, change: func(f *testenv.ClerkAPI, p []testenv.ClerkUser) {
+				everybody(f, p[:2])
+				f.Fail = strange404
+			},
+		},
+		"a list that names nobody": {
+			people: 20, max: 100, change: func(f *testenv.ClerkAPI, _ []testenv.ClerkUser) { f.ForgetIDs = true },
+		},
+		"a list that names nobody, braking": {
+			people: 20, max: 1, want: reconcile.ErrBrake, change: func(f *testenv.ClerkAPI, _ []testenv.ClerkUser) {
+				f.ForgetIDs = true
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -177,14 +217,16 @@ func TestBrake(t *testing.T) {
 			tc.change(fake, people)
 			r.MaxDelete = tc.max
 			_, _, err := run(t, r, reconcile.Absent)
-			if tc.want == nil && err != nil || tc.want != nil && !errors.Is(err, tc.want) && (!errors.Is(tc.want, errAny) || err == nil) {
+			if tc.want == nil && err != nil || tc.want != nil && !errors.Is(err, tc.want) &&
+				(!errors.Is(tc.want, errAny) || err == nil) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 			n, err2 := db.Collection("users").CountDocuments(t.Context(), doc{})
 			if err2 != nil || int(n) != tc.people-tc.gone {
 				t.Errorf("%d rows are left, %v, want %d", n, err2, tc.people-tc.gone)
 			}
-			if s, err2 := reconcile.ReadStatus(t.Context(), r.State); err2 != nil || err != nil && s.Runs[reconcile.Absent][0].Error != err.Error() {
+			if s, err2 := reconcile.ReadStatus(t.Context(), r.State); err2 != nil || err != nil &&
+				s.Runs[reconcile.Absent][0].Error != err.Error() {
 				t.Errorf("the run is remembered as %+v, %v, want its error %v", s.Runs[reconcile.Absent], err2, err)
 			}
 		})
@@ -270,7 +312,8 @@ func TestRecent(t *testing.T) {
 		if got := watch.Alarm(); got != "" {
 			t.Errorf("the watch still says %q", got)
 		}
-		if m := gauges(t, reg); m["clerksync_changes_without_webhook"] != 0 || m["clerksync_last_webhook_timestamp_seconds"] < float64(time.Now().Unix()-60) {
+		if m := gauges(t, reg); m["clerksync_changes_without_webhook"] != 0 ||
+			m["clerksync_last_webhook_timestamp_seconds"] < float64(time.Now().Unix()-60) {
 			t.Errorf("the metrics are %v", m)
 		}
 	})

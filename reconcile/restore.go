@@ -37,7 +37,8 @@ func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	case err != nil:
 		return store.Row{}, err
 	case len(waiting) > 0:
-		return store.Row{}, fmt.Errorf("the user's deletion %s waits in the inbox: the user is deleted when it runs", waiting[0])
+		return store.Row{}, fmt.Errorf("the user's deletion %s waits in the inbox: "+
+			"the user is deleted when it runs", waiting[0])
 	case len(dead) > 0:
 		return store.Row{}, fmt.Errorf("the user's deletion %s is a dead letter, which may be replayed: drop it first "+
 			"(clerksync deadletters drop %s)", dead[0], dead[0])

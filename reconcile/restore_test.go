@@ -23,7 +23,8 @@ import (
 
 func bury(t *testing.T, db *database.DB, id string) {
 	t.Helper()
-	if r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: clerk.User{ID: id}, Deleted: true}}, store.All)[0]; r.Err != nil {
+	if r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: clerk.User{ID: id}, Deleted: true}},
+		store.All)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
 }
@@ -94,11 +95,21 @@ func TestRestoreRefuses(t *testing.T) {
 		waiting, dead []string
 		want          string
 	}{
-		"no id of a user":              {id: "count", want: `"count" is no id of a Clerk user: it is user_ and 27 letters and digits`},
-		"Clerk does not have the user": {id: testenv.UserID(time.Unix(1_767_603_600, 0), 1), want: "no such user at Clerk"},
-		"Clerk does not answer":        {fail: http.StatusTeapot, want: "ask Clerk for a user"},
-		"the deletion waits":           {waiting: []string{"msg_1", "msg_2"}, want: "the user's deletion msg_1 waits in the inbox: the user is deleted when it runs"},
-		"the deletion is dead":         {dead: []string{"msg_3"}, want: "the user's deletion msg_3 is a dead letter, which may be replayed: drop it first (clerksync deadletters drop msg_3)"},
+		"no id of a user": {
+			id: "count", want: `"count" is no id of a Clerk user: it is user_ and 27 letters and digits`,
+		},
+		"Clerk does not have the user": {
+			id: testenv.UserID(time.Unix(1_767_603_600, 0), 1), want: "no such user at Clerk",
+		},
+		"Clerk does not answer": {fail: http.StatusTeapot, want: "ask Clerk for a user"},
+		"the deletion waits": {
+			waiting: []string{"msg_1", "msg_2"},
+			want:    "the user's deletion msg_1 waits in the inbox: the user is deleted when it runs",
+		},
+		"the deletion is dead": {
+			dead: []string{"msg_3"}, want: "the user's deletion msg_3 is a dead letter, which may be replayed: drop " +
+				"it first (clerksync deadletters drop msg_3)",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -157,7 +168,8 @@ func TestRestoreAndDeletion(t *testing.T) {
 					}
 					return 0
 				}
-				if _, err := restorer(t, db, fake).Run(t.Context(), id); err == nil || tc.want != nil && !errors.Is(err, tc.want) {
+				if _, err := restorer(t, db, fake).Run(t.Context(), id); err == nil || tc.want != nil &&
+					!errors.Is(err, tc.want) {
 					t.Errorf("got %v, want %v", err, tc.want)
 				}
 				if dead, err := store.NewUsers(db).IsDeleted(t.Context(), id); !dead || err != nil {
@@ -200,7 +212,8 @@ func TestWhoSawTheTombstone(t *testing.T) {
 		if r := store.NewUsers(restore.DB).Write(t.Context(), []store.Write{old}, store.All)[0]; r.Err != nil {
 			t.Fatal(r.Err)
 		}
-		if _, err := restore.DB.Collection("clerksync_deleted_users").InsertOne(t.Context(), doc{"_id": ada.ID, "deleted_at": time.Now()}); err != nil {
+		if _, err := restore.DB.Collection("clerksync_deleted_users").InsertOne(t.Context(),
+			doc{"_id": ada.ID, "deleted_at": time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		upTo := func(p *testenv.Process, call string, op func(ctx context.Context) error) {
@@ -224,7 +237,10 @@ func TestWhoSawTheTombstone(t *testing.T) {
 		r := restorer(t, restore.DB, fake)
 		writes := 0
 		r.Written = func() { writes++ }
-		ended, err := restore.Start(t.Context(), func(ctx context.Context) error { _, err := r.Run(ctx, ada.ID); return err })
+		ended, err := restore.Start(t.Context(), func(ctx context.Context) error {
+			_, err := r.Run(ctx, ada.ID)
+			return err
+		})
 		for range held {
 			if !ended {
 				ended, err = restore.Step(testenv.None)

@@ -76,7 +76,8 @@ func (s Silence) Alarm(now time.Time) string {
 	if s.Changed == 1 {
 		users = "user"
 	}
-	return fmt.Sprintf("no webhook %s although Clerk changed %d %s: check the endpoint in Clerk's dashboard (enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET", since, s.Changed, users)
+	return fmt.Sprintf("no webhook %s although Clerk changed %d %s: check the endpoint in Clerk's dashboard "+
+		"(enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET", since, s.Changed, users)
 }
 
 // ago writes a time that has passed as people say it: "40 min", "3 h", "12 days".
@@ -190,7 +191,7 @@ func CheckInstance(ctx context.Context, api *clerk.API, state database.Checkpoin
 
 // keepInstance returns the instance whose users are in the collection, if it is another than id. If it is not known, or
 // id is the one that the operator wants, and save is set, id becomes that instance.
-func keepInstance(ctx context.Context, state database.Checkpoints, id, want string, save bool) (other string, err error) {
+func keepInstance(ctx context.Context, state database.Checkpoints, id, want string, save bool) (string, error) {
 	saved, err := load[savedInstance](ctx, state, instanceName)
 	switch {
 	case err != nil || saved.ID == id:

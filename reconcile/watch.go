@@ -115,8 +115,8 @@ func (w *Watch) keepInstance(ctx context.Context) error {
 	}
 	other, err := keepInstance(ctx, w.state, *id, w.InstanceID, true)
 	if w.kept = err == nil; other != "" {
-		w.log.WarnContext(ctx, "webhooks are of another Clerk instance than the users here: set CLERK_INSTANCE_ID to the "+
-			"one whose events are to be taken", "webhooks", *id, "users", other)
+		w.log.WarnContext(ctx, "webhooks are of another Clerk instance than the users here: "+
+			"set CLERK_INSTANCE_ID to the one whose events are to be taken", "webhooks", *id, "users", other)
 	}
 	return err
 }
@@ -126,12 +126,13 @@ type gauges map[string]*prometheus.GaugeVec
 
 func newGauges(reg prometheus.Registerer) gauges {
 	all := gauges{}
+	const unbrought = "Users whom Clerk changed and of whom no webhook came; 0 unless that is an alarm."
 	for _, g := range []struct {
 		name, help string
 		labels     []string
 	}{
 		{"last_webhook_timestamp_seconds", "When Clerk's last webhook came; 0 if none has.", nil},
-		{"changes_without_webhook", "Users whom Clerk changed and of whom no webhook came; 0 unless that is an alarm.", nil},
+		{"changes_without_webhook", unbrought, nil},
 		{"reconcile_failing", "1 if the last run of the tier failed.", []string{"tier"}},
 		{"reconcile_last_timestamp_seconds", "When the last run that succeeded ended.", []string{"tier"}},
 		{"reconcile_last_duration_seconds", "How long it took.", []string{"tier"}},

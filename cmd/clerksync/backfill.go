@@ -41,13 +41,16 @@ func (c backfillCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress,
 	if c.DryRun {
 		what = "users (nothing was written)"
 	}
-	did, failed := p.Outcomes, p.Found.Failed
-	_, _ = fmt.Fprintf(w, "%d %s: %d created, %d updated, %d unchanged, %d stale, %d deleted, %d failed; %s\n", p.Listed, what,
-		did[store.Created], did[store.Updated], did[store.Unchanged], did[store.Stale], did[store.Deleted], failed, took(p))
+	_, _ = fmt.Fprintf(w, "%d %s: ", p.Listed, what)
+	for _, o := range []store.Outcome{store.Created, store.Updated, store.Unchanged, store.Stale, store.Deleted} {
+		_, _ = fmt.Fprintf(w, "%d %s, ", p.Outcomes[o], o)
+	}
+	failed := p.Found.Failed
+	_, _ = fmt.Fprintf(w, "%d failed; %s\n", failed, took(p))
 	switch {
 	case err == nil && failed > 0:
-		return fmt.Errorf("%d users could not be read or written: the log names them; run it again with --restart when that "+
-			"is mended", failed)
+		return fmt.Errorf("%d users could not be read or written: the log names them; "+
+			"run it again with --restart when that is mended", failed)
 	case err == nil || c.DryRun || errors.Is(err, reconcile.ErrMissed):
 		return err
 	case ctx.Err() != nil:

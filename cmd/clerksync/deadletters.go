@@ -40,9 +40,9 @@ func (c deadLettersList) Run(ctx context.Context, e env) error {
 			return err
 		}
 		w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(w, "ID\tEVENT\tFAILED\tATTEMPTS\tERROR") // Flush returns the error
+		_, _ = fmt.Fprintln(w, "ID\tEVENT\tFAILED\tERROR") // Flush returns the error
 		for _, l := range all {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", escaped(l.ID, ""), escaped(l.Name, ""), stamp(l.At), l.Attempts, oneLine(l.Error))
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", escaped(l.ID, ""), escaped(l.Name, ""), stamp(l.At), oneLine(l.Error))
 		}
 		return w.Flush()
 	})
@@ -70,7 +70,6 @@ func (c deadLettersShow) Run(ctx context.Context, e env) error {
 			{"failed", stamp(l.At)},
 			{"function", l.Function},
 			{"run", l.RunID},
-			{"attempts", times(l.Attempts)},
 			{"error", oneLine(l.Error)},
 			{"dropped", stamp(l.DroppedAt)},
 			{"bytes", fmt.Sprint(len(l.Data))},

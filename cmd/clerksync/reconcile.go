@@ -18,7 +18,7 @@ type reconcileCmd struct {
 	DryRun     bool `help:"Only say what differs."`
 	ShowValues bool `help:"Say the values too, which are personal data."`
 	// RemoveUnknown is never set by a tier.
-	RemoveUnknown bool `help:"Also remove the unknown: rows with an id of Clerk's form that clerksync has never written, and whose user Clerk does not have."`
+	RemoveUnknown bool `help:"Also remove unknown rows: clerksync never wrote them, and Clerk has no such users."`
 }
 
 // Run compares all rows and all users, and prints a line for each that differs.
@@ -28,7 +28,8 @@ func (c reconcileCmd) Run(ctx context.Context, e env) error {
 			return err
 		}
 		r := o.reconciler()
-		r.DryRun, r.RemoveUnknown, r.Report = c.DryRun, c.RemoveUnknown, func(d reconcile.Drift) { c.print(e.stdout, d) }
+		r.DryRun, r.RemoveUnknown = c.DryRun, c.RemoveUnknown
+		r.Report = func(d reconcile.Drift) { c.print(e.stdout, d) }
 		host, err := os.Hostname()
 		if err != nil {
 			host = "a host without a name"
@@ -50,8 +51,9 @@ func (c reconcileCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress
 		what = "nothing was written"
 	}
 	if err == nil || f.Missing+f.Stale+f.Extra+f.Buried+f.Unknown > 0 {
-		_, _ = fmt.Fprintf(w, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d buried, %d unknown; %s\n",
-			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Buried, f.Unknown, took(p))
+		_, _ = fmt.Fprintf(w, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, ",
+			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed)
+		_, _ = fmt.Fprintf(w, "%d buried, %d unknown; %s\n", f.Buried, f.Unknown, took(p))
 		c.advise(w, f)
 	}
 	switch {
@@ -68,14 +70,16 @@ func (c reconcileCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress
 // advise says what to do about what a run has left alone.
 func (c reconcileCmd) advise(w io.Writer, f reconcile.Found) {
 	if f.Buried > 0 {
-		_, _ = fmt.Fprintln(w, "buried: Clerk has the user, and here is a tombstone; 'clerksync users restore ID' brings the user back")
+		_, _ = fmt.Fprintln(w, "buried: Clerk has the user, and here is a tombstone;",
+			"'clerksync users restore ID' brings the user back")
 	}
+	const why = "these rows, and Clerk does not have the users;"
 	switch {
 	case f.Unknown == 0 || c.DryRun && c.RemoveUnknown:
 	case c.RemoveUnknown:
-		_, _ = fmt.Fprintln(w, "unknown: clerksync had never written these rows, and Clerk does not have the users; they are removed")
+		_, _ = fmt.Fprintln(w, "unknown: clerksync had never written", why, "they are removed")
 	default:
-		_, _ = fmt.Fprintln(w, "unknown: clerksync has never written these rows, and Clerk does not have the users; --remove-unknown removes them")
+		_, _ = fmt.Fprintln(w, "unknown: clerksync has never written", why, "--remove-unknown removes them")
 	}
 }
 

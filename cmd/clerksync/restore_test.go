@@ -31,7 +31,10 @@ func TestBuriedAndUnknown(t *testing.T) {
 	fake.Put(people...)
 	ada, stranger := people[2].ID, testenv.UserID(time.Unix(1_767_603_600, 0), 1)
 	settings := good(t)
-	maps.Copy(settings, map[string]string{"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL})
+	maps.Copy(settings, map[string]string{
+		"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey,
+		"CLERK_API_URL": fake.URL,
+	})
 	clerksync := func(args ...string) (string, error) {
 		var out, log bytes.Buffer
 		err := run(t.Context(), args, environ(settings), &out, &log)
@@ -52,7 +55,8 @@ func TestBuriedAndUnknown(t *testing.T) {
 	if r := store.NewUsers(db).Write(t.Context(), dead, store.All)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
-	if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: stranger}, {Key: "username", Value: "stranger"}}); err != nil {
+	if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: stranger},
+		{Key: "username", Value: "stranger"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(t.Context()); err != nil {
@@ -69,27 +73,37 @@ func TestBuriedAndUnknown(t *testing.T) {
 			}
 		}
 	}
-	named := []string{"unknown  " + stranger + "\n", "buried   " + ada + "\n", "'clerksync users restore ID'", "--remove-unknown removes them\n"}
+	named := []string{
+		"unknown  " + stranger + "\n", "buried   " + ada + "\n", "'clerksync users restore ID'",
+		"--remove-unknown removes them\n",
+	}
 	expect(append(named, summary+"(nothing was written), 0 failed, 1 buried, 1 unknown; "), "reconcile", "--dry-run")
 	expect(append(named, summary+"(repaired), 0 failed, 1 buried, 1 unknown; "), "reconcile")
 	expect([]string{
-		"warn  rows       " + ada + ": Clerk has the user, and here is a tombstone: 'clerksync users restore " + ada + "'",
+		"warn  rows       " + ada + ": Clerk has the user, and here is a tombstone: 'clerksync users restore " + ada +
+			"'",
 		"0 extra, 1 buried, 1 unknown: 'clerksync reconcile --dry-run' names them",
 	}, "doctor")
 	expect([]string{"unknown  " + stranger, "they are removed\n"}, "reconcile", "--remove-unknown")
 
-	if _, err := clerksync("users", "restore", stranger); err == nil || !strings.Contains(err.Error(), "no such user at Clerk, so the tombstone is right") {
+	if _, err := clerksync("users", "restore", stranger); err == nil ||
+		!strings.Contains(err.Error(), "no such user at Clerk, so the tombstone is right") {
 		t.Errorf("a stranger: got %v", err)
 	}
-	if _, err := clerksync("users", "ensure", ada); err == nil || !strings.Contains(err.Error(), "clerksync users restore "+ada) {
+	if _, err := clerksync("users", "ensure", ada); err == nil ||
+		!strings.Contains(err.Error(), "clerksync users restore "+ada) {
 		t.Errorf("ensure: got %v, want that it names restore", err)
 	}
 	var out, log bytes.Buffer
-	err = usersRestore{ID: ada, watch: time.Second / 10}.Run(t.Context(), env{environ: environ(settings), stdout: &out, stderr: &log})
-	if err != nil || !strings.Contains(out.String(), `"_id": "`+ada+`"`) || log.String() != "the row is written; looking at it for 100ms\n" {
+	err = usersRestore{ID: ada, watch: time.Second / 10}.Run(t.Context(), env{
+		environ: environ(settings), stdout: &out, stderr: &log,
+	})
+	if err != nil || !strings.Contains(out.String(), `"_id": "`+ada+`"`) ||
+		log.String() != "the row is written; looking at it for 100ms\n" {
 		t.Errorf("restore: got %s %s %v", &out, &log, err)
 	}
-	expect([]string{"5 users at Clerk, 5 rows: 0 missing, 0 stale, 0 extra (repaired), 0 failed, 0 buried, 0 unknown; "}, "reconcile")
+	expect([]string{"5 users at Clerk, 5 rows: 0 missing, 0 stale, 0 extra (repaired), 0 failed, 0 buried, 0 " +
+		"unknown; "}, "reconcile")
 	if out, _ := clerksync("doctor"); strings.Contains(out, "tombstone") {
 		t.Errorf("doctor still says %s", out)
 	}
@@ -101,7 +115,10 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)
 	fake.Put(testenv.People(3)...)
-	settings := map[string]string{"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL}
+	settings := map[string]string{
+		"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey,
+		"CLERK_API_URL": fake.URL,
+	}
 	cfg, err := readConfigForCommand(environ(settings))
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +128,8 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	until := time.Now().Add(3 * time.Minute)
-	if _, err := database.NewCheckpoints(db).Claim(t.Context(), "reconcile_lease", database.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
+	if _, err := database.NewCheckpoints(db).Claim(t.Context(), "reconcile_lease",
+		database.Lease{Holder: "full tier, run 01JKILLED", Until: until}); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(t.Context()); err != nil {
@@ -123,7 +141,8 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 	if err == nil || !strings.HasPrefix(err.Error(), "cut off") || out.Len() > 0 {
 		t.Errorf("got %s, %v", &out, err)
 	}
-	want := regexp.MustCompile(`^another reconcile is running: full tier, run 01JKILLED, whose lease ends at ` + until.UTC().Format(time.TimeOnly) +
+	want := regexp.MustCompile(`^another reconcile is running: full tier, run 01JKILLED, whose lease ends at ` +
+		until.UTC().Format(time.TimeOnly) +
 		` UTC unless it goes on; waiting for [0-9.]+m[0-9.]+s, in case it was killed\n$`)
 	if !want.MatchString(log.String()) {
 		t.Errorf("said %q, want %s", &log, want)

@@ -18,8 +18,8 @@ import (
 )
 
 type usersCmd struct {
-	Ensure  usersEnsure  `cmd:"" help:"Print a user's row; if there is none, fetch the user from Clerk and write it. Sends no events."`
-	Restore usersRestore `cmd:"" help:"Bring back a user whom Clerk has although there is a tombstone. Sends no events."`
+	Ensure  usersEnsure  `cmd:"" help:"Print a user's row, fetched from Clerk if there is none. Sends no events."`
+	Restore usersRestore `cmd:"" help:"Bring back a user whom Clerk has despite a tombstone. Sends no events."`
 }
 
 type usersEnsure struct {
@@ -53,8 +53,8 @@ const restoreWatch = functions.RunTimeout + 5*time.Second
 // Help is what --help says beside the flags.
 func (usersRestore) Help() string {
 	return "A user who is deleted stays so, by a tombstone. If Clerk has the user nevertheless " +
-		"('clerksync reconcile --dry-run' says buried), this lifts the tombstone, writes the row, and looks at it for " +
-		restoreWatch.String() + ": a function that had seen the tombstone may remove it once more. " +
+		"('clerksync reconcile --dry-run' says buried), this lifts the tombstone, writes the row, and looks at it " +
+		"for " + restoreWatch.String() + ": a function that had seen the tombstone may remove it once more. " +
 		"It refuses while the user's deletion waits in the inbox or is a dead letter."
 }
 
@@ -82,7 +82,8 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 		case errors.Is(err, reconcile.ErrDeleted):
 			err = fmt.Errorf("%s: %w, by an event that came meanwhile", c.ID, err)
 		case errors.Is(err, clerk.ErrNoUser):
-			err = fmt.Errorf("%s: %w, so the tombstone is right: check the id, and that CLERK_SECRET_KEY is of its instance", c.ID, err)
+			err = fmt.Errorf("%s: %w, so the tombstone is right: "+
+				"check the id, and that CLERK_SECRET_KEY is of its instance", c.ID, err)
 		case err != nil:
 			err = fmt.Errorf("%s: %w", c.ID, err)
 		}

@@ -62,8 +62,10 @@ func TestSignedCalls(t *testing.T) {
 	w := newWorld(t, options{})
 	got, proxy := record(t, w.url)
 	kill(w.service)
-	w.env = append(w.env, "INNGEST_DEV=0", "INNGEST_BASE_URL="+selfHosted(t, "--sdk-url", proxy.URL+"/api/inngest", "--poll-interval", "1"),
-		"INNGEST_SIGNING_KEY=signkey-test-ffff", "INNGEST_SIGNING_KEY_FALLBACK="+signingKey, "INNGEST_SERVE_ORIGIN="+proxy.URL)
+	w.env = append(w.env, "INNGEST_DEV=0", "INNGEST_BASE_URL="+selfHosted(t, "--sdk-url", proxy.URL+"/api/inngest",
+		"--poll-interval", "1"),
+		"INNGEST_SIGNING_KEY=signkey-test-ffff", "INNGEST_SIGNING_KEY_FALLBACK="+signingKey,
+		"INNGEST_SERVE_ORIGIN="+proxy.URL)
 	w.startService()
 
 	shallow, _, _ := life(t, "user_2shallow")
