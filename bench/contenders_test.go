@@ -39,10 +39,12 @@ func TestMain(m *testing.M) {
 	if name == "" {
 		os.Exit(m.Run())
 	}
-	serve := map[string]func() (http.Handler, error){"floor": floor, "insert": insert, "plain": plain, "events": events, "database": embeddedDatabase, "nothing": nothing}[name]
+	serve := map[string]func() (http.Handler, error){"floor": floor, "insert": insert, "plain": plain, "events": events,
+		"database": embeddedDatabase, "nothing": nothing}[name]
 	h, err := serve()
 	if err == nil {
-		err = (&http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: h, ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()
+		err = (&http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: h,
+			ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -65,13 +67,16 @@ func floor() (http.Handler, error) { return checking(func(*http.Request, []byte)
 
 // insert is the floor and one insert for each webhook, before the answer.
 func insert() (http.Handler, error) {
-	client, err := mongo.Connect(options.Client().ApplyURI(os.Getenv("MONGODB_URI")).SetWriteConcern(writeconcern.Majority()))
+	client, err := mongo.Connect(
+		options.Client().ApplyURI(os.Getenv("MONGODB_URI")).SetWriteConcern(writeconcern.Majority()))
 	if err != nil {
 		return nil, err
 	}
 	rows := client.Database(os.Getenv("MONGODB_DATABASE")).Collection("webhooks")
 	return checking(func(r *http.Request, body []byte) error {
-		_, err := rows.InsertOne(r.Context(), bson.D{{Key: "_id", Value: r.Header.Get("svix-id")}, {Key: "body", Value: body}, {Key: "at", Value: time.Now()}})
+		_, err := rows.InsertOne(r.Context(), bson.D{
+			{Key: "_id", Value: r.Header.Get("svix-id")}, {Key: "body", Value: body}, {Key: "at", Value: time.Now()},
+		})
 		return err
 	})
 }
@@ -111,7 +116,8 @@ func plain() (http.Handler, error) {
 		return nil, err
 	}
 	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
-		AppID: "plain", Dev: new(false), EventKey: new("bench"), EventAPIBaseURL: new(os.Getenv("INNGEST_BASE_URL")), Logger: slog.New(slog.DiscardHandler),
+		AppID: "plain", Dev: new(false), EventKey: new("bench"), EventAPIBaseURL: new(os.Getenv("INNGEST_BASE_URL")),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
@@ -133,7 +139,8 @@ func plain() (http.Handler, error) {
 		if err := json.Unmarshal(body, &evt); err != nil {
 			return c.String(http.StatusBadRequest, err.Error())
 		}
-		if _, err := client.Send(c.Request().Context(), inngestgo.Event{ID: new(c.Request().Header.Get("svix-id")), Name: "clerk/" + evt.Type, Data: evt.Data}); err != nil {
+		if _, err := client.Send(c.Request().Context(), inngestgo.Event{ID: new(c.Request().Header.Get("svix-id")),
+			Name: "clerk/" + evt.Type, Data: evt.Data}); err != nil {
 			return err
 		}
 		return c.NoContent(http.StatusAccepted)
@@ -152,7 +159,9 @@ func events() (http.Handler, error) {
 	seen := map[string]bool{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("POST /fn/register", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"ok":true}`) })
+	mux.HandleFunc("POST /fn/register", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"ok":true}`)
+	})
 	mux.HandleFunc("POST /v1/checkpoint/{run}/async", func(w http.ResponseWriter, r *http.Request) {
 		if n, err := io.Copy(io.Discard, r.Body); err != nil || n == 0 {
 			w.WriteHeader(http.StatusBadRequest)
@@ -199,7 +208,8 @@ func events() (http.Handler, error) {
 
 // embeddedDatabase is the embedded database as a process of its own, and says where it is.
 func embeddedDatabase() (http.Handler, error) {
-	srv, err := embedded.Start(context.Background(), os.Getenv("DATABASE_DIR"), "127.0.0.1:0", slog.New(slog.DiscardHandler))
+	srv, err := embedded.Start(context.Background(), os.Getenv("DATABASE_DIR"), "127.0.0.1:0",
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}

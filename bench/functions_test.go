@@ -19,9 +19,9 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// BenchmarkFunctions runs each of the three functions through /api/inngest, as Inngest's executor does, for clerksync and for the usual stack
-// in Node, on the same database, and prints what one run costs: requests, the process's CPU, commands to the database. Run it with
-// -benchtime 1x.
+// BenchmarkFunctions runs each of the three functions through /api/inngest, as Inngest's executor does, for clerksync
+// and for the usual stack in Node, on the same database, and prints what one run costs: requests, the process's CPU,
+// commands to the database. Run it with -benchtime 1x.
 func BenchmarkFunctions(b *testing.B) {
 	binary := buildClerksync(b)
 	u, err := url.Parse(externalDatabase(b, "0s"))
@@ -40,7 +40,8 @@ func BenchmarkFunctions(b *testing.B) {
 	for _, name := range apps {
 		proxy := newCommandCounter(b, u.Host)
 		env := []string{
-			"CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "MONGODB_URI=mongodb://" + proxy.addr + "/?directConnection=true", "MONGODB_DATABASE=bench_functions_" + name,
+			"CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "MONGODB_URI=mongodb://" + proxy.addr +
+				"/?directConnection=true", "MONGODB_DATABASE=bench_functions_" + name,
 			"INNGEST_DEV=" + inngest.url, "INNGEST_EVENT_KEY=bench", "LOG_LEVEL=warn",
 		}
 		cmd := exec.Command(binary, "serve")
@@ -55,10 +56,15 @@ func BenchmarkFunctions(b *testing.B) {
 		}
 		e := &testenv.Executor{Handler: httputil.NewSingleHostReverseProxy(to), AppID: name}
 		for i, fn := range []struct{ id, event string }{
-			{"sync-user-from-clerk", "clerk/user.created"}, {"update-user-from-clerk", "clerk/user.updated"}, {"delete-user-with-clerk", "clerk/user.deleted"},
+			{"sync-user-from-clerk", "clerk/user.created"},
+			{"update-user-from-clerk", "clerk/user.updated"},
+			{"delete-user-with-clerk", "clerk/user.deleted"},
 		} {
 			run := func(n int) testenv.Run {
-				return e.Run(b, fn.id, testenv.Event{ID: fmt.Sprint("msg_", fn.id, n), Name: fn.event, Data: sampleUser(n, i), TS: time.Now().UnixMilli()})
+				return e.Run(b, fn.id, testenv.Event{
+					ID: fmt.Sprint("msg_", fn.id, n), Name: fn.event, Data: sampleUser(n, i),
+					TS: time.Now().UnixMilli(),
+				})
 			}
 			for n := range 200 { // Node compiles what runs often
 				run(users + n)
@@ -71,7 +77,8 @@ func BenchmarkFunctions(b *testing.B) {
 				}
 				requests += r.Attempts
 			}
-			lines[i] = append(lines[i], fmt.Sprintf("| %s | %s | %.2f | %.0f | %.2f |", fn.id, name, float64(requests)/users,
+			lines[i] = append(lines[i], fmt.Sprintf("| %s | %s | %.2f | %.0f | %.2f |", fn.id, name,
+				float64(requests)/users,
 				(p.cpu(b)-cpu).Seconds()*1e6/users, float64(proxy.commands.Load()-commands)/users))
 		}
 		p.stop()
@@ -87,7 +94,8 @@ func BenchmarkFunctions(b *testing.B) {
 func sampleUser(n, version int) json.RawMessage {
 	at := int64(1_767_603_600_000 + version)
 	return testenv.ClerkUser{
-		ID: fmt.Sprintf("user_2functions%015d", n), FirstName: fmt.Sprint("Ada ", version), LastName: "Lovelace", Email: fmt.Sprintf("person-%d@mail.example", n),
+		ID: fmt.Sprintf("user_2functions%015d", n), FirstName: fmt.Sprint("Ada ", version), LastName: "Lovelace",
+		Email:   fmt.Sprintf("person-%d@mail.example", n),
 		Created: 1_767_603_600_000, Updated: at,
 	}.JSON()
 }
@@ -141,7 +149,8 @@ func (c *commandCounter) pass(db io.Writer, from io.Reader) {
 		if _, err := io.ReadFull(from, m[header:]); err != nil {
 			return
 		}
-		if op := binary.LittleEndian.Uint32(m[12:]); op == opMsg && !bytes.Contains(m, []byte("\x10hello\x00")) && !bytes.Contains(m, []byte("endSessions")) {
+		if op := binary.LittleEndian.Uint32(m[12:]); op == opMsg && !bytes.Contains(m, []byte("\x10hello\x00")) &&
+			!bytes.Contains(m, []byte("endSessions")) {
 			c.commands.Add(1)
 		}
 		if _, err := db.Write(m); err != nil {

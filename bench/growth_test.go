@@ -23,7 +23,8 @@ var sizes = []int{100, 10_000, 100_000, 1_000_000}
 func user(n int, version clerk.Millis) clerk.User {
 	return clerk.User{
 		ID: fmt.Sprintf("user_2bench%020d", n), Email: fmt.Sprintf("person-%d@example.com", n), EmailVerified: true,
-		FullName: "Ada Lovelace", ImageURL: "https://img.example/a", CreatedAt: 1_767_603_600_000, ChangedAt: 1_767_603_600_000 + version,
+		FullName: "Ada Lovelace", ImageURL: "https://img.example/a", CreatedAt: 1_767_603_600_000,
+		ChangedAt: 1_767_603_600_000 + version,
 	}
 }
 
@@ -35,8 +36,11 @@ func fill(b *testing.B, db *database.DB, have, want int) {
 		for n := have; n < min(have+1000, want); n++ {
 			u := user(n, 0)
 			rows = append(rows, store.Row{
-				ID: u.ID, Email: u.Email, FullName: u.FullName, ProfilePicture: u.ImageURL, Username: fmt.Sprintf("person-%d", n),
-				Clerk: store.State{Version: "1767603600000.0000000000000", CreatedAt: u.CreatedAt.Time(), EmailVerified: true},
+				ID: u.ID, Email: u.Email, FullName: u.FullName, ProfilePicture: u.ImageURL,
+				Username: fmt.Sprintf("person-%d", n),
+				Clerk: store.State{
+					Version: "1767603600000.0000000000000", CreatedAt: u.CreatedAt.Time(), EmailVerified: true,
+				},
 			})
 		}
 		if _, err := db.Collection("users").InsertMany(b.Context(), rows); err != nil {

@@ -60,7 +60,9 @@ func BenchmarkIngress(b *testing.B) {
 	api := startProcess(b, child(b, "events", "EVENTS_DELAY="+delay, "EVENTS_SERVER="+server), "/health")
 	all := contenders(b, binary, api.url)
 	if only := setting("ONLY", ""); only != "" {
-		all = slices.DeleteFunc(all, func(c contender) bool { return !slices.Contains(strings.Split(only, ","), c.name) })
+		all = slices.DeleteFunc(all, func(c contender) bool {
+			return !slices.Contains(strings.Split(only, ","), c.name)
+		})
 	}
 	rounds, n := number("ROUNDS", "3"), number("WEBHOOKS", "10000")
 	b.ResetTimer()
@@ -76,7 +78,8 @@ func BenchmarkIngress(b *testing.B) {
 					results[i] = append(results[i], c.measure(b, uri, api.url, connections, n))
 				}
 			}
-			fmt.Printf("\n%d connections, %d rounds of %d webhooks (5 s at the most), event API %s away, database %s away\n\n",
+			fmt.Printf("\n%d connections, %d rounds of %d webhooks (5 s at the most), event API %s away, database %s "+
+				"away\n\n",
 				connections, rounds, n, setting("EVENTS_DELAY", "0s"), setting("DATABASE_DELAY", "0s"))
 			printTable(all, results)
 		}
@@ -116,7 +119,8 @@ func contenders(b *testing.B, binary, api string) []contender {
 		return func(b *testing.B, env []string) *exec.Cmd { b.Helper(); return child(b, name, env...) }
 	}
 	settings := []string{
-		"CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "INNGEST_BASE_URL=" + api, "INNGEST_EVENT_KEY=bench", "INNGEST_SIGNING_KEY=signkey-test-0123456789abcdef", "INNGEST_DEV=0",
+		"CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "INNGEST_BASE_URL=" + api, "INNGEST_EVENT_KEY=bench",
+		"INNGEST_SIGNING_KEY=signkey-test-0123456789abcdef", "INNGEST_DEV=0",
 	}
 	clerksync := func(b *testing.B, env []string) *exec.Cmd {
 		b.Helper()
@@ -127,7 +131,11 @@ func contenders(b *testing.B, binary, api string) []contender {
 	all := []contender{
 		{name: "floor", ready: "/healthz", start: server("floor")},
 		{name: "insert", ready: "/healthz", start: server("insert")},
-		{name: "plain", sends: true, ready: "/healthz", start: func(b *testing.B, env []string) *exec.Cmd { return child(b, "plain", append(settings, env...)...) }},
+		{
+			name: "plain", sends: true, ready: "/healthz", start: func(b *testing.B, env []string) *exec.Cmd {
+				return child(b, "plain", append(settings, env...)...)
+			},
+		},
 		{name: "clerksync", sends: true, ready: "/readyz", start: clerksync},
 		{name: "embedded", sends: true, ready: "/readyz", start: func(b *testing.B, env []string) *exec.Cmd {
 			return clerksync(b, append(env, "MONGODB_URI=embedded:"+filepath.Join(b.TempDir(), "data")))
@@ -137,11 +145,13 @@ func contenders(b *testing.B, binary, api string) []contender {
 		fmt.Println("the Node stack is left out:", why)
 		return all
 	}
-	return append(all, contender{name: "node", sends: true, ready: "/healthz", start: func(_ *testing.B, env []string) *exec.Cmd {
-		cmd := exec.Command("node", "server.js")
-		cmd.Dir, cmd.Env = "node", append(append(settings, "NODE_ENV=production", "PATH="+os.Getenv("PATH")), env...)
-		return cmd
-	}})
+	return append(all, contender{name: "node", sends: true, ready: "/healthz",
+		start: func(_ *testing.B, env []string) *exec.Cmd {
+			cmd := exec.Command("node", "server.js")
+			cmd.Dir = "node"
+			cmd.Env = slices.Concat(settings, []string{"NODE_ENV=production", "PATH=" + os.Getenv("PATH")}, env)
+			return cmd
+		}})
 }
 
 // prepareNode installs what bench/node needs, once, or says why not.
@@ -182,7 +192,8 @@ func (c contender) measure(b *testing.B, uri, api string, connections, n int) me
 	}
 	before := count()
 	sent := func(want int) {
-		for deadline := time.Now().Add(time.Minute); c.sends && count() < before+want; time.Sleep(5 * time.Millisecond) {
+		deadline := time.Now().Add(time.Minute)
+		for ; c.sends && count() < before+want; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				b.Fatalf("%s has sent %d of %d events\n%s", c.name, count()-before, want, &p.out)
 			}
@@ -204,7 +215,8 @@ func (c contender) measure(b *testing.B, uri, api string, connections, n int) me
 	ms := func(d time.Duration) float64 { return d.Seconds() * 1000 }
 	return measured{
 		rate: got.rate(), refused: float64(got.refused), cpu: (p.cpu(b) - cpu).Seconds() * 1e6 / float64(got.accepted),
-		p50: ms(percentile(got.latencies, 50)), p99: ms(percentile(got.latencies, 99)), startup: ms(p.startup), peak: p.peak(b),
+		p50: ms(percentile(got.latencies, 50)), p99: ms(percentile(got.latencies, 99)), startup: ms(p.startup),
+		peak: p.peak(b),
 	}
 }
 
@@ -229,12 +241,17 @@ func printTable(all []contender, results [][]measured) {
 	for i, c := range all {
 		m := func(get func(measured) float64) float64 { return median(results[i], get) }
 		medians[c.name] = measured{
-			rate: m(func(r measured) float64 { return r.rate }), refused: m(func(r measured) float64 { return r.refused }), cpu: m(func(r measured) float64 { return r.cpu }),
-			p50: m(func(r measured) float64 { return r.p50 }), p99: m(func(r measured) float64 { return r.p99 }),
-			startup: m(func(r measured) float64 { return r.startup }), peak: m(func(r measured) float64 { return r.peak }),
+			rate:    m(func(r measured) float64 { return r.rate }),
+			refused: m(func(r measured) float64 { return r.refused }),
+			cpu:     m(func(r measured) float64 { return r.cpu }),
+			p50:     m(func(r measured) float64 { return r.p50 }),
+			p99:     m(func(r measured) float64 { return r.p99 }),
+			startup: m(func(r measured) float64 { return r.startup }),
+			peak:    m(func(r measured) float64 { return r.peak }),
 		}
 	}
-	fmt.Println("| | webhooks/s | × node | CPU µs | × floor | of node | p50 ms | p99 ms | peak MB | start ms | refused |")
+	fmt.Println("| | webhooks/s | × node | CPU µs | × floor | of node | p50 ms | p99 ms | peak MB | start ms | " +
+		"refused |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
 	floor, node := medians["floor"], medians["node"]
 	for _, c := range all {
@@ -245,8 +262,10 @@ func printTable(all []contender, results [][]measured) {
 			}
 			return fmt.Sprintf(format, a/b)
 		}
-		fmt.Printf("| %s | %.0f | %s | %.0f | %s | %s | %.2f | %.2f | %.0f | %.0f | %.0f |\n", c.name, m.rate, ratio(m.rate, node.rate, "%.1f"),
-			m.cpu, ratio(m.cpu, floor.cpu, "%.2f"), ratio(node.cpu, m.cpu, "1/%.1f"), m.p50, m.p99, m.peak, m.startup, m.refused)
+		fmt.Printf("| %s | %.0f | %s | %.0f | %s | %s | %.2f | %.2f | %.0f | %.0f | %.0f |\n", c.name, m.rate,
+			ratio(m.rate, node.rate, "%.1f"),
+			m.cpu, ratio(m.cpu, floor.cpu, "%.2f"), ratio(node.cpu, m.cpu, "1/%.1f"), m.p50, m.p99, m.peak, m.startup,
+			m.refused)
 	}
 }
 

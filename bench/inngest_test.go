@@ -32,13 +32,15 @@ import (
 // itself can do.
 func nothing() (http.Handler, error) {
 	client, err := inngestgo.NewClient(inngestgo.ClientOpts{
-		AppID: "nothing", Dev: new(true), EventKey: new("bench"), APIBaseURL: new(os.Getenv("INNGEST_DEV")), Logger: slog.New(slog.DiscardHandler),
+		AppID: "nothing", Dev: new(true), EventKey: new("bench"), APIBaseURL: new(os.Getenv("INNGEST_DEV")),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
 	}
 	var n atomic.Int64
-	_, err = inngestgo.CreateFunction(client, inngestgo.FunctionOpts{ID: "nothing"}, inngestgo.EventTrigger("clerk/user.created", nil),
+	_, err = inngestgo.CreateFunction(client, inngestgo.FunctionOpts{ID: "nothing"},
+		inngestgo.EventTrigger("clerk/user.created", nil),
 		func(ctx context.Context, _ inngestgo.Input[map[string]any]) (any, error) {
 			return step.Run(ctx, "count", func(context.Context) (int64, error) { return n.Add(1), nil })
 		})
@@ -125,7 +127,9 @@ func newInngest(b *testing.B, tick time.Duration) *inngestserver.Server {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cmd, err := inngestserver.ForTests(b.Context(), inngestserver.FindOptions{BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()}, Dir: wd})
+	cmd, err := inngestserver.ForTests(b.Context(), inngestserver.FindOptions{
+		BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()}, Dir: wd,
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -159,7 +163,8 @@ func BenchmarkDrain(b *testing.B) {
 	const noCheckpoints = "clerksync, no checkpoints"
 	apps := []struct{ label, name, env string }{
 		{"nothing", "nothing", "NONE="}, {"clerksync", "clerksync", "SYNC_BATCH_SIZE=1"},
-		{noCheckpoints, "clerksync", "SYNC_BATCH_SIZE=1"}, {"clerksync, batches of 100", "clerksync", "SYNC_BATCH_SIZE=100"},
+		{noCheckpoints, "clerksync", "SYNC_BATCH_SIZE=1"},
+		{"clerksync, batches of 100", "clerksync", "SYNC_BATCH_SIZE=100"},
 	}
 	if why := prepareNode(); why == "" {
 		apps = append(apps, struct{ label, name, env string }{"node", "node", "NONE="})
@@ -181,7 +186,8 @@ func BenchmarkDrain(b *testing.B) {
 			cpu, serverCPU, start := a.cpu(b), server.cpu(b), time.Now()
 			if c.name == "nothing" {
 				sendEvents(b, inngest.URL(), n)
-			} else if got, err := load(strings.TrimPrefix(a.url, "http://"), 16, webhooks(b, a.url, strings.ToLower(rand.Text()[:6]), n), time.Minute); err != nil || got.accepted != n {
+			} else if got, err := load(strings.TrimPrefix(a.url, "http://"), 16,
+				webhooks(b, a.url, strings.ToLower(rand.Text()[:6]), n), time.Minute); err != nil || got.accepted != n {
 				b.Fatalf("%s: %d of %d accepted, %v", c.label, got.accepted, n, err)
 			}
 			for !done() {
@@ -200,7 +206,8 @@ func BenchmarkDrain(b *testing.B) {
 			}
 		}
 	}
-	fmt.Printf("\n%d sign-ups through Inngest, %d rounds\n\n| | events/s | of nothing | × node | CPU µs | Inngest's µs |\n|---|---|---|---|---|---|\n", n, rounds)
+	fmt.Printf("\n%d sign-ups through Inngest, %d rounds\n\n| | events/s | of nothing | × node | CPU µs | Inngest's "+
+		"µs |\n|---|---|---|---|---|---|\n", n, rounds)
 	rate := func(i int) float64 { return median(results[i], func(d drained) float64 { return d.rate }) }
 	for i, c := range apps {
 		node := ""
@@ -208,7 +215,9 @@ func BenchmarkDrain(b *testing.B) {
 			node = fmt.Sprintf("%.1f", rate(i)/rate(last))
 		}
 		fmt.Printf("| %s | %.0f | %.2f | %s | %.0f | %.0f |\n", c.label, rate(i), rate(i)/rate(0), node,
-			median(results[i], func(d drained) float64 { return d.cpu }), median(results[i], func(d drained) float64 { return d.inngest }))
+			median(results[i], func(d drained) float64 {
+				return d.cpu
+			}), median(results[i], func(d drained) float64 { return d.inngest }))
 	}
 	b.ReportMetric(0, "ns/op")
 }
@@ -233,11 +242,14 @@ func sendEvents(b *testing.B, url string, n int) {
 		var events []map[string]any
 		for k := i; k < min(i+100, n); k++ {
 			var data map[string]any
-			if err := json.Unmarshal(testenv.ClerkUser{ID: fmt.Sprintf("user_2drain%d", k), FirstName: "Ada", Email: "ada@mail.example"}.JSON(), &data); err != nil {
+			if err := json.Unmarshal(testenv.ClerkUser{ID: fmt.Sprintf("user_2drain%d", k), FirstName: "Ada",
+				Email: "ada@mail.example"}.JSON(), &data); err != nil {
 				b.Fatal(err)
 			}
 			data["public_metadata"] = map[string]string{"bio": strings.Repeat("Notes on the Analytical Engine. ", 36)}
-			events = append(events, map[string]any{"id": fmt.Sprint("msg_", k), "name": "clerk/user.created", "data": data})
+			events = append(events, map[string]any{
+				"id": fmt.Sprint("msg_", k), "name": "clerk/user.created", "data": data,
+			})
 		}
 		body, err := json.Marshal(events)
 		if err != nil {
@@ -278,7 +290,8 @@ func BenchmarkLatency(b *testing.B) {
 					_, rest, _ := strings.Cut(string(hook), `"id":"user_`)
 					id, _, _ := strings.Cut(rest, `"`)
 					t := times{}
-					if _, err := load(strings.TrimPrefix(a.url, "http://"), 1, [][]byte{hook}, time.Minute); err != nil {
+					if _, err := load(strings.TrimPrefix(a.url, "http://"), 1, [][]byte{hook},
+						time.Minute); err != nil {
 						b.Error(err)
 					}
 					t.answered = time.Since(start)
@@ -304,7 +317,8 @@ func BenchmarkLatency(b *testing.B) {
 			if tick > 0 {
 				label = tick.String()
 			}
-			fmt.Printf("| %s | %d | %.1f | %.0f | %.0f | %.0f |\n", label, rate, ms(answered, 50), ms(rows, 50), ms(rows, 95), ms(rows, 99))
+			fmt.Printf("| %s | %d | %.1f | %.0f | %.0f | %.0f |\n", label, rate, ms(answered, 50), ms(rows, 50),
+				ms(rows, 95), ms(rows, 99))
 			a.stop()
 			if err := inngest.Kill(); err != nil {
 				b.Fatal(err)

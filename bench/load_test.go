@@ -26,7 +26,8 @@ func webhooks(b *testing.B, url, prefix string, n int) [][]byte {
 	all := make([][]byte, n)
 	for i := range all {
 		var wire bytes.Buffer
-		req := testenv.Signed(b, url+"/webhooks/clerk", testenv.Secret, fmt.Sprintf("msg_%s%012d", prefix, i), now, event(b, prefix, i, now))
+		req := testenv.Signed(b, url+"/webhooks/clerk", testenv.Secret, fmt.Sprintf("msg_%s%012d", prefix, i), now,
+			event(b, prefix, i, now))
 		if err := req.Write(&wire); err != nil {
 			b.Fatal(err)
 		}
@@ -39,7 +40,8 @@ func webhooks(b *testing.B, url, prefix string, n int) [][]byte {
 func event(b testing.TB, prefix string, n int, at time.Time) []byte {
 	b.Helper()
 	u := testenv.ClerkUser{
-		ID: fmt.Sprintf("user_2%s%012d", prefix, n), FirstName: "Ada", LastName: "Lovelace", Email: fmt.Sprintf("%s-%d@mail.example", prefix, n),
+		ID: fmt.Sprintf("user_2%s%012d", prefix, n), FirstName: "Ada", LastName: "Lovelace",
+		Email:   fmt.Sprintf("%s-%d@mail.example", prefix, n),
 		Created: at.UnixMilli(), Updated: at.UnixMilli(),
 	}
 	var data map[string]any
@@ -48,7 +50,9 @@ func event(b testing.TB, prefix string, n int, at time.Time) []byte {
 	}
 	data["public_metadata"] = map[string]string{"bio": strings.Repeat("Notes on the Analytical Engine. ", 36)}
 	body, err := json.Marshal(map[string]any{
-		"data": data, "event_attributes": map[string]any{"http_request": map[string]string{"client_ip": "192.0.2.1", "user_agent": "Mozilla/5.0"}},
+		"data": data, "event_attributes": map[string]any{
+			"http_request": map[string]string{"client_ip": "192.0.2.1", "user_agent": "Mozilla/5.0"},
+		},
 		"instance_id": testenv.ClerkInstance, "object": "event", "timestamp": at.UnixMilli(), "type": "user.created",
 	})
 	if err != nil {
@@ -86,7 +90,8 @@ func load(addr string, connections int, requests [][]byte, limit time.Duration) 
 			}, &mine)
 			mu.Lock()
 			defer mu.Unlock()
-			sum.accepted, sum.refused, sum.latencies = sum.accepted+mine.accepted, sum.refused+mine.refused, append(sum.latencies, mine.latencies...)
+			sum.accepted, sum.refused, sum.latencies = sum.accepted+mine.accepted, sum.refused+mine.refused,
+				append(sum.latencies, mine.latencies...)
 			if first == nil {
 				first = err
 			}
@@ -177,7 +182,8 @@ func TestPercentile(t *testing.T) {
 		p    float64
 		want time.Duration
 	}{
-		"nothing": {nil, 50, 0}, "one": {hundred[:1], 99, 1}, "half": {hundred, 50, 50}, "p99": {hundred, 99, 99}, "all": {hundred, 100, 100}, "of ten": {hundred[:10], 99, 10},
+		"nothing": {nil, 50, 0}, "one": {hundred[:1], 99, 1}, "half": {hundred, 50, 50}, "p99": {hundred, 99, 99},
+		"all": {hundred, 100, 100}, "of ten": {hundred[:10], 99, 10},
 	} {
 		if got := percentile(tc.of, tc.p); got != tc.want {
 			t.Errorf("%s: got %d, want %d", name, got, tc.want)

@@ -153,8 +153,12 @@ func TestCPUTicks(t *testing.T) {
 		want int
 		bad  bool
 	}{
-		"plain":           {stat: "12 (node) S 1 12 12 0 -1 4194304 100 0 0 0 250 31 0 0 20 0 11 0 100 1000 200", want: 281},
-		"a strange name":  {stat: "12 (a) b (c) S 1 12 12 0 -1 4194304 100 0 0 0 7 5 0 0 20 0 11 0 100 1000 200", want: 12},
+		"plain": {
+			stat: "12 (node) S 1 12 12 0 -1 4194304 100 0 0 0 250 31 0 0 20 0 11 0 100 1000 200", want: 281,
+		},
+		"a strange name": {
+			stat: "12 (a) b (c) S 1 12 12 0 -1 4194304 100 0 0 0 7 5 0 0 20 0 11 0 100 1000 200", want: 12,
+		},
 		"something else":  {stat: "12 (a) S 1 2", bad: true},
 		"nothing at all":  {bad: true},
 		"no number there": {stat: "12 (node) S 1 12 12 0 -1 4194304 100 0 0 0 x 31 0 0", bad: true},

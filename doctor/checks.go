@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -65,7 +66,8 @@ func (d *doctor) server(s database.Server) {
 	_, embedded := d.Config.Embedded()
 	d.on("database")(
 		when(embedded, OK, "%s, embedded: for development only", name),
-		when(s.Kind == database.OneProcess, Warn, "%s: for one process, and development only; set MONGODB_URI to a MongoDB", name),
+		when(s.Kind == database.OneProcess, Warn,
+			"%s: for one process, and development only; set MONGODB_URI to a MongoDB", name),
 		when(s.Kind == database.StandAlone, Warn,
 			"%s, stand-alone: what it has acknowledged it can lose with its disk: use a replica set", name),
 		is(OK, "%s, replicated; writes wait for a majority", name))
@@ -164,12 +166,11 @@ func (d *doctor) clerk(ctx context.Context, say report) error {
 		return err
 	}
 	d.users = n
-	accepted := "CLERK_SECRET_KEY is accepted: of a production instance"
-	if clerk.IsDevelopment(c.SecretKey) {
-		accepted = strings.Replace(accepted, "production", "development", 1)
-	}
-	say(when(c.InstanceID == "", OK, "%s; CLERK_INSTANCE_ID is not set, so events of any instance are taken", accepted),
-		is(OK, "%s, the one that CLERK_INSTANCE_ID names", accepted))
+	const accepted = "CLERK_SECRET_KEY is accepted: of a %s instance"
+	kind := map[bool]string{true: "development", false: "production"}[clerk.IsDevelopment(c.SecretKey)]
+	say(when(c.InstanceID == "", OK,
+		accepted+"; CLERK_INSTANCE_ID is not set, so events of any instance are taken", kind),
+		is(OK, accepted+", the one that CLERK_INSTANCE_ID names", kind))
 	return nil
 }
 
@@ -283,16 +284,21 @@ func (d *doctor) url(ctx context.Context, say report) error {
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Do(req)
 	if err != nil {
-		return unreachable(err)
+		say(unreachable(err))
+		return nil
 	}
 	defer res.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // a part will do
 	code := res.StatusCode
 	ours := code == http.StatusBadRequest && bytes.Contains(body, []byte(webhook.Unsigned))
+	at := "nowhere"
+	if l, err := res.Location(); err == nil {
+		at = (&url.URL{Scheme: l.Scheme, Host: l.Host, Path: l.Path}).String() // a query may hold secrets
+	}
 	say(when(ours && req.URL.Scheme != "https", Warn, "the service answers, but not over TLS: give Clerk an https URL"),
 		when(ours, OK, "the service answers, and refuses what is not signed"),
-		when(code >= 300 && code < 400, Fail, "a redirect (%d to %s), which Clerk takes for a failure: "+
-			"give Clerk the URL that it ends at", code, place(res)),
+		when(code >= 300 && code < 400, Fail,
+			"a redirect (%d to %s), which Clerk takes for a failure: give Clerk the URL that it ends at", code, at),
 		when(code == http.StatusUnauthorized || code == http.StatusForbidden, Fail,
 			"%d: something before the service asks for a login: let POST %s through", code, webhook.Path),
 		when(code == http.StatusNotFound, Fail,
@@ -304,29 +310,18 @@ func (d *doctor) url(ctx context.Context, say report) error {
 	return nil
 }
 
-// place is where a redirect leads, without a query.
-func place(res *http.Response) string {
-	to, err := res.Location()
-	if err != nil {
-		return "nowhere"
-	}
-	return (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
-}
-
 // unreachable says what to do about a URL that nothing answers at. It does not quote it, for it may hold a password.
-func unreachable(err error) error {
+func unreachable(err error) *Finding {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err
 	}
-	what := "nothing answers: check the host, the port and the firewall"
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer in %s: check the firewall and the proxy", checkTimeout)
-	case errors.As(err, new(*net.DNSError)):
-		what = "the host is not known: check its name and its DNS record"
-	case errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(tls.RecordHeaderError)),
-		errors.Is(err, http.ErrSchemeMismatch):
-		what = "TLS fails: give the host a certificate that everybody trusts, with its chain"
-	}
-	return fmt.Errorf("%s: %w", what, err)
+	return cmp.Or(
+		when(errors.Is(err, context.DeadlineExceeded), Fail,
+			"no answer in %s: check the firewall and the proxy", checkTimeout),
+		when(errors.As(err, new(*net.DNSError)), Fail,
+			"the host is not known: check its name and its DNS record: %v", err),
+		when(errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(tls.RecordHeaderError)) ||
+			errors.Is(err, http.ErrSchemeMismatch), Fail,
+			"TLS fails: give the host a certificate that everybody trusts, with its chain: %v", err),
+		is(Fail, "nothing answers: check the host, the port and the firewall: %v", err))
 }

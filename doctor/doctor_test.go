@@ -29,7 +29,8 @@ func printTo(w io.Writer) func(Finding) {
 func TestCloud(t *testing.T) {
 	t.Parallel()
 	cloud := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/v1/events" || r.URL.Query().Get("name") != inngest.ProbeEvent || r.Header.Get("X-Inngest-Env") != "branch" || r.Header.Get("Authorization") != "Bearer "+signingKey {
+		if r.URL.Path != "/v1/events" || r.URL.Query().Get("name") != inngest.ProbeEvent ||
+			r.Header.Get("X-Inngest-Env") != "branch" || r.Header.Get("Authorization") != "Bearer "+signingKey {
 			http.Error(w, "Unauthorized", http.StatusUnauthorized)
 		}
 	}))
@@ -58,15 +59,34 @@ func TestServer(t *testing.T) {
 		embedded bool
 		want     string
 	}{
-		"a replica set":     {database.Server{Name: "MongoDB", Version: "8.0.4"}, false, "ok    database   MongoDB 8.0.4, replicated; writes wait for a majority\n"},
-		"one server":        {database.Server{Name: "MongoDB", Version: "8.0.4", Kind: database.StandAlone}, false, "warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: use a replica set\n"},
-		"embedded":          {database.Server{Name: "FerretDB", Version: "v1.24.2", Kind: database.OneProcess}, true, "ok    database   FerretDB v1.24.2, embedded: for development only\n"},
-		"a clock a bit off": {database.Server{Name: "MongoDB", Ahead: 5 * time.Second}, false, "ok    database   MongoDB, replicated; writes wait for a majority\n"},
-		"a clock behind":    {database.Server{Ahead: -6 * time.Second}, true, "ok    database   , embedded: for development only\nwarn  clock      this machine and the database differ by 6s: set the clock of whichever is wrong (NTP)\n"},
+		"a replica set": {
+			database.Server{Name: "MongoDB", Version: "8.0.4"}, false,
+			"ok    database   MongoDB 8.0.4, replicated; writes wait for a majority\n",
+		},
+		"one server": {
+			database.Server{Name: "MongoDB", Version: "8.0.4", Kind: database.StandAlone}, false,
+			"warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: " +
+				"use a replica set\n",
+		},
+		"embedded": {
+			database.Server{Name: "FerretDB", Version: "v1.24.2", Kind: database.OneProcess}, true,
+			"ok    database   FerretDB v1.24.2, embedded: for development only\n",
+		},
+		"a clock a bit off": {
+			database.Server{Name: "MongoDB", Ahead: 5 * time.Second}, false,
+			"ok    database   MongoDB, replicated; writes wait for a majority\n",
+		},
+		"a clock behind": {
+			database.Server{Ahead: -6 * time.Second}, true,
+			"ok    database   , embedded: for development only\nwarn  clock      this machine and the database " +
+				"differ by 6s: set the clock of whichever is wrong (NTP)\n",
+		},
 		"a clock quite ahead": {
 			database.Server{Ahead: 6 * time.Minute},
 			true,
-			"ok    database   , embedded: for development only\nFAIL  clock      this machine and the database differ by 6m0s; from five minutes on, every webhook and every call of Inngest is refused: set the clock of whichever is wrong (NTP)\n",
+			"ok    database   , embedded: for development only\nFAIL  clock      this machine and the database " +
+				"differ by 6m0s; from five minutes on, every webhook and every call of Inngest is refused: set the " +
+				"clock of whichever is wrong (NTP)\n",
 		},
 	} {
 		var out strings.Builder
@@ -90,7 +110,9 @@ func TestSync(t *testing.T) {
 		return map[reconcile.Tier][]reconcile.Run{reconcile.Recent: {r, {Error: "before"}}}
 	}
 	ended := func(f reconcile.Found, err string) reconcile.Run {
-		return reconcile.Run{StartedAt: ago(3*time.Hour + 10*time.Second), EndedAt: ago(3 * time.Hour), Found: f, Error: err}
+		return reconcile.Run{
+			StartedAt: ago(3*time.Hour + 10*time.Second), EndedAt: ago(3 * time.Hour), Found: f, Error: err,
+		}
 	}
 	const notYet = "warn  reconcile  absent: has not run yet\nwarn  reconcile  full: has not run yet\n"
 	for name, tc := range map[string]struct {
@@ -98,28 +120,51 @@ func TestSync(t *testing.T) {
 		noKey  bool
 		want   string
 	}{
-		"nothing yet": {want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard (Webhooks, Testing)\n" +
-			"warn  reconcile  rows have never been compared with Clerk: leave the service running, or run 'clerksync reconcile'\n"},
-		"nothing yet, and no key": {noKey: true, want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard (Webhooks, Testing)\n"},
+		"nothing yet": {want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard " +
+			"(Webhooks, Testing)\n" +
+			"warn  reconcile  rows have never been compared with Clerk: leave the service running, or run 'clerksync " +
+			"reconcile'\n"},
+		"nothing yet, and no key": {
+			noKey: true, want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard " +
+				"(Webhooks, Testing)\n",
+		},
 		"silence": {
-			status: reconcile.Status{LastWebhook: ago(time.Hour), Silence: reconcile.Silence{Since: ago(time.Hour), First: ago(20 * time.Minute), Changed: 2}}, noKey: true,
-			want: "FAIL  webhooks   no webhook for 1 h although Clerk changed 2 users: check the endpoint in Clerk's dashboard (enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET\n",
+			status: reconcile.Status{LastWebhook: ago(time.Hour),
+				Silence: reconcile.Silence{Since: ago(time.Hour), First: ago(20 * time.Minute), Changed: 2}},
+			noKey: true,
+			want: "FAIL  webhooks   no webhook for 1 h although Clerk changed 2 users: check the endpoint in Clerk's " +
+				"dashboard (enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET\n",
 		},
 		"just now": {
-			status: reconcile.Status{LastWebhook: now.Add(time.Second), Runs: runs(reconcile.Run{StartedAt: ago(5 * time.Second)})},
-			want:   "ok    webhooks   the last came 0s ago\nok    reconcile  recent: under way, began 5s ago\n" + notYet,
+			status: reconcile.Status{
+				LastWebhook: now.Add(time.Second), Runs: runs(reconcile.Run{StartedAt: ago(5 * time.Second)}),
+			},
+			want: "ok    webhooks   the last came 0s ago\nok    reconcile  recent: under way, began 5s ago\n" +
+				notYet,
 		},
 		"drift": {
-			status: reconcile.Status{LastWebhook: ago(90 * time.Second), Runs: runs(ended(reconcile.Found{Users: 40, Rows: 30, Missing: 1, Stale: 2, Extra: 3, Unknown: 4}, "the first attempt's"))},
-			want:   "ok    webhooks   the last came 1m ago\nok    reconcile  recent: 3h0m ago, 40 users and 30 rows compared: 1 missing, 2 stale, 3 extra, 4 unknown: 'clerksync reconcile --dry-run' names them\n" + notYet,
+			status: reconcile.Status{
+				LastWebhook: ago(90 * time.Second),
+				Runs: runs(ended(reconcile.Found{Users: 40, Rows: 30, Missing: 1, Stale: 2, Extra: 3, Unknown: 4},
+					"the first attempt's")),
+			},
+			want: "ok    webhooks   the last came 1m ago\nok    reconcile  recent: 3h0m ago, 40 users and 30 rows " +
+				"compared: 1 missing, 2 stale, 3 extra, 4 unknown: 'clerksync reconcile --dry-run' names them\n" +
+				notYet,
 		},
 		"unreadable": {
 			status: reconcile.Status{LastWebhook: ago(time.Minute), Runs: runs(ended(reconcile.Found{Failed: 4}, ""))},
-			want:   "ok    webhooks   the last came 1m ago\nwarn  reconcile  recent: 3h0m ago, 4 users could not be read or written: the service's log names them\n" + notYet,
+			want: "ok    webhooks   the last came 1m ago\nwarn  reconcile  recent: 3h0m ago, 4 users could not be " +
+				"read or written: the service's log names them\n" + notYet,
 		},
 		"failed": {
-			status: reconcile.Status{LastWebhook: ago(time.Minute), Runs: runs(reconcile.Run{StartedAt: ago(2 * time.Minute), Error: "no answer\nfrom Clerk"})},
-			want:   "ok    webhooks   the last came 1m ago\nFAIL  reconcile  recent: failed, began 2m ago: no answer\nfrom Clerk\n" + notYet,
+			status: reconcile.Status{
+				LastWebhook: ago(time.Minute), Runs: runs(reconcile.Run{
+					StartedAt: ago(2 * time.Minute), Error: "no answer\nfrom Clerk",
+				}),
+			},
+			want: "ok    webhooks   the last came 1m ago\nFAIL  reconcile  recent: failed, began 2m ago: no " +
+				"answer\nfrom Clerk\n" + notYet,
 		},
 	} {
 		var out strings.Builder
@@ -127,7 +172,8 @@ func TestSync(t *testing.T) {
 		if !tc.noKey {
 			d.Config.SecretKey = testenv.ClerkKey
 		}
-		if err := errors.Join(d.webhooks(t.Context(), d.on("webhooks")), d.reconcile(t.Context(), d.on("reconcile"))); err != nil {
+		if err := errors.Join(d.webhooks(t.Context(), d.on("webhooks")),
+			d.reconcile(t.Context(), d.on("reconcile"))); err != nil {
 			t.Error(err)
 		}
 		if got := out.String(); got != tc.want {
@@ -156,18 +202,32 @@ func TestURL(t *testing.T) {
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	for name, tc := range map[string]struct{ url, want string }{
-		"the service":        {status(400, "", "missing required headers\n") + "/", "warn  url        the service answers, but not over TLS"},
-		"a redirect":         {status(308, "https://www.app.example/webhooks/clerk?x=hunter2", ""), "FAIL  url        a redirect (308 to https://www.app.example/webhooks/clerk), which Clerk takes for a failure"},
-		"to nowhere":         {status(302, "", ""), "FAIL  url        a redirect (302 to nowhere)"},
-		"a login":            {status(401, "", ""), "FAIL  url        401: something before the service asks for a login: let POST /webhooks/clerk through"},
-		"a firewall":         {status(403, "", ""), "FAIL  url        403: something before"},
-		"another service":    {status(404, "", ""), "FAIL  url        404: the service is not there"},
-		"a page":             {status(405, "", ""), "FAIL  url        405: POST is not let through"},
-		"a proxy alone":      {status(502, "", ""), "FAIL  url        502: the proxy does not reach the service"},
-		"a parking page":     {status(200, "", "welcome"), "FAIL  url        200, which is not the service's answer"},
-		"another one's 400":  {status(400, "", "bad"), "FAIL  url        400, which is not the service's answer"},
-		"a bad certificate":  {secure.URL, "FAIL  url        TLS fails: give the host a certificate that everybody trusts"},
-		"no TLS":             {strings.Replace(status(200, "", ""), "http:", "https:", 1), "FAIL  url        TLS fails"},
+		"the service": {
+			status(400, "", "missing required headers\n") + "/",
+			"warn  url        the service answers, but not over TLS",
+		},
+		"a redirect": {
+			status(308, "https://www.app.example/webhooks/clerk?x=hunter2", ""),
+			"FAIL  url        a redirect (308 to https://www.app.example/webhooks/clerk), which Clerk takes for " +
+				"a failure",
+		},
+		"to nowhere": {status(302, "", ""), "FAIL  url        a redirect (302 to nowhere)"},
+		"a login": {
+			status(401, "", ""), "FAIL  url        401: something before the service asks for a login: let POST " +
+				"/webhooks/clerk through",
+		},
+		"a firewall":        {status(403, "", ""), "FAIL  url        403: something before"},
+		"another service":   {status(404, "", ""), "FAIL  url        404: the service is not there"},
+		"a page":            {status(405, "", ""), "FAIL  url        405: POST is not let through"},
+		"a proxy alone":     {status(502, "", ""), "FAIL  url        502: the proxy does not reach the service"},
+		"a parking page":    {status(200, "", "welcome"), "FAIL  url        200, which is not the service's answer"},
+		"another one's 400": {status(400, "", "bad"), "FAIL  url        400, which is not the service's answer"},
+		"a bad certificate": {
+			secure.URL, "FAIL  url        TLS fails: give the host a certificate that everybody trusts",
+		},
+		"no TLS": {
+			strings.Replace(status(200, "", ""), "http:", "https:", 1), "FAIL  url        TLS fails",
+		},
 		"no such host":       {"https://no-such-host.invalid", "FAIL  url        the host is not known"},
 		"nobody":             {"https://127.0.0.1:1", "FAIL  url        nothing answers: check the host"},
 		"not even a request": {"http://u:hunter2@[::1]:x", "FAIL  url        it cannot be used"},

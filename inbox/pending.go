@@ -14,7 +14,7 @@ import (
 // Pending is what no function has cleared yet.
 type Pending struct {
 	Events int
-	Oldest time.Time // since when the oldest of them waits: it was delivered then, or replayed
+	Oldest time.Time // since when the oldest of them waits: it came then, was replayed, or, if Inngest was away, first sent
 }
 
 // ReadPending counts the pending events in the collection clerksync_inbox.
@@ -31,7 +31,7 @@ func ReadPending(ctx context.Context, db *database.DB) (Pending, error) {
 			break
 		}
 		since := r.ReceivedAt
-		if r.Replayed {
+		if r.Replayed || r.Sends > 0 { // the row says until when a function may clear it
 			since = r.GiveUpAt.Add(-giveUpAfter)
 		}
 		if p.Events++; p.Oldest.IsZero() || since.Before(p.Oldest) {

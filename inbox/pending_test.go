@@ -7,6 +7,8 @@ import (
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store/database"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // TestPending: what waits is counted, and what has failed is not, until it is replayed.
@@ -55,6 +57,37 @@ func TestPending(t *testing.T) {
 		}
 		if p := pending(); p.Events != 1 || p.Oldest.Before(replayed) {
 			t.Errorf("replayed: got %+v", p)
+		}
+	})
+}
+
+// TestAgeOfReplayedDeadLetter: a dead letter waits since it was replayed, whoever made it one: a run that failed, Inngest
+// that refused it, or nobody who had run it for a day. The doctor would say at once that functions do not run.
+func TestAgeOfReplayedDeadLetter(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		b, _, _ := start(t, db, &sender{}, time.Hour)
+		for name, failure := range map[string]inbox.Failure{
+			"msg_run": {Error: "why", RunID: "01J"}, "msg_refused": {Error: "Inngest refused the event"},
+		} {
+			put(t, b, name)
+			if err := b.Fail(t.Context(), event(name), failure); err != nil {
+				t.Fatal(err)
+			}
+			received := time.Now().Add(-time.Hour)
+			set := bson.D{{Key: "$set", Value: bson.D{{Key: "received_at", Value: received}}}}
+			if _, err := db.Collection("clerksync_inbox").UpdateOne(t.Context(), database.ByID(name), set); err != nil {
+				t.Fatal(err)
+			}
+			if err := inbox.NewDeadLetters(db).Replay(t.Context(), name, true); err != nil {
+				t.Fatal(err)
+			}
+			if p, err := inbox.ReadPending(t.Context(), db); err != nil || p.Events != 1 || time.Since(p.Oldest) > 30*time.Minute {
+				t.Errorf("%s: got %+v, %v, want one event that has just been replayed", name, p, err)
+			}
+			if err := b.Done(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }

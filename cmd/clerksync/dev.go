@@ -96,7 +96,9 @@ func (devCmd) defaults(ctx context.Context, cfg *config.Config, environ []string
 		return nil
 	}
 	var err error
-	cfg.SigningSecrets, err = devSecret(filepath.Join(devFolder, secretFile))
+	if cfg.SigningSecrets, err = devSecret(); errors.Is(err, fs.ErrNotExist) {
+		cfg.SigningSecrets, err = makeDevSecret(filepath.Join(devFolder, secretFile))
+	}
 	return err
 }
 
@@ -113,16 +115,8 @@ func ignoreKeys(c *config.Inngest, say func(string, ...any)) {
 	}
 }
 
-// devSecret returns the signing secret in the file, which it makes if it is not there: 'clerksync send' finds it there
-// too.
-func devSecret(file string) (string, error) {
-	b, err := os.ReadFile(file) //nolint:gosec // a fixed path
-	if err == nil {
-		return strings.TrimSpace(string(b)), nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
+// makeDevSecret makes a signing secret and keeps it in a file, where 'clerksync send' finds it too.
+func makeDevSecret(file string) (string, error) {
 	key := make([]byte, 24) // as long as Clerk's
 	if _, err := rand.Read(key); err != nil {
 		return "", err

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 
 	"clerksync/app"
 	"clerksync/config"
@@ -16,15 +14,15 @@ import (
 )
 
 type doctorCmd struct {
-	URL string `name:"url" placeholder:"https://HOST" help:"Where Clerk reaches the service. An unsigned webhook is posted there too, which it must refuse."`
+	URL string `name:"url" placeholder:"https://HOST" help:"Where Clerk reaches the service: posts a webhook there."`
 }
 
 // Help is what --help says beside the flags.
 func (doctorCmd) Help() string {
-	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: ok, " +
-		"warn, FAIL with what to do, or - for what could not be checked. The exit status is 1 if something failed. It " +
-		"changes no row and no setting; to try the event key, it sends Inngest an event (" + inngest.ProbeEvent + ") " +
-		"that no function listens to."
+	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: " +
+		"ok, warn, FAIL with what to do, or - for what could not be checked. The exit status is 1 if something " +
+		"failed. It changes no row and no setting; to try the event key, it sends Inngest an event (" +
+		inngest.ProbeEvent + ") that no function listens to, and with --url a webhook that the service must refuse."
 }
 
 // Run prints a line for each finding.
@@ -32,9 +30,8 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 	if c.URL != "" && !config.IsHTTP(c.URL) {
 		return errors.New("--url is no URL: say https://HOST")
 	}
+	o := doctorOptions(e.environ, c.URL)
 	var db *database.DB
-	o := doctorOptions(e.environ)
-	o.URL = c.URL
 	o.Open = func(ctx context.Context) (_ *database.DB, err error) {
 		db, err = app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // a finding says what is wrong
 		return db, err
@@ -63,23 +60,18 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 }
 
 // doctorOptions reads the settings, those of 'clerksync dev' in this folder too, and makes what they describe.
-func doctorOptions(environ []string) doctor.Options {
+func doctorOptions(environ []string, url string) doctor.Options {
 	cfg, mistakes := config.Read(environ)
-	o := doctor.Options{Whose: "complete", Prepared: app.Prepared}
+	whose := "complete"
 	if takeDevFolder(&cfg) {
-		o.Whose = "those of 'clerksync dev' in this folder"
-		if !cfg.Inngest.SelfHosted() {
-			cfg.Inngest.Dev = "1"
-		}
-		file := filepath.Join(devFolder, secretFile)
-		if _, err := os.Stat(file); err == nil && cfg.SigningSecrets == "" { // else it would be made
-			if cfg.SigningSecrets, err = devSecret(file); err != nil {
-				mistakes = append(mistakes, config.Mistake{Name: "CLERK_WEBHOOK_SIGNING_SECRET", Text: err.Error()})
-			}
-		}
+		whose = "those of 'clerksync dev' in this folder"
 	}
-	o.Config, o.Mistakes, o.Inngest = cfg, append(mistakes, app.Check(cfg)...), app.InngestServer(cfg.Inngest)
-	if len(o.Mistakes.Only(clerkSettings()...)) == 0 && cfg.SecretKey != "" {
+	mistakes = append(mistakes, app.Check(cfg)...)
+	o := doctor.Options{
+		Config: cfg, Mistakes: mistakes, Whose: whose, URL: url,
+		Prepared: app.Prepared, Inngest: app.InngestServer(cfg.Inngest),
+	}
+	if len(mistakes.Only(clerkSettings()...)) == 0 && cfg.SecretKey != "" {
 		o.Clerk, _ = app.ClerkAPI(cfg) // it has just been checked
 	}
 	if ids, err := app.FunctionIDs(cfg, appFunctions()); err == nil {

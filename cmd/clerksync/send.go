@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"path"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -83,11 +82,12 @@ func (c sendCmd) secret(environ []string) (string, error) {
 	if s := cfg.Secrets(); len(s) > 0 {
 		return s[0], nil
 	}
-	b, err := os.ReadFile(filepath.Join(devFolder, secretFile))
+	secret, err := devSecret()
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("no signing secret: start 'clerksync dev' in this folder, or set CLERK_WEBHOOK_SIGNING_SECRET or --secret")
+		err = errors.New("no signing secret: " +
+			"start 'clerksync dev' in this folder, or set CLERK_WEBHOOK_SIGNING_SECRET or --secret")
 	}
-	return strings.TrimSpace(string(b)), err
+	return secret, err
 }
 
 // body returns the whole event.
