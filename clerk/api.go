@@ -259,23 +259,24 @@ func (l place) rest(all []entry) (rest []entry, joins bool) {
 
 // ListChanged returns a page of all users, last changed first. after is the Next of the page before, or "" for the
 // first page. A user who is changed meanwhile moves to the head of the list, so another user may appear in two pages.
-// Only a deletion can make it miss a user.
+// A page begins with users of the page before, so up to 100 deletions between the two make it miss nobody.
 func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
-	offset := 0
-	if after != "" {
-		var err error
-		if offset, err = strconv.Atoi(after); err != nil {
-			return Page{}, errors.New("the place in Clerk's list cannot be read")
-		}
+	last, err := parsePlace(after)
+	if err != nil {
+		return Page{}, err
 	}
+	start := max(0, last.offset-min(overlap, a.o.PageSize/2))
 	all, when, err := a.list(ctx, url.Values{
-		"order_by": {"-updated_at"}, "limit": {strconv.Itoa(a.o.PageSize)}, "offset": {strconv.Itoa(offset)},
+		"order_by": {"-updated_at"}, "limit": {strconv.Itoa(a.o.PageSize)}, "offset": {strconv.Itoa(start)},
 	})
-	p := newPage(all, when)
-	if len(all) >= a.o.PageSize {
-		p.Next = strconv.Itoa(offset + len(all))
+	if err != nil {
+		return Page{}, err
 	}
-	return p, err
+	rest := all[1+slices.IndexFunc(all, func(e entry) bool { return e.ID != "" && e.ID == last.id }):]
+	if len(rest) == 0 && len(all) == a.o.PageSize { // so many changed that the place is the end of this page
+		rest = all
+	}
+	return a.page(rest, all, when, start)
 }
 
 // ListIDs returns which of these users Clerk has, also those that cannot be read. It takes at most MaxIDs ids.
