@@ -44,7 +44,6 @@ func TestSlowTier(t *testing.T) {
 			t.Fatal(r.Err)
 		}
 	}
-	w.patience = 6 * time.Minute
 	start := time.Now()
 	w.invoke("reconcile-users-with-clerk-absent")
 	w.until("the user whom Clerk does not have is removed", func() bool { return w.row(people[0].ID) == nil })
