@@ -15,13 +15,13 @@ import (
 	"github.com/inngest/inngestgo"
 )
 
-// Executor runs functions as Inngest's own executor does: it calls the SDK's handler once for each step, with what the
-// steps before returned, and tries a failed step again.
+// Executor runs functions as Inngest's own executor does: it calls the SDK's handler once for each step, passes the
+// results of earlier steps, and repeats a step that failed.
 type Executor struct {
 	Handler http.Handler
 	AppID   string
-	// Attempts is how often a step is tried, one more than its retries; 0 is 21, as for the functions that use all
-	// retries.
+	// Attempts is how often a step is tried, which is one more than its retries. 0 means 21, the most that Inngest
+	// allows.
 	Attempts int
 	// Others are in the batch after the event that a function is run with.
 	Others []Event
@@ -49,9 +49,9 @@ func NewExecutor(t testing.TB, checkpoint func(n int) int) (inngestgo.Client, *E
 	return client, &Executor{Handler: client.Serve(), AppID: client.AppID()}
 }
 
-// Run is what became of a function run.
+// Run is the outcome of a function run.
 type Run struct {
-	Failed   bool            // out of retries, or not to be retried
+	Failed   bool            // no retries are left, or the error must not be retried
 	Output   json.RawMessage // of a run that completed
 	Error    string          // the last error of any attempt
 	Attempts int             // of the steps and the function together
