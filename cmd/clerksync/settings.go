@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"slices"
 
 	"clerksync/app"
 	"clerksync/config"
@@ -16,12 +15,13 @@ func readConfig(environ []string) (config.Config, error) {
 }
 
 // readConfigForCommand reads the settings for a command other than 'serve' and 'dev', and checks those of the database,
-// of Clerk's API and others that are named. Without MONGODB_URI the database is that of 'clerksync dev' in this folder.
-func readConfigForCommand(environ []string, others ...string) (config.Config, error) {
+// of Clerk's API, and those whose names begin with also. Without MONGODB_URI the database is that of 'clerksync dev' in
+// this folder.
+func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := config.Read(environ)
 	takeDevFolder(&cfg)
-	used := slices.Concat(clerkSettings(), []string{"MONGODB_"}, others)
-	return cfg, append(mistakes, app.Check(cfg).Only(used...)...).Err()
+	settings := append(clerkSettings(), append(also, "MONGODB_")...)
+	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
 }
 
 // clerkSettings begin the names of the settings of Clerk's API.
