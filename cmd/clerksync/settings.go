@@ -14,12 +14,14 @@ func readConfig(environ []string) (config.Config, error) {
 	return cfg, append(mistakes, app.Check(cfg)...).Err()
 }
 
-// readConfigForCommand reads the settings for a command other than 'serve' and 'dev', and checks those of the database
-// and of Clerk's API. Without MONGODB_URI the database is that of 'clerksync dev' in this folder.
-func readConfigForCommand(environ []string) (config.Config, error) {
+// readConfigForCommand reads the settings for a command other than 'serve' and 'dev', and checks those of the database,
+// of Clerk's API, and those whose names begin with also. Without MONGODB_URI the database is that of 'clerksync dev' in
+// this folder.
+func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := config.Read(environ)
 	takeDevFolder(&cfg)
-	return cfg, append(mistakes, app.Check(cfg).Only(append(clerkSettings(), "MONGODB_")...)...).Err()
+	settings := append(clerkSettings(), append(also, "MONGODB_")...)
+	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
 }
 
 // clerkSettings begin the names of the settings of Clerk's API.
@@ -33,7 +35,7 @@ const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
 // takeDevFolder takes the database of 'clerksync dev' in this folder, and with it its Inngest and its signing secret
 // where none is set, if no database is set and there is such a folder. It tells whether it did.
 func takeDevFolder(c *config.Config) bool {
-	if _, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil {
+	if f, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil || !f.IsDir() {
 		return false
 	}
 	c.MongoURI = devDatabase
