@@ -88,7 +88,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
+		DB: a.db, Send: server.EventAPI().Send, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
 		Log: log, Registerer: reg,
 	})
 	a.watch = reconcile.NewWatch(state, log, reg)
@@ -99,7 +99,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	r := Reconciler(cfg, api, users, state, log)
-	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, inbox.NewDeadLetters(a.db), r)
+	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, inbox.NewTable(a.db), r)
 	if err != nil {
 		return nil, err
 	}

@@ -30,8 +30,8 @@ type deadLettersList struct {
 
 // Run prints a line each.
 func (c deadLettersList) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
-		all, err := d.List(ctx, c.Dropped)
+	return withDeadLetters(ctx, e, func(d inbox.Table) error {
+		all, err := d.DeadLetters(ctx, c.Dropped)
 		if err != nil {
 			return err
 		}
@@ -55,8 +55,8 @@ type deadLettersShow struct {
 
 // Run prints a line for each thing that is known.
 func (c deadLettersShow) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
-		l, err := d.Get(ctx, c.ID)
+	return withDeadLetters(ctx, e, func(d inbox.Table) error {
+		l, err := d.DeadLetter(ctx, c.ID)
 		if err != nil {
 			return explain(err, c.ID)
 		}
@@ -97,7 +97,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	if (c.ID == "") != c.All {
 		return errors.New("say what to replay: the id of a dead letter, or --all")
 	}
-	return withDeadLettersOf(ctx, e, func(db *database.DB, d inbox.DeadLetters) error {
+	return withDeadLettersOf(ctx, e, func(db *database.DB, d inbox.Table) error {
 		if c.ID != "" {
 			perhaps, err := replay(ctx, db, d, c.ID, c.Force)
 			if err != nil {
@@ -106,7 +106,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 			_, err = fmt.Fprintf(e.stdout, "%s will be sent again%s\n", c.ID, map[bool]string{true: ": the mail was perhaps sent before, so the user may get two"}[perhaps])
 			return err
 		}
-		all, err := d.List(ctx, false)
+		all, err := d.DeadLetters(ctx, false)
 		if err != nil {
 			return err
 		}
@@ -138,9 +138,9 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 
 // replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it
 // sent again.
-func replay(ctx context.Context, db *database.DB, d inbox.DeadLetters, id string, force bool) (perhaps bool, err error) {
-	if strings.HasSuffix(id, ":"+functions.SendWelcome) {
-		l, err := d.Get(ctx, id)
+func replay(ctx context.Context, db *database.DB, d inbox.Table, id string, force bool) (perhaps bool, err error) {
+	if inbox.ParseEventID(id).IsOwn(functions.SendWelcome) {
+		l, err := d.DeadLetter(ctx, id)
 		if err != nil {
 			return false, err
 		}
@@ -159,7 +159,7 @@ type deadLettersDrop struct {
 
 // Run hides it.
 func (c deadLettersDrop) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(d inbox.DeadLetters) error {
+	return withDeadLetters(ctx, e, func(d inbox.Table) error {
 		if err := d.Drop(ctx, c.ID); err != nil {
 			return explain(err, c.ID)
 		}
@@ -169,11 +169,11 @@ func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 }
 
 // withDeadLetters calls f with the dead letters of the database that the settings name.
-func withDeadLetters(ctx context.Context, e env, f func(inbox.DeadLetters) error) error {
-	return withDeadLettersOf(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error { return f(d) })
+func withDeadLetters(ctx context.Context, e env, f func(inbox.Table) error) error {
+	return withDeadLettersOf(ctx, e, func(_ *database.DB, d inbox.Table) error { return f(d) })
 }
 
-func withDeadLettersOf(ctx context.Context, e env, f func(*database.DB, inbox.DeadLetters) error) error {
+func withDeadLettersOf(ctx context.Context, e env, f func(*database.DB, inbox.Table) error) error {
 	cfg, err := readConfigForCommand(e.environ)
 	if err != nil {
 		return err
@@ -182,7 +182,7 @@ func withDeadLettersOf(ctx context.Context, e env, f func(*database.DB, inbox.De
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(db, inbox.NewDeadLetters(db)), db.Close(ctx))
+	return errors.Join(f(db, inbox.NewTable(db)), db.Close(ctx))
 }
 
 func explain(err error, id string) error {

@@ -65,7 +65,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 		restore := &reconcile.Restore{
 			API: o.api, Users: o.users, Watch: watch, Every: watch / 65,
 			Deletions: func(ctx context.Context, id string) (waiting, dead []string, err error) {
-				return inbox.Deletions(ctx, o.db, id)
+				return inbox.NewTable(o.db).Deletions(ctx, id)
 			},
 			Written: func() {
 				what := fmt.Sprintf("the row is written; looking at it for %s", watch)

@@ -41,6 +41,9 @@ func (c *Collection) Ingress() *Collection {
 	return &Collection{c.db.Ingress.Collection(c.Name()), c.db, c.locks}
 }
 
+// lookup returns what a row has at a path, such as "failure.at".
+func lookup(row bson.Raw, path string) bson.RawValue { return row.Lookup(strings.Split(path, ".")...) }
+
 // ByID is the filter for the row with an _id.
 func ByID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 
@@ -155,7 +158,7 @@ func Oldest[T any](ctx context.Context, c *Collection, field string, before time
 	var took time.Duration
 	if c.db.OneProcess {
 		took = time.Since(start)
-		slices.SortStableFunc(raws, func(a, b bson.Raw) int { return a.Lookup(field).Time().Compare(b.Lookup(field).Time()) })
+		slices.SortStableFunc(raws, func(a, b bson.Raw) int { return lookup(a, field).Time().Compare(lookup(b, field).Time()) })
 		raws = raws[:min(limit, len(raws))]
 	}
 	rows := make([]T, len(raws))
@@ -184,7 +187,7 @@ func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Ti
 		err = sideBySide(ids, func(id string) error {
 			defer c.Lock(id)()
 			row, _, err := Get[bson.Raw](ctx, c, id)
-			if at, ok := row.Lookup(field).TimeOK(); err != nil || !ok || !at.Before(before) {
+			if at, ok := lookup(row, field).TimeOK(); err != nil || !ok || !at.Before(before) {
 				return err
 			}
 			gone, err := c.DeleteIf(ctx, id, nil)
@@ -219,7 +222,7 @@ func (c *Collection) IDs(ctx context.Context, path, after, before string, limit 
 		err = cur.All(ctx, &rows)
 	}
 	for _, row := range rows {
-		text, _ := row.Lookup(strings.Split(path, ".")...).StringValueOK()
+		text, _ := lookup(row, path).StringValueOK()
 		ids, texts = append(ids, row.Lookup("_id").StringValue()), append(texts, text)
 	}
 	return ids, texts, Redact(err)
