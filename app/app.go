@@ -99,7 +99,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	r := Reconciler(cfg, api, users, state, log)
-	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, inbox.NewTable(a.db), r)
+	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, a.inbox.Table, r)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	hook, err := webhook.New(webhook.Options{
 		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.seen, Put: a.inbox.Put, Log: log, Registerer: reg,
+		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.watch.Verified, Put: a.inbox.Put, Log: log, Registerer: reg,
 		SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET", InstanceName: "CLERK_INSTANCE_ID",
 	})
 	if err != nil {
@@ -182,17 +182,6 @@ func (a *App) clerkAPI(ctx context.Context) (*clerk.API, error) {
 		a.log.WarnContext(ctx, "Clerk's API does not answer, so CLERK_SECRET_KEY is not checked", "error", err)
 	}
 	return api, nil
-}
-
-// SampleInstance is the Clerk instance of the events that 'clerksync send' makes.
-const SampleInstance = "ins_2clerksyncSample"
-
-// seen notes a verified webhook. A sample of ours belongs to no instance of Clerk's.
-func (a *App) seen(at time.Time, instanceID string) {
-	if instanceID == SampleInstance {
-		instanceID = ""
-	}
-	a.watch.Verified(at, instanceID)
 }
 
 // URL is where this machine reaches the service. The port is the one that was found if PORT is 0.

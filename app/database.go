@@ -60,7 +60,7 @@ func Prepare(ctx context.Context, db *database.DB) error {
 func Prepared(ctx context.Context, db *database.DB) (bool, error) {
 	for _, lacks := range []func(context.Context) (bool, error){
 		store.NewUsers(db).LacksIndex,
-		func(ctx context.Context) (bool, error) { return inbox.NewTable(db).LacksIndex(ctx) },
+		inbox.NewTable(db).LacksIndex,
 		store.NewWelcomes(db).LacksIndex,
 		store.NewRuns(db).LacksIndex,
 	} {

@@ -85,7 +85,8 @@ func TestSignedCalls(t *testing.T) {
 	got.mu.Lock()
 	defer got.mu.Unlock()
 	for what, n := range got.count {
-		if !strings.HasSuffix(what, " 200") || strings.HasPrefix(what, "unsigned") {
+		step := strings.HasSuffix(what, " 206") // of an old server, which takes no checkpoints
+		if !strings.HasSuffix(what, " 200") && !step || strings.HasPrefix(what, "unsigned") {
 			t.Errorf("%d calls were %q, want all signed and answered 200: %v", n, what, got.count)
 		}
 	}

@@ -33,7 +33,8 @@ func TestBatch(t *testing.T) {
 	f.Others = []testenv.Event{
 		event("msg_bad", `{"object":"user","first_name":"Ada"}`),
 		event("msg_foreign", `{"data":`+other+`,"instance_id":"ins_2"}`),
-		event("msg_older", strings.Replace(strings.Replace(user, "Ada", "Eve", 1), "1767603600018", "1767603600001", 1)),
+		event("msg_older", strings.Replace(strings.Replace(user, "Ada", "Eve", 1), "1767603600018", "1767603600001",
+			1)),
 		event("msg_b:r1", other),
 	}
 	r := f.Run(t, syncUser, event("msg_a", user))
@@ -47,7 +48,8 @@ func TestBatch(t *testing.T) {
 	for _, l := range f.deadLetters(t) {
 		failed = append(failed, l.ID+" "+l.Function)
 	}
-	if d := cmp.Diff([]string{"msg_bad app-sync-user-from-clerk", "msg_foreign app-sync-user-from-clerk"}, failed); d != "" {
+	if d := cmp.Diff([]string{"msg_bad app-sync-user-from-clerk", "msg_foreign app-sync-user-from-clerk"},
+		failed); d != "" {
 		t.Errorf("dead letters (-want +got):\n%s", d)
 	}
 	for _, id := range []string{"user_a", "user_b"} {
@@ -56,7 +58,8 @@ func TestBatch(t *testing.T) {
 		}
 	}
 	f.Others = f.Others[:1]
-	if r := f.Run(t, deleteUser, testenv.Event{ID: "msg_d", Name: "clerk/user.deleted", Data: json.RawMessage(`{"id":"user_a","deleted":true}`)}); r.Failed {
+	if r := f.Run(t, deleteUser, testenv.Event{ID: "msg_d", Name: "clerk/user.deleted",
+		Data: json.RawMessage(`{"id":"user_a","deleted":true}`)}); r.Failed {
 		t.Errorf("got %+v", r)
 	}
 	if _, err := f.users.Get(t.Context(), "user_a"); !errors.Is(err, store.ErrNotFound) {
@@ -75,12 +78,16 @@ func TestBatchLastAttempt(t *testing.T) {
 	}
 	f.Run(t, syncUser, testenv.Event{ID: "msg_a", Data: json.RawMessage(user), TS: 1767603600020})
 	f.pending("msg_a", "msg_b")
-	f.Others = []testenv.Event{{ID: "msg_b", Data: json.RawMessage(strings.ReplaceAll(user, "user_a", "user_b")), TS: 1767603600020}}
+	f.Others = []testenv.Event{
+		{ID: "msg_b", Data: json.RawMessage(strings.ReplaceAll(user, "user_a", "user_b")), TS: 1767603600020},
+	}
 	r := f.Run(t, syncUser, testenv.Event{ID: "msg_a", Data: json.RawMessage(user), TS: 1767603600020})
-	if got, want := string(r.Output), `{"events":2,"outcomes":{"unchanged":1},"failed":1}`; got != want || r.Attempts != 21 {
+	if got, want := string(r.Output), `{"events":2,"outcomes":{"unchanged":1},"failed":1}`; got != want ||
+		r.Attempts != 21 {
 		t.Errorf("got %s after %d attempts, %s, want %s", got, r.Attempts, r.Error, want)
 	}
-	if dead := f.deadLetters(t); len(dead) != 1 || dead[0].ID != "msg_b" || !strings.Contains(dead[0].Error, "unique index") {
+	if dead := f.deadLetters(t); len(dead) != 1 || dead[0].ID != "msg_b" ||
+		!strings.Contains(dead[0].Error, "unique index") {
 		t.Errorf("got dead letters %+v, want msg_b", dead)
 	}
 	if left := f.left(t); len(left) > 0 {
@@ -102,10 +109,13 @@ func TestPanicInABatchFailsItsNeighbours(t *testing.T) {
 	}
 	event := func(id string) testenv.Event {
 		data := strings.ReplaceAll(user, "user_a", "user_"+id)
-		return testenv.Event{ID: "msg_" + id, Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600020}
+		return testenv.Event{
+			ID: "msg_" + id, Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600020,
+		}
 	}
 	f.Others = []testenv.Event{event("b"), event("c")}
-	if err := f.Attempt(t.Context(), t, syncUser, event("a")); err == nil || !strings.Contains(err.Error(), "panic of type string") {
+	if err := f.Attempt(t.Context(), t, syncUser, event("a")); err == nil ||
+		!strings.Contains(err.Error(), "panic of type string") {
 		t.Errorf("got %v, want it tried again for the panic", err)
 	}
 	for _, id := range []string{"user_a", "user_c"} {
@@ -117,7 +127,8 @@ func TestPanicInABatchFailsItsNeighbours(t *testing.T) {
 		t.Errorf("left in the inbox after the first attempt (-want +got):\n%s", d)
 	}
 	r := f.Run(t, syncUser, event("a"))
-	if got, want := string(r.Output), `{"events":3,"outcomes":{"unchanged":2},"failed":1}`; got != want || r.Attempts != 21 {
+	if got, want := string(r.Output), `{"events":3,"outcomes":{"unchanged":2},"failed":1}`; got != want ||
+		r.Attempts != 21 {
 		t.Errorf("got %s after %d attempts, %s, want %s", got, r.Attempts, r.Error, want)
 	}
 	if dead := f.deadLetters(t); len(dead) != 1 || dead[0].ID != "msg_b" || dead[0].Error != "panic of type string" {
@@ -132,7 +143,8 @@ func TestBatchOverFourMegabytesCanNeverPass(t *testing.T) {
 	t.Parallel()
 	f := setup(t, functions.Functions{BatchSize: 10, BatchTimeout: time.Second})
 	f.pending("msg_a", "msg_bad", "msg_b")
-	body := `{"event":{"name":"clerk/user.created","data":{},"ts":1},"events":[],"steps":{},"use_api":true,"ctx":{"run_id":"01J","attempt":0,` +
+	body := `{"event":{"name":"clerk/user.created","data":{},"ts":1},"events":[],"steps":{},"use_api":true,` +
+		`"ctx":{"run_id":"01J","attempt":0,` +
 		`"fn_id":"00000000-0000-0000-0000-000000000001","step_id":"step","stack":{"stack":[],"current":0}}}`
 	url := "/api/inngest?stepId=step&fnId=" + f.AppID + "-" + syncUser
 	w := httptest.NewRecorder()
@@ -147,7 +159,10 @@ func TestBatchOverFourMegabytesCanNeverPass(t *testing.T) {
 	event := func(id, data string) testenv.Event {
 		return testenv.Event{ID: id, Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600020}
 	}
-	events := []testenv.Event{event("msg_a", user), event("msg_bad", `{"object":"user"}`), event("msg_b", strings.ReplaceAll(user, "user_a", "user_b"))}
+	events := []testenv.Event{
+		event("msg_a", user), event("msg_bad", `{"object":"user"}`),
+		event("msg_b", strings.ReplaceAll(user, "user_a", "user_b")),
+	}
 	data, err := json.Marshal(map[string]any{
 		"function_id": f.AppID + "-" + syncUser, "run_id": "01J", "error": answer, "event": events[0], "events": events,
 	})

@@ -19,7 +19,7 @@ import (
 	"clerksync/store"
 
 	"github.com/inngest/inngestgo"
-	"github.com/inngest/inngestgo/pkg/checkpoint"
+	checkpoints "github.com/inngest/inngestgo/pkg/checkpoint"
 	"github.com/inngest/inngestgo/step"
 )
 
@@ -51,15 +51,22 @@ type Functions struct {
 	Crons        []Cron
 	Own          []Function // of the app
 
-	app        string // Inngest's id of the app
-	checkpoint bool
+	app string // Inngest's id of the app
 }
 
 // registered is a function as Inngest gets it.
 type registered struct {
-	inngestgo.FunctionOpts
-	triggers inngestgo.MultipleTriggers
-	run      func(ctx context.Context, in inngestgo.Input[raw]) (any, error)
+	Function            // but for its Run
+	filter      *string // which of its events it runs on, in CEL; nil is all
+	schedule    string  // of a cron
+	retries     int
+	step        string // in which it does its work; "" does it in none, which is a request less without checkpoints
+	batchEvents *inngestgo.ConfigBatchEvents
+	concurrency *inngestgo.ConfigConcurrency
+	// work does the work on an event, or on all those of a batch. more tells by its result whether it is to be done
+	// once more, in another step; nil never.
+	work func(ctx context.Context, events []Event) (any, error)
+	more func(result json.RawMessage) bool
 	// failed keeps what has to be kept of the events of a run that failed for good. It is nil of a function that comes
 	// again by itself.
 	failed func(ctx context.Context, events []Event, why inbox.Failure) error
@@ -70,17 +77,32 @@ type registered struct {
 type raw struct{ json.RawMessage }
 
 // Register creates the functions in client, whose handler then serves them. checkpoint says that the Inngest server has
-// the API for it: then a run with a named step is one request, else two. The error says what is wrong with a function of
-// the app.
+// the API for it: then a run with a named step is one request, else two. The error says what is wrong with a function
+// of the app.
 func (f *Functions) Register(client inngestgo.Client, checkpoint bool) error {
 	g := *f // f stays as it is for another client
-	g.app, g.checkpoint = client.AppID(), checkpoint
+	g.app = client.AppID()
 	all := g.all()
 	if err := g.check(all); err != nil {
 		return err
 	}
 	for _, fn := range all {
-		if _, err := inngestgo.CreateFunction(client, fn.FunctionOpts, fn.triggers, fn.run); err != nil {
+		o := inngestgo.FunctionOpts{
+			ID: fn.ID, Name: cmp.Or(fn.Name, fn.ID), Retries: new(cmp.Or(fn.retries, retries)),
+			BatchEvents: fn.batchEvents, Concurrency: fn.concurrency,
+		}
+		// Of more than one step the SDK would run all in one request, which lasts longer than a request may.
+		if checkpoint && fn.step != "" && fn.more == nil {
+			o.Checkpoint = checkpoints.ConfigSafe
+		}
+		var triggers inngestgo.MultipleTriggers
+		for _, name := range fn.Events {
+			triggers = append(triggers, inngestgo.EventTrigger(name, fn.filter))
+		}
+		if fn.schedule != "" {
+			triggers = append(triggers, inngestgo.CronTrigger(fn.schedule))
+		}
+		if _, err := inngestgo.CreateFunction(client, o, triggers, g.run(fn)); err != nil {
 			return fmt.Errorf("create function %s: %w", fn.ID, err)
 		}
 	}
@@ -104,7 +126,7 @@ func (f *Functions) all() []registered {
 		all = append(all, f.welcome())
 	}
 	for _, c := range f.Crons {
-		all = append(all, f.cron(c))
+		all = append(all, c.registered())
 	}
 	for _, fn := range f.Own {
 		all = append(all, f.own(fn, "", f.Runs))
@@ -143,66 +165,37 @@ func (f *Functions) check(all []registered) error {
 	return errors.Join(errs...)
 }
 
-func options(id, name string) inngestgo.FunctionOpts {
-	return inngestgo.FunctionOpts{ID: id, Name: cmp.Or(name, id), Retries: new(retries)}
-}
-
-func on(events ...string) (triggers inngestgo.MultipleTriggers) {
-	for _, name := range events {
-		triggers = append(triggers, inngestgo.EventTrigger(name, nil))
-	}
-	return triggers
-}
-
-// checkpointed is the setting of a function with one named step. A function with many must not have it: the SDK would
-// run them all in one request, which lasts longer than a request may.
-func (f *Functions) checkpointed() *checkpoint.Config {
-	if f.checkpoint {
-		return checkpoint.ConfigSafe
-	}
-	return nil
-}
-
-// body returns what the SDK calls: it does the work on the event, or on all those of a batch, in a step of this name;
-// "" makes no step.
-func (f *Functions) body(
-	fn registered, name string, work func(context.Context, []Event) (any, error),
-) func(context.Context, inngestgo.Input[raw]) (any, error) {
+// run returns what the SDK calls.
+func (f *Functions) run(fn registered) func(context.Context, inngestgo.Input[raw]) (any, error) {
 	return func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
-		if fn.BatchEvents == nil {
+		if fn.batchEvents == nil {
 			in.Events = []inngestgo.GenericEvent[raw]{in.Event}
 		}
-		var events []Event
-		for _, g := range in.Events {
-			events = append(events, newEvent(g, in.InputCtx))
-		}
-		attempt := func(ctx context.Context) (json.RawMessage, error) { return f.attempt(ctx, fn.ID, events, work) }
-		if name == "" {
+		events := f.events(fn.ID, in.Events, in.InputCtx)
+		attempt := func(ctx context.Context) (json.RawMessage, error) { return f.attempt(ctx, fn, events) }
+		if fn.step == "" {
 			return attempt(ctx)
 		}
-		return inStep(ctx, name, attempt)
+		name := fn.step
+		for n := 2; ; n++ {
+			res, err := step.Run(ctx, name, attempt)
+			switch {
+			case err != nil: // of the last attempt; the SDK would put words before an error of its own type
+				return nil, NoRetry(errors.New(err.Error()))
+			case fn.more == nil || !fn.more(res):
+				return res, nil
+			}
+			events[0].last, name = res, fmt.Sprint(fn.step, "-", n)
+		}
 	}
 }
 
-// inStep does work in a named step, which Inngest tries again if it fails. The error is that of the last attempt.
-func inStep(
-	ctx context.Context, name string, work func(context.Context) (json.RawMessage, error),
-) (json.RawMessage, error) {
-	res, err := step.Run(ctx, name, work)
-	if err != nil { // not of the SDK's own type, before which it would put words
-		return nil, NoRetry(errors.New(err.Error()))
-	}
-	return res, nil
-}
-
-// attempt does work once, within RunTimeout. The result is raw, or its keys would be sorted in a step.
-func (f *Functions) attempt(
-	ctx context.Context, id string, events []Event, work func(context.Context, []Event) (any, error),
-) (out json.RawMessage, err error) {
+// attempt does the work once, within RunTimeout. The result is raw, or its keys would be sorted in a step.
+func (f *Functions) attempt(ctx context.Context, fn registered, events []Event) (out json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 	defer cancel()
-	err = f.safely(ctx, id, events, func() error {
-		res, err := work(ctx, events)
+	err = f.safely(ctx, events, func() error {
+		res, err := fn.work(ctx, events)
 		if err == nil {
 			out, err = json.Marshal(res)
 		}
@@ -212,15 +205,14 @@ func (f *Functions) attempt(
 }
 
 // safely makes an error of a panic, and logs where it was.
-func (f *Functions) safely(ctx context.Context, id string, events []Event, do func() error) (err error) {
+func (f *Functions) safely(ctx context.Context, events []Event, do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			var e Event
+			log := f.Log
 			if len(events) > 0 {
-				e = events[0]
+				log = events[0].Log
 			}
-			f.Log.ErrorContext(ctx, "the function panicked",
-				"function", id, "run_id", e.RunID, "event_id", e.id.String(), "stack", string(debug.Stack()))
+			log.ErrorContext(ctx, "the function panicked", "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
 		}
 	}()

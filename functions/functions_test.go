@@ -163,14 +163,19 @@ func (r rig) deadIDs(t *testing.T) (ids []string) {
 }
 
 const user = `{"id":"user_a","object":"user","first_name":"Ada","last_name":"Lovelace","username":null,
-	"primary_email_address_id":"idn_1","email_addresses":[{"id":"idn_1","email_address":"ada@example.com","verification":{"status":"verified"}}],
+	"primary_email_address_id":"idn_1",
+	"email_addresses":[{"id":"idn_1","email_address":"ada@example.com","verification":{"status":"verified"}}],
 	"image_url":"https://img.example/a","created_at":1767603600000,"updated_at":1767603600018}`
 
 // TestShapes: an event as Inngest's integration sends it, and as some transforms send it, writes the same row.
 func TestShapes(t *testing.T) {
 	t.Parallel()
-	envelope := `{"data":` + user + `,"object":"event","type":"user.created","timestamp":1767603600050,"instance_id":"ins_1"}`
-	want := store.Row{ID: "user_a", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a", Username: "ada"}
+	envelope := `{"data":` + user +
+		`,"object":"event","type":"user.created","timestamp":1767603600050,"instance_id":"ins_1"}`
+	want := store.Row{
+		ID: "user_a", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a",
+		Username: "ada",
+	}
 	for name, data := range map[string]string{
 		"flat":     user,
 		"nested":   `{"data":` + user + `,"headers":{"svix-id":"msg_1"},"raw":"x"}`,
@@ -180,7 +185,10 @@ func TestShapes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := setup(t, functions.Functions{InstanceID: "ins_1"})
-			r := f.Run(t, syncUser, testenv.Event{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600060, V: inbox.ClerkTime})
+			r := f.Run(t, syncUser, testenv.Event{
+				ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(data), TS: 1767603600060,
+				V: inbox.ClerkTime,
+			})
 			if got, want := string(r.Output), `{"user_id":"user_a","outcome":"created"}`; got != want {
 				t.Fatalf("got %s, %s, want %s", got, r.Error, want)
 			}
@@ -213,12 +221,17 @@ func TestTie(t *testing.T) {
 	copied := func(e testenv.Event, arrival int64) testenv.Event {
 		return testenv.Event{ID: "01JD5V9P3K0000000000000000", Data: e.Data, TS: arrival}
 	}
-	enveloped := testenv.Event{Data: json.RawMessage(`{"data":` + user + `,"object":"event","type":"user.created","timestamp":1767603600100}`), TS: 1767603699999}
+	enveloped := testenv.Event{
+		Data: json.RawMessage(`{"data":` + user + `,"object":"event","type":"user.created","timestamp":1767603600100}`),
+		TS:   1767603699999,
+	}
 	for name, events := range map[string][]testenv.Event{
 		"the older one comes late by the integration": {old, newer, copied(old, 1767603609999)},
-		"the newer one comes late by the webhook":     {copied(newer, 1767603609000), copied(old, 1767603609999), newer},
-		"an envelope comes late by the integration":   {newer, enveloped},
-		"the integration alone, run out of order":     {copied(newer, 1767603609999), copied(old, 1767603609000)},
+		"the newer one comes late by the webhook": {
+			copied(newer, 1767603609000), copied(old, 1767603609999), newer,
+		},
+		"an envelope comes late by the integration": {newer, enveloped},
+		"the integration alone, run out of order":   {copied(newer, 1767603609999), copied(old, 1767603609000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -275,7 +288,9 @@ func TestLife(t *testing.T) {
 				{deleteUser, `{"id":"user_a","object":"user","deleted":true}`, "deleted"},
 				{updateUser, king, "deleted"},
 			} {
-				e := testenv.Event{ID: fmt.Sprintf("msg_%d:r2", i), Data: json.RawMessage(tc.data), TS: int64(1767603800000 + i)}
+				e := testenv.Event{
+					ID: fmt.Sprintf("msg_%d:r2", i), Data: json.RawMessage(tc.data), TS: int64(1767603800000 + i),
+				}
 				r := f.Run(t, tc.fn, e)
 				if want := fmt.Sprintf(`{"user_id":"user_a","outcome":%q}`, tc.want); string(r.Output) != want {
 					t.Errorf("%d: got %s, %s, want %s", i, r.Output, r.Error, want)
@@ -295,15 +310,17 @@ func TestLife(t *testing.T) {
 func TestNotRetried(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ fn, data, want string }{
-		"no id":               {syncUser, `{"object":"user","first_name":"Ada"}`, "it has no id"},
-		"another object":      {updateUser, `{"object":"organization","id":"org_1"}`, "another thing"},
-		"a name is a number":  {updateUser, `{"object":"user","id":"user_a","first_name":42424242}`, `first_name`},
-		"a deletion":          {syncUser, `{"object":"user","id":"user_a","deleted":true}`, "it is a deletion"},
-		"a list":              {syncUser, `["ada@example.com"]`, "event"},
-		"null":                {syncUser, `null`, "no object"},
-		"a string":            {deleteUser, `"ada@example.com"`, ""},
-		"a deletion of none":  {deleteUser, `{"object":"user","deleted":true}`, "it has no id"},
-		"of another instance": {syncUser, `{"data":` + user + `,"instance_id":"ins_2","type":"user.created"}`, "another Clerk instance"},
+		"no id":              {syncUser, `{"object":"user","first_name":"Ada"}`, "it has no id"},
+		"another object":     {updateUser, `{"object":"organization","id":"org_1"}`, "another thing"},
+		"a name is a number": {updateUser, `{"object":"user","id":"user_a","first_name":42424242}`, `first_name`},
+		"a deletion":         {syncUser, `{"object":"user","id":"user_a","deleted":true}`, "it is a deletion"},
+		"a list":             {syncUser, `["ada@example.com"]`, "event"},
+		"null":               {syncUser, `null`, "no object"},
+		"a string":           {deleteUser, `"ada@example.com"`, ""},
+		"a deletion of none": {deleteUser, `{"object":"user","deleted":true}`, "it has no id"},
+		"of another instance": {
+			syncUser, `{"data":` + user + `,"instance_id":"ins_2","type":"user.created"}`, "another Clerk instance",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -311,7 +328,8 @@ func TestNotRetried(t *testing.T) {
 				f := setupWith(t, functions.Functions{InstanceID: "ins_1"}, checkpoint)
 				f.pending("msg_1")
 				r := f.Run(t, tc.fn, testenv.Event{ID: "msg_1", Data: json.RawMessage(tc.data), TS: 1})
-				if !r.Failed || r.Attempts > 2 || !strings.Contains(r.Error, tc.want) { // a second call only tells the end
+				// a second call only tells the end
+				if !r.Failed || r.Attempts > 2 || !strings.Contains(r.Error, tc.want) {
 					t.Errorf("%s: got %+v, want one failed attempt with %q", server, r, tc.want)
 				}
 				for _, s := range []string{"ada@", "42424242", "step error"} {
@@ -366,7 +384,8 @@ func TestCrash(t *testing.T) {
 				f.pending("msg_1")
 				change(f.gate)
 				r := f.Run(t, syncUser, testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1})
-				if got, want := string(r.Output), `{"user_id":"user_a","outcome":"unchanged"}`; got != want || r.Error == "" {
+				if got, want := string(r.Output), `{"user_id":"user_a","outcome":"unchanged"}`; got != want ||
+					r.Error == "" {
 					t.Errorf("%s: got %s, %s, want %s after an error", server, got, r.Error, want)
 				}
 				if left := f.left(t); len(left) > 0 {
@@ -388,10 +407,15 @@ func TestMarkFailed(t *testing.T) {
 			t.Parallel()
 			f := setup(t, functions.Functions{})
 			data, err := json.Marshal(map[string]any{
-				"function_id": "app-sync-user-from-clerk", "run_id": "01J", "error": map[string]string{"name": "Error", "message": message},
-				"event": map[string]any{"id": "msg_1:r3", "name": "clerk/user.created", "ts": 1767603600018, "data": map[string]any{
-					"object": "user", "private_metadata": map[string]string{"k": "v"}, "phone_numbers": []any{map[string]any{"backup_codes": []string{"s"}}},
-				}},
+				"function_id": "app-sync-user-from-clerk", "run_id": "01J", "error": map[string]string{
+					"name": "Error", "message": message,
+				},
+				"event": map[string]any{"id": "msg_1:r3", "name": "clerk/user.created", "ts": 1767603600018,
+					"data": map[string]any{
+						"object": "user", "private_metadata": map[string]string{"k": "v"}, "phone_numbers": []any{
+							map[string]any{"backup_codes": []string{"s"}},
+						},
+					}},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -400,7 +424,10 @@ func TestMarkFailed(t *testing.T) {
 				t.Fatal(r.Error)
 			}
 			want := []inbox.DeadLetter{{
-				Event:   inbox.Event{ID: "msg_1", Name: "clerk/user.created", Data: json.RawMessage(`{"object":"user","phone_numbers":[{}]}`), TS: 1767603600018},
+				Event: inbox.Event{
+					ID: "msg_1", Name: "clerk/user.created",
+					Data: json.RawMessage(`{"object":"user","phone_numbers":[{}]}`), TS: 1767603600018,
+				},
 				Failure: inbox.Failure{Function: "app-sync-user-from-clerk", RunID: "01J", Error: message},
 				Sends:   1,
 			}}

@@ -32,10 +32,13 @@ func (f *Functions) markFailed(all []registered) registered {
 			ours = append(ours, fmt.Sprintf("event.data.function_id == '%s'", slug(fn)))
 		}
 	}
-	m := registered{FunctionOpts: options("mark-failed-event", "Mark an event as failed"), triggers: inngestgo.MultipleTriggers{
-		inngestgo.EventTrigger("inngest/function.failed", new(strings.Join(ours, " || "))),
-	}}
-	m.run = f.body(m, "mark-failed", func(ctx context.Context, told []Event) (any, error) {
+	m := registered{
+		Function: Function{
+			ID: "mark-failed-event", Name: "Mark an event as failed", Events: []string{"inngest/function.failed"},
+		},
+		filter: new(strings.Join(ours, " || ")),
+	}
+	m.work = func(ctx context.Context, told []Event) (any, error) {
 		var d failed
 		if err := json.Unmarshal(told[0].Data, &d); err != nil {
 			return nil, NoRetry(fmt.Errorf("read which run has failed: %w", err))
@@ -43,17 +46,14 @@ func (f *Functions) markFailed(all []registered) registered {
 		if len(d.Events) == 0 {
 			d.Events = append(d.Events, d.Event)
 		}
-		var events []Event
-		for _, g := range d.Events {
-			events = append(events, newEvent(g, inngestgo.InputCtx{RunID: d.RunID, Attempt: told[0].Attempt}))
-		}
 		why := inbox.Failure{Function: d.FunctionID, RunID: d.RunID, Error: d.Error.Message}
 		for _, fn := range all {
 			if slug(fn) == d.FunctionID && fn.failed != nil {
+				events := f.events(fn.ID, d.Events, inngestgo.InputCtx{RunID: d.RunID, Attempt: told[0].Attempt})
 				return fmt.Sprint("looked at ", len(events)), fn.failed(ctx, events, why)
 			}
 		}
 		return "skipped: no function of ours", nil
-	})
+	}
 	return m
 }

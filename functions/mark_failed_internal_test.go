@@ -22,7 +22,11 @@ func TestDeadLetterKeepsSecretsWhereCuttingFails(t *testing.T) {
 		"cut":    `{"object":"user","private_metadata":{"key":"secret"},"unsafe_metadata":{`,
 	} {
 		db := testenv.NewMemory().Connect(t, "test", nil, nil)
-		f := &Functions{Inbox: inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})}
+		f := &Functions{
+			Inbox: inbox.New(inbox.Options{
+				DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+			}),
+		}
 		e := Event{Data: json.RawMessage(data), id: inbox.ParseEventID("msg_1")}
 		if err := f.keep(t.Context(), e, inbox.Failure{Error: "why"}); err != nil {
 			t.Fatal(name, err)

@@ -16,7 +16,8 @@ import (
 func (r rig) fail(t *testing.T, fn string, events ...testenv.Event) testenv.Run {
 	t.Helper()
 	data, err := json.Marshal(map[string]any{
-		"function_id": "app-" + fn, "run_id": "01J", "error": map[string]string{"message": "why"}, "event": events[0], "events": events,
+		"function_id": "app-" + fn, "run_id": "01J", "error": map[string]string{"message": "why"}, "event": events[0],
+		"events": events,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +30,10 @@ func of(id, user string) testenv.Event {
 }
 
 func deletion(id, userID string) testenv.Event {
-	return testenv.Event{ID: id, Name: "clerk/user.deleted", Data: json.RawMessage(`{"id":"` + userID + `","object":"user","deleted":true}`), TS: 1767603600030}
+	return testenv.Event{
+		ID: id, Name: "clerk/user.deleted", Data: json.RawMessage(`{"id":"` + userID +
+			`","object":"user","deleted":true}`), TS: 1767603600030,
+	}
 }
 
 // TestFailedBatch: of a batch that failed for good every event is kept that has not been written, and no other.
@@ -77,13 +81,15 @@ func TestFailedDeletion(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"user_half", "user_gone"} {
-		if _, err := f.db.Collection("clerksync_deleted_users").InsertOne(t.Context(), map[string]any{"_id": id}); err != nil {
+		if _, err := f.db.Collection("clerksync_deleted_users").InsertOne(t.Context(),
+			map[string]any{"_id": id}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if r := f.fail(
 		t, deleteUser,
-		deletion("msg_gone", "user_gone"), deletion("msg_alive", "user_alive"), deletion("msg_half", "user_half"), deletion("msg_never", "user_never"),
+		deletion("msg_gone", "user_gone"), deletion("msg_alive", "user_alive"), deletion("msg_half", "user_half"),
+		deletion("msg_never", "user_never"),
 	); r.Failed {
 		t.Fatal(r.Error)
 	}
@@ -112,7 +118,8 @@ func TestClearedByAnotherSending(t *testing.T) {
 // TestFailedWhileDown: what cannot be compared is neither kept nor forgotten: it is looked at again.
 func TestFailedWhileDown(t *testing.T) {
 	t.Parallel()
-	for fn, e := range map[string]testenv.Event{updateUser: of("msg_1", user), deleteUser: deletion("msg_2", "user_a")} {
+	for fn, e := range map[string]testenv.Event{updateUser: of("msg_1", user),
+		deleteUser: deletion("msg_2", "user_a")} {
 		f := setup(t, functions.Functions{})
 		f.gate.started = func(command bson.Raw) { // the inbox can be read
 			in, _ := command.Index(0).Value().StringValueOK()

@@ -38,8 +38,9 @@ type Event struct {
 	Attempt   int          // from 0
 	Log       *slog.Logger // its lines carry the function, the run and the event
 
-	id      inbox.EventID // of this sending
-	version string        // Inngest's, see inbox.Event.V
+	id      inbox.EventID   // of this sending
+	version string          // Inngest's, see inbox.Event.V
+	last    json.RawMessage // what the step before returned; nil in the first
 	payload clerk.Payload
 	when    store.EventTime
 }
@@ -50,17 +51,23 @@ func (e Event) User() (clerk.User, error) { return clerk.ParseUser(e.payload.Use
 // NoRetry makes an error final: Inngest does not try again, and the event becomes a dead letter.
 func NoRetry(err error) error { return inngestgo.NoRetryError(err) }
 
-func newEvent(g inngestgo.GenericEvent[raw], in inngestgo.InputCtx) Event {
-	e := Event{
-		Name: g.Name, Data: g.Data.RawMessage, At: time.UnixMilli(g.Timestamp),
-		RunID: in.RunID, Attempt: in.Attempt, payload: clerk.Unwrap(g.Data.RawMessage), version: g.Version,
+// events returns events for a function with this id.
+func (f *Functions) events(id string, of []inngestgo.GenericEvent[raw], in inngestgo.InputCtx) []Event {
+	var all []Event
+	for _, g := range of {
+		e := Event{
+			Name: g.Name, Data: g.Data.RawMessage, At: time.UnixMilli(g.Timestamp),
+			RunID: in.RunID, Attempt: in.Attempt, payload: clerk.Unwrap(g.Data.RawMessage), version: g.Version,
+		}
+		if g.ID != nil {
+			e.id = inbox.ParseEventID(*g.ID)
+		}
+		e.MessageID = e.id.Message(id)
+		e.when = when(g.Version, clerk.Millis(g.Timestamp), e.payload.Timestamp)
+		e.Log = f.Log.With("function", id, "run_id", e.RunID, "event_id", e.id.String())
+		all = append(all, e)
 	}
-	if g.ID != nil {
-		e.id = inbox.ParseEventID(*g.ID)
-	}
-	e.MessageID = e.id.Row
-	e.when = when(g.Version, clerk.Millis(g.Timestamp), e.payload.Timestamp)
-	return e
+	return all
 }
 
 // when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one,
@@ -84,14 +91,10 @@ const replayPrefix = "clerksync/replay."
 // again when an event is sent again.
 func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 	replay := replayPrefix + fn.ID
-	o := registered{FunctionOpts: options(fn.ID, fn.Name), triggers: on(append(slices.Clone(fn.Events), replay)...)}
-	if step != "" {
-		o.Checkpoint = f.checkpointed()
-	}
-	o.run = f.body(o, step, func(ctx context.Context, events []Event) (any, error) {
+	o := registered{Function: fn, step: step}
+	o.Events = append(slices.Clone(fn.Events), replay)
+	o.work = func(ctx context.Context, events []Event) (any, error) {
 		e := events[0]
-		e.MessageID = e.id.Message(fn.ID)
-		e.Log = f.Log.With("function", fn.ID, "run_id", e.RunID, "event_id", e.id.String())
 		if e.Name != replay && e.id.Replayed {
 			return "skipped: the event is replayed for the user's row", nil
 		}
@@ -113,7 +116,8 @@ func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 			return nil, err
 		}
 		if runs != nil {
-			if err := runs.Add(context.WithoutCancel(ctx), fn.ID, e.MessageID); err != nil { // no reason to do the work again
+			// If it is not noted, that is no reason to do the work again.
+			if err := runs.Add(context.WithoutCancel(ctx), fn.ID, e.MessageID); err != nil {
 				e.Log.WarnContext(ctx, "could not note that the function is done", "error", err)
 			}
 		}
@@ -121,7 +125,7 @@ func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 			err = f.clear(ctx, e)
 		}
 		return res, err
-	})
+	}
 	o.failed = func(ctx context.Context, events []Event, why inbox.Failure) error {
 		e := events[0]
 		e.id, e.Name = e.id.Own(fn.ID), replay // the event's own row in the inbox is left alone

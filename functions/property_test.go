@@ -39,8 +39,11 @@ func TestProperty(t *testing.T) {
 		if err := users.Setup(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		box := inbox.New(inbox.Options{DB: p.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-		if err := (&functions.Functions{Users: users, Inbox: box, Log: slog.New(slog.DiscardHandler)}).Register(client, true); err != nil {
+		box := inbox.New(inbox.Options{
+			DB: p.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		})
+		if err := (&functions.Functions{Users: users, Inbox: box, Log: slog.New(slog.DiscardHandler)}).Register(client,
+			true); err != nil {
 			t.Fatal(err)
 		}
 		executors = append(executors, ex)
@@ -50,13 +53,18 @@ func TestProperty(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		lab.Memory.Clear()
 		histories := testenv.Histories(t, rng, histories)
-		deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook, copied bool) error {
-			e := testenv.Event{ID: fmt.Sprintf("%s:r%d", hook.ID, 1+rng.IntN(3)), Name: "clerk/" + hook.Type, Data: hook.Data, TS: hook.TS, V: inbox.ClerkTime}
+		deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook,
+			copied bool) error {
+			e := testenv.Event{
+				ID: fmt.Sprintf("%s:r%d", hook.ID, 1+rng.IntN(3)), Name: "clerk/" + hook.Type, Data: hook.Data,
+				TS: hook.TS, V: inbox.ClerkTime,
+			}
 			if !copied {
 				lab.Memory.Ensure("lab", "clerksync_inbox", hook.ID)
 			} else {
 				// It arrives after it happened.
-				e.ID, e.TS, e.V = []string{"01JD5V9P3K0000000000000000", hook.ID}[rng.IntN(2)], hook.TS+rng.Int64N(1e12), ""
+				e.ID, e.TS, e.V = []string{"01JD5V9P3K0000000000000000", hook.ID}[rng.IntN(2)],
+					hook.TS+rng.Int64N(1e12), ""
 				switch rng.IntN(3) {
 				case 0:
 					e.Data = fmt.Appendf(nil, `{"data":%s,"headers":{}}`, hook.Data)

@@ -29,9 +29,7 @@ func Reconcile(r *reconcile.Reconcile, crons map[reconcile.Tier]string) []Cron {
 		}
 		all = append(all, Cron{
 			id: t.id, name: t.name, schedule: crons[t.Tier], retries: reconcileRetries,
-			work: func(ctx context.Context, e Event, last json.RawMessage) (any, error) {
-				return reconcileStep(ctx, r, t.Tier, e, last)
-			},
+			work: func(ctx context.Context, e Event) (any, error) { return reconcileStep(ctx, r, t.Tier, e) },
 			more: func(result json.RawMessage) bool {
 				var p reconcile.Progress
 				return json.Unmarshal(result, &p) == nil && p.ID != "" && !p.Done()
@@ -41,18 +39,16 @@ func Reconcile(r *reconcile.Reconcile, crons map[reconcile.Tier]string) []Cron {
 	return all
 }
 
-func reconcileStep(
-	ctx context.Context, r *reconcile.Reconcile, t reconcile.Tier, e Event, last json.RawMessage,
-) (any, error) {
+func reconcileStep(ctx context.Context, r *reconcile.Reconcile, t reconcile.Tier, e Event) (any, error) {
 	p := reconcile.Start(t, e.RunID)
-	if last != nil {
-		if err := json.Unmarshal(last, &p); err != nil {
+	if e.last != nil {
+		if err := json.Unmarshal(e.last, &p); err != nil {
 			return nil, NoRetry(fmt.Errorf("read what the step before has left: %w", err))
 		}
 	}
 	p, err := r.Step(ctx, p)
 	switch {
-	case errors.Is(err, reconcile.ErrBusy) && t == reconcile.Recent && last == nil:
+	case errors.Is(err, reconcile.ErrBusy) && t == reconcile.Recent && e.last == nil:
 		return "skipped: another reconcile is running", nil // and the next run looks as far back
 	case errors.Is(err, reconcile.ErrBrake), errors.Is(err, clerk.ErrKey):
 		e.Log.ErrorContext(ctx, "the reconcile has failed", "tier", t, "error", err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"clerksync/clerk"
@@ -19,65 +20,47 @@ import (
 // rowFunction writes a user's row, or removes it.
 type rowFunction struct {
 	id, name string
-	event    string // on which it runs
+	event    string // on which it runs, as Clerk names it
 	step     string // in which it does its work, unless it takes batches
-	read     func(Event) (store.Write, error)
+	deletes  bool
 }
 
 func rowFunctions() []rowFunction {
-	const created, updated, gone = "clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated, "clerk/" + clerk.UserDeleted
 	return []rowFunction{
-		{"sync-user-from-clerk", "Sync a new user from Clerk", created, "write-user", live},
-		{"update-user-from-clerk", "Update a user from Clerk", updated, "write-user", live},
-		{"delete-user-with-clerk", "Delete a user with Clerk", gone, "delete-user", deleted},
+		{"sync-user-from-clerk", "Sync a new user from Clerk", clerk.UserCreated, "write-user", false},
+		{"update-user-from-clerk", "Update a user from Clerk", clerk.UserUpdated, "write-user", false},
+		{"delete-user-with-clerk", "Delete a user with Clerk", clerk.UserDeleted, "delete-user", true},
 	}
 }
 
 // Handles tells whether one of the functions clears events of this name from the inbox.
 func Handles(eventName string) bool {
-	for _, r := range rowFunctions() {
-		if r.event == eventName {
-			return true
-		}
-	}
-	return strings.HasPrefix(eventName, replayPrefix)
-}
-
-// live reads what an event says of a user.
-func live(e Event) (store.Write, error) {
-	u, err := e.User()
-	return store.Write{User: u, EventTime: e.when}, err
-}
-
-// deleted reads who is deleted.
-func deleted(e Event) (store.Write, error) {
-	id, err := clerk.ParseDeleted(e.payload.User)
-	return store.Write{User: clerk.User{ID: id}, Deleted: true}, err
+	return strings.HasPrefix(eventName, replayPrefix) ||
+		slices.ContainsFunc(rowFunctions(), func(r rowFunction) bool { return "clerk/"+r.event == eventName })
 }
 
 func (f *Functions) row(r rowFunction) registered {
-	fn := registered{FunctionOpts: options(r.id, r.name), triggers: on(r.event)}
+	fn := registered{Function: Function{ID: r.id, Name: r.name, Events: []string{"clerk/" + r.event}}}
 	if f.BatchSize > 1 { // no concurrency limit by user: a batch has many
-		work := func(ctx context.Context, events []Event) (any, error) { return f.writeBatch(ctx, r, events) }
-		fn.BatchEvents = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
-		fn.run = f.body(fn, "", work)
-		// No attempt may have had them: see writeBatch.
+		fn.batchEvents = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
+		fn.work = func(ctx context.Context, events []Event) (any, error) { return f.writeBatch(ctx, r, events) }
 		fn.failed = func(ctx context.Context, events []Event, _ inbox.Failure) error {
-			_, err := work(ctx, events)
+			_, err := f.writeBatch(ctx, r, events) // no attempt may have had them
 			return err
 		}
 		return fn
 	}
 	// One run per user, of the three functions together, also where the data holds the user as clerk.Unwrap has it. It
 	// spares lost races; rows are right without it. Not every server heeds it, and none keeps order.
-	fn.Concurrency = &inngestgo.ConfigConcurrency{Step: []inngestgo.ConfigStepConcurrency{
-		{Limit: 1, Key: new("has(event.data.data) ? event.data.data.id : event.data.id"), Scope: enums.ConcurrencyScopeEnv},
+	key := new("has(event.data.data) ? event.data.data.id : event.data.id")
+	fn.concurrency = &inngestgo.ConfigConcurrency{Step: []inngestgo.ConfigStepConcurrency{
+		{Limit: 1, Key: key, Scope: enums.ConcurrencyScopeEnv},
 	}}
-	fn.Checkpoint = f.checkpointed()
-	fn.run = f.body(fn, r.step, func(ctx context.Context, events []Event) (any, error) {
+	fn.step = r.step
+	fn.work = func(ctx context.Context, events []Event) (any, error) {
 		res := f.write(ctx, r, events)[0]
 		return res, res.err
-	})
+	}
 	fn.failed = func(ctx context.Context, events []Event, why inbox.Failure) error {
 		var errs []error
 		for _, e := range events {
@@ -88,7 +71,7 @@ func (f *Functions) row(r rowFunction) registered {
 	return fn
 }
 
-// result is what becomes of an event, for Inngest's page.
+// result is what a run returns, for Inngest's page.
 type result struct {
 	UserID  string        `json:"user_id"`
 	Outcome store.Outcome `json:"outcome"`
@@ -102,10 +85,7 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 	var writes []store.Write
 	var of []int // the events that writes are of
 	for i, e := range events {
-		w, err := r.read(e)
-		if f.foreign(e) {
-			err = errForeign
-		}
+		w, err := f.read(r, e)
 		if err != nil {
 			results[i].err = NoRetry(err)
 			continue
@@ -114,7 +94,7 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 		writes, of = append(writes, w), append(of, i)
 	}
 	var written []store.Result
-	err := f.safely(ctx, r.id, events, func() error {
+	err := f.safely(ctx, events, func() error {
 		written = f.Users.Write(ctx, writes, store.All)
 		return nil
 	})
@@ -125,13 +105,30 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 		return results
 	}
 	for k, i := range of {
-		if err != nil {
-			results[i].err = err
-		} else if results[i].Outcome, results[i].err = written[k].Outcome, written[k].Err; results[i].err == nil {
-			results[i].err = f.clear(ctx, events[i])
+		res := &results[i]
+		if res.err = err; err == nil {
+			res.Outcome, res.err = written[k].Outcome, written[k].Err
+		}
+		if res.err == nil {
+			res.err = f.clear(ctx, events[i])
 		}
 	}
 	return results
+}
+
+// read reads what an event says. No retry can help against its error.
+func (f *Functions) read(r rowFunction, e Event) (w store.Write, err error) {
+	switch {
+	case f.foreign(e):
+		err = errForeign
+	case r.deletes:
+		w.Deleted = true
+		w.User.ID, err = clerk.ParseDeleted(e.payload.User)
+	default:
+		w.EventTime = e.when
+		w.User, err = e.User()
+	}
+	return w, err
 }
 
 // clear removes an event from the inbox, whose work is done.
@@ -149,7 +146,8 @@ func (f *Functions) clear(ctx context.Context, e Event) error {
 type batchResult struct {
 	Events   int                   `json:"events"`
 	Outcomes map[store.Outcome]int `json:"outcomes"`
-	Failed   int                   `json:"failed"` // for good; dead letters, but for those whose work another sending has done
+	// for good; dead letters, but for those whose work another sending has done
+	Failed int `json:"failed"`
 }
 
 // writeBatch writes a batch of events. One that no retry can help, or that the last retry did not help, becomes a dead
@@ -202,8 +200,8 @@ func (f *Functions) keepRow(ctx context.Context, r rowFunction, e Event, why inb
 
 // undone tells whether an event would still write something. What nobody can read might.
 func (f *Functions) undone(ctx context.Context, r rowFunction, e Event) (bool, error) {
-	w, err := r.read(e)
-	if err != nil || f.foreign(e) {
+	w, err := f.read(r, e)
+	if err != nil {
 		return true, nil
 	}
 	if !w.Deleted {

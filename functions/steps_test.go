@@ -26,27 +26,32 @@ func TestSteps(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fn, data, step, want string
 	}{
-		"a sign-up":  {syncUser, user, "write-user", `{"user_id":"user_a","outcome":"created"}`},
-		"a change":   {updateUser, user, "write-user", `{"user_id":"user_a","outcome":"created"}`},
-		"a deletion": {deleteUser, `{"id":"user_a","deleted":true}`, "delete-user", `{"user_id":"user_a","outcome":"deleted"}`},
-		"a mail":     {sendWelcome, "", "send-mail", `{"user_id":"user_a","outcome":"sent"}`},
+		"a sign-up": {syncUser, user, "write-user", `{"user_id":"user_a","outcome":"created"}`},
+		"a change":  {updateUser, user, "write-user", `{"user_id":"user_a","outcome":"created"}`},
+		"a deletion": {
+			deleteUser, `{"id":"user_a","deleted":true}`, "delete-user", `{"user_id":"user_a","outcome":"deleted"}`,
+		},
+		"a mail": {sendWelcome, "", "send-mail", `{"user_id":"user_a","outcome":"sent"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for server, requests := range map[string]int{"no checkpoints": 2, "checkpoints": 1, "checkpoints not known": 2} {
+			for server, requests := range map[string]int{"no checkpoints": 2, "checkpoints": 1,
+				"checkpoints not known": 2} {
 				p := newPost(t, testenv.SMTPOptions{}, false, servers[server])
 				e := signUp("msg_1", 0)
 				if tc.data != "" {
 					e.Data = json.RawMessage(tc.data)
 				}
 				if requests == 2 {
-					code, _, body := newPost(t, testenv.SMTPOptions{}, false, servers[server]).Call(t.Context(), t, tc.fn, e, nil, 0, 21)
+					code, _, body := newPost(t, testenv.SMTPOptions{}, false, servers[server]).Call(t.Context(), t,
+						tc.fn, e, nil, 0, 21)
 					var ops []struct {
 						Op   string          `json:"op"`
 						Name string          `json:"name"`
 						Data json.RawMessage `json:"data"`
 					}
-					if err := json.Unmarshal(body, &ops); err != nil || code != http.StatusPartialContent || len(ops) != 1 {
+					if err := json.Unmarshal(body, &ops); err != nil || code != http.StatusPartialContent ||
+						len(ops) != 1 {
 						t.Fatalf("%s: got %d %s, %v", server, code, body, err)
 					}
 					if o := ops[0]; o.Op != "StepRun" || o.Name != tc.step || string(o.Data) != tc.want {
@@ -55,7 +60,8 @@ func TestSteps(t *testing.T) {
 				}
 				r := p.Run(t, tc.fn, e)
 				if string(r.Output) != tc.want || r.Attempts != requests {
-					t.Errorf("%s: got %s %s in %d requests, want %s in %d", server, r.Output, r.Error, r.Attempts, tc.want, requests)
+					t.Errorf("%s: got %s %s in %d requests, want %s in %d", server, r.Output, r.Error, r.Attempts,
+						tc.want, requests)
 				}
 			}
 		})
@@ -119,7 +125,8 @@ func TestTierOutlastsRequest(t *testing.T) {
 	}
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
 	r := &reconcile.Reconcile{
-		API: api, Users: store.NewUsers(db), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
+		API: api, Users: store.NewUsers(db), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
+		MaxDelete: 1,
 	}
 	crons := functions.Reconcile(r, map[reconcile.Tier]string{reconcile.Full: "* * * * *"})
 	f := setupWith(t, functions.Functions{Crons: crons}, servers["checkpoints"])

@@ -2,7 +2,6 @@ package functions
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 )
 
@@ -29,7 +28,7 @@ type Retention struct {
 func Upkeep(
 	sweep func(ctx context.Context, after string, limit int) (removed int, next string, err error), kinds ...Retention,
 ) Cron {
-	work := func(ctx context.Context, _ Event, _ json.RawMessage) (any, error) {
+	work := func(ctx context.Context, _ Event) (any, error) {
 		start := time.Now()
 		removed := map[string]int{}
 		// Rows go first, while the tombstones that tell of them are there.
@@ -52,5 +51,5 @@ func Upkeep(
 		}
 		return removed, nil
 	}
-	return Cron{id: "clean-up-old-records", name: "Clean up old records", schedule: cleanUpCron, retries: retries, work: work}
+	return Cron{id: "clean-up-old-records", name: "Clean up old records", schedule: cleanUpCron, work: work}
 }

@@ -16,25 +16,29 @@ func TestUpkeep(t *testing.T) {
 	t.Parallel()
 	left := 1200
 	var limits []int
-	old := functions.Retention{Name: "records", After: 48 * time.Hour, Remove: func(_ context.Context, before time.Time, limit int) (int, error) {
-		if age := time.Since(before); age < 47*time.Hour || age > 49*time.Hour {
-			t.Errorf("removes what is older than %v, want 48 h", age)
-		}
-		limits = append(limits, limit)
-		n := min(limit, left)
-		left -= n
-		return n, nil
-	}}
+	old := functions.Retention{Name: "records", After: 48 * time.Hour,
+		Remove: func(_ context.Context, before time.Time, limit int) (int, error) {
+			if age := time.Since(before); age < 47*time.Hour || age > 49*time.Hour {
+				t.Errorf("removes what is older than %v, want 48 h", age)
+			}
+			limits = append(limits, limit)
+			n := min(limit, left)
+			left -= n
+			return n, nil
+		}}
 	var looks []string
 	deleted := func(_ context.Context, after string, limit int) (int, string, error) {
 		if left != 1200 {
 			t.Error("the tombstones go before the rows beside them")
 		}
 		looks = append(looks, after)
-		return map[string]int{"": 2, "user_m": 0, "user_p": 1}[after], map[string]string{"": "user_m", "user_m": "user_p"}[after], nil
+		return map[string]int{"": 2, "user_m": 0, "user_p": 1}[after],
+			map[string]string{"": "user_m", "user_m": "user_p"}[after], nil
 	}
 	f := setup(t, functions.Functions{Crons: []functions.Cron{functions.Upkeep(deleted, old)}})
-	r := f.Run(t, "clean-up-old-records", testenv.Event{ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`)})
+	r := f.Run(t, "clean-up-old-records", testenv.Event{
+		ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`),
+	})
 	if got, want := string(r.Output), `{"records":1200,"rows_of_deleted_users":3}`; got != want {
 		t.Errorf("got %s, %s, want %s", got, r.Error, want)
 	}

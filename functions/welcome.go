@@ -24,12 +24,6 @@ type Welcome struct {
 	Unverified bool // also to an address that is not verified
 }
 
-// welcomeResult is what a run returns, for Inngest's page.
-type welcomeResult struct {
-	UserID  string `json:"user_id"`
-	Outcome string `json:"outcome"`
-}
-
 var errHeld = errors.New("another attempt is sending this mail: wait until it has, or has given up")
 
 // welcome is the function that sends the welcome mail. It takes no runs, for it notes by itself whom it has served;
@@ -41,62 +35,64 @@ func (f *Functions) welcome() registered {
 	}, "send-mail", nil)
 }
 
-func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (welcomeResult, error) {
+func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (result, error) {
 	u, err := e.User()
 	if err != nil {
-		return welcomeResult{}, err
+		return result{}, err
 	}
-	result := func(outcome string) (welcomeResult, error) { return welcomeResult{UserID: u.ID, Outcome: outcome}, nil }
+	ended := func(outcome store.Outcome) (result, error) { return result{UserID: u.ID, Outcome: outcome}, nil }
 	signedUp := e.At
 	if t := u.CreatedAt.Time(); !t.IsZero() && t.Before(signedUp) {
 		signedUp = t
 	}
 	switch {
 	case u.Email == "":
-		return result("skipped: no address")
+		return ended("skipped: no address")
 	case !u.EmailVerified && !w.Unverified:
-		return result("skipped: the address is not verified")
+		return ended("skipped: the address is not verified")
 	case e.Name != replayPrefix+SendWelcome && time.Since(signedUp) > welcomeWithin:
-		return result("skipped: not a new user")
+		return ended("skipped: not a new user")
 	}
 	switch dead, err := users.IsDeleted(ctx, u.ID); {
 	case err != nil:
-		return welcomeResult{}, err
+		return result{}, err
 	case dead:
-		return result("skipped: deleted")
+		return ended("skipped: deleted")
 	}
 	claim, err := w.Claims.Claim(ctx, u.ID, e.RunID)
 	switch {
 	case err != nil:
-		return welcomeResult{}, err
+		return result{}, err
 	case claim.State == store.Sent:
-		return result("sent before")
+		return ended("sent before")
 	case claim.State == store.PerhapsSent:
-		return result("perhaps sent before: it is not sent again")
+		return ended("perhaps sent before: it is not sent again")
 	case claim.State == store.Held:
-		return welcomeResult{}, errHeld
+		return result{}, errHeld
 	}
 	// Whoever called may hang up while the mail server thinks: what it says is worth having all the same.
 	deadline, _ := ctx.Deadline() // which every attempt has
 	ctx = context.WithoutCancel(ctx)
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	err = w.Mailer.Send(bounded, mail.User{ID: u.ID, Email: u.Email, FullName: u.FullName}, func(ctx context.Context) error {
-		return w.Claims.Sending(ctx, claim)
-	})
+	err = w.Mailer.Send(bounded, mail.User{ID: u.ID, Email: u.Email, FullName: u.FullName},
+		func(ctx context.Context) error {
+			return w.Claims.Sending(ctx, claim)
+		})
 	switch {
 	case errors.Is(err, mail.ErrPerhapsSent):
 		e.Log.WarnContext(ctx, "a welcome mail was perhaps sent; it is not sent again", "user_id", u.ID, "error", err)
-		return result("perhaps sent: the mail server had all of it and did not say that it took it; it is not sent again")
+		return ended("perhaps sent: the mail server had all of it and did not say that it took it; it is not sent " +
+			"again")
 	case err != nil:
 		_ = w.Claims.Release(ctx, claim) // else the lease ends by itself
 		if errors.Is(err, mail.ErrRefused) {
 			err = NoRetry(err)
 		}
-		return welcomeResult{}, err
+		return result{}, err
 	}
 	if err := w.Claims.Done(ctx, claim); err != nil { // then others take it for perhaps sent
 		e.Log.WarnContext(ctx, "a welcome mail is sent, which could not be noted", "user_id", u.ID, "error", err)
 	}
-	return result("sent")
+	return ended("sent")
 }

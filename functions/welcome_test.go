@@ -44,7 +44,9 @@ func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool, checkpoint fu
 func signUp(id string, ago time.Duration, change ...string) testenv.Event {
 	at := time.Now().Add(-ago).UnixMilli()
 	data := strings.NewReplacer("1767603600000", fmt.Sprint(at), "1767603600018", fmt.Sprint(at)).Replace(user)
-	return testenv.Event{ID: id, Name: "clerk/user.created", TS: at, Data: json.RawMessage(strings.NewReplacer(change...).Replace(data))}
+	return testenv.Event{
+		ID: id, Name: "clerk/user.created", TS: at, Data: json.RawMessage(strings.NewReplacer(change...).Replace(data)),
+	}
 }
 
 func (p post) welcome(t *testing.T, e testenv.Event, want string) {
@@ -74,9 +76,15 @@ func TestWelcome(t *testing.T) {
 		"no id":                            {event: signUp("", 0), want: `"sent"`, mails: 1},
 		"a replay of the row's event":      {event: signUp("msg_1:replay1", 0), want: "skipped: the event is replayed"},
 		"a replay of the mail, days later": {event: replay, want: `"sent"`, mails: 1},
-		"no address":                       {event: signUp("msg_1", 0, address, `"email_addresses":[]`), want: "skipped: no address"},
-		"not verified":                     {event: signUp("msg_1", 0, verified, `"verification":null`), want: "skipped: the address is not verified"},
-		"not verified, but wanted":         {event: signUp("msg_1", 0, verified, `"verification":null`), unverified: true, want: `"sent"`, mails: 1},
+		"no address": {
+			event: signUp("msg_1", 0, address, `"email_addresses":[]`), want: "skipped: no address",
+		},
+		"not verified": {
+			event: signUp("msg_1", 0, verified, `"verification":null`), want: "skipped: the address is not verified",
+		},
+		"not verified, but wanted": {
+			event: signUp("msg_1", 0, verified, `"verification":null`), unverified: true, want: `"sent"`, mails: 1,
+		},
 		"Clerk's last try":                 {event: signUp("msg_1", 52*time.Hour), want: `"sent"`, mails: 1},
 		"Clerk's replay of an old message": {event: signUp("msg_1", 30*24*time.Hour), want: "skipped: not a new user"},
 		"deleted":                          {event: signUp("msg_1", 0), deleted: true, want: "skipped: deleted"},
@@ -127,7 +135,9 @@ func TestWelcomeTrouble(t *testing.T) {
 			if codes[n] == 0 {
 				return testenv.ErrCut
 			}
-			return &smtp.SMTPError{Code: codes[n], EnhancedCode: smtp.EnhancedCodeNotSet, Message: "no, ada@example.com"}
+			return &smtp.SMTPError{
+				Code: codes[n], EnhancedCode: smtp.EnhancedCodeNotSet, Message: "no, ada@example.com",
+			}
 		}
 	}
 	for name, tc := range map[string]struct {
@@ -148,7 +158,8 @@ func TestWelcomeTrouble(t *testing.T) {
 				p := newPost(t, testenv.SMTPOptions{Data: tc.data}, false, checkpoint)
 				r := p.Run(t, sendWelcome, signUp("msg_1", 0))
 				if r.Failed != tc.failed || p.smtp.Tries() != tc.tries || strings.Contains(r.Error, "ada@") {
-					t.Errorf("%s: got %+v after %d tries, want failed %v after %d", server, r, p.smtp.Tries(), tc.failed, tc.tries)
+					t.Errorf("%s: got %+v after %d tries, want failed %v after %d", server, r, p.smtp.Tries(),
+						tc.failed, tc.tries)
 				}
 				mails := p.smtp.Mails()
 				if len(mails) != tc.mails {
@@ -182,7 +193,8 @@ func TestSlowAnswerMailsAgain(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- p.Attempt(ctx, t, sendWelcome, signUp("msg_1", 0)) }()
 	<-got
-	if err := p.Attempt(t.Context(), t, sendWelcome, signUp("msg_1", 0)); err == nil || !strings.Contains(err.Error(), "another attempt is sending") {
+	if err := p.Attempt(t.Context(), t, sendWelcome, signUp("msg_1", 0)); err == nil ||
+		!strings.Contains(err.Error(), "another attempt is sending") {
 		t.Errorf("the same run meets its own fresh claim: got %v", err)
 	}
 	hangUp() // what called the function does not wait for so long
@@ -209,7 +221,8 @@ func TestPerhapsSentIsNotSentAgain(t *testing.T) {
 	}{
 		"the connection broke": {func(t *testing.T, p post) {
 			t.Helper()
-			p.welcome(t, signUp("msg_1", 0), `"perhaps sent: the mail server had all of it and did not say that it took it; it is not sent again"`)
+			p.welcome(t, signUp("msg_1", 0),
+				`"perhaps sent: the mail server had all of it and did not say that it took it; it is not sent again"`)
 		}, 1},
 		"the process died": {func(t *testing.T, p post) {
 			t.Helper()
@@ -229,7 +242,8 @@ func TestPerhapsSentIsNotSentAgain(t *testing.T) {
 			}}, false, nil)
 			tc.before(t, p)
 			over := map[string]any{"$set": map[string]any{"claimed_at": time.Now().Add(-store.ClaimLease)}}
-			if _, err := p.db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a", over); err != nil {
+			if _, err := p.db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a",
+				over); err != nil {
 				t.Fatal(err)
 			}
 			for _, e := range []testenv.Event{signUp("msg_1", 0), signUp("msg_1:r1", 0), replay} {
@@ -266,8 +280,12 @@ func TestWaitForMailServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				network := testenv.NewPipes()
-				testenv.NewSMTP(t, testenv.SMTPOptions{Listener: network, Data: func(int) error { <-time.After(tc.answer); return tc.says }})
-				m, err := mail.New(mail.Options{URL: "smtp://127.0.0.1", From: "App <hello@app.example>", Dial: network.Dial})
+				testenv.NewSMTP(t, testenv.SMTPOptions{
+					Listener: network, Data: func(int) error { <-time.After(tc.answer); return tc.says },
+				})
+				m, err := mail.New(mail.Options{
+					URL: "smtp://127.0.0.1", From: "App <hello@app.example>", Dial: network.Dial,
+				})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -277,7 +295,8 @@ func TestWaitForMailServer(t *testing.T) {
 				start := time.Now()
 				_, _, body := f.Call(t.Context(), t, sendWelcome, signUp("msg_1", 0), nil, 0, 21)
 				if !strings.Contains(string(body), tc.want) || time.Since(start) > functions.RunTimeout {
-					t.Errorf("got %s after %v, want %q within %v", body, time.Since(start), tc.want, functions.RunTimeout)
+					t.Errorf("got %s after %v, want %q within %v", body, time.Since(start), tc.want,
+						functions.RunTimeout)
 				}
 				<-time.After(store.ClaimLease) // and the server is slower
 				if c, err := w.Claims.Claim(t.Context(), "user_a", "01JOTHER"); err != nil || c.State != tc.after {
@@ -299,7 +318,9 @@ func TestWelcomeDeadLetter(t *testing.T) {
 		{"msg_1:send-welcome-email:replay1", "clerksync/replay.send-welcome-email"},
 	} {
 		data, err := json.Marshal(map[string]any{
-			"function_id": "app-send-welcome-email", "run_id": "01J", "error": map[string]any{"message": "the mail is refused for good"},
+			"function_id": "app-send-welcome-email", "run_id": "01J", "error": map[string]any{
+				"message": "the mail is refused for good",
+			},
 			"event": map[string]any{"id": e.id, "name": e.name, "ts": 1, "data": map[string]any{"id": "user_a"}},
 		})
 		if err != nil {
@@ -307,7 +328,8 @@ func TestWelcomeDeadLetter(t *testing.T) {
 		}
 		p.Run(t, markFailed, testenv.Event{Name: "inngest/function.failed", Data: data})
 		got := p.deadLetters(t)
-		if len(got) != 1 || got[0].ID != "msg_1:send-welcome-email" || got[0].Name != "clerksync/replay.send-welcome-email" {
+		if len(got) != 1 || got[0].ID != "msg_1:send-welcome-email" ||
+			got[0].Name != "clerksync/replay.send-welcome-email" {
 			t.Errorf("%s: got dead letters %+v", e.id, got)
 		}
 		if !functions.Handles(got[0].Name) {
@@ -318,23 +340,51 @@ func TestWelcomeDeadLetter(t *testing.T) {
 
 func TestRegister(t *testing.T) {
 	t.Parallel()
-	good := functions.Function{ID: "a", Events: []string{"x"}, Run: func(context.Context, functions.Event) (any, error) { return nil, nil }}
+	good := functions.Function{
+		ID: "a", Events: []string{"x"}, Run: func(context.Context, functions.Event) (any, error) { return nil, nil },
+	}
 	change := func(f func(*functions.Function)) functions.Function { fn := good; f(&fn); return fn }
 	for name, tc := range map[string]struct {
 		fns  []functions.Function
 		want string
 	}{
-		"good":                        {[]functions.Function{good}, ""},
-		"twice":                       {[]functions.Function{good, good}, `"a" is the id of another function too`},
-		"one of ours":                 {[]functions.Function{change(func(f *functions.Function) { f.ID = syncUser })}, "is the id of another function too"},
-		"the keeper's":                {[]functions.Function{change(func(f *functions.Function) { f.ID = markFailed })}, "is the id of another function too"},
-		"no id":                       {[]functions.Function{change(func(f *functions.Function) { f.ID = "" })}, `"" is no id`},
-		"no event":                    {[]functions.Function{change(func(f *functions.Function) { f.Events = nil })}, "runs on no event"},
-		"does nothing":                {[]functions.Function{change(func(f *functions.Function) { f.Run = nil })}, "does nothing"},
-		"ends as an event sent again": {[]functions.Function{change(func(f *functions.Function) { f.ID = "r5" })}, `"r5" is how the id of an event ends that is sent again`},
-		"ends as an event replayed":   {[]functions.Function{change(func(f *functions.Function) { f.ID = "replay2" })}, `"replay2" is how the id of an event ends`},
-		"almost":                      {[]functions.Function{change(func(f *functions.Function) { f.ID = "r5d2" })}, ""},
-		"an odd id":                   {[]functions.Function{change(func(f *functions.Function) { f.ID = "it's" })}, "is no id"},
+		"good":  {[]functions.Function{good}, ""},
+		"twice": {[]functions.Function{good, good}, `"a" is the id of another function too`},
+		"one of ours": {
+			[]functions.Function{change(func(f *functions.Function) {
+				f.ID = syncUser
+			})}, "is the id of another function too",
+		},
+		"the keeper's": {
+			[]functions.Function{change(func(f *functions.Function) {
+				f.ID = markFailed
+			})}, "is the id of another function too",
+		},
+		"no id": {
+			[]functions.Function{change(func(f *functions.Function) { f.ID = "" })}, `"" is no id`,
+		},
+		"no event": {
+			[]functions.Function{change(func(f *functions.Function) { f.Events = nil })}, "runs on no event",
+		},
+		"does nothing": {
+			[]functions.Function{change(func(f *functions.Function) { f.Run = nil })}, "does nothing",
+		},
+		"ends as an event sent again": {
+			[]functions.Function{change(func(f *functions.Function) {
+				f.ID = "r5"
+			})}, `"r5" is how the id of an event ends that is sent again`,
+		},
+		"ends as an event replayed": {
+			[]functions.Function{change(func(f *functions.Function) {
+				f.ID = "replay2"
+			})}, `"replay2" is how the id of an event ends`,
+		},
+		"almost": {
+			[]functions.Function{change(func(f *functions.Function) { f.ID = "r5d2" })}, "",
+		},
+		"an odd id": {
+			[]functions.Function{change(func(f *functions.Function) { f.ID = "it's" })}, "is no id",
+		},
 	} {
 		client, _ := testenv.NewExecutor(t, nil)
 		err := (&functions.Functions{Own: tc.fns}).Register(client, false)

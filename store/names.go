@@ -1,18 +1,12 @@
 package store
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base32"
-	"fmt"
 	"slices"
 	"strings"
 
 	"clerksync/clerk"
-	"clerksync/store/database"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // names returns the user names that a user may get, best first: Clerk's own, else the local part of the e-mail address,
@@ -39,29 +33,4 @@ func keepsName(was found, u clerk.User) bool { return u.Username == "" && was.Us
 // suffixed tells whether a row has the user name that Clerk gave, but for a suffix because it was taken.
 func suffixed(was found, u clerk.User) bool {
 	return u.Username != "" && slices.Contains(names(u)[1:], was.Username)
-}
-
-// freeNames returns those of the names that no row has. FerretDB v1 reads the whole collection for it, so ask only
-// where some row has a suffix.
-func (s *Users) freeNames(ctx context.Context, of []string) (map[string]bool, error) {
-	if len(of) == 0 {
-		return nil, nil
-	}
-	filter := bson.D{{Key: "username", Value: bson.D{{Key: "$in", Value: of}}}}
-	cur, err := s.rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "clerk", Value: 0}}))
-	if err != nil {
-		return nil, fmt.Errorf("look for user names: %w", database.Redact(err))
-	}
-	free := map[string]bool{}
-	for _, name := range of {
-		free[name] = true
-	}
-	for cur.Next(ctx) {
-		name, _ := cur.Current.Lookup("username").StringValueOK()
-		delete(free, name)
-	}
-	if err := cur.Err(); err != nil {
-		return nil, fmt.Errorf("look for user names: %w", database.Redact(err))
-	}
-	return free, nil
 }

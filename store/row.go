@@ -2,6 +2,9 @@ package store
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"clerksync/clerk"
@@ -49,6 +52,48 @@ func newRow(u clerk.User, version string) Row {
 	}
 }
 
+// field is one of ours in a row.
+type field struct {
+	name     string
+	value    any  // *string, *bool or *time.Time
+	optional bool // a row of ours may be without it
+}
+
+// fields are all of ours, but for the _id.
+func (r *Row) fields() []field {
+	return []field{
+		{"email", &r.Email, true},
+		{"full_name", &r.FullName, false},
+		{"profile_picture", &r.ProfilePicture, false},
+		{"username", &r.Username, false},
+		{"clerk.version", &r.Clerk.Version, true},
+		{"clerk.created_at", &r.Clerk.CreatedAt, true},
+		{"clerk.synced_at", &r.Clerk.SyncedAt, true},
+		{"clerk.banned", &r.Clerk.Banned, false},
+		{"clerk.locked", &r.Clerk.Locked, false},
+		{"clerk.deprovisioned", &r.Clerk.Deprovisioned, false},
+		{"clerk.email_verified", &r.Clerk.EmailVerified, false},
+	}
+}
+
+// read takes the value from a row, and tells whether it had the right type.
+func (f field) read(v bson.RawValue) (ok bool) {
+	switch to := f.value.(type) {
+	case *string:
+		*to, ok = v.StringValueOK()
+	case *bool:
+		*to, ok = v.BooleanOK()
+	case *time.Time:
+		if *to, ok = v.TimeOK(); ok {
+			*to = to.UTC()
+		}
+	}
+	return ok
+}
+
+// get returns the value.
+func (f field) get() any { return reflect.ValueOf(f.value).Elem().Interface() }
+
 // found is a row as it is in the collection.
 type found struct {
 	Row
@@ -66,97 +111,43 @@ type found struct {
 // does a version that is not of our form, so that one odd row blocks neither its user nor the neighbours.
 func readRow(id string, raw bson.Raw) found {
 	f := found{Row: Row{ID: id}, there: true}
-	text := func(key string, optional bool) string {
-		v, err := raw.LookupErr(key)
-		s, ok := v.StringValueOK()
-		if err == nil && !ok || err != nil && !optional {
-			f.odd = append(f.odd, key)
+	for _, own := range f.fields() {
+		v, missing := raw.LookupErr(strings.Split(own.name, ".")...)
+		// What is no version counts as an old one.
+		if ok := own.read(v); !ok && (missing == nil || !own.optional) && own.name != "clerk.version" {
+			f.odd = append(f.odd, own.name)
 		}
-		return s
 	}
-	f.Email = text("email", true)
-	f.FullName, f.ProfilePicture, f.Username = text("full_name", false), text("profile_picture", false), text("username", false)
-
-	value, err := raw.LookupErr("clerk")
-	state, isObject := value.DocumentOK()
-	f.whole = err == nil && !isObject
-	version, _ := state.LookupErr("version")
-	f.Clerk.Version, _ = version.StringValueOK()
 	f.guard = database.Guard(raw, "clerk.version")
-	if f.whole {
-		f.guard = database.Guard(raw, "clerk")
+	if value, err := raw.LookupErr("clerk"); err == nil && value.Type != bson.TypeEmbeddedDocument {
+		f.whole, f.guard = true, database.Guard(raw, "clerk")
 	}
 	if !isVersion(f.Clerk.Version) {
 		f.Clerk.Version = ""
 	}
-	flag := func(key string) bool {
-		b, ok := state.Lookup(key).BooleanOK()
-		if !ok {
-			f.odd = append(f.odd, "clerk."+key)
-		}
-		return b
-	}
-	f.Clerk.Banned, f.Clerk.Locked = flag("banned"), flag("locked")
-	f.Clerk.Deprovisioned, f.Clerk.EmailVerified = flag("deprovisioned"), flag("email_verified")
-	date := func(key string) time.Time {
-		v, err := state.LookupErr(key)
-		t, ok := v.TimeOK()
-		if err != nil {
-			return time.Time{}
-		}
-		if !ok {
-			f.odd = append(f.odd, "clerk."+key)
-			return time.Time{}
-		}
-		return t.UTC()
-	}
-	f.Clerk.CreatedAt, f.Clerk.SyncedAt = date("created_at"), date("synced_at")
 	return f
 }
 
 // changes is the update that makes a row of f. It touches only our own fields.
 func (f found) changes(r Row) bson.D {
-	set := bson.D{
-		{Key: "full_name", Value: r.FullName},
-		{Key: "profile_picture", Value: r.ProfilePicture},
-		{Key: "username", Value: r.Username},
-	}
-	var unset bson.D
-	put := func(key string, v any, absent bool) {
-		if absent {
-			unset = append(unset, bson.E{Key: key, Value: ""})
-		} else {
-			set = append(set, bson.E{Key: key, Value: v})
+	var set, unset bson.D
+	for _, own := range r.fields() {
+		switch value := own.get(); {
+		case f.whole && strings.HasPrefix(own.name, "clerk."): // below
+		case own.optional && reflect.ValueOf(value).IsZero():
+			unset = append(unset, bson.E{Key: own.name, Value: ""})
+		default: // what the app keeps in clerk stays
+			set = append(set, bson.E{Key: own.name, Value: value})
 		}
 	}
-	put("email", r.Email, r.Email == "")
 	if f.whole {
 		set = append(set, bson.E{Key: "clerk", Value: r.Clerk})
-	} else { // what the app keeps in it stays
-		c := r.Clerk
-		put("clerk.version", c.Version, false)
-		put("clerk.created_at", c.CreatedAt, c.CreatedAt.IsZero())
-		put("clerk.synced_at", c.SyncedAt, false)
-		put("clerk.banned", c.Banned, false)
-		put("clerk.locked", c.Locked, false)
-		put("clerk.deprovisioned", c.Deprovisioned, false)
-		put("clerk.email_verified", c.EmailVerified, false)
 	}
 	update := bson.D{{Key: "$set", Value: set}}
 	if len(unset) > 0 {
 		update = append(update, bson.E{Key: "$unset", Value: unset})
 	}
 	return update
-}
-
-// same tells whether a row has the values of r already; when each was written does not matter.
-func (f found) same(r Row) bool {
-	was := f.Row
-	if len(f.odd) > 0 || !was.Clerk.CreatedAt.Equal(r.Clerk.CreatedAt) {
-		return false
-	}
-	was.Clerk.Version, was.Clerk.CreatedAt, was.Clerk.SyncedAt = r.Clerk.Version, r.Clerk.CreatedAt, r.Clerk.SyncedAt
-	return was == r
 }
 
 // isOurs tells whether the row is the one that a write has made.
@@ -167,31 +158,19 @@ func (f found) isOurs(r Row) bool {
 // Field is one that differs.
 type Field struct{ Name, Row, Clerk string }
 
-// fields returns in which fields the row differs from r.
-func (f found) fields(r Row) []Field {
+// differs returns in which fields the row differs from r; when each was written does not matter.
+func (f found) differs(r Row) []Field {
 	var all []Field
-	odd := map[string]bool{}
-	for _, name := range f.odd {
-		odd[name] = true
-	}
-	add := func(name string, row, clerk any) {
-		switch {
-		case odd[name]:
-			all = append(all, Field{name, "(missing, or of another type)", fmt.Sprint(clerk)})
-		case row != clerk:
-			all = append(all, Field{name, fmt.Sprint(row), fmt.Sprint(clerk)})
+	was := f.Row.fields()
+	for i, own := range r.fields() {
+		row, clerk := was[i].get(), own.get()
+		switch at, isTime := row.(time.Time); {
+		case slices.Contains(f.odd, own.name):
+			row = "(missing, or of another type)"
+		case row == clerk, isTime && at.Equal(clerk.(time.Time)), own.name == "clerk.version", own.name == "clerk.synced_at":
+			continue
 		}
+		all = append(all, Field{own.name, fmt.Sprint(row), fmt.Sprint(clerk)})
 	}
-	was := f.Row
-	add("email", was.Email, r.Email)
-	add("full_name", was.FullName, r.FullName)
-	add("profile_picture", was.ProfilePicture, r.ProfilePicture)
-	add("username", was.Username, r.Username)
-	add("clerk.created_at", was.Clerk.CreatedAt, r.Clerk.CreatedAt)
-	add("clerk.synced_at", true, true)
-	add("clerk.banned", was.Clerk.Banned, r.Clerk.Banned)
-	add("clerk.locked", was.Clerk.Locked, r.Clerk.Locked)
-	add("clerk.deprovisioned", was.Clerk.Deprovisioned, r.Clerk.Deprovisioned)
-	add("clerk.email_verified", was.Clerk.EmailVerified, r.Clerk.EmailVerified)
 	return all
 }

@@ -126,7 +126,7 @@ func (w Write) plan(was found, name string) plan {
 		p.outcome = Created
 	case !ok:
 		p.outcome = Stale
-	case was.same(p.row):
+	case len(was.differs(p.row)) == 0:
 		before, _ := halves(was.Clerk.Version)
 		now, _ := halves(version)
 		p.outcome, p.raised = Unchanged, before < now || was.Clerk.Version == ""

@@ -26,17 +26,16 @@ func NewRuns(db *database.DB) *Runs {
 // Has tells whether a function has done its work for a message.
 func (r *Runs) Has(ctx context.Context, function, messageID string) (bool, error) {
 	_, there, err := database.Get[struct{}](ctx, r.rows, runID(function, messageID))
-	if err != nil {
-		return false, fmt.Errorf("look for a run of %s: %w", function, err)
-	}
-	return there, nil
+	return there, err
 }
 
 // Add notes that a function has done its work for a message. It may be repeated.
 func (r *Runs) Add(ctx context.Context, function, messageID string) error {
-	row := append(database.ByID(runID(function, messageID)), bson.E{Key: "at", Value: time.Now()})
-	if _, err := r.rows.InsertOne(ctx, row); err != nil && !database.IsDuplicate(err) {
-		return fmt.Errorf("note a run of %s: %w", function, database.Redact(err))
+	id := runID(function, messageID)
+	row := append(database.ByID(id), bson.E{Key: "at", Value: time.Now()})
+	err := r.rows.InsertEach(ctx, []string{id}, []any{row})[0]
+	if err != nil && !database.IsDuplicate(err) {
+		return fmt.Errorf("note a run of %s: %w", function, err)
 	}
 	return nil
 }

@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"clerksync/clerk"
@@ -37,33 +35,12 @@ func (s *Users) bury(ctx context.Context, ids []string) error {
 			return fmt.Errorf("write the tombstone of user %q: %w", ids[i], err)
 		}
 	}
-	return s.remove(ctx, ids)
+	return s.rows.DeleteEach(ctx, ids)
 }
 
 // buried returns which of the users have a tombstone.
 func (s *Users) buried(ctx context.Context, ids []string) (map[string]bson.Raw, error) {
-	stones, err := s.tombstones.rows.FindMany(ctx, ids)
-	if err != nil {
-		return nil, fmt.Errorf("look for tombstones: %w", err)
-	}
-	return stones, nil
-}
-
-// removeBuried removes the rows of those users who have a tombstone, and returns who they are. A writer that died
-// between its write and this look leaves such a row.
-func (s *Users) removeBuried(ctx context.Context, ids []string) (map[string]bson.Raw, error) {
-	stones, err := s.buried(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	return stones, s.remove(ctx, slices.Collect(maps.Keys(stones)))
-}
-
-func (s *Users) remove(ctx context.Context, ids []string) error {
-	if err := s.rows.DeleteEach(ctx, ids); err != nil {
-		return fmt.Errorf("remove users: %w", err)
-	}
-	return nil
+	return s.tombstones.rows.FindMany(ctx, ids)
 }
 
 // ForgetDeleted removes tombstones from before a time, limit at the most.
@@ -75,11 +52,7 @@ func (s *Users) ForgetDeleted(ctx context.Context, before time.Time, limit int) 
 // the user's row: see reconcile.Restore, which alone may call this.
 func (s *Users) Lift(ctx context.Context, id string) (bool, error) {
 	defer s.rows.Lock(id)()
-	lifted, err := s.tombstones.rows.DeleteIf(ctx, id, nil)
-	if err != nil {
-		return false, fmt.Errorf("lift the tombstone of user %q: %w", id, err)
-	}
-	return lifted, nil
+	return s.tombstones.rows.DeleteIf(ctx, id, nil)
 }
 
 // afterAnyID is behind every id.
@@ -91,7 +64,7 @@ const afterAnyID = "\U0010FFFF"
 func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (removed int, next string, err error) {
 	stones, _, err := s.tombstones.rows.IDs(ctx, "deleted_at", after, afterAnyID, limit)
 	if err != nil {
-		return 0, "", fmt.Errorf("list the tombstones: %w", err)
+		return 0, "", err
 	}
 	if len(stones) == limit {
 		next = stones[limit-1]
@@ -119,9 +92,5 @@ func (s *Users) removeBuriedRow(ctx context.Context, f found) (bool, error) {
 	if dead, err := s.IsDeleted(ctx, f.ID); !dead || err != nil {
 		return false, err
 	}
-	gone, err := s.rows.DeleteIf(ctx, f.ID, f.guard)
-	if err != nil {
-		return false, fmt.Errorf("remove user %q: %w", f.ID, err)
-	}
-	return gone, nil
+	return s.rows.DeleteIf(ctx, f.ID, f.guard)
 }

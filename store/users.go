@@ -5,9 +5,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
 
 	"clerksync/store/database"
 )
@@ -56,20 +53,15 @@ func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 // find returns the rows of those users who have one as they are, by id; only these fields of them, if any are named.
 func (s *Users) find(ctx context.Context, ids []string, fields ...string) (map[string]found, error) {
 	raws, err := s.rows.FindMany(ctx, ids, fields...)
-	if err != nil {
-		return nil, fmt.Errorf("read users: %w", err)
-	}
 	rows := make(map[string]found, len(raws))
 	for id, raw := range raws {
 		rows[id] = readRow(id, raw)
 	}
-	return rows, nil
+	return rows, err
 }
 
 // ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a user who has the
 // same value as another, as Clerk's users may: two sign-ups with one address, or no value at all.
 func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
-	unique, err := s.rows.UniqueIndexes(ctx)
-	maps.DeleteFunc(unique, func(_ string, fields []string) bool { return slices.Equal(fields, []string{"username"}) })
-	return slices.Sorted(maps.Keys(unique)), err
+	return s.rows.ForeignUnique(ctx, usernames().Field)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"time"
 
 	"clerksync/store/database"
@@ -40,7 +39,7 @@ type Welcomes struct{ retention }
 
 type welcome struct {
 	Token     string    `bson:"token"`
-	ClaimedAt time.Time `bson:"claimed_at"` // changes with every change of hands
+	ClaimedAt time.Time `bson:"claimed_at"`
 	PerhapsAt time.Time `bson:"perhaps_at,omitempty"`
 	SentAt    time.Time `bson:"sent_at,omitempty"`
 }
@@ -63,7 +62,7 @@ func (w *Welcomes) Claim(ctx context.Context, userID, runID string) (Claim, erro
 	})
 	switch {
 	case err != nil:
-		return Claim{}, fmt.Errorf("claim the mail of user %q: %w", userID, err)
+		return Claim{}, err
 	case won:
 		return Claim{Won, userID, token}, nil
 	case !held.SentAt.IsZero():
@@ -92,7 +91,7 @@ func (w *Welcomes) Release(ctx context.Context, c Claim) error {
 
 // Done says that the mail is sent.
 func (w *Welcomes) Done(ctx context.Context, c Claim) error {
-	_, err := w.change(ctx, c.userID, func(welcome) bson.D {
+	_, err := database.Change(ctx, w.rows, c.userID, nil, func(welcome) bson.D {
 		return bson.D{{Key: "$set", Value: bson.D{{Key: "sent_at", Value: time.Now()}}}}
 	})
 	return err
@@ -101,33 +100,27 @@ func (w *Welcomes) Done(ctx context.Context, c Claim) error {
 // SendAgain lets a mail that was perhaps sent be sent once more, and tells whether there was such a one. That is a
 // person's decision.
 func (w *Welcomes) SendAgain(ctx context.Context, userID string) (bool, error) {
-	return w.change(ctx, userID, func(c welcome) bson.D {
+	return database.Change(ctx, w.rows, userID, hold(), func(c welcome) bson.D {
 		if c.PerhapsAt.IsZero() || !c.SentAt.IsZero() || !c.over() {
 			return nil
 		}
 		return bson.D{{Key: "$unset", Value: bson.D{{Key: "perhaps_at", Value: ""}}}}
-	}, "token", "claimed_at")
+	})
 }
+
+// hold are the fields that change with every change of hands.
+func hold() []string { return []string{"token", "claimed_at"} }
 
 // update changes the row of a claim that is still c's.
 func (w *Welcomes) update(ctx context.Context, c Claim, change bson.D) error {
-	done, err := w.change(ctx, c.userID, func(now welcome) bson.D {
+	done, err := database.Change(ctx, w.rows, c.userID, hold(), func(now welcome) bson.D {
 		if now.Token != c.token {
 			return nil
 		}
 		return change
-	}, "token", "claimed_at")
+	})
 	if err == nil && !done {
 		err = errors.New("the mail is no longer this run's to send")
 	}
 	return err
-}
-
-// change changes the row of a user by f, unless the guarded fields change meanwhile.
-func (w *Welcomes) change(ctx context.Context, userID string, f func(welcome) bson.D, guard ...string) (bool, error) {
-	done, err := database.Change(ctx, w.rows, userID, guard, f)
-	if err != nil {
-		return false, fmt.Errorf("change the claim of user %q: %w", userID, err)
-	}
-	return done, nil
 }

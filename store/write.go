@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"clerksync/store/database"
@@ -107,15 +108,13 @@ type attempt struct {
 
 func (b *bulk) run(ctx context.Context) {
 	live, dead := b.winners()
-	if b.mode == DryRun {
-		b.compare(ctx, live)
-		return
-	}
-	defer b.rows.LockAll(append(ids(live), dead...))()
 	failed := map[string]error{}
-	if err := b.bury(ctx, dead); err != nil {
-		for _, id := range dead {
-			failed[id] = err
+	if b.mode != DryRun {
+		defer b.rows.LockAll(append(ids(live), dead...))()
+		if err := b.bury(ctx, dead); err != nil {
+			for _, id := range dead {
+				failed[id] = err
+			}
 		}
 	}
 	todo := live
@@ -125,8 +124,12 @@ func (b *bulk) run(ctx context.Context) {
 	for _, a := range todo {
 		a.result.Err = fmt.Errorf("write user %q: %w", a.User.ID, errRaced)
 	}
-	// After the writes, so that a deletion in between removes the row, here or in the deleter.
-	stones, err := b.removeBuried(ctx, ids(live))
+	// After the writes, so that a deletion in between removes the row, here or in the deleter. A writer that died between
+	// its write and this look leaves such a row.
+	stones, err := b.buried(ctx, ids(live))
+	if err == nil && b.mode != DryRun {
+		err = b.rows.DeleteEach(ctx, slices.Collect(maps.Keys(stones)))
+	}
 	for _, a := range live {
 		if stones[a.User.ID] != nil {
 			*a.result = Result{Outcome: Deleted, Version: a.result.Version}
@@ -172,7 +175,7 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	if err != nil {
 		return nil
 	}
-	rows, free, err := b.read(ctx, todo)
+	rows, others, err := b.read(ctx, todo)
 	if err != nil {
 		fail(todo, err)
 		return nil
@@ -181,7 +184,7 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	var changes []database.Update
 	for _, a := range todo {
 		was := rows[a.User.ID]
-		name, err := a.name(was, free)
+		name, err := a.name(was, others)
 		if err != nil {
 			a.result.Err = err
 			continue
@@ -196,6 +199,9 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 			updates = append(updates, a)
 			changes = append(changes, database.Update{ID: a.User.ID, Guard: was.guard, Change: was.changes(p.row)})
 		}
+	}
+	if b.mode == DryRun {
+		return nil
 	}
 	inserts, err = b.withoutDead(ctx, inserts)
 	if err != nil {
@@ -229,7 +235,7 @@ func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, erro
 	}), nil
 }
 
-// read returns the rows as they are, and which of the user names that rows have only with a suffix are free.
+// read returns the rows as they are, and which of the user names that rows have only with a suffix others still have.
 func (b *bulk) read(ctx context.Context, todo []*attempt) (map[string]found, map[string]bool, error) {
 	rows, err := b.find(ctx, ids(todo))
 	if err != nil || b.mode == All {
@@ -241,8 +247,8 @@ func (b *bulk) read(ctx context.Context, todo []*attempt) (map[string]found, map
 			wanted = append(wanted, a.User.Username)
 		}
 	}
-	free, err := b.freeNames(ctx, wanted)
-	return rows, free, err
+	others, err := b.rows.Taken(ctx, "username", wanted)
+	return rows, others, err
 }
 
 // say notes what a plan does to a row.
@@ -252,27 +258,7 @@ func (b *bulk) say(a *attempt, was found, p plan) {
 		a.result.Newer = a.version() > was.Clerk.Version
 	}
 	if a.result.Outcome = p.outcome; b.mode != All && (p.outcome == Updated || p.outcome == Stale) {
-		a.result.Fields = was.fields(p.row)
-	}
-}
-
-// compare does what DryRun wants.
-func (b *bulk) compare(ctx context.Context, live []*attempt) {
-	rows, free, err := b.read(ctx, live)
-	stones, e := b.buried(ctx, ids(live))
-	if err = errors.Join(err, e); err != nil {
-		for i := range b.results {
-			b.results[i].Err = err
-		}
-		return
-	}
-	for _, a := range live {
-		was := rows[a.User.ID]
-		name, _ := a.name(was, free) // no name has been tried
-		b.say(a, was, a.plan(was, name))
-		if stones[a.User.ID] != nil {
-			*a.result = Result{Outcome: Deleted, Version: a.result.Version}
-		}
+		a.result.Fields = was.differs(p.row)
 	}
 }
 
@@ -317,12 +303,12 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 }
 
 // name returns the user name that the row is to get, by what has been tried. The error says that there is none left.
-func (a *attempt) name(was found, free map[string]bool) (string, error) {
+func (a *attempt) name(was found, others map[string]bool) (string, error) {
 	clash := a.err != nil && database.IsDuplicate(a.err)
 	if clash && a.insert && was.there { // it was the _id
 		clash, a.taken = false, 0
 	}
-	if keepsName(was, a.User) || free != nil && suffixed(was, a.User) && !free[a.User.Username] {
+	if keepsName(was, a.User) || suffixed(was, a.User) && others[a.User.Username] {
 		if clash && a.sent.Username == was.Username {
 			return "", a.refused()
 		}

@@ -20,7 +20,7 @@ import (
 type deadLettersCmd struct {
 	List   deadLettersList   `cmd:"" help:"List them, the oldest failure first."`
 	Show   deadLettersShow   `cmd:"" help:"Show all that is known of one."`
-	Replay deadLettersReplay `cmd:"" help:"Send one again, or all: a running service does it within seconds, under an id that Inngest has not seen."`
+	Replay deadLettersReplay `cmd:"" help:"Have a running service send one again, or all, under new ids."`
 	Drop   deadLettersDrop   `cmd:"" help:"Hide one from the list; it can still be replayed for 30 days."`
 }
 
@@ -30,7 +30,7 @@ type deadLettersList struct {
 
 // Run prints a line each.
 func (c deadLettersList) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(d inbox.Table) error {
+	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
 		all, err := d.DeadLetters(ctx, c.Dropped)
 		if err != nil {
 			return err
@@ -42,7 +42,7 @@ func (c deadLettersList) Run(ctx context.Context, e env) error {
 		w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 		_, _ = fmt.Fprintln(w, "ID\tEVENT\tFAILED\tERROR") // Flush returns the error
 		for _, l := range all {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", escaped(l.ID, ""), escaped(l.Name, ""), stamp(l.At), oneLine(l.Error))
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", oneLine(l.ID), oneLine(l.Name), stamp(l.At), oneLine(l.Error))
 		}
 		return w.Flush()
 	})
@@ -55,7 +55,7 @@ type deadLettersShow struct {
 
 // Run prints a line for each thing that is known.
 func (c deadLettersShow) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(d inbox.Table) error {
+	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
 		l, err := d.DeadLetter(ctx, c.ID)
 		if err != nil {
 			return explain(err, c.ID)
@@ -75,7 +75,7 @@ func (c deadLettersShow) Run(ctx context.Context, e env) error {
 			{"bytes", fmt.Sprint(len(l.Data))},
 		} {
 			if line[1] != "" {
-				_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], escaped(line[1], "")) // Flush returns the error
+				_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], oneLine(line[1])) // Flush returns the error
 			}
 		}
 		if c.Data {
@@ -89,7 +89,7 @@ type deadLettersReplay struct {
 	ID  string `arg:"" optional:"" help:"Id of the event."`
 	All bool   `help:"All that are listed."`
 
-	Force bool `help:"Also a created or updated event that is older than 90 days: look first that its user was not deleted since."`
+	Force bool `help:"Also events over 90 days old: look first that the user was not deleted since."`
 }
 
 // Run marks them to be sent.
@@ -97,48 +97,61 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	if (c.ID == "") != c.All {
 		return errors.New("say what to replay: the id of a dead letter, or --all")
 	}
-	return withDeadLettersOf(ctx, e, func(db *database.DB, d inbox.Table) error {
-		if c.ID != "" {
-			perhaps, err := replay(ctx, db, d, c.ID, c.Force)
-			if err != nil {
-				return explain(err, c.ID)
-			}
-			_, err = fmt.Fprintf(e.stdout, "%s will be sent again%s\n", c.ID, map[bool]string{true: ": the mail was perhaps sent before, so the user may get two"}[perhaps])
-			return err
+	return withDeadLetters(ctx, e, func(db *database.DB, d inbox.Table) error {
+		if c.All {
+			return c.all(ctx, e, db, d)
 		}
-		all, err := d.DeadLetters(ctx, false)
+		perhaps, err := replay(ctx, db, d, c.ID, c.Force)
 		if err != nil {
-			return err
+			return explain(err, c.ID)
 		}
-		n, twice, old := 0, 0, 0
-		for _, l := range all {
-			switch perhaps, err := replay(ctx, db, d, l.ID, c.Force); {
-			case err == nil:
-				n++
-				if perhaps {
-					twice++
-				}
-			case errors.Is(err, inbox.ErrOld):
-				old++
-				_, _ = fmt.Fprintf(e.stdout, "%s is skipped: it happened on %s\n", escaped(l.ID, ""), stamp(time.UnixMilli(l.TS))) // what follows returns the error
-			case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
-				return err
-			}
+		but := ""
+		if perhaps {
+			but = ": the mail was perhaps sent before, so the user may get two"
 		}
-		_, err = fmt.Fprintf(e.stdout, "%d will be sent again\n", n)
-		if twice > 0 && err == nil {
-			_, err = fmt.Fprintf(e.stdout, "mails among them that were perhaps sent before, so that the user may get two: %d\n", twice)
-		}
-		if old > 0 && err == nil {
-			err = fmt.Errorf("%d were skipped: %w; drop them, or replay them with --force", old, inbox.ErrOld)
-		}
+		_, err = fmt.Fprintf(e.stdout, "%s will be sent again%s\n", c.ID, but)
 		return err
 	})
 }
 
+func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d inbox.Table) error {
+	all, err := d.DeadLetters(ctx, false)
+	if err != nil {
+		return err
+	}
+	say := func(format string, args ...any) {
+		_, _ = fmt.Fprintf(e.stdout, format+"\n", args...) // a closed terminal ends nothing
+	}
+	n, twice, old := 0, 0, 0
+	for _, l := range all {
+		switch perhaps, err := replay(ctx, db, d, l.ID, c.Force); {
+		case err == nil:
+			n++
+			if perhaps {
+				twice++
+			}
+		case errors.Is(err, inbox.ErrOld):
+			old++
+			say("%s is skipped: it happened on %s", oneLine(l.ID), stamp(time.UnixMilli(l.TS)))
+		case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
+			return err
+		}
+	}
+	say("%d will be sent again", n)
+	if twice > 0 {
+		say("mails among them that were perhaps sent before, so that the user may get two: %d", twice)
+	}
+	if old > 0 {
+		return fmt.Errorf("%d were skipped: %w; drop them, or replay them with --force", old, inbox.ErrOld)
+	}
+	return nil
+}
+
 // replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it
 // sent again.
-func replay(ctx context.Context, db *database.DB, d inbox.Table, id string, force bool) (perhaps bool, err error) {
+func replay(
+	ctx context.Context, db *database.DB, d inbox.Table, id string, force bool,
+) (perhaps bool, err error) {
 	if inbox.ParseEventID(id).IsOwn(functions.SendWelcome) {
 		l, err := d.DeadLetter(ctx, id)
 		if err != nil {
@@ -159,7 +172,7 @@ type deadLettersDrop struct {
 
 // Run hides it.
 func (c deadLettersDrop) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(d inbox.Table) error {
+	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
 		if err := d.Drop(ctx, c.ID); err != nil {
 			return explain(err, c.ID)
 		}
@@ -168,12 +181,8 @@ func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 	})
 }
 
-// withDeadLetters calls f with the dead letters of the database that the settings name.
-func withDeadLetters(ctx context.Context, e env, f func(inbox.Table) error) error {
-	return withDeadLettersOf(ctx, e, func(_ *database.DB, d inbox.Table) error { return f(d) })
-}
-
-func withDeadLettersOf(ctx context.Context, e env, f func(*database.DB, inbox.Table) error) error {
+// withDeadLetters calls f with the database that the settings name and its dead letters.
+func withDeadLetters(ctx context.Context, e env, f func(*database.DB, inbox.Table) error) error {
 	cfg, err := readConfigForCommand(e.environ)
 	if err != nil {
 		return err
@@ -190,7 +199,8 @@ func explain(err error, id string) error {
 		return fmt.Errorf("%w: %s is not among those that 'clerksync deadletters list' lists", err, id)
 	}
 	if errors.Is(err, inbox.ErrOld) {
-		return fmt.Errorf("%w; look at it with 'clerksync deadletters show %s', and drop it, or replay it with --force", err, id)
+		return fmt.Errorf("%w; look at it with 'clerksync deadletters show %s', and drop it, or replay it with --force",
+			err, id)
 	}
 	return err
 }

@@ -18,8 +18,9 @@ type healthCmd struct {
 
 // Help is what --help says beside the flags.
 func (healthCmd) Help() string {
-	return "For the health check of a container, beside the service and with its settings. It asks the service on this machine (/healthz) and the " +
-		"database, and not Inngest: while that is away, webhooks are taken all the same. The exit status is 1 if one of the two does not answer."
+	return "For the health check of a container, beside the service and with its settings. It asks the service on " +
+		"this machine (/healthz) and the database, and not Inngest: while that is away, webhooks are taken. The " +
+		"exit status is 1 if one of the two does not answer."
 }
 
 // Run asks the service first: where that runs, an embedded database is its own, and is not started here.

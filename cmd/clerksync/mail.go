@@ -33,12 +33,14 @@ func (c mailTest) Run(ctx context.Context, e env) error {
 	if err := mistakes.Err(); err != nil {
 		return err
 	}
-	if err := m.Send(ctx, mail.User{ID: "user_test", Email: c.Address, FullName: "Ada Lovelace"}, nil); errors.Is(err, mail.ErrPerhapsSent) {
+	err := m.Send(ctx, mail.User{ID: "user_test", Email: c.Address, FullName: "Ada Lovelace"}, nil)
+	switch {
+	case errors.Is(err, mail.ErrPerhapsSent):
 		return err
-	} else if err != nil {
+	case err != nil:
 		return fmt.Errorf("the mail was not sent: %w", err)
 	}
-	_, err := fmt.Fprintf(e.stdout, "the SMTP server has taken the mail to %s\n", c.Address)
+	_, err = fmt.Fprintf(e.stdout, "the SMTP server has taken the mail to %s\n", c.Address)
 	return err
 }
 

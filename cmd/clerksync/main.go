@@ -28,15 +28,15 @@ func main() {
 
 // cli is the command line.
 type cli struct {
-	Serve       serveCmd       `cmd:"" help:"Run the service. With --help: all settings, which come from the environment."`
-	Dev         devCmd         `cmd:"" help:"Run everything on this machine, with nothing set: an embedded database, an Inngest dev server, the service."`
+	Serve       serveCmd       `cmd:"" help:"Run the service. Its --help lists the settings."`
+	Dev         devCmd         `cmd:"" help:"Run all of it on this machine, with nothing set."`
 	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" help:"See, replay and drop the events that failed for good."`
-	Backfill    backfillCmd    `cmd:"" help:"Bring all of Clerk's users into the collection: those from before the first webhook. Can be cut off and started again."`
+	Backfill    backfillCmd    `cmd:"" help:"Bring all of Clerk's users into the collection."`
 	Reconcile   reconcileCmd   `cmd:"" help:"Compare all rows with Clerk, print what differs and repair it."`
 	Mail        mailCmd        `cmd:"" help:"Try the welcome mail."`
 	Users       usersCmd       `cmd:"" help:"See to single users."`
-	Doctor      doctorCmd      `cmd:"" help:"Check the settings, the database, Inngest, Clerk and how the sync is going; say what to do about each fault."`
-	Health      healthCmd      `cmd:"" help:"Ask the service on this machine and the database whether they answer, for the health check of a container."`
+	Doctor      doctorCmd      `cmd:"" help:"Check settings, database, Inngest, Clerk and the sync; say what to do."`
+	Health      healthCmd      `cmd:"" help:"Ask the service here and the database whether they answer."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }

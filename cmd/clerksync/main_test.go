@@ -20,8 +20,8 @@ import (
 	"testing"
 	"time"
 
-	"clerksync/app"
 	"clerksync/config"
+	"clerksync/webhook"
 
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
@@ -773,7 +773,7 @@ func TestKeyOfAnotherInstance(t *testing.T) {
 		err := run(t.Context(), args, environ(settings), &out, io.Discard)
 		return out.String(), err
 	}
-	for _, instance := range []string{app.SampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
+	for _, instance := range []string{webhook.SampleInstance, testenv.ClerkInstance} { // who tries a sample first has no instance yet
 		s := serve(t, settings)
 		body := fmt.Sprintf(`{"type":"session.created","instance_id":%q,"data":{}}`, instance)
 		if code, text := do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_1", time.Now(), []byte(body))); code != http.StatusNoContent {

@@ -2,11 +2,10 @@ package main
 
 import (
 	"os"
-	"path/filepath"
-	"strings"
 
 	"clerksync/app"
 	"clerksync/config"
+	"clerksync/internal/dev"
 )
 
 // readConfig reads the settings of the whole service and checks them all.
@@ -28,24 +27,21 @@ func clerkSettings() []string {
 	return []string{"CLERK_INSTANCE_ID", "CLERK_SECRET_KEY", "CLERK_API_URL", "CLERK_RATE_SHARE"}
 }
 
+// devDatabase is the database of 'clerksync dev'.
+const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
+
 // takeDevFolder takes the database of 'clerksync dev' in this folder, and with it its Inngest and its signing secret
 // where none is set, if no database is set and there is such a folder. It tells whether it did.
 func takeDevFolder(c *config.Config) bool {
-	if _, err := os.Stat(devFolder); c.MongoURI != "" || err != nil {
+	if _, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil {
 		return false
 	}
-	c.MongoURI = config.EmbeddedPrefix + "./" + devFolder
+	c.MongoURI = devDatabase
 	if !c.Inngest.SelfHosted() {
 		c.Inngest.Dev = "1"
 	}
 	if c.SigningSecrets == "" {
-		c.SigningSecrets, _ = devSecret() // one that cannot be read is not set
+		c.SigningSecrets, _ = dev.Secret() // one that cannot be read is not set
 	}
 	return true
-}
-
-// devSecret reads the signing secret that 'clerksync dev' has made in this folder.
-func devSecret() (string, error) {
-	b, err := os.ReadFile(filepath.Join(devFolder, secretFile))
-	return strings.TrimSpace(string(b)), err
 }

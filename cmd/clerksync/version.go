@@ -24,5 +24,6 @@ func (versionCmd) Run(e env) error {
 // versionText prefers the version that was set. Else it is the go command's: the tag or the commit that it was built
 // from.
 func versionText(set string, info *debug.BuildInfo) string {
-	return fmt.Sprintf("clerksync %s (%s)", cmp.Or(set, info.Main.Version, "of an unknown version"), cmp.Or(info.GoVersion, "unknown Go"))
+	return fmt.Sprintf("clerksync %s (%s)",
+		cmp.Or(set, info.Main.Version, "of an unknown version"), cmp.Or(info.GoVersion, "unknown Go"))
 }

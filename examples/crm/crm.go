@@ -47,7 +47,8 @@ func AddContact(url, key string) functions.Function {
 				e.Log.InfoContext(ctx, "added a contact", "user_id", u.ID)
 				return map[string]string{"user_id": u.ID}, nil
 			case res.StatusCode < 500 && res.StatusCode != http.StatusTooManyRequests:
-				return nil, functions.NoRetry(fmt.Errorf("the CRM refused the contact: %d", res.StatusCode)) // a dead letter
+				// a dead letter
+				return nil, functions.NoRetry(fmt.Errorf("the CRM refused the contact: %d", res.StatusCode))
 			}
 			return nil, fmt.Errorf("the CRM answered %d", res.StatusCode) // Inngest tries again
 		},

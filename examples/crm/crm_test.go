@@ -31,7 +31,8 @@ func TestAddContact(t *testing.T) {
 			var keys []string
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				var body map[string]string
-				if err := json.NewDecoder(r.Body).Decode(&body); err != nil || r.Header.Get("Authorization") != "Bearer key" {
+				if err := json.NewDecoder(r.Body).Decode(&body); err != nil ||
+					r.Header.Get("Authorization") != "Bearer key" {
 					t.Errorf("got %v, %v", r.Header, err)
 				}
 				if d := cmp.Diff(map[string]string{"email": "ada@example.com", "name": "Ada Lovelace"}, body); d != "" {
@@ -42,12 +43,16 @@ func TestAddContact(t *testing.T) {
 			}))
 			t.Cleanup(srv.Close)
 			client, ex := testenv.NewExecutor(t, nil)
-			f := functions.Functions{Log: slog.New(slog.DiscardHandler), Own: []functions.Function{crm.AddContact(srv.URL, "key")}}
+			f := functions.Functions{
+				Log: slog.New(slog.DiscardHandler), Own: []functions.Function{crm.AddContact(srv.URL, "key")},
+			}
 			if err := f.Register(client, false); err != nil {
 				t.Fatal(err)
 			}
-			r := ex.Run(t, "add-crm-contact", testenv.Event{ID: "msg_1:r1", Name: "clerk/user.created", TS: 1767603600000, Data: json.RawMessage(
-				`{"id":"user_a","first_name":"Ada","last_name":"Lovelace","email_addresses":[{"id":"i","email_address":"ada@example.com"}]}`)})
+			r := ex.Run(t, "add-crm-contact", testenv.Event{ID: "msg_1:r1", Name: "clerk/user.created",
+				TS: 1767603600000, Data: json.RawMessage(
+					`{"id":"user_a","first_name":"Ada","last_name":"Lovelace","email_addresses":[{"id":"i",` +
+						`"email_address":"ada@example.com"}]}`)})
 			if r.Failed != tc.failed {
 				t.Errorf("got %+v, want failed %v", r, tc.failed)
 			}

@@ -15,26 +15,27 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// Webhook is one message of Clerk.
+// Webhook is one webhook of Clerk.
 type Webhook struct {
 	ID   string // svix-id
 	Type string
 	Body []byte
-	Data json.RawMessage // what Inngest's own integration sends of it
-	TS   int64           // the envelope's time in milliseconds
+	Data json.RawMessage // the data in the body, which is what Inngest's own integration sends
+	TS   int64           // the time in the body, in milliseconds
 }
 
 // History is the life of one user at Clerk, in the order in which it happened.
 type History struct {
 	UserID   string
 	Webhooks []Webhook
-	Want     *store.Row // how the row has to end, but for its user name and its times; nil if the user is deleted
-	// Tie says that two changes differ in nothing but the envelope's time, which Inngest's integration loses.
+	Want     *store.Row // how the row must be in the end, except its user name and times; nil if the user is deleted
+	// Tie says that two changes differ only in the time in the body, which Inngest's integration does not keep. If they
+	// come by the integration alone, their order is lost.
 	Tie bool
 
-	names    []string // what a name given by us may be made of
-	username string   // Clerk's own, at the end
-	renamed  bool     // Clerk's own has changed, and ours with it
+	names    []string // what a user name that we give may be made from
+	username string   // Clerk's own user name in the end
+	renamed  bool     // Clerk's own user name has changed, so the row's has too
 }
 
 // Histories returns the lives of n users at Clerk: created, 0 to 5 changes, some deleted. They are as awkward as real
@@ -61,7 +62,7 @@ func Histories(t testing.TB, rng *rand.Rand, n int) []History {
 	return all
 }
 
-// Check returns how the row of a history's user differs from the truth, "" if it does not. A nil row is none.
+// Check returns how the user's row differs from what it must be, or "". nil means that there is no row.
 func (h History) Check(row *store.Row) string {
 	ignore := cmp.Options{
 		cmpopts.IgnoreFields(store.Row{}, "Username"), cmpopts.IgnoreFields(store.State{}, "Version", "SyncedAt"),
@@ -77,13 +78,16 @@ func (h History) Check(row *store.Row) string {
 		bases = []string{h.username}
 	}
 	// A name that is taken gets a suffix made of the id.
-	if !slices.ContainsFunc(bases, func(b string) bool { return row.Username == b || strings.HasPrefix(row.Username, b+"-") }) {
+	if !slices.ContainsFunc(bases, func(b string) bool {
+		return row.Username == b || strings.HasPrefix(row.Username, b+"-")
+	}) {
 		return fmt.Sprintf("%s has the user name %q, want one made of %q", h.UserID, row.Username, bases)
 	}
 	return ""
 }
 
-// CheckAll returns how the rows differ from the truth, and which share a user name. row returns nil for no row.
+// CheckAll returns how the rows differ from what they must be, and which of them share a user name. row returns the row
+// of a user, or nil.
 func CheckAll(histories []History, row func(id string) *store.Row) []string {
 	var wrong []string
 	owner := map[string]string{}
@@ -103,9 +107,8 @@ func CheckAll(histories []History, row func(id string) *store.Row) []string {
 	return wrong
 }
 
-// KeepsName tells whether a row that has a user name has to keep it whatever comes: Clerk has none of its own for this
-// user, and the user is not deleted, for then a writer that overlaps with the deletion may make a row, which it removes
-// again.
+// KeepsName tells whether the row must keep its user name once it has one. It need not if Clerk has a user name of its
+// own, or if the user is deleted: a write that overlaps with the deletion may make a row again, and then removes it.
 func (h History) KeepsName() bool { return h.username == "" && !h.renamed && h.Want != nil }
 
 // user is a user at Clerk.
@@ -113,11 +116,11 @@ type user struct {
 	rng *rand.Rand
 	h   History
 
-	seconds                       bool  // Clerk's specimens hold seconds
+	seconds                       bool  // its times are in seconds, as in Clerk's examples
 	now, created, updated         int64 // in milliseconds
 	username, first, last, image  string
 	emails                        []email
-	primary                       string // the id of an address, or of one that has gone
+	primary                       string // the id of an address, perhaps of one that is removed
 	phone                         bool
 	banned, locked, deprovisioned bool
 }
@@ -129,7 +132,8 @@ type email struct {
 }
 
 func newUser(rng *rand.Rand, id string) *user {
-	u := &user{rng: rng, seconds: rng.IntN(8) == 0, now: (1767603600 + rng.Int64N(1e6)) * 1000, image: "https://img.example/" + id}
+	u := &user{rng: rng, seconds: rng.IntN(8) == 0, image: "https://img.example/" + id}
+	u.now = (1767603600 + rng.Int64N(1e6)) * 1000
 	u.h.UserID = id
 	u.created, u.updated = u.now, u.now
 	u.name()
@@ -139,7 +143,7 @@ func newUser(rng *rand.Rand, id string) *user {
 	case 1: // none is primary
 		u.add(false)
 		u.add(true)
-	case 2: // the primary one is another's or has gone
+	case 2: // the primary one is removed
 		u.add(rng.IntN(2) == 0)
 		u.primary = "idn_gone"
 	case 3: // a new one stands first
@@ -159,7 +163,7 @@ func newUser(rng *rand.Rand, id string) *user {
 
 func (u *user) pick(of ...string) string { return of[u.rng.IntN(len(of))] }
 
-// pass lets time go by, as much as Clerk's times can tell.
+// pass lets time go by, enough to show in Clerk's times.
 func (u *user) pass() {
 	u.now += 1000 + u.rng.Int64N(100_000)
 	if !u.seconds && u.rng.IntN(2) == 0 {
@@ -174,7 +178,7 @@ func (u *user) change() {
 	switch u.rng.IntN(12) {
 	case 0, 1:
 		u.name()
-	case 2: // which moves no time but its own
+	case 2: // this changes no time of the user except the address's own
 		u.add(u.rng.IntN(2) == 0)
 		moved = false
 	case 3: // removes one
@@ -196,7 +200,7 @@ func (u *user) change() {
 		u.deprovisioned = !u.deprovisioned
 	case 9:
 		u.rename()
-	case 10: // which moves no time at all
+	case 10: // this changes no time at all
 		u.banned, moved = !u.banned, false
 		u.h.Tie = true
 	case 11: // signs in
@@ -211,12 +215,12 @@ func (u *user) name() {
 	u.last = u.pick("", "Lovelace", "O'Neil", "null", "&amp;", "ﷺ", "a.b")
 }
 
-// rename gives the user a name of Clerk's own, or takes it away. They are unique at Clerk, but not among the names that
-// we give.
+// rename gives the user a user name at Clerk, or takes it away. Such names are unique at Clerk, but may collide with
+// names that we have given.
 func (u *user) rename() {
 	u.h.renamed = true
 	if u.username != "" && u.rng.IntN(3) == 0 {
-		u.h.names = append(u.h.names, u.username) // it stays when Clerk's goes
+		u.h.names = append(u.h.names, u.username) // the row keeps it when Clerk removes it
 		u.username = ""
 		return
 	}
@@ -286,7 +290,10 @@ func (u *user) post(t testing.TB, typ string) {
 	}
 	var emails, phones []any
 	for _, e := range u.emails {
-		a := map[string]any{"id": e.id, "object": "email_address", "email_address": e.address, "verification": nil, "created_at": u.time(e.at), "updated_at": u.time(e.at)}
+		a := map[string]any{
+			"id": e.id, "object": "email_address", "email_address": e.address, "verification": nil,
+			"created_at": u.time(e.at), "updated_at": u.time(e.at),
+		}
 		if e.verified {
 			a["verification"] = map[string]any{"status": "verified", "strategy": "email_code"}
 		}
@@ -294,16 +301,20 @@ func (u *user) post(t testing.TB, typ string) {
 	}
 	if u.phone {
 		phones = []any{map[string]any{
-			"id": "idn_p", "phone_number": fmt.Sprintf("+1555555%04d", u.rng.IntN(10_000)), "backup_codes": []any{"backup-" + letters(u.rng, 8)},
-			"created_at": u.time(u.created), "updated_at": u.time(u.created),
+			"id": "idn_p", "phone_number": fmt.Sprintf("+1555555%04d", u.rng.IntN(10_000)),
+			"backup_codes": []any{"backup-" + letters(u.rng, 8)},
+			"created_at":   u.time(u.created), "updated_at": u.time(u.created),
 		}}
 	}
 	u.message(t, typ, map[string]any{
-		"id": u.h.UserID, "object": "user", "created_at": u.time(u.created), "updated_at": u.time(u.updated), "image_url": u.image,
-		"username": orNull(u.username), "first_name": orNull(u.first), "last_name": orNull(u.last), "external_id": nil,
-		"primary_email_address_id": orNull(u.primary), "email_addresses": emails, "phone_numbers": phones, "external_accounts": []any{},
-		"public_metadata": map[string]any{}, "private_metadata": map[string]any{"plan": "secret"}, "unsafe_metadata": map[string]any{},
-		"banned": u.banned, "locked": u.locked, "deprovisioned": u.deprovisioned,
+		"id": u.h.UserID, "object": "user", "created_at": u.time(u.created), "updated_at": u.time(u.updated),
+		"image_url": u.image,
+		"username":  orNull(u.username), "first_name": orNull(u.first), "last_name": orNull(u.last), "external_id": nil,
+		"primary_email_address_id": orNull(u.primary), "email_addresses": emails, "phone_numbers": phones,
+		"external_accounts": []any{},
+		"public_metadata":   map[string]any{}, "private_metadata": map[string]any{"plan": "secret"},
+		"unsafe_metadata": map[string]any{},
+		"banned":          u.banned, "locked": u.locked, "deprovisioned": u.deprovisioned,
 	})
 }
 
@@ -320,7 +331,8 @@ func (u *user) message(t testing.TB, typ string, data any) {
 		t.Fatal(err)
 	}
 	body, err := json.Marshal(map[string]any{
-		"type": typ, "object": "event", "timestamp": u.time(u.now), "instance_id": "ins_2e2e", "data": json.RawMessage(raw),
+		"type": typ, "object": "event", "timestamp": u.time(u.now), "instance_id": "ins_2e2e",
+		"data":             json.RawMessage(raw),
 		"event_attributes": map[string]any{"http_request": map[string]any{"client_ip": "", "user_agent": ""}},
 	})
 	if err != nil {
@@ -330,7 +342,9 @@ func (u *user) message(t testing.TB, typ string, data any) {
 	if u.seconds {
 		ts *= 1000
 	}
-	u.h.Webhooks = append(u.h.Webhooks, Webhook{ID: fmt.Sprintf("msg_%s_%d", u.h.UserID, len(u.h.Webhooks)), Type: typ, Body: body, Data: raw, TS: ts})
+	u.h.Webhooks = append(u.h.Webhooks, Webhook{
+		ID: fmt.Sprintf("msg_%s_%d", u.h.UserID, len(u.h.Webhooks)), Type: typ, Body: body, Data: raw, TS: ts,
+	})
 }
 
 func letters(rng *rand.Rand, n int) string {

@@ -24,7 +24,7 @@ const (
 	ClerkInstance = "ins_2e2e"
 )
 
-// apiVersion is the version of Clerk's API that the fake is a fake of.
+// apiVersion is the version of Clerk's API that the fake imitates.
 const apiVersion = "2026-05-12"
 
 // ClerkUser is a user at the fake Clerk API.
@@ -35,7 +35,7 @@ type ClerkUser struct {
 	Raw                                      json.RawMessage // the whole user, if set
 }
 
-// APIUser returns the user of a webhook as the API has it then.
+// APIUser returns the user in a webhook as the API would return it.
 func (w Webhook) APIUser(t testing.TB) ClerkUser {
 	t.Helper()
 	var u struct {
@@ -55,17 +55,23 @@ func (u ClerkUser) JSON() json.RawMessage {
 		return u.Raw
 	}
 	m := map[string]any{
-		"id": u.ID, "object": "user", "username": orNull(u.Username), "first_name": orNull(u.FirstName), "last_name": orNull(u.LastName),
-		"image_url": "https://img.example/" + u.ID, "has_image": false, "primary_email_address_id": nil, "email_addresses": []any{},
-		"phone_numbers": []any{}, "web3_wallets": []any{}, "passkeys": []any{}, "external_accounts": []any{}, "saml_accounts": []any{},
-		"enterprise_accounts": []any{}, "public_metadata": map[string]any{}, "private_metadata": map[string]any{"plan": "pro"},
-		"unsafe_metadata": map[string]any{}, "external_id": nil, "last_sign_in_at": nil, "banned": u.Banned, "locked": false,
+		"id": u.ID, "object": "user", "username": orNull(u.Username), "first_name": orNull(u.FirstName),
+		"last_name": orNull(u.LastName),
+		"image_url": "https://img.example/" + u.ID, "has_image": false, "primary_email_address_id": nil,
+		"email_addresses": []any{},
+		"phone_numbers":   []any{}, "web3_wallets": []any{}, "passkeys": []any{}, "external_accounts": []any{},
+		"saml_accounts":       []any{},
+		"enterprise_accounts": []any{}, "public_metadata": map[string]any{},
+		"private_metadata": map[string]any{"plan": "pro"},
+		"unsafe_metadata":  map[string]any{}, "external_id": nil, "last_sign_in_at": nil, "banned": u.Banned,
+		"locked":     false,
 		"created_at": u.Created, "updated_at": u.Updated,
 	}
 	if u.Email != "" {
 		m["primary_email_address_id"] = "idn_" + u.ID
 		m["email_addresses"] = []any{map[string]any{
-			"id": "idn_" + u.ID, "object": "email_address", "email_address": u.Email, "created_at": u.Created, "updated_at": u.Created,
+			"id": "idn_" + u.ID, "object": "email_address", "email_address": u.Email, "created_at": u.Created,
+			"updated_at":   u.Created,
 			"verification": map[string]any{"status": "verified", "strategy": "email_code"},
 		}}
 	}
@@ -82,13 +88,13 @@ type ClerkAPI struct {
 	Key      string
 	Instance string // "" answers 404, as an API without /v1/instance would
 	NoCursor bool   // answers starting_after with 422
-	// GoneCursor is how it answers starting_after of a user who is deleted: 404, or 200 with an empty page. 0 is 422.
+	// GoneCursor is how it answers starting_after with a deleted user: 404, or 200 with an empty page; 0 means 422.
 	GoneCursor int
-	// ForgetIDs makes lists by id empty, as another instance's are.
+	// ForgetIDs makes lists by id empty, as if the users were of another instance.
 	ForgetIDs bool
-	// Limit is how many requests it takes in LimitPer; the next are answered 429 with Retry-After. 0 is any number.
+	// Limit is how many requests it takes in limitPer; further ones get 429 with Retry-After. 0 means no limit.
 	Limit    int
-	LimitPer time.Duration
+	limitPer time.Duration
 	// Fail, if set, may answer a request with a status of its own; 0 lets it through.
 	Fail func(r *http.Request) int
 	// Body, if set, may answer a request with 200 and a body of its own.
@@ -96,7 +102,7 @@ type ClerkAPI struct {
 
 	mu       sync.Mutex
 	users    map[string]ClerkUser
-	listed   map[string]ClerkUser   // what lists say of users instead
+	listed   map[string]ClerkUser   // see ListsAs
 	sorted   map[string][]ClerkUser // by order_by; nil after a change
 	requests []string               // path and query
 	taken    []time.Time
@@ -113,7 +119,7 @@ func NewClerkAPI(t testing.TB) *ClerkAPI {
 
 // NewClerkHandler returns a fake without a socket.
 func NewClerkHandler() *ClerkAPI {
-	return &ClerkAPI{Key: ClerkKey, Instance: ClerkInstance, LimitPer: time.Second, users: map[string]ClerkUser{}}
+	return &ClerkAPI{Key: ClerkKey, Instance: ClerkInstance, limitPer: time.Second, users: map[string]ClerkUser{}}
 }
 
 // SetKey makes it take another key from now on.
@@ -133,7 +139,7 @@ func (a *ClerkAPI) Put(users ...ClerkUser) {
 	a.sorted = nil
 }
 
-// ListsAs makes the lists be behind: they go on to say this of the user.
+// ListsAs makes lists lag behind: they keep showing this user as given here.
 func (a *ClerkAPI) ListsAs(u ClerkUser) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -161,14 +167,14 @@ func (a *ClerkAPI) Get(id string) (ClerkUser, bool) {
 	return u, ok
 }
 
-// Requests returns path and query of the requests so far that were let in.
+// Requests returns path and query of the requests so far that were accepted.
 func (a *ClerkAPI) Requests() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.requests)
 }
 
-// UserID returns an id of Clerk's form that was made at a time, to the second; n tells those of one second apart.
+// UserID returns an id in Clerk's form that was made at a time, to the second. Different n give different ids.
 func UserID(made time.Time, n int64) string {
 	ksuid := new(big.Int).Lsh(big.NewInt(made.Unix()-1_400_000_000), 128)
 	digits := strings.Map(func(r rune) rune { // a KSUID has the capitals first
@@ -192,7 +198,8 @@ func People(n int) []ClerkUser {
 			mail = fmt.Sprintf("person-%d@other.example", i-1)
 		}
 		all[i] = ClerkUser{
-			ID: fmt.Sprintf("user_2people%020d", i), FirstName: "Ada", LastName: fmt.Sprint("Lovelace ", i), Email: mail,
+			ID: fmt.Sprintf("user_2people%020d", i), FirstName: "Ada", LastName: fmt.Sprint("Lovelace ", i),
+			Email:   mail,
 			Created: 1767603600000 + int64(i), Updated: 1767603600000 + int64(i),
 		}
 	}
@@ -260,7 +267,7 @@ func (a *ClerkAPI) take() bool {
 		return true
 	}
 	now := time.Now()
-	a.taken = slices.DeleteFunc(a.taken, func(t time.Time) bool { return now.Sub(t) > a.LimitPer })
+	a.taken = slices.DeleteFunc(a.taken, func(t time.Time) bool { return now.Sub(t) > a.limitPer })
 	if len(a.taken) >= a.Limit {
 		return false
 	}
@@ -279,7 +286,8 @@ func (a *ClerkAPI) list(w http.ResponseWriter, q url.Values) {
 	ids, after := q["user_id"], q.Get("starting_after")
 	order := cmp.Or(q.Get("order_by"), "-created_at")
 	byCreation := strings.TrimLeft(order, "+-") == "created_at"
-	if err != nil || limit < 1 || limit > 500 || offset < 0 || len(ids) > 100 || after != "" && (a.NoCursor || offset > 0 || !byCreation) {
+	badCursor := after != "" && (a.NoCursor || offset > 0 || !byCreation)
+	if err != nil || limit < 1 || limit > 500 || offset < 0 || len(ids) > 100 || badCursor {
 		decline(w, http.StatusUnprocessableEntity, "form_param_value_invalid")
 		return
 	}

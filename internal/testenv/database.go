@@ -1,5 +1,5 @@
-// Package testenv starts what the tests run against: databases, the service's own events, an Inngest executor and
-// server.
+// Package testenv has what the tests run against: databases, a model of Clerk and its API, an SMTP server, a fault
+// proxy and an executor of Inngest functions.
 package testenv
 
 import (
@@ -57,7 +57,8 @@ func MakeCollections(ctx context.Context, db *database.DB) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails", "clerksync_runs"} {
+	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails",
+		"clerksync_runs"} {
 		if slices.Contains(there, name) {
 			continue
 		}

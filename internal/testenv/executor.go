@@ -15,20 +15,20 @@ import (
 	"github.com/inngest/inngestgo"
 )
 
-// Executor runs functions as Inngest's own executor does: it calls the SDK's handler once for each step, with what the
-// steps before returned, and tries a failed step again.
+// Executor runs functions as Inngest's own executor does: it calls the SDK's handler once for each step, passes the
+// results of earlier steps, and repeats a step that failed.
 type Executor struct {
 	Handler http.Handler
 	AppID   string
-	// Attempts is how often a step is tried, one more than its retries; 0 is 21, as for the functions that use all
-	// retries.
+	// Attempts is how often a step is tried, which is one more than its retries. 0 means 21, the most that Inngest
+	// allows.
 	Attempts int
 	// Others are in the batch after the event that a function is run with.
 	Others []Event
 }
 
-// NewExecutor returns a client for development and the executor of the functions that will be created in it. checkpoint,
-// if it is not nil, is Inngest's checkpoint API: it returns the status of its nth answer, from 0.
+// NewExecutor returns a client for development and the executor of the functions that will be created in it.
+// checkpoint, if it is not nil, is Inngest's checkpoint API: it returns the status of its nth answer, from 0.
 func NewExecutor(t testing.TB, checkpoint func(n int) int) (inngestgo.Client, *Executor) {
 	t.Helper()
 	o := inngestgo.ClientOpts{
@@ -49,9 +49,9 @@ func NewExecutor(t testing.TB, checkpoint func(n int) int) (inngestgo.Client, *E
 	return client, &Executor{Handler: client.Serve(), AppID: client.AppID()}
 }
 
-// Run is what became of a function run.
+// Run is the outcome of a function run.
 type Run struct {
-	Failed   bool            // out of retries, or not to be retried
+	Failed   bool            // no retries are left, or the error must not be retried
 	Output   json.RawMessage // of a run that completed
 	Error    string          // the last error of any attempt
 	Attempts int             // of the steps and the function together
@@ -130,7 +130,9 @@ func (e *Executor) Attempt(ctx context.Context, t testing.TB, fnID string, event
 }
 
 // Call makes one request of a run and returns the answer.
-func (e *Executor) Call(ctx context.Context, t testing.TB, fnID string, event Event, steps map[string]json.RawMessage, attempt, limit int) (int, http.Header, []byte) {
+func (e *Executor) Call(
+	ctx context.Context, t testing.TB, fnID string, event Event, steps map[string]json.RawMessage, attempt, limit int,
+) (int, http.Header, []byte) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
 		"event": event, "events": append([]Event{event}, e.Others...), "steps": steps,

@@ -13,8 +13,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/event"
 )
 
-// Lab runs operations of several processes on one database, a database call at a time, in the order and with the faults
-// that the test chooses. It is deterministic: one process runs at a time, and between its calls all stand still.
+// Lab runs operations of several processes on one database, one database call at a time. The test chooses the order of
+// the calls and their faults. It is deterministic: only one process runs at a time, and between calls none does.
 type Lab struct {
 	Memory    *Memory
 	Processes []*Process
@@ -23,7 +23,7 @@ type Lab struct {
 }
 
 type labEvent struct {
-	ended bool // else it waits before a call
+	ended bool // false means that it waits before a call
 	err   error
 }
 
@@ -51,7 +51,7 @@ type Process struct {
 	lab      *Lab
 	verdicts chan Verdict
 	ops      chan func() error
-	running  bool // in a step of the lab, or waiting before a call
+	running  bool // inside an operation
 	dead     bool
 	call     string // that it is about to make
 	fault    Fault
@@ -59,26 +59,26 @@ type Process struct {
 	history  uint64
 }
 
-// Fault is what goes wrong with a call.
+// Fault is something that goes wrong with a call.
 type Fault int
 
-// The faults. A process that is killed makes no call any more until it is started again.
+// The faults. A killed process makes no more calls until it is started again.
 const (
 	None         Fault = iota
-	Refused            // the call fails and has not been applied
-	Lost               // the call fails but has been applied
+	Refused            // the call fails and is not applied
+	Lost               // the call fails but is applied
 	KilledBefore       // the call is never made
-	KilledAfter        // the call is the last one
-	Panicked           // after the call, in the goroutine that made it
-	Cancelled          // the context, after the call
-	Faults             // how many there are
+	KilledAfter        // the process is killed after the call
+	Panicked           // the goroutine that made the call panics after it
+	Cancelled          // the context is cancelled after the call
+	Faults             // the number of faults
 )
 
 func (f Fault) String() string {
 	return [...]string{"", "refused", "lost", "killed before", "killed after", "panicked after", "cancelled after"}[f]
 }
 
-// Start runs op in the process until it is about to make its first call or has ended; err is then what op returned.
+// Start runs op in the process until it is about to make its first call or has ended. If it has ended, err is op's.
 func (p *Process) Start(ctx context.Context, op func(ctx context.Context) error) (ended bool, err error) {
 	p.dead, p.running, p.history = false, true, 0
 	ctx, p.cancel = context.WithCancel(ctx)
@@ -86,7 +86,8 @@ func (p *Process) Start(ctx context.Context, op func(ctx context.Context) error)
 	return p.wait()
 }
 
-// run does one operation after the other, in one goroutine because a new one has to grow its stack each time.
+// run does one operation after the other. It uses one goroutine for all, because a new one would have to grow its stack
+// each time.
 func (p *Process) run() {
 	for op := range p.ops {
 		e := labEvent{ended: true, err: try(op)}
@@ -95,7 +96,7 @@ func (p *Process) run() {
 	}
 }
 
-// try returns what op returns, or an error that says that it panicked.
+// try returns the error of op, or one that says that op panicked.
 func try(op func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -105,7 +106,8 @@ func try(op func() error) (err error) {
 	return op()
 }
 
-// Step lets the call go on, with a fault, and returns when the process is about to make its next one or op has ended.
+// Step lets the waiting call go on, with a fault. It returns when the process is about to make its next call or op has
+// ended.
 func (p *Process) Step(f Fault) (ended bool, err error) {
 	p.fault = f
 	switch f {
@@ -159,7 +161,7 @@ func (p *Process) Command(name string) Verdict {
 	return <-p.verdicts
 }
 
-// Answered keeps what the process has seen.
+// Answered records what the process has seen.
 func (p *Process) Answered(reply bson.D) {
 	p.history = p.lab.hash(p.history, reply)
 }
@@ -176,8 +178,8 @@ func (p *Process) afterCall() {
 	}
 }
 
-// State is a hash of all that decides how it goes on, but for times of day: the rows, and what each process has seen in
-// its operation.
+// State is a hash of everything that decides what can happen next, except times: the rows, and what each process has
+// seen in its operation.
 func (l *Lab) State() uint64 {
 	var h uint64
 	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox"} {
@@ -203,7 +205,7 @@ func (l *Lab) hash(h uint64, d bson.D) uint64 {
 	return maphash.Bytes(l.seed, b)
 }
 
-// timeless returns v without its times of day.
+// timeless returns v without the times in it.
 func timeless(v any) any {
 	switch v := v.(type) {
 	case bson.D:

@@ -24,9 +24,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Memory is a database in memory that speaks as much of MongoDB's protocol as this project uses, and is as atomic as
-// MongoDB: each command is one step. So laws for several processes can be proven on every machine, and each step of
-// each process can be held, refused or made to look lost. What it does not know is an error.
+// Memory is a database in memory that speaks as much of MongoDB's protocol as this project uses. It is as atomic as
+// MongoDB: each write happens in one step. So what must hold with several processes can be tested on every machine, and
+// each command of each process can be delayed, refused or made to look lost. Commands that it does not know are errors.
 type Memory struct {
 	mu          sync.Mutex
 	collections map[string]*collection // by "database.collection"
@@ -40,27 +40,29 @@ type collection struct {
 // NewMemory returns an empty database.
 func NewMemory() *Memory { return &Memory{collections: map[string]*collection{}} }
 
-// Verdict is what becomes of a command.
+// Verdict is what happens to a command.
 type Verdict int
 
 // The verdicts.
 const (
 	Apply  Verdict = iota
 	Refuse         // it is not applied, and fails
-	Lose           // it is applied, and fails all the same, as when the connection breaks before the answer
+	Lose           // it is applied, but fails, as if the connection broke before the answer
 )
 
-// Gate is called for each command of a client, and decides when it goes on and how. answered is called with the answer
-// that is about to be sent, nil if it is an error.
+// Gate is asked about each command of a client: when it returns, the command goes on. Answered is called with the answer
+// that is about to be sent, or nil if it is an error. The processes of a Lab and some tests are gates.
 type Gate interface {
 	Command(name string) Verdict
 	Answered(reply bson.D)
 }
 
-// Connect returns a client of its own, which ends with the test, as each process has one. gate and monitor may be nil.
+// Connect returns a new client, as each process has its own. It is closed at the end of the test. gate, if it is not
+// nil, decides about each command, and records the answers. monitor may be nil too.
 func (m *Memory) Connect(t testing.TB, name string, gate Gate, monitor *event.CommandMonitor) *database.DB {
 	t.Helper()
-	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://memory").SetDialer(dialer{m, gate}).SetMonitor(monitor).
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://memory").
+		SetDialer(dialer{m, gate}).SetMonitor(monitor).
 		SetTimeout(time.Minute).SetRetryWrites(false).SetRetryReads(false))
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +84,7 @@ func (m *Memory) Clear() {
 	}
 }
 
-// Ensure puts a row with this id, and nothing else in it, into a collection if there is none.
+// Ensure puts a row with only this id into a collection, unless there is one with this id.
 func (m *Memory) Ensure(database, collection, id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,7 +101,11 @@ func (m *Memory) Docs(database, collection string) []bson.D {
 func (m *Memory) collection(name string) *collection {
 	c := m.collections[name]
 	if c == nil {
-		c = &collection{indexes: []bson.D{{{Key: "v", Value: int32(2)}, {Key: "key", Value: bson.D{{Key: "_id", Value: int32(1)}}}, {Key: "name", Value: "_id_"}, {Key: "unique", Value: true}}}}
+		byID := bson.D{
+			{Key: "v", Value: int32(2)}, {Key: "key", Value: bson.D{{Key: "_id", Value: int32(1)}}},
+			{Key: "name", Value: "_id_"}, {Key: "unique", Value: true},
+		}
+		c = &collection{indexes: []bson.D{byID}}
 		m.collections[name] = c
 	}
 	return c
@@ -117,8 +123,8 @@ func (d dialer) DialContext(context.Context, string, string) (net.Conn, error) {
 	return client, nil
 }
 
-// Listen serves the database on a loopback port until the test ends, and returns its URI. Each command that refuse
-// returns a code of MongoDB's for, and not 0, is answered with that error and not applied.
+// Listen serves the database on a loopback port until the test ends, and returns its URI. If refuse returns a code of a
+// MongoDB error for a command, the command is not applied and gets that error; 0 lets it through.
 func (m *Memory) Listen(t testing.TB, refuse func(command string) int32) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -252,7 +258,8 @@ const (
 func (m *Memory) answer(cmd bson.D, gate Gate) bson.D {
 	name := cmd[0].Key
 	verdict := Apply
-	gated := gate != nil && !slices.Contains([]string{"hello", "isMaster", "ismaster", "ping", "buildInfo", "endSessions"}, name)
+	ownCalls := []string{"hello", "isMaster", "ismaster", "ping", "buildInfo", "endSessions"} // of the driver
+	gated := gate != nil && !slices.Contains(ownCalls, name)
 	if gated {
 		verdict = gate.Command(name)
 	}
@@ -346,7 +353,7 @@ func lookup(d bson.D, path string) (v any, there bool) {
 	return nil, false
 }
 
-// set returns the document with v at a dotted path; without what is there if v is nil.
+// set returns the document with v at a dotted path. If v is nil, what is at the path is removed.
 func set(d bson.D, path string, v any) bson.D {
 	key, rest, nested := strings.Cut(path, ".")
 	i := slices.IndexFunc(d, func(e bson.E) bool { return e.Key == key })
@@ -455,7 +462,8 @@ func cursor(docs []bson.D, namespace string) bson.D {
 	for i, d := range docs {
 		batch[i] = d
 	}
-	return bson.D{{Key: "cursor", Value: bson.D{{Key: "id", Value: int64(0)}, {Key: "ns", Value: namespace}, {Key: "firstBatch", Value: batch}}}}
+	c := bson.D{{Key: "id", Value: int64(0)}, {Key: "ns", Value: namespace}, {Key: "firstBatch", Value: batch}}
+	return bson.D{{Key: "cursor", Value: c}}
 }
 
 func (c *collection) find(cmd bson.D, namespace string) (bson.D, error) {
@@ -523,7 +531,9 @@ func (c *collection) writes(cmd bson.D, list string, write func(bson.D) (n, modi
 		matched, changed, err := write(w.(bson.D))
 		n, modified = n+matched, modified+changed
 		if f := (failure{}); errors.As(err, &f) {
-			errs = append(errs, bson.D{{Key: "index", Value: int32(i)}, {Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text}})
+			errs = append(errs, bson.D{
+				{Key: "index", Value: int32(i)}, {Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text},
+			})
 			if get(cmd, "ordered") != false {
 				break
 			}
@@ -539,7 +549,7 @@ func (c *collection) writes(cmd bson.D, list string, write func(bson.D) (n, modi
 	return reply, nil
 }
 
-// unique returns an error if d cannot stand beside the rows but old.
+// unique returns an error if a unique index does not allow d beside the other rows; old is the row that it replaces.
 func (c *collection) unique(d, old bson.D) error {
 	for _, index := range c.indexes {
 		if get(index, "unique") != true {
@@ -554,7 +564,8 @@ func (c *collection) unique(d, old bson.D) error {
 				if old != nil && get(other, "_id") == get(old, "_id") {
 					continue
 				}
-				if order, ok := compare(v, get(other, field.Key)); ok && order == 0 || v == nil && get(other, field.Key) == nil {
+				o := get(other, field.Key)
+				if order, ok := compare(v, o); ok && order == 0 || v == nil && o == nil {
 					return failure{codeDuplicate, fmt.Sprintf("E11000 duplicate key error: %s", get(index, "name"))}
 				}
 			}

@@ -6,8 +6,7 @@ import (
 	"sync"
 )
 
-// Pipes is a network without sockets and without buffers, for tests whose time is that of testing/synctest: a listener,
-// and what dials it.
+// Pipes is a network without sockets and buffers, for tests with testing/synctest: a listener, and a way to dial it.
 type Pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -46,5 +45,5 @@ func (p *Pipes) Close() error {
 	return nil
 }
 
-// Addr is one that nobody listens at.
+// Addr is an address where nobody listens.
 func (p *Pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 25} }

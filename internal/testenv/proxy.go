@@ -19,7 +19,8 @@ type Proxy struct {
 // NewProxy starts a proxy on a loopback port for the server at upstream, HOST:PORT.
 func NewProxy(t testing.TB, upstream string) *Proxy {
 	t.Helper()
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop()) // every proxy wants one
+	// A proxy cannot be made without a server.
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	p := toxiproxy.NewProxy(server, upstream, "127.0.0.1:0", upstream)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -43,7 +44,9 @@ func (p *Proxy) Refuse(t testing.TB) (heal func()) {
 // heal is called.
 func (p *Proxy) Poison(t testing.TB, toxic string, attributes map[string]any) (heal func()) {
 	t.Helper()
-	b, err := json.Marshal(map[string]any{"name": toxic, "type": toxic, "stream": "downstream", "attributes": attributes})
+	b, err := json.Marshal(map[string]any{
+		"name": toxic, "type": toxic, "stream": "downstream", "attributes": attributes,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

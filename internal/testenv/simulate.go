@@ -14,16 +14,20 @@ type Delivery struct {
 	Do     func(ctx context.Context, process int) error
 }
 
-// Deliveries returns a delivery of each webhook of the histories, a fifth of them twice, and a fifth also as Inngest's
-// own integration makes it, in a random order; where the user's own times tell the order, some users come by the
-// integration alone. do handles one; copied says that it is the integration's.
-func Deliveries(rng *rand.Rand, histories []History, do func(ctx context.Context, process int, hook Webhook, copied bool) error) []Delivery {
+// Deliveries returns the webhooks of the histories in a random order. A fifth of them comes twice, and a fifth also as
+// an event of Inngest's own integration. Some users come by the integration alone, if the order of their changes can be
+// told without the times in the webhooks. do handles one delivery; copied says that it is the integration's.
+func Deliveries(
+	rng *rand.Rand, histories []History, do func(ctx context.Context, process int, hook Webhook, copied bool) error,
+) []Delivery {
 	var all []Delivery
 	for _, h := range histories {
 		alone := !h.Tie && rng.IntN(5) == 0
 		for _, hook := range h.Webhooks {
 			add := func(copied bool) {
-				all = append(all, Delivery{h.UserID, func(ctx context.Context, p int) error { return do(ctx, p, hook, copied) }})
+				all = append(all, Delivery{
+					h.UserID, func(ctx context.Context, p int) error { return do(ctx, p, hook, copied) },
+				})
 			}
 			add(alone)
 			if rng.IntN(5) == 0 {
@@ -38,9 +42,12 @@ func Deliveries(rng *rand.Rand, histories []History, do func(ctx context.Context
 	return all
 }
 
-// Simulate makes the deliveries, each process one at a time, with a fault at one in rarity database calls, until all
-// have succeeded. after is called when one has; its error ends the simulation. The error tells what happened before.
-func (l *Lab) Simulate(ctx context.Context, rng *rand.Rand, deliveries []Delivery, rarity int, after func(userID string) error) error {
+// Simulate makes the deliveries until all have succeeded. Each process makes one at a time, and one in rarity database
+// calls has a fault. after is called when a delivery has succeeded; its error ends the simulation. The error of
+// Simulate tells what happened before.
+func (l *Lab) Simulate(
+	ctx context.Context, rng *rand.Rand, deliveries []Delivery, rarity int, after func(userID string) error,
+) error {
 	doing := make([]Delivery, len(l.Processes))
 	var log strings.Builder
 	fail := func(err error) error { return fmt.Errorf("%w\nafter:\n%s", err, log.String()) }

@@ -21,33 +21,33 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// SMTP is a real SMTP server that keeps what it takes. It ends with the test.
+// SMTP is a real SMTP server that keeps the mails it accepts. It ends with the test.
 type SMTP struct {
 	SMTPOptions
 	Addr  string
-	Certs *x509.CertPool // what to trust it by, for the host 127.0.0.1
+	Certs *x509.CertPool // the certificates to trust, for the host 127.0.0.1
 	mu    sync.Mutex
 	mails []Mail
 	tries int
 }
 
-// SMTPOptions is what NewSMTP can be told.
+// SMTPOptions is how an SMTP server behaves.
 type SMTPOptions struct {
 	STARTTLS, TLS  bool
-	User, Password string // of whom it wants a login; "" of nobody
-	// Rcpt answers a RCPT TO, and Data the end of the nth message (from 0); a *smtp.SMTPError is answered as it is. nil
-	// takes all.
+	User, Password string // the login that it wants; "" means none
+	// Rcpt decides about a RCPT TO, and Data about the nth message (from 0), after its end. A *smtp.SMTPError is sent
+	// as the answer. nil accepts all.
 	Rcpt     func(to string) error
 	Data     func(n int) error
 	CutAfter int64        // bytes of a message after which the server breaks the connection; 0 is never
 	Listener net.Listener // nil is one on a loopback port
 }
 
-// ErrCut is an answer of Rcpt and Data in SMTPOptions: the server breaks the connection instead of answering. Data has
-// then taken the message.
+// ErrCut is for Rcpt and Data in SMTPOptions: the server closes the connection instead of answering. With Data, it has
+// accepted the message then.
 var ErrCut = errors.New("cut")
 
-// Mail is a message that the server took.
+// Mail is a message that the server accepted.
 type Mail struct {
 	From string
 	To   []string
@@ -76,7 +76,9 @@ func NewSMTP(t testing.TB, o SMTPOptions) *SMTP {
 		}
 	}
 	s := &SMTP{SMTPOptions: o, Addr: l.Addr().String()}
-	srv := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{s: s, conn: c}, nil }))
+	srv := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
+		return &session{s: s, conn: c}, nil
+	}))
 	srv.Domain, srv.AllowInsecureAuth, srv.ErrorLog = "localhost", true, quiet{}
 	srv.ReadTimeout, srv.WriteTimeout = 10*time.Second, 10*time.Second
 	if o.STARTTLS || o.TLS {
@@ -98,7 +100,7 @@ func NewSMTP(t testing.TB, o SMTPOptions) *SMTP {
 	return s
 }
 
-// Mails returns what the server has taken so far.
+// Mails returns what the server has accepted so far.
 func (s *SMTP) Mails() []Mail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,8 +121,9 @@ func (s *SMTP) certificate(t testing.TB) *tls.Config {
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
@@ -183,7 +186,7 @@ func (c *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 func (c *session) Data(r io.Reader) error {
 	var err error
 	if c.s.CutAfter > 0 {
-		_, _ = io.CopyN(io.Discard, r, c.s.CutAfter) // less is broken off too
+		_, _ = io.CopyN(io.Discard, r, c.s.CutAfter) // a shorter message is cut off too
 		_ = c.conn.Conn().Close()
 		return ErrCut
 	}

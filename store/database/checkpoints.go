@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -22,29 +21,21 @@ func (c Checkpoints) Load(ctx context.Context, name string, v any) (bool, error)
 		State bson.RawValue `bson:"state"`
 	}](ctx, c.rows, name)
 	if there {
-		err = Redact(row.State.Unmarshal(v))
+		err = c.rows.failed("read "+name+" in", row.State.Unmarshal(v))
 	}
-	if err != nil {
-		return false, fmt.Errorf("read the checkpoint %s: %w", name, err)
-	}
-	return there, nil
+	return there && err == nil, err
 }
 
 // Save keeps v under a name.
 func (c Checkpoints) Save(ctx context.Context, name string, v any) error {
 	set := bson.D{{Key: "$set", Value: bson.D{{Key: "state", Value: v}}}}
-	if _, err := c.rows.UpdateOne(ctx, ByID(name), set, options.UpdateOne().SetUpsert(true)); err != nil {
-		return fmt.Errorf("save the checkpoint %s: %w", name, Redact(err))
-	}
-	return nil
+	_, err := c.rows.UpdateOne(ctx, ByID(name), set, options.UpdateOne().SetUpsert(true))
+	return c.rows.failed("save "+name+" in", err)
 }
 
 // Remove forgets what was saved under a name.
 func (c Checkpoints) Remove(ctx context.Context, name string) error {
-	if _, err := c.rows.DeleteOne(ctx, ByID(name)); err != nil {
-		return fmt.Errorf("remove the checkpoint %s: %w", name, Redact(err))
-	}
-	return nil
+	return c.rows.DeleteEach(ctx, []string{name})
 }
 
 // Lease is who has what is called by a name, and until when.
@@ -60,11 +51,8 @@ func (c Checkpoints) Claim(ctx context.Context, name string, l Lease) (Lease, er
 	held, won, err := Claim(ctx, c.rows, name, mine, func(held Lease) bool {
 		return held.Holder == l.Holder || !held.Until.After(time.Now())
 	})
-	if err != nil {
-		return Lease{}, fmt.Errorf("claim %s: %w", name, err)
-	}
 	if won {
 		held = l
 	}
-	return held, nil
+	return held, err
 }

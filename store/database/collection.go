@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,13 +52,30 @@ func byIDs(ids []string) bson.D {
 	return bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
 }
 
+// failed says on which collection something failed; nil if err is nil.
+func (c *Collection) failed(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", what, c.Name(), Redact(err))
+}
+
+// findAll reads what a find finds into rows, a pointer to a slice.
+func (c *Collection) findAll(ctx context.Context, filter bson.D, find *options.FindOptionsBuilder, rows any) error {
+	cur, err := c.Find(ctx, filter, find)
+	if err == nil {
+		err = cur.All(ctx, rows)
+	}
+	return c.failed("read", err)
+}
+
 // Get returns the row with an _id, and whether there is one.
 func Get[T any](ctx context.Context, c *Collection, id string) (row T, there bool, _ error) {
 	err := c.FindOne(ctx, ByID(id)).Decode(&row)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return row, false, nil
 	}
-	return row, err == nil, Redact(err)
+	return row, err == nil, c.failed("read "+id+" in", err)
 }
 
 // Guard returns the filter for rows in which these fields are exactly as in a row that was read.
@@ -87,21 +105,21 @@ func Change[T any](ctx context.Context, c *Collection, id string, guard []string
 	}
 	var row T
 	if err := bson.Unmarshal(raw, &row); err != nil {
-		return false, Redact(err)
+		return false, c.failed("read "+id+" in", err)
 	}
 	change := f(row)
 	if change == nil {
 		return false, nil
 	}
 	res, err := c.UpdateOne(ctx, c.guarded(id, Guard(raw, guard...)), change)
-	return err == nil && res.MatchedCount > 0, Redact(err)
+	return err == nil && res.MatchedCount > 0, c.failed("change "+id+" in", err)
 }
 
 // DeleteIf removes the row with an _id unless it is no longer as the guard says, and tells whether it did. The caller
 // holds the row's lock, and has read under it what the guard says.
 func (c *Collection) DeleteIf(ctx context.Context, id string, guard bson.D) (bool, error) {
 	res, err := c.DeleteOne(ctx, c.guarded(id, guard))
-	return err == nil && res.DeletedCount > 0, Redact(err)
+	return err == nil && res.DeletedCount > 0, c.failed("remove "+id+" from", err)
 }
 
 // guarded is the filter for a row that was read under its lock. Where there is only one process the lock is the guard.
@@ -122,7 +140,7 @@ func Claim[T any](ctx context.Context, c *Collection, id string, mine bson.D, fr
 	for range 3 { // the row changes hands, or goes, between the two commands
 		_, err := c.InsertOne(ctx, append(ByID(id), mine...))
 		if err == nil || !IsDuplicate(err) {
-			return held, err == nil, Redact(err)
+			return held, err == nil, c.failed("insert "+id+" into", err)
 		}
 		refused := false
 		won, err = Change(ctx, c, id, guard, func(row T) bson.D {
@@ -148,13 +166,7 @@ func Oldest[T any](ctx context.Context, c *Collection, field string, before time
 	}
 	start := time.Now()
 	var raws []bson.Raw
-	cur, err := c.Find(ctx, bson.D{{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}}, find)
-	if err == nil {
-		err = cur.All(ctx, &raws)
-	}
-	if err != nil {
-		return nil, 0, Redact(err)
-	}
+	err := c.findAll(ctx, bson.D{{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}}, find, &raws)
 	var took time.Duration
 	if c.db.OneProcess {
 		took = time.Since(start)
@@ -163,11 +175,9 @@ func Oldest[T any](ctx context.Context, c *Collection, field string, before time
 	}
 	rows := make([]T, len(raws))
 	for i, raw := range raws {
-		if err := bson.Unmarshal(raw, &rows[i]); err != nil {
-			return nil, 0, Redact(err)
-		}
+		err = cmp.Or(err, c.failed("read", bson.Unmarshal(raw, &rows[i])))
 	}
-	return rows, took, nil
+	return rows, took, err
 }
 
 // RemoveOld removes the rows whose time in a field is before another time, limit at the most, and returns how many. One
@@ -176,36 +186,40 @@ func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Ti
 	old, _, err := Oldest[struct {
 		ID string `bson:"_id"`
 	}](ctx, c, field, before, limit)
-	ids := make([]string, len(old))
-	for i, r := range old {
-		ids[i] = r.ID
+	if err != nil {
+		return 0, err
 	}
 	var removed atomic.Int64
-	switch {
-	case err != nil || len(ids) == 0:
-	case c.db.OneProcess: // no filter but the _id
-		err = sideBySide(ids, func(id string) error {
-			defer c.Lock(id)()
-			row, _, err := Get[bson.Raw](ctx, c, id)
-			if at, ok := lookup(row, field).TimeOK(); err != nil || !ok || !at.Before(before) {
-				return err
-			}
-			gone, err := c.DeleteIf(ctx, id, nil)
-			if gone {
-				removed.Add(1)
-			}
+	err = sideBySide(len(old), func(i int) error {
+		id := old[i].ID
+		defer c.Lock(id)()
+		row, _, err := Get[bson.Raw](ctx, c, id)
+		if at, ok := lookup(row, field).TimeOK(); err != nil || !ok || !at.Before(before) {
 			return err
-		})
-	default:
-		var res *mongo.DeleteResult
-		if res, err = c.DeleteMany(ctx, append(byIDs(ids), bson.E{Key: field, Value: bson.D{{Key: "$lt", Value: before}}})); err == nil {
-			removed.Add(res.DeletedCount)
 		}
+		gone, err := c.DeleteIf(ctx, id, Guard(row, field))
+		if gone {
+			removed.Add(1)
+		}
+		return err
+	})
+	return int(removed.Load()), err
+}
+
+// Taken returns which of these texts some row has in a field. FerretDB v1 reads the whole collection for it.
+func (c *Collection) Taken(ctx context.Context, field string, texts []string) (map[string]bool, error) {
+	taken := map[string]bool{}
+	if len(texts) == 0 {
+		return taken, nil
 	}
-	if err != nil {
-		return 0, fmt.Errorf("remove old rows of %s: %w", c.Name(), Redact(err))
+	var rows []bson.Raw
+	in := bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: texts}}}}
+	err := c.findAll(ctx, in, options.Find().SetProjection(bson.D{{Key: field, Value: 1}}), &rows)
+	for _, row := range rows {
+		text, _ := row.Lookup(field).StringValueOK() // $in finds a list with one of the texts too
+		taken[text] = true
 	}
-	return int(removed.Load()), nil
+	return taken, err
 }
 
 // IDs returns the _ids between two others, in their order, and with each the text that its row has at a path; "" where
@@ -217,13 +231,10 @@ func (c *Collection) IDs(ctx context.Context, path, after, before string, limit 
 	between := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after}, {Key: "$lt", Value: before}}}}
 	find := options.Find().SetProjection(bson.D{{Key: path, Value: 1}}).SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(limit))
 	var rows []bson.Raw
-	cur, err := c.Find(ctx, between, find)
-	if err == nil {
-		err = cur.All(ctx, &rows)
-	}
+	err := c.findAll(ctx, between, find, &rows)
 	for _, row := range rows {
 		text, _ := lookup(row, path).StringValueOK()
 		ids, texts = append(ids, row.Lookup("_id").StringValue()), append(texts, text)
 	}
-	return ids, texts, Redact(err)
+	return ids, texts, err
 }

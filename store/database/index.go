@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,10 +41,19 @@ const indexTimeout = 2 * time.Hour
 // EnsureIndex makes the index if it is not there yet; one of the app's own on the same field will do, if it is unique
 // where ours is. It tells the log if the collection has rows, for then it may take long.
 func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
-	there, err := c.hasIndex(ctx, ix)
-	if err != nil || there {
-		return errors.Join(err, c.db.IndexIDs(ctx))
+	specs, err := c.listIndexes(ctx)
+	if err != nil && !errors.Is(err, errNoList) {
+		return err
 	}
+	if !slices.ContainsFunc(specs, ix.is) {
+		if err := c.makeIndex(ctx, ix); err != nil {
+			return err
+		}
+	}
+	return c.db.IndexIDs(ctx)
+}
+
+func (c *Collection) makeIndex(ctx context.Context, ix Index) error {
 	// The rest of this project's operations take milliseconds; this one takes minutes on a large collection.
 	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
 	defer cancel()
@@ -55,20 +63,19 @@ func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 	if large {
 		log.InfoContext(ctx, "building an index: this takes minutes on a large collection")
 	}
-	_, err = c.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: ix.Field, Value: 1}}, Options: ix.options(c.db)})
-	if large && err == nil {
-		log.InfoContext(ctx, "the index is built", "took", time.Since(start).Round(time.Millisecond).String())
-	}
-	se := mongo.ServerError(nil)
+	_, err := c.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: ix.Field, Value: 1}}, Options: ix.options(c.db)})
 	switch {
 	case IsDuplicate(err):
-		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is unique", c.Name(), ix.Field)
-	case errors.As(err, &se) && (se.HasErrorCode(85) || se.HasErrorCode(86)): // IndexOptionsConflict, IndexKeySpecsConflict
+		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is unique",
+			c.Name(), ix.Field)
+	case hasCode(err, 85, 86): // IndexOptionsConflict, IndexKeySpecsConflict
 		return fmt.Errorf("the collection %s has another kind of index on %s: drop it, ours takes its place", c.Name(), ix.Field)
 	case err != nil:
 		return fmt.Errorf("index %s by %s: %w", c.Name(), ix.Field, Redact(err))
+	case large:
+		log.InfoContext(ctx, "the index is built", "took", time.Since(start).Round(time.Millisecond).String())
 	}
-	return c.db.IndexIDs(ctx)
+	return nil
 }
 
 // IndexIDs gives the collections of an embedded database the index by which it finds a row by its _id, without which it
@@ -90,84 +97,50 @@ func (c *Collection) LacksIndex(ctx context.Context, ix Index) (bool, error) {
 	return err == nil && !slices.ContainsFunc(specs, ix.is), err
 }
 
-func (c *Collection) hasIndex(ctx context.Context, ix Index) (bool, error) {
+// ForeignUnique returns the names of the unique indexes of the collection that are on anything but a field of ours or
+// the _id. A server that cannot list its indexes has none.
+func (c *Collection) ForeignUnique(ctx context.Context, ours string) (names []string, _ error) {
 	specs, err := c.listIndexes(ctx)
-	switch noList := errors.Is(err, errNoList); {
-	case noList && ix.Unique:
-		return c.isUnique(ctx, ix.Field)
-	case noList:
-		return false, nil
+	if err != nil && !errors.Is(err, errNoList) {
+		return nil, err
 	}
-	return slices.ContainsFunc(specs, ix.is), err
+	for _, s := range specs {
+		if isUnique(s) && !isOn(s, ours) && !isOn(s, "_id") {
+			names = append(names, s.Name)
+		}
+	}
+	return names, nil
 }
 
 // is tells whether an index of a collection is ix, or does for it.
 func (ix Index) is(s mongo.IndexSpecification) bool {
-	return slices.Equal(keysOf(s), []string{ix.Field}) && (!ix.Unique || isTrue(s.Unique))
+	return isOn(s, ix.Field) && (!ix.Unique || isUnique(s))
 }
 
-func isTrue(b *bool) bool { return b != nil && *b }
+func isUnique(s mongo.IndexSpecification) bool { return s.Unique != nil && *s.Unique }
 
+// isOn tells whether an index is on a field, and on no other.
+func isOn(s mongo.IndexSpecification, field string) bool {
+	keys, err := s.KeysDocument.Elements()
+	return err == nil && len(keys) == 1 && keys[0].Key() == field
+}
+
+// errNoList is what a server says that is no MongoDB and only speaks its protocol.
 var errNoList = errors.New("the server cannot list its indexes")
 
 // listIndexes returns the indexes of the collection, none if there is no collection yet. The error may be errNoList.
 func (c *Collection) listIndexes(ctx context.Context) ([]mongo.IndexSpecification, error) {
 	specs, err := c.Indexes().ListSpecifications(ctx)
-	var se mongo.ServerError
 	switch {
-	case errors.As(err, &se) && se.HasErrorCode(59): // CommandNotFound
+	case hasCode(err, 59): // CommandNotFound
 		return nil, errNoList
-	case errors.As(err, &se) && se.HasErrorCode(26): // NamespaceNotFound: no collection yet
+	case hasCode(err, 26): // NamespaceNotFound
 		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("list the indexes of %s: %w", c.Name(), Redact(err))
 	}
-	return specs, nil
+	return specs, c.failed("list the indexes of", err)
 }
 
-// keysOf returns the fields of an index.
-func keysOf(s mongo.IndexSpecification) []string {
-	var keys bson.D
-	_ = bson.Unmarshal(s.KeysDocument, &keys) // one without keys is not the one that is looked for
-	var fields []string
-	for _, k := range keys {
-		fields = append(fields, k.Key)
-	}
-	return fields
-}
-
-// UniqueIndexes returns the unique indexes of the collection, by name with their fields, but for that on _id. A server
-// that cannot list its indexes has none.
-func (c *Collection) UniqueIndexes(ctx context.Context) (map[string][]string, error) {
-	specs, err := c.listIndexes(ctx)
-	if err != nil && !errors.Is(err, errNoList) {
-		return nil, err
-	}
-	all := map[string][]string{}
-	for _, ix := range specs {
-		if keys := keysOf(ix); isTrue(ix.Unique) && !slices.Equal(keys, []string{"_id"}) {
-			all[ix.Name] = keys
-		}
-	}
-	return all, nil
-}
-
-// isUnique finds out by trying, on a server that cannot list its indexes and may not bear to be given one twice.
-func (c *Collection) isUnique(ctx context.Context, field string) (bool, error) {
-	value := "probe-" + rand.Text()
-	ids := []string{value + "-1", value + "-2"}
-	var err error
-	for _, id := range ids {
-		if _, err = c.InsertOne(ctx, append(ByID(id), bson.E{Key: field, Value: value})); err != nil {
-			break
-		}
-	}
-	unique := IsDuplicate(err)
-	if unique {
-		err = nil
-	}
-	if err = errors.Join(err, c.DeleteEach(ctx, ids)); err != nil {
-		return false, fmt.Errorf("try the index of %s: %w", c.Name(), Redact(err))
-	}
-	return unique, nil
+func hasCode(err error, codes ...int) bool {
+	var se mongo.ServerError
+	return errors.As(err, &se) && slices.ContainsFunc(codes, se.HasErrorCode)
 }

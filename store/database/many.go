@@ -23,15 +23,15 @@ import (
 // v1.
 const singles = 8
 
-// sideBySide does something with each, as many at once as FerretDB v1 takes.
-func sideBySide[T any](of []T, do func(T) error) error {
-	if len(of) == 1 {
-		return do(of[0])
+// sideBySide calls do with 0 to n - 1, as many at once as FerretDB v1 takes.
+func sideBySide(n int, do func(i int) error) error {
+	if n == 1 {
+		return do(0)
 	}
 	var g errgroup.Group
 	g.SetLimit(singles)
-	for _, v := range of {
-		g.Go(func() error { return do(v) })
+	for i := range n {
+		g.Go(func() error { return do(i) })
 	}
 	return g.Wait()
 }
@@ -43,31 +43,30 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 	for _, field := range fields {
 		projection = append(projection, bson.E{Key: field, Value: 1})
 	}
-	switch {
-	case len(ids) == 0:
+	if len(ids) == 0 {
 		return rows, nil
-	case c.db.OneProcess || len(ids) == 1:
-		var mu sync.Mutex
-		return rows, Redact(sideBySide(c.thereOf(ctx, ids), func(id string) error {
-			raw, err := c.FindOne(ctx, ByID(id), options.FindOne().SetProjection(projection)).Raw()
-			if errors.Is(err, mongo.ErrNoDocuments) {
-				return nil
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			rows[id] = raw
-			return err
-		}))
 	}
-	var all []bson.Raw
-	cur, err := c.Find(ctx, byIDs(ids), options.Find().SetProjection(projection))
-	if err == nil {
-		err = cur.All(ctx, &all)
+	if !c.db.OneProcess && len(ids) > 1 {
+		var all []bson.Raw
+		err := c.findAll(ctx, byIDs(ids), options.Find().SetProjection(projection), &all)
+		for _, raw := range all {
+			rows[raw.Lookup("_id").StringValue()] = raw // $in with strings finds nothing else
+		}
+		return rows, err
 	}
-	for _, raw := range all {
-		rows[raw.Lookup("_id").StringValue()] = raw // $in with strings finds nothing else
-	}
-	return rows, Redact(err)
+	ids = c.thereOf(ctx, ids)
+	var mu sync.Mutex
+	err := sideBySide(len(ids), func(i int) error {
+		raw, err := c.FindOne(ctx, ByID(ids[i]), options.FindOne().SetProjection(projection)).Raw()
+		if errors.Is(err, mongo.ErrNoDocuments) {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		rows[ids[i]] = raw
+		return err
+	})
+	return rows, c.failed("read", err)
 }
 
 // thereOf returns the ids without those that surely have no row, where the database can tell at less than a read for
@@ -102,45 +101,24 @@ func (c *Collection) InsertEach(ctx context.Context, ids []string, docs []any) [
 		return errs
 	}
 	_, err := c.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
-	if c.db.OneProcess && len(docs) > 1 && IsDuplicate(err) {
-		return c.insertRest(ctx, ids, docs, err)
-	}
-	spread(errs, err)
-	return errs
-}
-
-// insertRest goes on where FerretDB v1 stopped, at the first row that it refused; it does not say which one that is.
-func (c *Collection) insertRest(ctx context.Context, ids []string, docs []any, refused error) []error {
-	errs := make([]error, len(docs))
-	there, err := c.FindMany(ctx, ids)
-	if err != nil {
+	if !c.db.OneProcess || len(docs) == 1 || !IsDuplicate(err) {
 		spread(errs, err)
 		return errs
 	}
-	var rest []int
-	for i, id := range ids {
-		want, err := bson.Marshal(docs[i])
-		switch {
-		case there[id] == nil:
-			rest = append(rest, i)
-		case err != nil || !bytes.Equal(want, there[id]): // else it was written before the stop
-			errs[i] = refused
+	// FerretDB v1 stopped at the first row that it refused, and does not say which one that is.
+	there, e := c.FindMany(ctx, ids)
+	_ = sideBySide(len(docs), func(i int) error { // each error has its place in errs
+		want, noBSON := bson.Marshal(docs[i])
+		switch errs[i] = errors.Join(e, noBSON); {
+		case errs[i] != nil:
+		case there[ids[i]] == nil:
+			_, err := c.InsertOne(ctx, docs[i])
+			errs[i] = Redact(err)
+		case !bytes.Equal(want, there[ids[i]]): // else it was written before the stop
+			errs[i] = Redact(err)
 		}
-	}
-	if len(rest) == len(docs) { // it is a unique index that refuses the first, and perhaps others
-		_ = sideBySide(rest, func(i int) error { // each error has its place in errs
-			_, errs[i] = c.InsertOne(ctx, docs[i])
-			return nil
-		})
-		return errs
-	}
-	left, leftIDs := make([]any, len(rest)), make([]string, len(rest))
-	for n, i := range rest {
-		left[n], leftIDs[n] = docs[i], ids[i]
-	}
-	for n, err := range c.InsertEach(ctx, leftIDs, left) { // fewer each time
-		errs[rest[n]] = err
-	}
+		return nil
+	})
 	return errs
 }
 
@@ -162,13 +140,9 @@ func (c *Collection) UpdateEach(ctx context.Context, updates []Update) []error {
 		return errs
 	}
 	if c.db.OneProcess {
-		all := make([]int, len(updates))
-		for i := range updates {
-			all[i] = i
-		}
-		_ = sideBySide(all, func(i int) error { // each error has its place in errs
+		_ = sideBySide(len(updates), func(i int) error { // each error has its place in errs
 			res, err := c.UpdateOne(ctx, ByID(updates[i].ID), updates[i].Change)
-			if errs[i] = err; err == nil && res.MatchedCount == 0 {
+			if errs[i] = Redact(err); err == nil && res.MatchedCount == 0 {
 				errs[i] = ErrUnmatched
 			}
 			return nil
@@ -196,11 +170,11 @@ func (c *Collection) DeleteEach(ctx context.Context, ids []string) (err error) {
 	switch {
 	case len(ids) == 0:
 	case c.db.OneProcess || len(ids) == 1:
-		err = sideBySide(ids, func(id string) error { _, err := c.DeleteOne(ctx, ByID(id)); return err })
+		err = sideBySide(len(ids), func(i int) error { _, err := c.DeleteOne(ctx, ByID(ids[i])); return err })
 	default:
 		_, err = c.DeleteMany(ctx, byIDs(ids))
 	}
-	return Redact(err)
+	return c.failed("remove from", err)
 }
 
 // spread gives the error of an unordered bulk to those that it is about, and returns how many they are. What no

@@ -51,7 +51,7 @@ func TestStartRefuses(t *testing.T) {
 		"a host name":                  {addr: "example.com:27017", want: "no authentication", wantGone: true},
 		"an address without a port":    {addr: "127.0.0.1", want: "use 127.0.0.1:PORT", wantGone: true},
 		"a port that is taken":         {addr: taken.Addr().String(), want: "choose a free port: listen tcp " + taken.Addr().String()},
-		"no folder":                    {dir: "-", addr: anyPort, want: "set MONGODB_URI=embedded:DIR", wantGone: true},
+		"no folder":                    {dir: "-", addr: anyPort, want: "needs a folder: embedded:DIR", wantGone: true},
 		"a file instead of a folder":   {dir: "data/file", files: map[string]string{"file": ""}, addr: anyPort, want: "make the data folder"},
 		"somebody else's SQLite file":  {files: map[string]string{"other.sqlite": ""}, addr: anyPort, want: "open the database in the folder "},
 		"a broken SQLite file":         {files: map[string]string{"other.sqlite": strings.Repeat("x", 9999)}, addr: anyPort, want: "file is not a database"},
@@ -98,7 +98,7 @@ func TestFolderHasOneServer(t *testing.T) {
 	if !errors.Is(err, ErrLocked) {
 		t.Fatalf("got %v, want ErrLocked", err)
 	}
-	want := "the folder ./data is in use by another clerksync: stop it, or give this one another folder (MONGODB_URI=embedded:DIR)"
+	want := "the folder ./data is in use by another clerksync: stop it, or give this one another folder"
 	if got := err.Error(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

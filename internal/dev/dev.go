@@ -1,0 +1,68 @@
+// Package dev is what 'clerksync dev' and 'clerksync send' do besides parsing and printing: sample webhooks, the
+// signing secret of a developer's folder, and the start of an Inngest dev server.
+package dev
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"clerksync/internal/inngestserver"
+)
+
+// Folder holds the embedded database of 'clerksync dev' and its signing secret.
+const Folder = "data"
+
+// Secret returns the signing secret in Folder. The error is fs.ErrNotExist if there is none.
+func Secret() (string, error) {
+	b, err := os.ReadFile(secretFile())
+	return strings.TrimSpace(string(b)), err
+}
+
+func secretFile() string { return filepath.Join(Folder, "signing-secret") }
+
+// MakeSecret returns the signing secret in Folder, which it makes if there is none: 'clerksync send' finds it there.
+func MakeSecret() (string, error) {
+	secret, err := Secret()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	key := make([]byte, 24) // as long as Clerk's
+	_, _ = rand.Read(key)   // never fails
+	secret = "whsec_" + base64.StdEncoding.EncodeToString(key)
+	if err := os.MkdirAll(Folder, 0o700); err != nil {
+		return "", err
+	}
+	return secret, os.WriteFile(secretFile(), []byte(secret+"\n"), 0o600)
+}
+
+// Free tells whether the address can be listened on.
+func Free(ctx context.Context, addr string) bool {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	return err == nil && l.Close() == nil
+}
+
+// StartInngest finds, or builds, and starts an Inngest dev server: at its usual port, or at any if that is taken.
+func StartInngest(
+	ctx context.Context, environ []string, output io.Writer, say func(string, ...any),
+) (*inngestserver.Server, error) {
+	cmd, err := inngestserver.Find(ctx, inngestserver.FindOptions{BuildOptions: inngestserver.BuildOptions{
+		Environ: environ, Progress: func(line string) { say("%s", line) },
+	}})
+	if err != nil {
+		return nil, err
+	}
+	port := 8288
+	if !Free(ctx, "127.0.0.1:8288") {
+		port = 0
+	}
+	say("starting the Inngest dev server (%s)", cmd.Source)
+	return inngestserver.Start(ctx, cmd, inngestserver.Config{Port: port, Output: output})
+}
