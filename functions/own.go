@@ -45,8 +45,8 @@ type Event struct {
 	when    store.EventTime
 }
 
-// User reads the user that the event is about. Its error is not worth a retry, and Inngest makes none.
-func (e Event) User() (clerk.User, error) { return clerk.ParseUser(e.payload.User) }
+// User reads the user that Data is about. Its error is not worth a retry, and Inngest makes none.
+func (e Event) User() (clerk.User, error) { return clerk.ParseUser(clerk.Unwrap(e.Data).User) }
 
 // NoRetry makes an error final: Inngest does not try again, and the event becomes a dead letter.
 func NoRetry(err error) error { return inngestgo.NoRetryError(err) }

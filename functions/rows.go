@@ -126,7 +126,7 @@ func (f *Functions) read(r rowFunction, e Event) (w store.Write, err error) {
 		w.User.ID, err = clerk.ParseDeleted(e.payload.User)
 	default:
 		w.EventTime = e.when
-		w.User, err = e.User()
+		w.User, err = clerk.ParseUser(e.payload.User)
 	}
 	return w, err
 }
