@@ -97,13 +97,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 
-<<<<<<< HEAD
-	r := Reconciler(cfg, api, users, state, log)
-	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, a.inbox.Table, r)
-=======
 	r := Reconciler(cfg, api, a.db, log)
-	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, inbox.NewDeadLetters(a.db), r)
->>>>>>> main
+	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, a.inbox.Table, r)
 	if err != nil {
 		return nil, err
 	}

@@ -55,13 +55,8 @@ type deadLettersShow struct {
 
 // Run prints a line for each thing that is known.
 func (c deadLettersShow) Run(ctx context.Context, e env) error {
-<<<<<<< HEAD
 	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
-		l, err := d.DeadLetter(ctx, c.ID)
-=======
-	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error {
-		l, err := d.Get(ctx, string(c.ID))
->>>>>>> main
+		l, err := d.DeadLetter(ctx, string(c.ID))
 		if err != nil {
 			return explain(err, c.ID)
 		}
@@ -177,13 +172,8 @@ type deadLettersDrop struct {
 
 // Run hides it.
 func (c deadLettersDrop) Run(ctx context.Context, e env) error {
-<<<<<<< HEAD
 	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
-		if err := d.Drop(ctx, c.ID); err != nil {
-=======
-	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error {
 		if err := d.Drop(ctx, string(c.ID)); err != nil {
->>>>>>> main
 			return explain(err, c.ID)
 		}
 		_, err := fmt.Fprintf(e.stdout, "%s is dropped: 'clerksync deadletters replay %s' brings it back\n", c.ID, c.ID)
