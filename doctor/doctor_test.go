@@ -60,24 +60,29 @@ func TestServer(t *testing.T) {
 		want     string
 	}{
 		"a replica set": {
-			database.Server{Name: "MongoDB", Version: "8.0.4"}, false,
+			database.Server{Name: "MongoDB", Version: "8.0.4"},
+			false,
 			"ok    database   MongoDB 8.0.4, replicated; writes wait for a majority\n",
 		},
 		"one server": {
-			database.Server{Name: "MongoDB", Version: "8.0.4", Kind: database.StandAlone}, false,
+			database.Server{Name: "MongoDB", Version: "8.0.4", Kind: database.StandAlone},
+			false,
 			"warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: " +
 				"use a replica set\n",
 		},
 		"embedded": {
-			database.Server{Name: "FerretDB", Version: "v1.24.2", Kind: database.OneProcess}, true,
+			database.Server{Name: "FerretDB", Version: "v1.24.2", Kind: database.OneProcess},
+			true,
 			"ok    database   FerretDB v1.24.2, embedded: for development only\n",
 		},
 		"a clock a bit off": {
-			database.Server{Name: "MongoDB", Ahead: 5 * time.Second}, false,
+			database.Server{Name: "MongoDB", Ahead: 5 * time.Second},
+			false,
 			"ok    database   MongoDB, replicated; writes wait for a majority\n",
 		},
 		"a clock behind": {
-			database.Server{Ahead: -6 * time.Second}, true,
+			database.Server{Ahead: -6 * time.Second},
+			true,
 			"ok    database   , embedded: for development only\nwarn  clock      this machine and the database " +
 				"differ by 6s: set the clock of whichever is wrong (NTP)\n",
 		},
@@ -129,8 +134,10 @@ func TestSync(t *testing.T) {
 				"(Webhooks, Testing)\n",
 		},
 		"silence": {
-			status: reconcile.Status{LastWebhook: ago(time.Hour),
-				Silence: reconcile.Silence{Since: ago(time.Hour), First: ago(20 * time.Minute), Changed: 2}},
+			status: reconcile.Status{
+				LastWebhook: ago(time.Hour),
+				Silence:     reconcile.Silence{Since: ago(time.Hour), First: ago(20 * time.Minute), Changed: 2},
+			},
 			noKey: true,
 			want: "FAIL  webhooks   no webhook for 1 h although Clerk changed 2 users: check the endpoint in Clerk's " +
 				"dashboard (enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET\n",
