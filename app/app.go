@@ -84,21 +84,20 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	users, claims, runs := store.NewUsers(a.db), store.NewWelcomes(a.db), store.NewRuns(a.db)
-	state := database.NewCheckpoints(a.db)
 
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
 		DB: a.db, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
 		Log: log, Registerer: reg,
 	})
-	a.watch = reconcile.NewWatch(state, log, reg)
+	a.watch = reconcile.NewWatch(database.NewCheckpoints(a.db), log, reg)
 	a.watch.InstanceID = cfg.InstanceID
 	api, err := a.clerkAPI(ctx)
 	if err != nil {
 		return nil, err
 	}
 
-	r := Reconciler(cfg, api, users, state, log)
+	r := Reconciler(cfg, api, a.db, log)
 	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, inbox.NewDeadLetters(a.db), r)
 	if err != nil {
 		return nil, err
@@ -177,9 +176,11 @@ func (a *App) clerkAPI(ctx context.Context) (*clerk.API, error) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	if err := CheckInstance(bounded, a.cfg, api, a.db, false); errors.Is(err, clerk.ErrKey) || ctx.Err() != nil {
+	err = reconcile.CheckInstance(bounded, api, database.NewCheckpoints(a.db), a.cfg.InstanceID, false)
+	if errors.Is(err, clerk.ErrKey) || ctx.Err() != nil {
 		return nil, err
-	} else if err != nil {
+	}
+	if err != nil {
 		a.log.WarnContext(ctx, "Clerk's API does not answer, so CLERK_SECRET_KEY is not checked", "error", err)
 	}
 	return api, nil

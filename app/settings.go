@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,17 +48,15 @@ func Check(c config.Config) config.Mistakes {
 }
 
 // Reconciler returns what compares rows with Clerk.
-func Reconciler(
-	c config.Config, api *clerk.API, users *store.Users, state database.Checkpoints, log *slog.Logger,
-) *reconcile.Reconcile {
+func Reconciler(c config.Config, api *clerk.API, db *database.DB, log *slog.Logger) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
-		API: api, Users: users, State: state, Log: log,
+		API: api, Users: store.NewUsers(db), State: database.NewCheckpoints(db), Log: log,
 		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
 		StepTime: functions.RunTimeout / 3, // Inngest allows 1,000 steps: 5 hours
 	}
 }
 
-// ClerkAPI returns a client of Clerk's API. It asks nothing; see CheckInstance.
+// ClerkAPI returns a client of Clerk's API. It asks nothing.
 func ClerkAPI(c config.Config) (*clerk.API, error) {
 	if c.SecretKey == "" {
 		return nil, errors.New("CLERK_SECRET_KEY is not set: " +
@@ -69,12 +66,6 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 		SecretKey: c.SecretKey, KeyName: "CLERK_SECRET_KEY",
 		URL: c.APIURL, URLName: "CLERK_API_URL", Share: c.RateShare,
 	})
-}
-
-// CheckInstance returns an error if Clerk does not accept the key, or it is of another instance than the users in the
-// database; which is to be remembered if they are all brought.
-func CheckInstance(ctx context.Context, c config.Config, api *clerk.API, db *database.DB, remember bool) error {
-	return reconcile.CheckInstance(ctx, api, database.NewCheckpoints(db), c.InstanceID, remember)
 }
 
 // Mailer returns what sends mail. It does not dial.

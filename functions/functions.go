@@ -1,5 +1,5 @@
-// Package functions holds the Inngest functions: when they run, and which errors are worth a retry; and the
-// registration that an app's own functions use too. What is done to rows is in store, to mails in mail.
+// Package functions holds the Inngest functions: when they run, and which errors are retried. It also registers the
+// app's own functions. How rows are written is in package store, and how mails are sent is in package mail.
 package functions
 
 import (
@@ -23,28 +23,28 @@ import (
 	"github.com/inngest/inngestgo/step"
 )
 
-// RunTimeout bounds the work of one call by Inngest.
+// RunTimeout limits the work that a function does in one call by Inngest.
 const RunTimeout = time.Minute
 
-// retries is the most that Inngest allows: with its back-off a database may be down for a day.
+// retries is the maximum that Inngest allows. With its back-off, a function survives a database that is down for a day.
 const retries = 20
 
-// Functions is what the functions work with, and which there are beside those that write rows.
+// Functions has what the functions work with, and lists the functions besides those that write rows.
 type Functions struct {
 	Users *store.Users
 	Inbox *inbox.Inbox
-	// Runs, if set, keeps a function of the app from running again when an event is sent again for which it has done
-	// its work.
+	// Runs, if set, remembers which of the app's functions have succeeded for which event, so that they do not run
+	// again when the event is sent again.
 	Runs *store.Runs
-	// InstanceID is the Clerk instance whose events are taken; "" takes all. Only an event that holds the whole
-	// envelope names its instance; the webhook has checked the others.
+	// InstanceID is the Clerk instance whose events are accepted; "" accepts all. Only events that contain Clerk's
+	// whole envelope name their instance; the webhook has checked the others.
 	InstanceID string
 	Log        *slog.Logger
-	// Seen, if set, is told when an event about a user happened: one that Inngest's own integration brought is a
-	// webhook too.
+	// Seen, if set, is called with the time of each event whose work is done. Events from Inngest's own Clerk
+	// integration are webhooks too, which only the functions see.
 	Seen func(at time.Time)
-	// BatchSize over 1 makes the functions that write rows take up to so many events at once, and wait BatchTimeout for
-	// them.
+	// If BatchSize is over 1, the functions that write rows take up to that many events at once, and Inngest waits up
+	// to BatchTimeout for them.
 	BatchSize    int
 	BatchTimeout time.Duration
 	Welcome      *Welcome // sends the welcome mail; nil sends none
@@ -56,29 +56,29 @@ type Functions struct {
 
 // registered is a function as Inngest gets it.
 type registered struct {
-	Function            // but for its Run
-	filter      *string // which of its events it runs on, in CEL; nil is all
-	schedule    string  // of a cron
-	retries     int
-	step        string // in which it does its work; "" does it in none, which is a request less without checkpoints
+	Function            // without its Run
+	filter      *string // a CEL expression: on which of its events it runs; nil means all
+	schedule    string  // cron expression
+	retries     int     // 0 means retries
+	step        string  // the step in which the work is done; "" means no step
 	batchEvents *inngestgo.ConfigBatchEvents
 	concurrency *inngestgo.ConfigConcurrency
-	// work does the work on an event, or on all those of a batch. more tells by its result whether it is to be done
-	// once more, in another step; nil never.
+	// work does the work for an event, or for all events of a batch. more says, from the result, whether work has to be
+	// done again in another step; nil means no.
 	work func(ctx context.Context, events []Event) (any, error)
 	more func(result json.RawMessage) bool
-	// failed keeps what has to be kept of the events of a run that failed for good. It is nil of a function that comes
-	// again by itself.
-	failed func(ctx context.Context, events []Event, why inbox.Failure) error
+	// failed keeps an event of a run that has failed for good, if that is needed. It is nil if the function will run
+	// again without the event.
+	failed func(ctx context.Context, e Event, why inbox.Failure) error
 }
 
-// raw is the data of an event as it came: it unmarshals from anything, so that the SDK never refuses an event before a
-// function can say what is wrong with it.
+// raw is the data of an event as it came. Any JSON can be unmarshalled into it, so the SDK does not refuse an event
+// before a function can say what is wrong with it.
 type raw struct{ json.RawMessage }
 
-// Register creates the functions in client, whose handler then serves them. checkpoint says that the Inngest server has
-// the API for it: then a run with a named step is one request, else two. The error says what is wrong with a function
-// of the app.
+// Register creates the functions in client, whose handler then serves them. checkpoint says whether the Inngest server
+// has the checkpoint API: with it, a run with a named step takes one request, and without it two. The error says what
+// is wrong with one of the app's functions.
 func (f *Functions) Register(client inngestgo.Client, checkpoint bool) error {
 	g := *f // f stays as it is for another client
 	g.app = client.AppID()
@@ -91,7 +91,8 @@ func (f *Functions) Register(client inngestgo.Client, checkpoint bool) error {
 			ID: fn.ID, Name: cmp.Or(fn.Name, fn.ID), Retries: new(cmp.Or(fn.retries, retries)),
 			BatchEvents: fn.batchEvents, Concurrency: fn.concurrency,
 		}
-		// Of more than one step the SDK would run all in one request, which lasts longer than a request may.
+		// With checkpoints the SDK runs all steps of a run in one request. Many steps would take longer than a request
+		// may.
 		if checkpoint && fn.step != "" && fn.more == nil {
 			o.Checkpoint = checkpoints.ConfigSafe
 		}
@@ -134,7 +135,7 @@ func (f *Functions) all() []registered {
 	return append(all, f.markFailed(all))
 }
 
-// check finds what Inngest would only say, or not even that, when the functions are registered.
+// check finds mistakes that Inngest reports later, when the functions are registered, or not at all.
 func (f *Functions) check(all []registered) error {
 	var errs []error
 	wrong := func(id, what string) {
@@ -165,7 +166,7 @@ func (f *Functions) check(all []registered) error {
 	return errors.Join(errs...)
 }
 
-// run returns what the SDK calls.
+// run returns the function that the SDK calls.
 func (f *Functions) run(fn registered) func(context.Context, inngestgo.Input[raw]) (any, error) {
 	return func(ctx context.Context, in inngestgo.Input[raw]) (any, error) {
 		if fn.batchEvents == nil {
@@ -180,7 +181,9 @@ func (f *Functions) run(fn registered) func(context.Context, inngestgo.Input[raw
 		for n := 2; ; n++ {
 			res, err := step.Run(ctx, name, attempt)
 			switch {
-			case err != nil: // of the last attempt; the SDK would put words before an error of its own type
+			case err != nil:
+				// The last attempt has failed. If its error had the SDK's own type, the SDK would add a prefix to the
+				// text.
 				return nil, NoRetry(errors.New(err.Error()))
 			case fn.more == nil || !fn.more(res):
 				return res, nil
@@ -190,7 +193,7 @@ func (f *Functions) run(fn registered) func(context.Context, inngestgo.Input[raw
 	}
 }
 
-// attempt does the work once, within RunTimeout. The result is raw, or its keys would be sorted in a step.
+// attempt does the work once, within RunTimeout. It returns raw JSON, because a step would sort the keys of a value.
 func (f *Functions) attempt(ctx context.Context, fn registered, events []Event) (out json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 	defer cancel()
@@ -204,7 +207,7 @@ func (f *Functions) attempt(ctx context.Context, fn registered, events []Event) 
 	return out, err
 }
 
-// safely makes an error of a panic, and logs where it was.
+// safely turns a panic into an error, and logs its stack.
 func (f *Functions) safely(ctx context.Context, events []Event, do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -213,7 +216,7 @@ func (f *Functions) safely(ctx context.Context, events []Event, do func() error)
 				log = events[0].Log
 			}
 			log.ErrorContext(ctx, "the function panicked", "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic of type %T", r) // not its text, which may hold anything
+			err = fmt.Errorf("panic of type %T", r) // without its text, which may contain personal data
 		}
 	}()
 	return do()

@@ -3,6 +3,7 @@ package functions
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -20,10 +21,10 @@ type failed struct {
 		Message string `json:"message"`
 	} `json:"error"`
 	Event  inngestgo.GenericEvent[raw]   `json:"event"`
-	Events []inngestgo.GenericEvent[raw] `json:"events"` // all those of a batch; Event is the first of them
+	Events []inngestgo.GenericEvent[raw] `json:"events"` // all events of a batch, whose first is Event
 }
 
-// markFailed is the function that keeps the events of runs of the others that have failed for good.
+// markFailed returns the function that keeps the events of the other functions' runs that have failed for good.
 func (f *Functions) markFailed(all []registered) registered {
 	slug := func(fn registered) string { return f.app + "-" + fn.ID }
 	var ours []string
@@ -49,8 +50,12 @@ func (f *Functions) markFailed(all []registered) registered {
 		why := inbox.Failure{Function: d.FunctionID, RunID: d.RunID, Error: d.Error.Message}
 		for _, fn := range all {
 			if slug(fn) == d.FunctionID && fn.failed != nil {
-				events := f.events(fn.ID, d.Events, inngestgo.InputCtx{RunID: d.RunID, Attempt: told[0].Attempt})
-				return fmt.Sprint("looked at ", len(events)), fn.failed(ctx, events, why)
+				var errs []error
+				run := inngestgo.InputCtx{RunID: d.RunID, Attempt: told[0].Attempt}
+				for _, e := range f.events(fn.ID, d.Events, run) {
+					errs = append(errs, fn.failed(ctx, e, why))
+				}
+				return fmt.Sprint("looked at ", len(d.Events)), errors.Join(errs...)
 			}
 		}
 		return "skipped: no function of ours", nil

@@ -15,28 +15,28 @@ import (
 	"github.com/inngest/inngestgo"
 )
 
-// Function is a function of the app. Inngest tries it again when it returns an error. docs/your-own-function.md shows
-// how to write one.
+// Function is one of the app's own functions. Inngest retries it when it returns an error. docs/your-own-function.md
+// shows how to write one.
 type Function struct {
-	ID     string   // its identity in Inngest, such as "add-crm-contact": if it changes, Inngest has another function
-	Name   string   // for Inngest's page; "" is the ID
-	Events []string // that it runs on, such as "clerk/user.created"
-	// Run does the work, in RunTimeout at the most. It may be called more than once for one event. A returned error is
-	// kept by Inngest and in the dead letters: it should hold no personal data. What Run returns is shown on Inngest's
-	// page.
+	ID     string   // such as "add-crm-contact"; for Inngest, a new ID is a new function
+	Name   string   // for Inngest's page; "" means the ID
+	Events []string // the events on which it runs, such as "clerk/user.created"
+	// Run does the work. It has RunTimeout for it, and may be called more than once for one event. Inngest shows its
+	// result and keeps its errors, and so do the dead letters: neither should contain personal data.
 	Run func(ctx context.Context, e Event) (any, error)
 }
 
-// Event is what a function is run with.
+// Event is the event on which a function runs.
 type Event struct {
-	// MessageID is the same in every sending and retry of one message of Clerk (its svix-id): an idempotency key.
+	// MessageID is Clerk's svix-id. It stays the same when the event is sent again and when the run is retried, so it
+	// can serve as an idempotency key.
 	MessageID string
 	Name      string
 	Data      json.RawMessage // as Clerk sent it; see User
-	At        time.Time       // when it happened, or when Inngest got it
+	At        time.Time       // when it happened, or when Inngest received it
 	RunID     string
-	Attempt   int          // from 0
-	Log       *slog.Logger // its lines carry the function, the run and the event
+	Attempt   int          // counts from 0
+	Log       *slog.Logger // adds the ids of the function, the run and the event to each line
 
 	id      inbox.EventID   // of this sending
 	version string          // Inngest's, see inbox.Event.V
@@ -45,13 +45,13 @@ type Event struct {
 	when    store.EventTime
 }
 
-// User reads the user that the event is about. Its error is not worth a retry, and Inngest makes none.
-func (e Event) User() (clerk.User, error) { return clerk.ParseUser(e.payload.User) }
+// User decodes the user from Data. If Run returns its error, Inngest does not retry.
+func (e Event) User() (clerk.User, error) { return clerk.ParseUser(clerk.Unwrap(e.Data).User) }
 
-// NoRetry makes an error final: Inngest does not try again, and the event becomes a dead letter.
+// NoRetry marks an error as final: Inngest does not retry, and the event becomes a dead letter.
 func NoRetry(err error) error { return inngestgo.NoRetryError(err) }
 
-// events returns events for a function with this id.
+// events converts Inngest's events for the function with this id.
 func (f *Functions) events(id string, of []inngestgo.GenericEvent[raw], in inngestgo.InputCtx) []Event {
 	var all []Event
 	for _, g := range of {
@@ -70,9 +70,9 @@ func (f *Functions) events(id string, of []inngestgo.GenericEvent[raw], in innge
 	return all
 }
 
-// when tells Clerk's time of an event from its time of arrival. Clerk's is in the envelope, where the data holds one,
-// and else it is the ts of an event that says so: our ingress does, and the transform in docs/inngest.md. Of all
-// others, those too that have a Svix id, the ts may be when Inngest got them.
+// when distinguishes the time that Clerk gave an event from the time of its arrival. Clerk's time is in the envelope,
+// if the data contains one. Otherwise it is the ts of an event whose version says so, as our ingress and the transform
+// in docs/inngest.md make them. The ts of any other event, even of one with a Svix id, may be when Inngest received it.
 func when(version string, ts, envelope clerk.Millis) store.EventTime {
 	switch {
 	case envelope != 0:
@@ -83,12 +83,12 @@ func when(version string, ts, envelope clerk.Millis) store.EventTime {
 	return store.EventTime{Arrived: ts}
 }
 
-// replayPrefix begins the name of the event that replays a failed run of one function and of no other.
+// replayPrefix begins the name of an event that replays a failed run of one function only.
 const replayPrefix = "clerksync/replay."
 
-// own returns a function that works beside those that write rows: it has dead letters of its own, and a replay of one
-// runs it alone. It does its work in a step of that name, if there is one; runs, if there are any, keep it from running
-// again when an event is sent again.
+// own returns a function that writes no row. It has dead letters of its own, whose replay runs this function only. If
+// step is not "", the work is done in a step with that name. If runs is not nil, the function does not run again when
+// an event for which it has succeeded is sent again.
 func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 	replay := replayPrefix + fn.ID
 	o := registered{Function: fn, step: step}
@@ -116,7 +116,7 @@ func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 			return nil, err
 		}
 		if runs != nil {
-			// If it is not noted, that is no reason to do the work again.
+			// The work is done, so an error here must not repeat it.
 			if err := runs.Add(context.WithoutCancel(ctx), fn.ID, e.MessageID); err != nil {
 				e.Log.WarnContext(ctx, "could not note that the function is done", "error", err)
 			}
@@ -126,9 +126,8 @@ func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 		}
 		return res, err
 	}
-	o.failed = func(ctx context.Context, events []Event, why inbox.Failure) error {
-		e := events[0]
-		e.id, e.Name = e.id.Own(fn.ID), replay // the event's own row in the inbox is left alone
+	o.failed = func(ctx context.Context, e Event, why inbox.Failure) error {
+		e.id, e.Name = e.id.Own(fn.ID), replay // a row of its own, beside the event's
 		return f.keep(ctx, e, why)
 	}
 	return o

@@ -17,11 +17,11 @@ import (
 	sdkerrors "github.com/inngest/inngestgo/errors"
 )
 
-// rowFunction writes a user's row, or removes it.
+// rowFunction is a function that writes or deletes a user's row.
 type rowFunction struct {
 	id, name string
-	event    string // on which it runs, as Clerk names it
-	step     string // in which it does its work, unless it takes batches
+	event    string // Clerk's name of the event on which it runs
+	step     string // the step in which it does its work; batches have no step
 	deletes  bool
 }
 
@@ -41,17 +41,18 @@ func Handles(eventName string) bool {
 
 func (f *Functions) row(r rowFunction) registered {
 	fn := registered{Function: Function{ID: r.id, Name: r.name, Events: []string{"clerk/" + r.event}}}
-	if f.BatchSize > 1 { // no concurrency limit by user: a batch has many
+	if f.BatchSize > 1 { // without a concurrency limit: a batch has many users
 		fn.batchEvents = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
 		fn.work = func(ctx context.Context, events []Event) (any, error) { return f.writeBatch(ctx, r, events) }
-		fn.failed = func(ctx context.Context, events []Event, _ inbox.Failure) error {
-			_, err := f.writeBatch(ctx, r, events) // no attempt may have had them
+		fn.failed = func(ctx context.Context, e Event, _ inbox.Failure) error {
+			_, err := f.writeBatch(ctx, r, []Event{e}) // perhaps no attempt has had the event
 			return err
 		}
 		return fn
 	}
-	// One run per user, of the three functions together, also where the data holds the user as clerk.Unwrap has it. It
-	// spares lost races; rows are right without it. Not every server heeds it, and none keeps order.
+	// One run at a time for each user, of the three functions together, wherever in the data the user's id is (see
+	// clerk.Unwrap). This avoids lost races. Rows are right without it: old servers ignore the limit, and no server
+	// keeps the order of events.
 	key := new("has(event.data.data) ? event.data.data.id : event.data.id")
 	fn.concurrency = &inngestgo.ConfigConcurrency{Step: []inngestgo.ConfigStepConcurrency{
 		{Limit: 1, Key: key, Scope: enums.ConcurrencyScopeEnv},
@@ -61,13 +62,7 @@ func (f *Functions) row(r rowFunction) registered {
 		res := f.write(ctx, r, events)[0]
 		return res, res.err
 	}
-	fn.failed = func(ctx context.Context, events []Event, why inbox.Failure) error {
-		var errs []error
-		for _, e := range events {
-			errs = append(errs, f.keepRow(ctx, r, e, why))
-		}
-		return errors.Join(errs...)
-	}
+	fn.failed = func(ctx context.Context, e Event, why inbox.Failure) error { return f.keepRow(ctx, r, e, why) }
 	return fn
 }
 
@@ -78,12 +73,12 @@ type result struct {
 	err     error
 }
 
-// write writes what the events say into the rows, together, and clears each event from the inbox whose row is written.
-// It returns a result for each. An error that no retry can help is one of NoRetry.
+// write writes the rows of all events together, and removes each event from the inbox whose row is written. It returns
+// a result for each event. An error that no retry can mend is a NoRetry error.
 func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []result {
 	results := make([]result, len(events))
 	var writes []store.Write
-	var of []int // the events that writes are of
+	var of []int // for each write, the index of its event
 	for i, e := range events {
 		w, err := f.read(r, e)
 		if err != nil {
@@ -98,7 +93,7 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 		written = f.Users.Write(ctx, writes, store.All)
 		return nil
 	})
-	if err != nil && len(events) > 1 { // each by itself: then it is known whose panic it is
+	if err != nil && len(events) > 1 { // one by one, to find out which event makes it panic
 		for i := range events {
 			results[i] = f.write(ctx, r, events[i:i+1])[0]
 		}
@@ -116,7 +111,7 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 	return results
 }
 
-// read reads what an event says. No retry can help against its error.
+// read returns the write that an event asks for. Its error is the same at each retry.
 func (f *Functions) read(r rowFunction, e Event) (w store.Write, err error) {
 	switch {
 	case f.foreign(e):
@@ -126,12 +121,12 @@ func (f *Functions) read(r rowFunction, e Event) (w store.Write, err error) {
 		w.User.ID, err = clerk.ParseDeleted(e.payload.User)
 	default:
 		w.EventTime = e.when
-		w.User, err = e.User()
+		w.User, err = clerk.ParseUser(e.payload.User)
 	}
 	return w, err
 }
 
-// clear removes an event from the inbox, whose work is done.
+// clear removes an event whose work is done from the inbox.
 func (f *Functions) clear(ctx context.Context, e Event) error {
 	if f.Seen != nil {
 		f.Seen(e.At)
@@ -146,16 +141,17 @@ func (f *Functions) clear(ctx context.Context, e Event) error {
 type batchResult struct {
 	Events   int                   `json:"events"`
 	Outcomes map[store.Outcome]int `json:"outcomes"`
-	// for good; dead letters, but for those whose work another sending has done
+	// Failed is how many have failed for good. They are dead letters, unless the event was sent twice and the other run
+	// has done the work.
 	Failed int `json:"failed"`
 }
 
-// writeBatch writes a batch of events. One that no retry can help, or that the last retry did not help, becomes a dead
-// letter alone.
+// writeBatch writes a batch of events. An event that no retry can mend, or whose last retry has failed, becomes a dead
+// letter; the others are not affected.
 func (f *Functions) writeBatch(ctx context.Context, r rowFunction, events []Event) (any, error) {
 	if len(events) == 0 {
-		// Inngest leaves the events out of a call that would be over 4 MB: so would the next one be. The function that
-		// is told of failed runs gets them.
+		// Inngest leaves the events out of a call that would be larger than 4 MB, and a retry would be as large. The
+		// function mark-failed-event gets the events.
 		return nil, NoRetry(errors.New("the batch is too large for Inngest: set SYNC_BATCH_SIZE to less"))
 	}
 	all := batchResult{Events: len(events), Outcomes: map[store.Outcome]int{}}
@@ -185,35 +181,32 @@ func (f *Functions) foreign(e Event) bool {
 	return f.InstanceID != "" && e.payload.InstanceID != "" && e.payload.InstanceID != f.InstanceID
 }
 
-// keepRow makes an event whose run has failed for good a dead letter, unless its work is done: one that is not in the
-// inbox has been cleared by another sending of it, or came by Inngest's own integration, beside a webhook or without
-// one.
+// keepRow turns an event whose run has failed for good into a dead letter, unless its work is done. An event that is
+// not in the inbox was sent twice and the other run has removed it, or it came from Inngest's own integration, with or
+// without a webhook of the same change.
 func (f *Functions) keepRow(ctx context.Context, r rowFunction, e Event, why inbox.Failure) error {
 	if there, err := f.Inbox.FailPending(ctx, e.id.String(), why); there || err != nil {
 		return err
 	}
-	if undone, err := f.undone(ctx, r, e); !undone || err != nil {
-		return err
+	if w, unreadable := f.read(r, e); unreadable == nil {
+		if undone, err := f.undone(ctx, w); !undone || err != nil {
+			return err
+		}
 	}
 	return f.keep(ctx, e, why)
 }
 
-// undone tells whether an event would still write something. What nobody can read might.
-func (f *Functions) undone(ctx context.Context, r rowFunction, e Event) (bool, error) {
-	w, err := f.read(r, e)
-	if err != nil {
-		return true, nil
-	}
+// undone reports whether a write would still change something.
+func (f *Functions) undone(ctx context.Context, w store.Write) (bool, error) {
 	if !w.Deleted {
 		res := f.Users.Write(ctx, []store.Write{w}, store.DryRun)[0]
 		return res.Newer, res.Err
 	}
-	if dead, err := f.Users.IsDeleted(ctx, w.User.ID); !dead || err != nil {
-		return true, err
-	}
-	_, err = f.Users.Get(ctx, w.User.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
+	dead, err := f.Users.IsDeleted(ctx, w.User.ID)
+	if dead && err == nil {
+		if _, err = f.Users.Get(ctx, w.User.ID); errors.Is(err, store.ErrNotFound) {
+			return false, nil
+		}
 	}
 	return true, err
 }

@@ -13,21 +13,21 @@ import (
 // SendWelcome is the id of the function that sends the welcome mail.
 const SendWelcome = "send-welcome-email"
 
-// welcomeWithin is how old a sign-up may be for a welcome mail: Clerk tries a webhook for 28 hours and the inbox sends
-// an event for 24 more. What is older was replayed or imported.
+// welcomeWithin is how old a sign-up may be for a welcome mail. Clerk retries a webhook for 28 hours, and the inbox
+// sends an event for another 24. Older sign-ups were replayed or imported.
 const welcomeWithin = 72 * time.Hour
 
-// Welcome is what the welcome mail works with.
+// Welcome has what the function that sends the welcome mail works with.
 type Welcome struct {
 	Mailer     *mail.Mailer
 	Claims     *store.Welcomes
-	Unverified bool // also to an address that is not verified
+	Unverified bool // also send to addresses that are not verified
 }
 
 var errHeld = errors.New("another attempt is sending this mail: wait until it has, or has given up")
 
-// welcome is the function that sends the welcome mail. It takes no runs, for it notes by itself whom it has served;
-// docs/adr/0005-welcome-once.md says why a user gets one mail.
+// welcome returns the function that sends the welcome mail. It needs no runs, because the claims say who has got a
+// mail. See docs/adr/0005-welcome-once.md.
 func (f *Functions) welcome() registered {
 	return f.own(Function{
 		ID: SendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated},
@@ -70,28 +70,26 @@ func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (result,
 	case claim.State == store.Held:
 		return result{}, errHeld
 	}
-	// Whoever called may hang up while the mail server thinks: what it says is worth having all the same.
-	deadline, _ := ctx.Deadline() // which every attempt has
+	// If Inngest hangs up while the mail server has not answered yet, the answer is still needed. The deadline stays.
+	deadline, _ := ctx.Deadline()
 	ctx = context.WithoutCancel(ctx)
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	err = w.Mailer.Send(bounded, mail.User{ID: u.ID, Email: u.Email, FullName: u.FullName},
-		func(ctx context.Context) error {
-			return w.Claims.Sending(ctx, claim)
-		})
+	sending := func(ctx context.Context) error { return w.Claims.Sending(ctx, claim) }
+	err = w.Mailer.Send(bounded, mail.User{ID: u.ID, Email: u.Email, FullName: u.FullName}, sending)
 	switch {
 	case errors.Is(err, mail.ErrPerhapsSent):
 		e.Log.WarnContext(ctx, "a welcome mail was perhaps sent; it is not sent again", "user_id", u.ID, "error", err)
 		return ended("perhaps sent: the mail server had all of it and did not say that it took it; it is not sent " +
 			"again")
 	case err != nil:
-		_ = w.Claims.Release(ctx, claim) // else the lease ends by itself
+		_ = w.Claims.Release(ctx, claim) // if this fails, the claim expires
 		if errors.Is(err, mail.ErrRefused) {
 			err = NoRetry(err)
 		}
 		return result{}, err
 	}
-	if err := w.Claims.Done(ctx, claim); err != nil { // then others take it for perhaps sent
+	if err := w.Claims.Done(ctx, claim); err != nil { // then the claim says that it was perhaps sent
 		e.Log.WarnContext(ctx, "a welcome mail is sent, which could not be noted", "user_id", u.ID, "error", err)
 	}
 	return ended("sent")

@@ -44,35 +44,28 @@ type Options struct {
 
 // Handler answers Inngest's calls of the functions, and tells Inngest of them.
 type Handler struct {
-	server  Server
-	url     string // of the functions
-	key     string // that the SDK's clients have
-	log     *slog.Logger
+	o       Options
+	key     string                // that the SDK's clients have
 	clients map[bool]http.Handler // the SDK's handlers: with checkpoints, and without
 	calls   http.Handler          // what it verifies goes to one of them
 	// checkpoints tells whether the server takes them. A run may begin without and go on with them, or the other way
 	// round: its steps are the same.
 	checkpoints atomic.Bool
 	registered  chan struct{}
-	once        sync.Once // closes it
 }
 
 // New creates the functions twice, with and without checkpoints, for the SDK lets nobody change that later.
 func New(o Options) (*Handler, error) {
 	s := o.Server
-	h := &Handler{
-		server: s, url: o.Origin + o.Path, key: s.SigningKey, log: o.Log,
-		clients: map[bool]http.Handler{}, registered: make(chan struct{}),
-	}
+	h := &Handler{o: o, key: s.SigningKey, clients: map[bool]http.Handler{}, registered: make(chan struct{})}
 	if h.key == "" { // of a dev server; without a key the SDK would not list the functions
 		h.key = fmt.Sprintf("%x", rand.Text())
 	}
 	for _, checkpoint := range []bool{false, true} {
-		client, err := h.client(o, checkpoint)
-		if err != nil {
+		var err error
+		if h.clients[checkpoint], err = h.client(checkpoint); err != nil {
 			return nil, err
 		}
-		h.clients[checkpoint] = client
 	}
 	sdk := func(w http.ResponseWriter, r *http.Request) { h.sdk().ServeHTTP(w, r) }
 	h.calls = guard(http.HandlerFunc(sdk), s, o.MaxBody, o.Log)
@@ -86,8 +79,8 @@ func New(o Options) (*Handler, error) {
 
 // client returns the SDK's handler of a client with the functions. All its settings are passed on: what is not set here
 // the SDK would read from the environment.
-func (h *Handler) client(o Options, checkpoint bool) (http.Handler, error) {
-	s := o.Server
+func (h *Handler) client(checkpoint bool) (http.Handler, error) {
+	s := h.o.Server
 	c, err := inngestgo.NewClient(inngestgo.ClientOpts{
 		AppID:              s.AppID,
 		Dev:                &s.Dev,
@@ -97,18 +90,18 @@ func (h *Handler) client(o Options, checkpoint bool) (http.Handler, error) {
 		Env:                &s.Env,
 		APIBaseURL:         new(s.apiURL()),
 		EventAPIBaseURL:    new(s.eventURL()),
-		Logger:             o.Log,
+		Logger:             h.o.Log,
 		HTTPClient:         &http.Client{Timeout: 5 * time.Second},
-		MaxBodySize:        int(o.MaxBody),
+		MaxBodySize:        int(h.o.MaxBody),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("inngest client: %w", err)
 	}
-	serve := inngestgo.ServeOpts{Path: &o.Path, EnableUnauthedSync: new(false)}
-	if o.Origin != "" {
-		serve.Origin = &o.Origin
+	serve := inngestgo.ServeOpts{Path: &h.o.Path, EnableUnauthedSync: new(false)}
+	if h.o.Origin != "" {
+		serve.Origin = &h.o.Origin
 	}
-	return c.ServeWithOpts(serve), o.Register(c, checkpoint)
+	return c.ServeWithOpts(serve), h.o.Register(c, checkpoint)
 }
 
 // ServeHTTP answers one call. Those that Inngest has not signed are refused, but for a dev server's.
@@ -120,34 +113,34 @@ func (h *Handler) Registered() <-chan struct{} { return h.registered }
 // KeepRegistered tells an Inngest that does not ask for the functions of them, again and again until ctx ends: one that
 // has lost its data, as the dev server has after every start, has no other way to learn of them.
 func (h *Handler) KeepRegistered(ctx context.Context) {
-	if !h.server.SelfHosted() {
+	s := h.o.Server
+	if !s.SelfHosted() {
 		return
 	}
 	every := 30 * time.Second
-	if h.server.Dev {
+	if s.Dev {
 		every = 5 * time.Second // as often as the dev server itself looks for apps
 	}
-	for n, wait, known := 0, time.Duration(0), false; ; n++ {
+	tell := sync.OnceFunc(func() { close(h.registered) })
+	for first, known := true, false; ; first = false {
+		err, wait := h.register(ctx, registerTimeout), every
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if first || known {
+				h.o.Log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
+			}
+			wait = time.Second
+		case !known:
+			h.o.Log.InfoContext(ctx, "registered the functions with Inngest", "inngest", s.apiURL())
+			tell()
+		}
+		known = err == nil
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return
-		}
-		err := h.register(ctx, registerTimeout)
-		if ctx.Err() != nil {
-			return
-		}
-		before := known
-		known, wait = err == nil, every
-		switch {
-		case err != nil && (n == 0 || before):
-			h.log.WarnContext(ctx, "the functions cannot be registered with Inngest; trying again", "error", err)
-		case known && !before:
-			h.log.InfoContext(ctx, "registered the functions with Inngest", "inngest", h.server.apiURL())
-			h.once.Do(func() { close(h.registered) })
-		}
-		if !known {
-			wait = time.Second
 		}
 	}
 }
@@ -160,7 +153,7 @@ func (h *Handler) sdk() http.Handler { return h.clients[h.checkpoints.Load()] }
 func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	s := h.server
+	s := h.o.Server
 	if !s.exposes() {
 		half, cancel := context.WithTimeout(ctx, timeout/2)
 		has, err := s.hasCheckpoints(half)
@@ -169,7 +162,7 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 			has, err = false, nil
 		}
 		if err == nil && h.checkpoints.Swap(has) != has {
-			h.log.InfoContext(ctx, "asked whether Inngest takes checkpoints, which spare requests", "checkpoints", has)
+			h.o.Log.InfoContext(ctx, "asked whether Inngest takes checkpoints", "checkpoints", has)
 		}
 	}
 	body, err := h.registration(ctx)
@@ -193,15 +186,16 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 // 4.3.2). The SDK lists its functions when it is asked by a signed request, as Inngest Cloud asks (section 4.3.5). It
 // would also post them itself, but without a time-out, and its calls of functions would wait meanwhile.
 func (h *Handler) registration(ctx context.Context) ([]byte, error) {
-	url, err := json.Marshal(map[string]string{"url": h.url})
+	url := h.o.Origin + h.o.Path
+	body, err := json.Marshal(map[string]string{"url": url})
 	if err != nil {
 		return nil, err
 	}
-	signature, err := inngestgo.Sign(ctx, time.Now(), []byte(h.key), url)
+	signature, err := inngestgo.Sign(ctx, time.Now(), []byte(h.key), body)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPut, h.url, bytes.NewReader(url))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, withoutURL(err)
 	}
@@ -221,7 +215,7 @@ func (h *Handler) registration(ctx context.Context) ([]byte, error) {
 	}
 	return json.Marshal(map[string]any{
 		"v": "1", "deployType": "ping", "sdk": inngestgo.HeaderValueSDK, "appName": list.AppID, "url": list.URL,
-		"headers": map[string]string{"env": h.server.Env}, "capabilities": list.Inspection.Capabilities,
+		"headers": map[string]string{"env": h.o.Server.Env}, "capabilities": list.Inspection.Capabilities,
 		"functions": list.Functions,
 	})
 }

@@ -370,8 +370,8 @@ func TestExposedKey(t *testing.T) {
 		if got := strings.Count(log.String(), "\n"); got != 0 != want || got > 1 {
 			t.Errorf("%q: it says\n%s, want a line: %v", url, &log, want)
 		}
-		if h.server.exposes() != want || h.checkpoints.Load() != (url == "") {
-			t.Errorf("%q: exposed %v, checkpoints %v", url, h.server.exposes(), h.checkpoints.Load())
+		if h.o.Server.exposes() != want || h.checkpoints.Load() != (url == "") {
+			t.Errorf("%q: exposed %v, checkpoints %v", url, h.o.Server.exposes(), h.checkpoints.Load())
 		}
 	}
 	f := newFake(t)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 
 	"clerksync/clerk"
 )
@@ -16,7 +15,7 @@ func (s *Users) Count(ctx context.Context) (n int, err error) {
 	for after := ""; ; {
 		rows, err := s.IDs(ctx, after, page)
 		if err != nil {
-			return 0, fmt.Errorf("count the users: %w", err)
+			return 0, err
 		}
 		for _, r := range rows {
 			if clerk.IsUserID(r.ID) {
@@ -36,15 +35,13 @@ type RowID struct {
 	Ours bool // the row has a version, so clerksync has written it
 }
 
-// IDs returns the ids of rows in their order, those that begin as Clerk's do: those after after, which is "" at first, limit at the most.
+// IDs returns a page of the ids of rows, in their order: those that begin as Clerk's do, from the one behind after on,
+// which is "" for the first page. There are limit of them at the most.
 func (s *Users) IDs(ctx context.Context, after string, limit int) ([]RowID, error) {
 	ids, versions, err := s.rows.IDs(ctx, "clerk.version", max(after, clerk.UserIDPrefix), afterUserID, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list the ids of users: %w", err)
-	}
 	rows := make([]RowID, len(ids))
 	for i, id := range ids {
 		rows[i] = RowID{ID: id, Ours: isVersion(versions[i])}
 	}
-	return rows, nil
+	return rows, err
 }

@@ -15,8 +15,10 @@ import (
 
 // EventTime is when an event happened, as far as it tells.
 type EventTime struct {
-	Clerk   clerk.Millis // by Clerk's clock; 0 where the event has lost that
-	Arrived clerk.Millis // when Inngest got it: tells events apart that have no time of Clerk's, and is older than any that has one
+	Clerk clerk.Millis // by Clerk's clock; 0 where the event has lost that
+	// Arrived is when Inngest got it. It orders events that have lost Clerk's time; each of them counts as older than any
+	// event that still has it.
+	Arrived clerk.Millis
 }
 
 // Write is what Clerk said of a user, or, if Deleted is set, that the user with User.ID is deleted.

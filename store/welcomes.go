@@ -78,7 +78,8 @@ func (w *Welcomes) Claim(ctx context.Context, userID, runID string) (Claim, erro
 // mail must not go out.
 func (w *Welcomes) Sending(ctx context.Context, c Claim) error {
 	now := time.Now()
-	return w.update(ctx, c, bson.D{{Key: "$set", Value: bson.D{{Key: "perhaps_at", Value: now}, {Key: "claimed_at", Value: now}}}})
+	set := bson.D{{Key: "perhaps_at", Value: now}, {Key: "claimed_at", Value: now}}
+	return w.update(ctx, c, bson.D{{Key: "$set", Value: set}})
 }
 
 // Release lets others have a mail that was not sent. It fails if the claim is no longer c's.

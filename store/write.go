@@ -57,9 +57,10 @@ const (
 )
 
 var (
-	// ErrRefused says of one row that no user name helps, and no repetition. The last of them is nobody else's, so it
-	// is hardly the name.
-	ErrRefused = errors.New("a unique index refuses the row whatever its user name: drop a unique index of the app's on another field, such as email")
+	// ErrRefused says of one row that no user name helps, and no repetition. The last name that was tried is nobody
+	// else's, so the name is hardly the reason.
+	ErrRefused = errors.New("a unique index refuses the row whatever its user name: " +
+		"drop a unique index of the app's on another field, such as email")
 	// errRaced says that other processes changed the row between read and write again and again.
 	errRaced = fmt.Errorf("other processes wrote the row %d times", maxRounds)
 )
@@ -69,11 +70,11 @@ var (
 // became of each write, in their order; one that fails harms no other. A few hundred writes take as many round trips as
 // one.
 func (s *Users) Write(ctx context.Context, writes []Write, mode Mode) []Result {
-	results := make([]Result, len(writes))
-	for start := 0; start < len(writes); start += maxBulk {
-		end := min(start+maxBulk, len(writes))
-		b := &bulk{Users: s, mode: mode, writes: writes[start:end], results: results[start:end]}
+	var results []Result
+	for part := range slices.Chunk(writes, maxBulk) {
+		b := &bulk{Users: s, mode: mode, writes: part, results: make([]Result, len(part))}
 		b.run(ctx)
+		results = append(results, b.results...)
 	}
 	return results
 }
@@ -124,8 +125,8 @@ func (b *bulk) run(ctx context.Context) {
 	for _, a := range todo {
 		a.result.Err = fmt.Errorf("write user %q: %w", a.User.ID, errRaced)
 	}
-	// After the writes, so that a deletion in between removes the row, here or in the deleter. A writer that died between
-	// its write and this look leaves such a row.
+	// After the writes, so that a deletion in between removes the row, here or in the process that deletes. A process that
+	// dies between its write and this look leaves such a row: see SweepBuried.
 	stones, err := b.buried(ctx, ids(live))
 	if err == nil && b.mode != DryRun {
 		err = b.rows.DeleteEach(ctx, slices.Collect(maps.Keys(stones)))

@@ -10,6 +10,7 @@ import (
 
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
@@ -22,9 +23,8 @@ type backfillCmd struct {
 
 // Run brings all users in. Cut off, it says how to go on.
 func (c backfillCmd) Run(ctx context.Context, e env) error {
-	return withClerk(ctx, e, c.DryRun, func(o opened) error {
+	return withClerk(ctx, e, c.DryRun, func(_ *database.DB, r *reconcile.Reconcile) error {
 		bar := &progress{w: e.stderr}
-		r := o.reconciler()
 		r.DryRun, r.Restart, r.OnPage = c.DryRun, c.Restart, bar.show
 		p, err := r.Run(ctx, reconcile.Start(reconcile.Backfill, ""), nil)
 		bar.end()

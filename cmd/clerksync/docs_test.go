@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -105,6 +106,46 @@ func TestPackagesNamed(t *testing.T) {
 	for pkg := range packages(t) {
 		if pkg != "internal/inngestserver/build" && !strings.Contains(text, "\n"+pkg+"/ ") {
 			t.Errorf("docs/architecture.md does not name %s", pkg)
+		}
+	}
+}
+
+// TestNamedTestsExist: the tests that docs, ADRs and the Makefile name are there: a page that names a test which was
+// renamed promises something that nobody tests any more.
+func TestNamedTestsExist(t *testing.T) {
+	t.Parallel()
+	root := os.DirFS(filepath.Join("..", ".."))
+	there := map[string]bool{}
+	var pages []string
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git"):
+			return fs.SkipDir
+		case path.Ext(name) == ".md" && name != "CHANGELOG.md" || name == "Makefile":
+			pages = append(pages, name)
+		case strings.HasSuffix(name, "_test.go"):
+			b, err := fs.ReadFile(root, name)
+			for _, m := range regexp.MustCompile(`(?m)^func (\w+)\(`).FindAllSubmatch(b, -1) {
+				there[string(m[1])] = true
+			}
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		b, err := fs.ReadFile(root, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`\b(Test|Fuzz|Benchmark)[A-Z]\w+`).FindAllString(string(b), -1) {
+			if !there[name] {
+				t.Errorf("%s names %s, which is no test", page, name)
+			}
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"clerksync/app"
 	"clerksync/reconcile"
+	"clerksync/store/database"
 )
 
 type reconcileCmd struct {
@@ -23,11 +23,7 @@ type reconcileCmd struct {
 
 // Run compares all rows and all users, and prints a line for each that differs.
 func (c reconcileCmd) Run(ctx context.Context, e env) error {
-	return withClerk(ctx, e, c.DryRun, func(o opened) error {
-		if err := app.Check(o.cfg).Only("RECONCILE_").Err(); err != nil {
-			return err
-		}
-		r := o.reconciler()
+	return withClerk(ctx, e, c.DryRun, func(_ *database.DB, r *reconcile.Reconcile) error {
 		r.DryRun, r.RemoveUnknown = c.DryRun, c.RemoveUnknown
 		r.Report = func(d reconcile.Drift) { c.print(e.stdout, d) }
 		host, err := os.Hostname()
@@ -41,7 +37,7 @@ func (c reconcileCmd) Run(ctx context.Context, e env) error {
 			_, _ = fmt.Fprintf(e.stderr, "%v; waiting for %s, in case it was killed\n", b, left)
 		})
 		return c.sum(ctx, e.stdout, p, err)
-	})
+	}, "RECONCILE_")
 }
 
 // sum prints what a run has found and what to do about it, and returns the error of the command.

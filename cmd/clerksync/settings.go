@@ -14,12 +14,14 @@ func readConfig(environ []string) (config.Config, error) {
 	return cfg, append(mistakes, app.Check(cfg)...).Err()
 }
 
-// readConfigForCommand reads the settings for a command other than 'serve' and 'dev', and checks those of the database
-// and of Clerk's API. Without MONGODB_URI the database is that of 'clerksync dev' in this folder.
-func readConfigForCommand(environ []string) (config.Config, error) {
+// readConfigForCommand reads the settings for a command other than 'serve' and 'dev', and checks those of the database,
+// of Clerk's API, and those whose names begin with also. Without MONGODB_URI the database is that of 'clerksync dev' in
+// this folder.
+func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := config.Read(environ)
 	takeDevFolder(&cfg)
-	return cfg, append(mistakes, app.Check(cfg).Only(append(clerkSettings(), "MONGODB_")...)...).Err()
+	settings := append(clerkSettings(), append(also, "MONGODB_")...)
+	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
 }
 
 // clerkSettings begin the names of the settings of Clerk's API.

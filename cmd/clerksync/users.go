@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"time"
 
-	"clerksync/app"
 	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/reconcile"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -28,16 +28,16 @@ type usersEnsure struct {
 
 // Run prints the row.
 func (c usersEnsure) Run(ctx context.Context, e env) error {
-	return printRow(ctx, e, func(o opened) (store.Row, error) {
-		ensure := &reconcile.Ensure{API: o.api, Users: o.users}
-		r, err := ensure.Row(ctx, c.ID)
+	return printRow(ctx, e, func(_ *database.DB, r *reconcile.Reconcile) (store.Row, error) {
+		ensure := &reconcile.Ensure{API: r.API, Users: r.Users}
+		row, err := ensure.Row(ctx, c.ID)
 		switch {
 		case errors.Is(err, reconcile.ErrDeleted):
 			err = fmt.Errorf("%s: %w, and stays so; if Clerk has the user: clerksync users restore %s", c.ID, err, c.ID)
 		case errors.Is(err, clerk.ErrNoUser):
 			err = fmt.Errorf("%s: %w: check the id, and that CLERK_SECRET_KEY is of its instance", c.ID, err)
 		}
-		return r, err
+		return row, err
 	})
 }
 
@@ -60,12 +60,12 @@ func (usersRestore) Help() string {
 
 // Run brings the user back and prints the row.
 func (c usersRestore) Run(ctx context.Context, e env) error {
-	return printRow(ctx, e, func(o opened) (store.Row, error) {
+	return printRow(ctx, e, func(db *database.DB, r *reconcile.Reconcile) (store.Row, error) {
 		watch, written := cmp.Or(c.watch, restoreWatch), 0
 		restore := &reconcile.Restore{
-			API: o.api, Users: o.users, Watch: watch, Every: watch / 65,
+			API: r.API, Users: r.Users, Watch: watch, Every: watch / 65,
 			Deletions: func(ctx context.Context, id string) (waiting, dead []string, err error) {
-				return inbox.Deletions(ctx, o.db, id)
+				return inbox.Deletions(ctx, db, id)
 			},
 			Written: func() {
 				what := fmt.Sprintf("the row is written; looking at it for %s", watch)
@@ -75,7 +75,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 				_, _ = fmt.Fprintln(e.stderr, what) // a closed terminal ends nothing
 			},
 		}
-		r, err := restore.Run(ctx, c.ID)
+		row, err := restore.Run(ctx, c.ID)
 		switch {
 		case written > 0 && ctx.Err() != nil:
 			err = errors.New("cut off: run it again, to look at the row until nobody can remove it any more")
@@ -87,21 +87,23 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 		case err != nil:
 			err = fmt.Errorf("%s: %w", c.ID, err)
 		}
-		return r, err
+		return row, err
 	})
 }
 
-// printRow is a command that makes a row of one user of Clerk's and prints it.
-func printRow(ctx context.Context, e env, makeRow func(opened) (store.Row, error)) error {
-	return withClerk(ctx, e, false, func(o opened) error {
-		if err := app.CheckInstance(ctx, o.cfg, o.api, o.db, false); err != nil {
+// printRow is a command that makes the row of one of Clerk's users and prints it.
+func printRow(
+	ctx context.Context, e env, makeRow func(*database.DB, *reconcile.Reconcile) (store.Row, error),
+) error {
+	return withClerk(ctx, e, false, func(db *database.DB, r *reconcile.Reconcile) error {
+		if err := reconcile.CheckInstance(ctx, r.API, r.State, r.InstanceID, false); err != nil {
 			return err
 		}
-		r, err := makeRow(o)
+		row, err := makeRow(db, r)
 		if err != nil {
 			return err
 		}
-		text, err := rowText(r)
+		text, err := rowText(row)
 		if err == nil {
 			_, err = fmt.Fprintln(e.stdout, text)
 		}

@@ -129,7 +129,9 @@ func (c *Collection) guarded(id string, guard bson.D) bson.D {
 
 // Claim gives the row with an _id to the caller by setting the fields in mine: if there is none yet, or if free says of
 // it that nobody has it any more. It tells whether the caller has it, and if not, the row of who does.
-func Claim[T any](ctx context.Context, c *Collection, id string, mine bson.D, free func(T) bool) (held T, won bool, _ error) {
+func Claim[T any](
+	ctx context.Context, c *Collection, id string, mine bson.D, free func(T) bool,
+) (held T, won bool, _ error) {
 	guard := make([]string, len(mine))
 	for i, field := range mine {
 		guard[i] = field.Key
@@ -156,7 +158,9 @@ func Claim[T any](ctx context.Context, c *Collection, id string, mine bson.D, fr
 // Oldest returns the rows whose time in a field is before another time, the oldest first, limit at the most. The field
 // has an index. Where that is of no use, so that the whole collection is read, it returns how long that took, and else
 // 0; then it looks only at the first hundred.
-func Oldest[T any](ctx context.Context, c *Collection, field string, before time.Time, limit int) ([]T, time.Duration, error) {
+func Oldest[T any](
+	ctx context.Context, c *Collection, field string, before time.Time, limit int,
+) (rows []T, took time.Duration, _ error) {
 	find := options.Find().SetLimit(int64(limit)).SetSort(bson.D{{Key: field, Value: 1}})
 	if c.db.OneProcess { // it would sort them all
 		find = options.Find().SetLimit(int64(max(limit, 100)))
@@ -164,13 +168,13 @@ func Oldest[T any](ctx context.Context, c *Collection, field string, before time
 	start := time.Now()
 	var raws []bson.Raw
 	err := c.findAll(ctx, bson.D{{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}}, find, &raws)
-	var took time.Duration
 	if c.db.OneProcess {
 		took = time.Since(start)
-		slices.SortStableFunc(raws, func(a, b bson.Raw) int { return a.Lookup(field).Time().Compare(b.Lookup(field).Time()) })
+		at := func(row bson.Raw) time.Time { return row.Lookup(field).Time() }
+		slices.SortStableFunc(raws, func(a, b bson.Raw) int { return at(a).Compare(at(b)) })
 		raws = raws[:min(limit, len(raws))]
 	}
-	rows := make([]T, len(raws))
+	rows = make([]T, len(raws))
 	for i, raw := range raws {
 		err = cmp.Or(err, c.failed("read", bson.Unmarshal(raw, &rows[i])))
 	}
@@ -226,7 +230,8 @@ func (c *Collection) IDs(ctx context.Context, path, after, before string, limit 
 		return c.db.engine.IDs(ctx, c.db.Name(), c.Name(), path, after, before, limit)
 	}
 	between := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after}, {Key: "$lt", Value: before}}}}
-	find := options.Find().SetProjection(bson.D{{Key: path, Value: 1}}).SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(limit))
+	find := options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(limit)).
+		SetProjection(bson.D{{Key: path, Value: 1}})
 	var rows []bson.Raw
 	err := c.findAll(ctx, between, find, &rows)
 	for _, row := range rows {

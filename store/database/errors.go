@@ -20,7 +20,8 @@ func MayPass(err error) bool {
 	case 11, 13, 18, 334, // UserNotFound, Unauthorized, AuthenticationFailed, MechanismUnavailable
 		8000,             // AtlasError: a wrong password, or a cluster that does not allow it
 		2, 9, 14, 20, 59, // BadValue, FailedToParse, TypeMismatch, IllegalOperation, CommandNotFound
-		67, 72, 73, 85, 86, // CannotCreateIndex, InvalidOptions, InvalidNamespace, IndexOptionsConflict, IndexKeySpecsConflict
+		67, 72, 73, // CannotCreateIndex, InvalidOptions, InvalidNamespace
+		85, 86, // IndexOptionsConflict, IndexKeySpecsConflict
 		115, 322, 323, 11000: // CommandNotSupported, APIVersionError, APIStrictError, DuplicateKey
 		return false
 	}

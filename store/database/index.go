@@ -63,13 +63,15 @@ func (c *Collection) makeIndex(ctx context.Context, ix Index) error {
 	if large {
 		log.InfoContext(ctx, "building an index: this takes minutes on a large collection")
 	}
-	_, err := c.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: ix.Field, Value: 1}}, Options: ix.options(c.db)})
+	model := mongo.IndexModel{Keys: bson.D{{Key: ix.Field, Value: 1}}, Options: ix.options(c.db)}
+	_, err := c.Indexes().CreateOne(ctx, model)
 	switch {
 	case IsDuplicate(err):
-		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is unique",
-			c.Name(), ix.Field)
+		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is "+
+			"unique", c.Name(), ix.Field)
 	case hasCode(err, 85, 86): // IndexOptionsConflict, IndexKeySpecsConflict
-		return fmt.Errorf("the collection %s has another kind of index on %s: drop it, ours takes its place", c.Name(), ix.Field)
+		return fmt.Errorf("the collection %s has another kind of index on %s: drop it, ours takes its place",
+			c.Name(), ix.Field)
 	case err != nil:
 		return fmt.Errorf("index %s by %s: %w", c.Name(), ix.Field, Redact(err))
 	case large:

@@ -42,7 +42,8 @@ type Server struct {
 // process or of another, has the folder. Warnings of FerretDB go to log, without their details.
 func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, error) {
 	if ap, err := netip.ParseAddrPort(addr); err != nil || !ap.Addr().IsLoopback() {
-		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use 127.0.0.1:PORT", addr)
+		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use 127.0.0.1:PORT",
+			addr)
 	}
 	f, err := openFolder(dir)
 	if err != nil {
@@ -119,7 +120,8 @@ func (s *Server) IndexIDs(ctx context.Context, database string) error {
 		// One string instead of rows: nothing to close, and no reader open while the indexes are made.
 		var statements sql.NullString
 		err := db.QueryRowContext(ctx, `SELECT group_concat(format(
-			'CREATE UNIQUE INDEX IF NOT EXISTS "%w_id_path" ON "%w" (_ferretdb_sjson->''$._id'')', table_name, table_name), ';')
+				'CREATE UNIQUE INDEX IF NOT EXISTS "%w_id_path" ON "%w" (_ferretdb_sjson->''$._id'')',
+				table_name, table_name), ';')
 			FROM _ferretdb_collections`).Scan(&statements)
 		if err != nil || !statements.Valid {
 			return err

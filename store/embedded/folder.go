@@ -72,7 +72,8 @@ func openFolder(dir string) (*folder, error) {
 		return f, nil
 	}
 	if runtime.GOOS != "linux" {
-		return nil, errors.Join(fmt.Errorf(`choose a folder without any of *?[\%%# in its path, not %s`, path), f.close())
+		err := fmt.Errorf(`choose a folder without any of *?[\%%# in its path, not %s`, path)
+		return nil, errors.Join(err, f.close())
 	}
 	if f.alias, err = os.Open(path); err != nil { //nolint:gosec // as above
 		return nil, errors.Join(fmt.Errorf("open the data folder: %w", err), f.close())
