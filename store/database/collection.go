@@ -170,10 +170,10 @@ func Oldest[T any](
 	err := c.findAll(ctx, bson.D{{Key: field, Value: bson.D{{Key: "$lt", Value: before}}}}, find, &raws)
 	if c.db.OneProcess {
 		took = time.Since(start)
-		at := func(row bson.Raw) time.Time { return row.Lookup(field).Time() }
-		slices.SortStableFunc(raws, func(a, b bson.Raw) int { return at(a).Compare(at(b)) })
-		raws = raws[:min(limit, len(raws))]
 	}
+	at := func(row bson.Raw) time.Time { t, _ := row.Lookup(field).TimeOK(); return t }
+	slices.SortStableFunc(raws, func(a, b bson.Raw) int { return at(a).Compare(at(b)) })
+	raws = raws[:min(limit, len(raws))]
 	rows = make([]T, len(raws))
 	for i, raw := range raws {
 		err = cmp.Or(err, c.failed("read", bson.Unmarshal(raw, &rows[i])))
