@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 
 	"clerksync/config"
@@ -35,6 +36,8 @@ func databaseError(err error) error {
 		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with the service's folder", err)
 	case errors.Is(err, database.ErrLeftOut):
 		return fmt.Errorf("%w: set MONGODB_URI to mongodb://…, or build without -tags noembedded", err)
+	case errors.As(err, new(*fs.PathError)):
+		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with a folder that this process may write to", err)
 	case database.MayPass(err):
 		return fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
 	}

@@ -82,11 +82,10 @@ type raw struct{ json.RawMessage }
 func (f *Functions) Register(client inngestgo.Client, checkpoint bool) error {
 	g := *f // f stays as it is for another client
 	g.app = client.AppID()
-	all := g.all()
-	if err := g.check(all); err != nil {
+	if err := g.check(); err != nil {
 		return err
 	}
-	for _, fn := range all {
+	for _, fn := range g.all() {
 		o := inngestgo.FunctionOpts{
 			ID: fn.ID, Name: cmp.Or(fn.Name, fn.ID), Retries: new(cmp.Or(fn.retries, retries)),
 			BatchEvents: fn.batchEvents, Concurrency: fn.concurrency,
@@ -135,33 +134,27 @@ func (f *Functions) all() []registered {
 	return append(all, f.markFailed(all))
 }
 
-// check finds mistakes that Inngest reports later, when the functions are registered, or not at all.
-func (f *Functions) check(all []registered) error {
+// check finds mistakes in the app's functions that Inngest reports later, when they are registered, or not at all.
+func (f *Functions) check() error {
 	var errs []error
-	wrong := func(id, what string) {
-		errs = append(errs, fmt.Errorf("a function cannot be registered: %q %s", id, what))
-	}
 	isID := regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-	var seen []string
-	for _, fn := range all {
-		if !isID.MatchString(fn.ID) {
-			wrong(fn.ID, "is no id: use small letters, digits and -")
-		}
-		if inbox.Ambiguous(fn.ID) {
-			wrong(fn.ID, "is how the id of an event ends that is sent again: choose another")
-		}
-		if slices.Contains(seen, fn.ID) {
-			wrong(fn.ID, "is the id of another function too: one of them would never run")
-		}
-		seen = append(seen, fn.ID)
-	}
+	taken := (&Functions{Welcome: f.Welcome, Crons: f.Crons}).IDs()
 	for _, fn := range f.Own {
-		if strings.TrimSpace(strings.Join(fn.Events, "")) == "" {
-			wrong(fn.ID, "runs on no event: set Events")
+		for _, c := range []struct {
+			wrong bool
+			what  string
+		}{
+			{!isID.MatchString(fn.ID), "is no id: use small letters, digits and -"},
+			{inbox.Ambiguous(fn.ID), "is how the id of an event ends that is sent again: choose another"},
+			{slices.Contains(taken, fn.ID), "is the id of another function too: one of them would never run"},
+			{strings.TrimSpace(strings.Join(fn.Events, "")) == "", "runs on no event: set Events"},
+			{fn.Run == nil, "does nothing: set Run"},
+		} {
+			if c.wrong {
+				errs = append(errs, fmt.Errorf("a function cannot be registered: %q %s", fn.ID, c.what))
+			}
 		}
-		if fn.Run == nil {
-			wrong(fn.ID, "does nothing: set Run")
-		}
+		taken = append(taken, fn.ID)
 	}
 	return errors.Join(errs...)
 }

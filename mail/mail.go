@@ -228,7 +228,7 @@ func (m *Mailer) message(u User) (*gomail.Msg, error) {
 	// Parsing must give the same address back: "a@b, c@d" must not become two addresses.
 	p, err := mail.ParseAddress("<" + u.Email + ">")
 	if err != nil || p.Address != u.Email || strings.ContainsFunc(u.Email, unicode.IsControl) {
-		return nil, fmt.Errorf("%w: the user's address is none", ErrRefused)
+		return nil, fmt.Errorf("%w: the user's address is no single address such as name@example.com", ErrRefused)
 	}
 	// The same for a user whenever the mail is sent, so that servers and mail readers can recognize a second one.
 	sum := sha256.Sum256([]byte(u.ID))

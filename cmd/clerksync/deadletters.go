@@ -49,14 +49,14 @@ func (c deadLettersList) Run(ctx context.Context, e env) error {
 }
 
 type deadLettersShow struct {
-	ID   string `arg:"" help:"Id of the event: the svix-id, if it came by the webhook."`
-	Data bool   `help:"Also the event's data, which holds what Clerk knows of the user."`
+	ID   id   `arg:"" help:"Id of the event: the svix-id, if it came by the webhook."`
+	Data bool `help:"Also the event's data, which holds what Clerk knows of the user."`
 }
 
 // Run prints a line for each thing that is known.
 func (c deadLettersShow) Run(ctx context.Context, e env) error {
 	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error {
-		l, err := d.Get(ctx, c.ID)
+		l, err := d.Get(ctx, string(c.ID))
 		if err != nil {
 			return explain(err, c.ID)
 		}
@@ -86,8 +86,8 @@ func (c deadLettersShow) Run(ctx context.Context, e env) error {
 }
 
 type deadLettersReplay struct {
-	ID  string `arg:"" optional:"" help:"Id of the event."`
-	All bool   `help:"All that are listed."`
+	ID  id   `arg:"" optional:"" help:"Id of the event."`
+	All bool `help:"All that are listed."`
 
 	Force bool `help:"Also events over 90 days old: look first that the user was not deleted since."`
 }
@@ -101,7 +101,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 		if c.All {
 			return c.all(ctx, e, db, d)
 		}
-		perhaps, err := replay(ctx, db, d, c.ID, c.Force)
+		perhaps, err := replay(ctx, db, d, string(c.ID), c.Force)
 		if err != nil {
 			return explain(err, c.ID)
 		}
@@ -167,13 +167,13 @@ func replay(
 }
 
 type deadLettersDrop struct {
-	ID string `arg:"" help:"Id of the event."`
+	ID id `arg:"" help:"Id of the event."`
 }
 
 // Run hides it.
 func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error {
-		if err := d.Drop(ctx, c.ID); err != nil {
+		if err := d.Drop(ctx, string(c.ID)); err != nil {
 			return explain(err, c.ID)
 		}
 		_, err := fmt.Fprintf(e.stdout, "%s is dropped: 'clerksync deadletters replay %s' brings it back\n", c.ID, c.ID)
@@ -194,7 +194,7 @@ func withDeadLetters(ctx context.Context, e env, f func(*database.DB, inbox.Dead
 	return errors.Join(f(db, inbox.NewDeadLetters(db)), db.Close(ctx))
 }
 
-func explain(err error, id string) error {
+func explain(err error, id id) error {
 	if errors.Is(err, inbox.ErrNoDeadLetter) {
 		return fmt.Errorf("%w: %s is not among those that 'clerksync deadletters list' lists", err, id)
 	}
@@ -222,6 +222,11 @@ func times(n int) string {
 	}
 	return fmt.Sprintf("%d times", n)
 }
+
+// id is the id of an event or of a user, as somebody has typed it. It prints as one line that is not too long.
+type id string
+
+func (i id) String() string { return oneLine(fmt.Sprintf("%.300s", string(i))) }
 
 // oneLine makes one line of a text that somebody else may have written.
 func oneLine(s string) string { return escaped(strings.ReplaceAll(s, "\n", " "), "") }

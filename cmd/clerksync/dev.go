@@ -80,7 +80,10 @@ func (devCmd) defaults(
 		cfg.MongoURI = devDatabase
 	}
 	if cfg.SigningSecrets == "" {
-		cfg.SigningSecrets, err = dev.MakeSecret()
+		if cfg.SigningSecrets, err = dev.MakeSecret(); err != nil {
+			return fmt.Errorf("the signing secret in ./%s: %w: "+
+				"remove what is there, or set CLERK_WEBHOOK_SIGNING_SECRET", dev.Folder, err)
+		}
 	}
 	i := &cfg.Inngest
 	if !i.SelfHosted() && i.DevKnown() {

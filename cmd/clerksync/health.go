@@ -25,7 +25,7 @@ func (healthCmd) Help() string {
 
 // Run asks the service first: where that runs, an embedded database is its own, and is not started here.
 func (c healthCmd) Run(ctx context.Context, e env) error {
-	cfg, err := readConfigForCommand(e.environ)
+	cfg, err := readConfigForCommand(e.environ, "HOST", "PORT")
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -62,7 +63,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case exited: // --help
 		return nil
 	case err != nil:
-		return fmt.Errorf("%w: see clerksync --help", err)
+		if p, ok := errors.AsType[*fs.PathError](err); ok && p.Op == "write" { // of what --help prints
+			return err
+		}
+		return errors.New(id(err.Error()).String() + ": see clerksync --help")
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
 	return k.Run(env{environ: environ, stdout: stdout, stderr: stderr})

@@ -95,7 +95,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 		t.Errorf("ensure: got %v, want that it names restore", err)
 	}
 	var out, log bytes.Buffer
-	err = usersRestore{ID: ada, watch: time.Second / 10}.Run(t.Context(), env{
+	err = usersRestore{ID: id(ada), watch: time.Second / 10}.Run(t.Context(), env{
 		environ: environ(settings), stdout: &out, stderr: &log,
 	})
 	if err != nil || !strings.Contains(out.String(), `"_id": "`+ada+`"`) ||

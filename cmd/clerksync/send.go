@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	if err := webhook.CheckSecret(secret); err != nil {
 		return fmt.Errorf("the signing secret %w: copy it again from Clerk's dashboard, Webhooks", err)
 	}
-	if !config.IsHTTP(c.To) {
+	to, err := url.Parse(c.To)
+	if err != nil || !config.IsHTTP(c.To) {
 		return errors.New("--to is no URL: say http://HOST:PORT" + webhook.Path)
 	}
 	body, err := c.body()
@@ -48,7 +50,7 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	status, text, err := dev.Post(ctx, c.To, secret, body)
 	if err != nil {
 		return fmt.Errorf("nothing answers at %s: start 'clerksync dev', or say where with --to: %w",
-			c.To, withoutURL(err))
+			to.Redacted(), withoutURL(err))
 	}
 	_, err = fmt.Fprintln(e.stdout, strings.TrimSpace(fmt.Sprintf("%d %s %s", status, http.StatusText(status), text)))
 	if status >= http.StatusMultipleChoices {
@@ -76,6 +78,8 @@ func (c sendCmd) secret(environ []string) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = errors.New("no signing secret: " +
 			"start 'clerksync dev' in this folder, or set CLERK_WEBHOOK_SIGNING_SECRET or --secret")
+	} else if err != nil {
+		err = fmt.Errorf("the signing secret of 'clerksync dev': %w: set CLERK_WEBHOOK_SIGNING_SECRET or --secret", err)
 	}
 	return secret, err
 }

@@ -35,7 +35,7 @@ const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
 // takeDevFolder takes the database of 'clerksync dev' in this folder, and with it its Inngest and its signing secret
 // where none is set, if no database is set and there is such a folder. It tells whether it did.
 func takeDevFolder(c *config.Config) bool {
-	if _, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil {
+	if f, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil || !f.IsDir() {
 		return false
 	}
 	c.MongoURI = devDatabase

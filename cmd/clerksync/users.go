@@ -23,14 +23,14 @@ type usersCmd struct {
 }
 
 type usersEnsure struct {
-	ID string `arg:"" help:"Clerk's id of the user (user_…)."`
+	ID id `arg:"" help:"Clerk's id of the user (user_…)."`
 }
 
 // Run prints the row.
 func (c usersEnsure) Run(ctx context.Context, e env) error {
 	return printRow(ctx, e, func(_ *database.DB, r *reconcile.Reconcile) (store.Row, error) {
 		ensure := &reconcile.Ensure{API: r.API, Users: r.Users}
-		row, err := ensure.Row(ctx, c.ID)
+		row, err := ensure.Row(ctx, string(c.ID))
 		switch {
 		case errors.Is(err, reconcile.ErrDeleted):
 			err = fmt.Errorf("%s: %w, and stays so; if Clerk has the user: clerksync users restore %s", c.ID, err, c.ID)
@@ -42,7 +42,7 @@ func (c usersEnsure) Run(ctx context.Context, e env) error {
 }
 
 type usersRestore struct {
-	ID string `arg:"" help:"Clerk's id of the user (user_…)."`
+	ID id `arg:"" help:"Clerk's id of the user (user_…)."`
 
 	watch time.Duration // 0 is restoreWatch
 }
@@ -75,7 +75,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 				_, _ = fmt.Fprintln(e.stderr, what) // a closed terminal ends nothing
 			},
 		}
-		row, err := restore.Run(ctx, c.ID)
+		row, err := restore.Run(ctx, string(c.ID))
 		switch {
 		case written > 0 && ctx.Err() != nil:
 			err = errors.New("cut off: run it again, to look at the row until nobody can remove it any more")

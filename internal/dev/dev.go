@@ -23,7 +23,11 @@ const Folder = "data"
 // Secret returns the signing secret in Folder. The error is fs.ErrNotExist if there is none.
 func Secret() (string, error) {
 	b, err := os.ReadFile(secretFile())
-	return strings.TrimSpace(string(b)), err
+	secret := strings.TrimSpace(string(b))
+	if secret == "" && err == nil { // whoever was making it was killed
+		err = fs.ErrNotExist
+	}
+	return secret, err
 }
 
 func secretFile() string { return filepath.Join(Folder, "signing-secret") }

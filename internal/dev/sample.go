@@ -28,7 +28,7 @@ var samples embed.FS
 func Sample(typ, sample, userID string) ([]byte, error) {
 	b, err := samples.ReadFile(path.Join("samples", sample+"."+typ+".json"))
 	if err != nil {
-		return nil, fmt.Errorf("there is no sample %s for %s: the samples are %s; or give the data with --data",
+		return nil, fmt.Errorf("there is no sample %.100q for %.100q: the samples are %s; or give the data with --data",
 			sample, typ, strings.Join(names(), ", "))
 	}
 	var data map[string]any
