@@ -112,7 +112,7 @@ func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 
 // post returns how many events Inngest says that it has accepted.
 func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
-	res, text, err := call(ctx, &a.client, a.env, http.MethodPost, a.url, "", body)
+	res, err := call(ctx, &a.client, a.env, http.MethodPost, a.url, "", body)
 	if res == nil {
 		return 0, err
 	}
@@ -121,8 +121,8 @@ func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 		Status int
 		Error  string
 	}
-	_ = json.Unmarshal(text, &answer) // what is no JSON holds no ids, and is not Inngest's own
-	code := res.StatusCode
+	_ = json.Unmarshal(res.body, &answer) // what is no JSON holds no ids, and is not Inngest's own
+	code := res.code
 	err = fmt.Errorf("it answers %d %s %s", code, http.StatusText(code), answer.Error)
 	own := answer.Error != "" && answer.Status == code
 	switch {
@@ -133,7 +133,7 @@ func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && !ofNoEvent(code):
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrBlocked, err))
 	}
-	if pause := retryAfter(res.Header.Get("Retry-After"), time.Now()); pause > 0 {
+	if pause := retryAfter(res.header.Get("Retry-After"), time.Now()); pause > 0 {
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", err, &backoff.RetryAfterError{Duration: pause}))
 	}
 	if code < http.StatusInternalServerError {

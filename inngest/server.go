@@ -169,30 +169,36 @@ func (s Server) post(ctx context.Context, path string, body []byte) error {
 
 // ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network.
 func (s Server) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
-	res, text, err := call(ctx, &http.Client{}, s.Env, method, to, bearer, body)
+	res, err := call(ctx, &http.Client{}, s.Env, method, to, bearer, body)
 	switch {
 	case res == nil:
 		return nil, err
-	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
+	case res.code == http.StatusUnauthorized || res.code == http.StatusForbidden:
 		return nil, ErrKey
-	case res.StatusCode >= http.StatusMultipleChoices:
+	case res.code >= http.StatusMultipleChoices:
 		var answer struct{ Error string }
-		_ = json.Unmarshal(text, &answer) // the status says enough
-		return nil, answered{res.StatusCode, answer.Error}
+		_ = json.Unmarshal(res.body, &answer) // the status says enough
+		return nil, answered{res.code, answer.Error}
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errPart, err)
 	}
-	return text, nil
+	return res.body, nil
 }
 
-// call makes a request, and returns the answer and what came of its body, which is closed. No error quotes the URL,
-// which may hold the event key.
+type response struct {
+	code   int
+	header http.Header
+	body   []byte // or what came of it
+}
+
+// call makes a request and returns the answer: nil if there is none, and with an error if not all of its body came. No
+// error quotes the URL, which may hold the event key.
 func call(
 	ctx context.Context, client *http.Client, env, method, to, bearer string, body []byte,
-) (*http.Response, []byte, error) {
+) (*response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, withoutURL(err)
+		return nil, withoutURL(err)
 	}
 	req.Header.Set("User-Agent", "clerksync")
 	req.Header.Set("Content-Type", "application/json")
@@ -204,11 +210,11 @@ func call(
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, nil, withoutURL(err)
+		return nil, withoutURL(err)
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	return res, text, err
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	return &response{res.StatusCode, res.Header, b}, err
 }
 
 // hashed is how the SDKs show a signing key to Inngest's API: the hash of its bytes. A server of one's own takes the
