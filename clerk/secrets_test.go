@@ -41,8 +41,10 @@ func TestWithoutSecrets(t *testing.T) {
 			data: `{"unsafe_metadata":{"backup_codes":1,"x":{"private_metadata":1}},"private_metadata":1}`,
 			want: `{"unsafe_metadata":{"backup_codes":1,"x":{"private_metadata":1}}}`,
 		},
-		"no object":          {data: `true`, want: `true`},
-		"digits":             {data: `{"n":12345678901234567890,"e":-1.5e+300}`, want: `{"n":12345678901234567890,"e":-1.5e+300}`},
+		"no object": {data: `true`, want: `true`},
+		"digits": {
+			data: `{"n":12345678901234567890,"e":-1.5e+300}`, want: `{"n":12345678901234567890,"e":-1.5e+300}`,
+		},
 		"too large":          {data: `{"n":1e309}`, err: "beyond 64 bits"},
 		"too long":           {data: `{"n":` + strings.Repeat("9", 310) + `}`, err: "beyond 64 bits"},
 		"too large, secret":  {data: `{"private_metadata":{"n":1e309}}`, err: "beyond 64 bits"},
@@ -52,8 +54,10 @@ func TestWithoutSecrets(t *testing.T) {
 		"no end":             {data: `{"private_metadata":1`, err: clerk.ErrNotObject.Error()},
 		"a comma and no end": {data: `{"private_metadata":1,`, err: clerk.ErrNotObject.Error()},
 		"a comma at the end": {data: `{"private_metadata":1,}`, err: clerk.ErrNotObject.Error()},
-		"a name twice":       {data: `{"private_metadata":1,"id":1,"id":2,"private_metadata":2}`, want: `{"id":1,"id":2}`},
-		"half an emoji":      {data: `{"\ud83d":"\ud83d","private_metadata":1}`, want: `{"\ud83d":"\ud83d"}`},
+		"a name twice": {
+			data: `{"private_metadata":1,"id":1,"id":2,"private_metadata":2}`, want: `{"id":1,"id":2}`,
+		},
+		"half an emoji": {data: `{"\ud83d":"\ud83d","private_metadata":1}`, want: `{"\ud83d":"\ud83d"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -43,7 +43,9 @@ func ExampleMailer_Render() {
 // New tells all mistakes, a line each, by names that the caller gives.
 func ExampleNew() {
 	_, err := mail.New(mail.Options{
-		URL: "smtp://mail.example/inbox", From: "Acme", Names: map[string]string{"URL": "SMTP_URL", "From": "MAIL_FROM"},
+		URL: "smtp://mail.example/inbox", From: "Acme", Names: map[string]string{
+			"URL": "SMTP_URL", "From": "MAIL_FROM",
+		},
 	})
 	fmt.Println(err)
 	// Output:

@@ -134,10 +134,10 @@ func New(o Options) (*Mailer, error) {
 	return m, nil
 }
 
-// Send sends the user's welcome mail. Before the last byte of the message is sent, it calls beforeEnd, which may be nil.
-// If beforeEnd fails, the mail is not sent and Send returns that error. After an error that wraps neither ErrRefused
-// nor ErrPerhapsSent, the mail is not sent and a retry may help. No error of Send's own quotes an address or the
-// server's words.
+// Send sends the user's welcome mail. Before the last byte of the message is sent, it calls beforeEnd, which may be
+// nil. If beforeEnd fails, the mail is not sent and Send returns that error. After an error that wraps neither
+// ErrRefused nor ErrPerhapsSent, the mail is not sent and a retry may help. No error of Send's own quotes an address or
+// the server's words.
 func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Context) error) error {
 	msg, err := m.message(u)
 	if err != nil {

@@ -117,13 +117,17 @@ func TestAnswers(t *testing.T) {
 			req: with(sign(created), "svix-timestamp", "soon"), code: 400,
 			text: "invalid signature headers",
 		},
-		"too old":          {req: signAt(testenv.Secret, now.Add(-6*time.Minute)), code: 400, text: "message timestamp too old"},
+		"too old": {
+			req: signAt(testenv.Secret, now.Add(-6*time.Minute)), code: 400, text: "message timestamp too old",
+		},
 		"four minutes old": {req: signAt(testenv.Secret, now.Add(-4*time.Minute)), code: 202, events: 1},
-		"too new":          {req: signAt(testenv.Secret, now.Add(6*time.Minute)), code: 400, text: "message timestamp too new"},
-		"empty":            {req: sign(""), code: 400, text: "not a JSON object"},
-		"not JSON":         {req: sign("hello"), code: 400, text: "not a JSON object"},
-		"a list":           {req: sign("[]"), code: 400, text: "not a JSON object"},
-		"two objects":      {req: sign(created + created), code: 400, text: "not a JSON object"},
+		"too new": {
+			req: signAt(testenv.Secret, now.Add(6*time.Minute)), code: 400, text: "message timestamp too new",
+		},
+		"empty":       {req: sign(""), code: 400, text: "not a JSON object"},
+		"not JSON":    {req: sign("hello"), code: 400, text: "not a JSON object"},
+		"a list":      {req: sign("[]"), code: 400, text: "not a JSON object"},
+		"two objects": {req: sign(created + created), code: 400, text: "not a JSON object"},
 		"a key twice": {
 			req: sign(`{"type":"user.created","type":"user.deleted","data":{"id":"user_a"}}`), code: 400,
 			text: "each key once",

@@ -50,8 +50,8 @@ const (
 	Lose           // it is applied, but fails, as if the connection broke before the answer
 )
 
-// Gate is asked about each command of a client: when it returns, the command goes on. Answered is called with the answer
-// that is about to be sent, or nil if it is an error. The processes of a Lab and some tests are gates.
+// Gate is asked about each command of a client: when it returns, the command goes on. Answered is called with the
+// answer that is about to be sent, or nil if it is an error. The processes of a Lab and some tests are gates.
 type Gate interface {
 	Command(name string) Verdict
 	Answered(reply bson.D)
