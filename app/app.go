@@ -87,7 +87,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Sender: server.EventAPI(), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
+		DB: a.db, Send: server.EventAPI().Send, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
 		Log: log, Registerer: reg,
 	})
 	a.watch = reconcile.NewWatch(database.NewCheckpoints(a.db), log, reg)
@@ -98,7 +98,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	r := Reconciler(cfg, api, a.db, log)
-	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, inbox.NewDeadLetters(a.db), r)
+	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, a.inbox.Table, r)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func databaseError(err error) error {
 func Prepare(ctx context.Context, db *database.DB) error {
 	users := store.NewUsers(db)
 	claims, runs := store.NewWelcomes(db), store.NewRuns(db)
-	err := errors.Join(users.Setup(ctx), inbox.Setup(ctx, db), claims.Setup(ctx), runs.Setup(ctx))
+	err := errors.Join(users.Setup(ctx), inbox.NewTable(db).Setup(ctx), claims.Setup(ctx), runs.Setup(ctx))
 	if err != nil {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
@@ -63,7 +63,7 @@ func Prepare(ctx context.Context, db *database.DB) error {
 func Prepared(ctx context.Context, db *database.DB) (bool, error) {
 	for _, lacks := range []func(context.Context) (bool, error){
 		store.NewUsers(db).LacksIndex,
-		func(ctx context.Context) (bool, error) { return inbox.LacksIndex(ctx, db) },
+		inbox.NewTable(db).LacksIndex,
 		store.NewWelcomes(db).LacksIndex,
 		store.NewRuns(db).LacksIndex,
 	} {

@@ -12,7 +12,7 @@ import (
 // the others may be zero.
 func allFunctions(
 	c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs,
-	dead inbox.DeadLetters, r *reconcile.Reconcile,
+	dead inbox.Table, r *reconcile.Reconcile,
 ) (*functions.Functions, error) {
 	f := &functions.Functions{
 		Users: users, Runs: runs, InstanceID: c.InstanceID, Own: own,
@@ -42,6 +42,6 @@ func allFunctions(
 
 // FunctionIDs returns the ids of all functions that the settings make, own among them.
 func FunctionIDs(cfg config.Config, own []functions.Function) ([]string, error) {
-	fns, err := allFunctions(cfg, own, nil, &store.Welcomes{}, &store.Runs{}, inbox.DeadLetters{}, nil)
+	fns, err := allFunctions(cfg, own, nil, &store.Welcomes{}, &store.Runs{}, inbox.Table{}, nil)
 	return fns.IDs(), err
 }

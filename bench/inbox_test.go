@@ -24,18 +24,16 @@ import (
 )
 
 // taken is an Inngest that takes everything and runs nothing, so that events stay in the inbox.
-type taken struct{}
-
-func (taken) Send(context.Context, []inbox.Event) error { return nil }
+func taken(context.Context, []inbox.Event) error { return nil }
 
 // runInbox runs an inbox on a database until the benchmark is over.
 func runInbox(b *testing.B, db *database.DB) *inbox.Inbox {
 	b.Helper()
-	if err := inbox.Setup(b.Context(), db); err != nil {
+	if err := inbox.NewTable(db).Setup(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	box := inbox.New(inbox.Options{
-		DB: db, Sender: taken{}, ResendAfter: time.Hour, Handled: func(string) bool { return true },
+		DB: db, Send: taken, ResendAfter: time.Hour, Handled: func(string) bool { return true },
 		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	ctx, stop := context.WithCancel(b.Context())

@@ -236,7 +236,7 @@ const maxPending = 10 * time.Minute
 
 // inbox counts the events that wait and those that failed for good.
 func (d *doctor) inbox(ctx context.Context, say report) error {
-	p, err := inbox.ReadPending(ctx, d.db)
+	p, err := inbox.NewTable(d.db).Pending(ctx)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (d *doctor) inbox(ctx context.Context, say report) error {
 		when(d.now.Sub(p.Oldest) > maxPending, Warn, "%s: the functions do not run; "+
 			"see them in Inngest's dashboard (Runs) and check INNGEST_SERVE_ORIGIN", wait),
 		is(OK, "%s", wait))
-	dead, err := inbox.NewDeadLetters(d.db).List(ctx, false)
+	dead, err := inbox.NewTable(d.db).DeadLetters(ctx, false)
 	say(failed(err),
 		when(len(dead) > 0, Warn, "%d failed for good: see 'clerksync deadletters list'", len(dead)),
 		is(OK, "no dead letters"))

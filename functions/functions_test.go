@@ -140,13 +140,13 @@ func (r rig) left(t *testing.T) (ids []string) {
 // deadLetters returns the dead letters, in the order of their ids.
 func (r rig) deadLetters(t *testing.T) []inbox.DeadLetter {
 	t.Helper()
-	dead := inbox.NewDeadLetters(r.db)
-	all, err := dead.List(t.Context(), true)
+	dead := inbox.NewTable(r.db)
+	all, err := dead.DeadLetters(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, l := range all {
-		if all[i], err = dead.Get(t.Context(), l.ID); err != nil { // with its data
+		if all[i], err = dead.DeadLetter(t.Context(), l.ID); err != nil { // with its data
 			t.Fatal(err)
 		}
 	}

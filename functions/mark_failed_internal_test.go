@@ -31,7 +31,7 @@ func TestDeadLetterKeepsSecretsWhereCuttingFails(t *testing.T) {
 		if err := f.keep(t.Context(), e, inbox.Failure{Error: "why"}); err != nil {
 			t.Fatal(name, err)
 		}
-		kept, err := inbox.NewDeadLetters(db).Get(t.Context(), "msg_1")
+		kept, err := inbox.NewTable(db).DeadLetter(t.Context(), "msg_1")
 		if err != nil {
 			t.Fatal(name, err)
 		}

@@ -3,6 +3,7 @@ package inbox
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,11 +14,17 @@ import (
 	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// ErrNoDeadLetter says that no event with this id has failed for good.
-var ErrNoDeadLetter = errors.New("no such dead letter")
+// Failure says why an event was given up.
+type Failure struct {
+	Function string    `bson:"function,omitempty"` // the id that Inngest has for it; "" if no run has failed
+	RunID    string    `bson:"run_id,omitempty"`
+	Error    string    `bson:"error"`
+	At       time.Time `bson:"at"`
+	// DroppedAt is when somebody decided not to replay the event.
+	DroppedAt time.Time `bson:"dropped_at,omitempty"`
+}
 
 // DeadLetter is an event that failed for good.
 type DeadLetter struct {
@@ -27,39 +34,90 @@ type DeadLetter struct {
 	Sends      int       // how often Inngest may have accepted it
 }
 
-// DeadLetters are the failed events in the collection clerksync_inbox. It may be used while a service runs.
-type DeadLetters struct{ table }
+func (r row) deadLetter() DeadLetter {
+	return DeadLetter{Event: r.event(), Failure: *r.Failure, ReceivedAt: r.ReceivedAt, Sends: r.Sends}
+}
 
-// NewDeadLetters returns the dead letters of db.
-func NewDeadLetters(db *database.DB) DeadLetters { return DeadLetters{newTable(db)} }
-
-// List returns the dead letters, the oldest failure first, without their data; those that were dropped only if told to.
-func (d DeadLetters) List(ctx context.Context, dropped bool) ([]DeadLetter, error) {
-	filter := bson.D{
-		{Key: "failure", Value: bson.D{{Key: "$exists", Value: true}}},
-		{Key: "due_at", Value: bson.D{{Key: "$exists", Value: false}}}, // by the index
+// FailPending makes an event that is in the inbox a dead letter, which is not sent again. eventID is the id under which
+// Inngest ran it. It tells whether the event is there, as a dead letter or not. It may be repeated.
+func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (there bool, _ error) {
+	id := ParseEventID(eventID).Row
+	if id == "" { // of no event in particular
+		return false, nil
 	}
-	cur, err := d.rows.Find(ctx, filter, options.Find().SetProjection(bson.D{{Key: "data", Value: 0}}))
+	f.At = time.Now()
+	known := false // the same run has failed it before
+	done, err := database.Change(ctx, b.rows, id, nil, func(r row) bson.D {
+		there, known = true, r.Failure != nil && r.Failure.RunID == f.RunID
+		return bson.D{
+			{Key: "$set", Value: bson.D{{Key: "failure", Value: f}}},
+			{Key: "$unset", Value: bson.D{{Key: "due_at", Value: ""}}},
+		}
+	})
 	if err != nil {
-		return nil, fmt.Errorf("list the dead letters: %w", database.Redact(err))
+		return false, fmt.Errorf("keep a dead letter: %w", err)
 	}
-	var rows []row
-	if err := cur.All(ctx, &rows); err != nil {
-		return nil, fmt.Errorf("list the dead letters: %w", database.Redact(err))
+	if done && !known {
+		b.tellFailed(ctx, id, f)
 	}
-	var all []DeadLetter
-	for _, r := range rows {
+	return there, nil
+}
+
+// Fail keeps an event as a dead letter even if it is not in the inbox, because it came by Inngest's own integration or
+// has been cleared. It may be repeated. e.ID is the id under which Inngest ran the event; an event without an id gets
+// one that is made of its content.
+func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
+	if e.ID == "" || e.ID[0] == ':' { // see EventID.Own
+		e.ID = fmt.Sprintf("no-id-%.16x", sha256.Sum256(append([]byte(e.Name), e.Data...))) + e.ID
+	}
+	if there, err := b.FailPending(ctx, e.ID, f); there || err != nil {
+		return err
+	}
+	f.At = time.Now()
+	r := newRow(e, f.At)
+	r.ID, r.Sends, r.Failure = ParseEventID(e.ID).Row, 1, &f
+	_, err := b.rows.InsertOne(ctx, r)
+	if database.IsDuplicate(err) { // another process was quicker, or the event has just been delivered
+		_, err = b.FailPending(ctx, e.ID, f)
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("keep a dead letter: %w", database.Redact(err))
+	}
+	b.tellFailed(ctx, r.ID, f)
+	return nil
+}
+
+func (b *Inbox) tellFailed(ctx context.Context, id string, f Failure) {
+	b.metrics.failed.Inc()
+	// The error is left out: a function of the app's may have put anything into it.
+	b.Log.ErrorContext(ctx, "event failed for good; see clerksync deadletters", "svix_id", id, "function", f.Function)
+}
+
+// DeadLetters returns the dead letters without their data, the oldest failure first; those that were dropped only if
+// told to.
+func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter, _ error) {
+	// By due_at, too, because there is an index on it.
+	err := t.each(ctx, bson.D{exists("failure", true), exists("due_at", false)}, ofData(), func(r row) {
 		if dropped || r.Failure.DroppedAt.IsZero() {
 			all = append(all, r.deadLetter())
 		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the dead letters: %w", err)
 	}
-	slices.SortFunc(all, func(a, b DeadLetter) int { return cmp.Or(a.At.Compare(b.At), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all, func(a, b DeadLetter) int {
+		return cmp.Or(a.At.Compare(b.At), strings.Compare(a.ID, b.ID))
+	})
 	return all, nil
 }
 
-// Get returns a dead letter with its data, or ErrNoDeadLetter.
-func (d DeadLetters) Get(ctx context.Context, id string) (DeadLetter, error) {
-	r, _, err := database.Get[row](ctx, d.rows, id)
+// ErrNoDeadLetter says that no event with this id has failed for good.
+var ErrNoDeadLetter = errors.New("no such dead letter")
+
+// DeadLetter returns a dead letter with its data, or ErrNoDeadLetter.
+func (t Table) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
+	r, _, err := database.Get[row](ctx, t.rows, id)
 	if err != nil {
 		return DeadLetter{}, fmt.Errorf("read a dead letter: %w", err)
 	}
@@ -69,46 +127,69 @@ func (d DeadLetters) Get(ctx context.Context, id string) (DeadLetter, error) {
 	return r.deadLetter(), nil
 }
 
-// MaxReplayAge is how old an event may be that could bring back a user: Clerk too replays no older one, and tombstones
-// are kept for twice as long (store.TombstoneRetention).
-const MaxReplayAge = 90 * 24 * time.Hour
+// ErrOld says that an event is older than maxReplayAge.
+var ErrOld = errors.New(
+	"the event is older than 90 days: its user may have been deleted since, and nobody would know any more")
 
-// ErrOld says that an event is older than MaxReplayAge.
-var ErrOld = errors.New("the event is older than 90 days: its user may have been deleted since, and nobody would know any more")
+const (
+	// maxReplayAge is how old an event may be that could bring a user back. Clerk replays no older one either, and
+	// tombstones are kept for twice as long (store.TombstoneRetention).
+	maxReplayAge = 90 * 24 * time.Hour
+	// DroppedRetention is how long a dropped dead letter can still be replayed.
+	DroppedRetention = 30 * 24 * time.Hour
+)
 
 // old tells whether a replay of the event could bring back a user whose deletion is forgotten. A deletion brings nobody
 // back.
-func (l DeadLetter) old() bool {
-	switch l.Name {
-	case "clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated:
-		return time.Since(time.UnixMilli(l.TS)) > MaxReplayAge
-	}
-	return false
+func (r row) old() bool {
+	return slices.Contains([]string{"clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated}, r.Name) &&
+		time.Since(time.UnixMilli(r.TS)) > maxReplayAge
 }
 
-// Replay hands the event to the running services, which send it under an id that Inngest does not know yet; for 24
-// hours again, until a function has written its row. The error may be ErrNoDeadLetter or, unless it is forced, ErrOld.
-func (d DeadLetters) Replay(ctx context.Context, id string, force bool) error {
-	if l, err := d.Get(ctx, id); err != nil {
-		return err
-	} else if !force && l.old() {
-		return ErrOld
-	}
-	done, _, err := d.revive(ctx, id)
-	if err == nil && !done {
-		err = ErrNoDeadLetter
-	}
+// Replay hands a dead letter to the running services. They send it under an id that is new to Inngest, and for 24 hours
+// again, until a function has written its row. The error may be ErrNoDeadLetter or, unless it is forced, ErrOld.
+func (t Table) Replay(ctx context.Context, id string, force bool) error {
+	_, err := t.revive(ctx, id, force)
 	return err
 }
 
-// Drop hides the event from List; it can still be replayed, for DroppedRetention. The error may be ErrNoDeadLetter.
-func (d DeadLetters) Drop(ctx context.Context, id string) error {
-	done, err := d.change(ctx, id, func(r row) bson.D {
+// revive makes a dead letter pending again. The error is ErrNoDeadLetter for an event that is pending, too.
+func (t Table) revive(ctx context.Context, id string, force bool) (pending bool, _ error) {
+	why := ErrNoDeadLetter
+	done, err := t.change(ctx, id, func(r row) bson.D {
+		switch {
+		case r.Failure == nil:
+			pending = true
+			return nil
+		case !force && r.old():
+			why = ErrOld
+			return nil
+		}
+		now := time.Now()
+		return bson.D{
+			{Key: "$set", Value: bson.D{
+				{Key: "due_at", Value: now},
+				{Key: "give_up_at", Value: now.Add(giveUpAfter)},
+				{Key: "replayed", Value: r.Replayed || r.Failure.RunID != ""},
+				{Key: "accepted", Value: 0},
+			}},
+			{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
+		}
+	})
+	if done || err != nil {
+		return false, err
+	}
+	return pending, why
+}
+
+// Drop hides a dead letter from the list. It can still be replayed, for DroppedRetention. The error may be
+// ErrNoDeadLetter.
+func (t Table) Drop(ctx context.Context, id string) error {
+	done, err := t.change(ctx, id, func(r row) bson.D {
 		if r.Failure == nil {
 			return nil
 		}
-		r.Failure.DroppedAt = time.Now()
-		return bson.D{{Key: "$set", Value: bson.D{{Key: "failure", Value: r.Failure}}}}
+		return bson.D{{Key: "$set", Value: bson.D{{Key: "failure.dropped_at", Value: time.Now()}}}}
 	})
 	if err == nil && !done {
 		err = ErrNoDeadLetter
@@ -116,46 +197,8 @@ func (d DeadLetters) Drop(ctx context.Context, id string) error {
 	return err
 }
 
-// DroppedRetention is how long a dropped dead letter can still be replayed.
-const DroppedRetention = 30 * 24 * time.Hour
-
-// ForgetDropped removes dead letters that were dropped before a time, limit at the most, and returns how many.
-func (d DeadLetters) ForgetDropped(ctx context.Context, before time.Time, limit int) (int, error) {
-	all, err := d.List(ctx, true)
-	if err != nil {
-		return 0, err
-	}
-	all = slices.DeleteFunc(all, func(l DeadLetter) bool { return l.DroppedAt.IsZero() || !l.DroppedAt.Before(before) })
-	n := 0
-	for _, l := range all[:min(limit, len(all))] {
-		gone, err := d.forget(ctx, l)
-		if err != nil {
-			return n, err
-		}
-		if gone {
-			n++
-		}
-	}
-	return n, nil
-}
-
-// forget removes a dead letter, unless somebody has replayed it since.
-func (d DeadLetters) forget(ctx context.Context, l DeadLetter) (bool, error) {
-	defer d.rows.Lock(l.ID)()
-	now, err := d.Get(ctx, l.ID)
-	if errors.Is(err, ErrNoDeadLetter) || err == nil && !now.DroppedAt.Equal(l.DroppedAt) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	gone, err := d.rows.DeleteIf(ctx, l.ID, bson.D{{Key: "failure.dropped_at", Value: l.DroppedAt}})
-	if err != nil {
-		return false, fmt.Errorf("remove a dropped dead letter: %w", err)
-	}
-	return gone, nil
-}
-
-func (r row) deadLetter() DeadLetter {
-	return DeadLetter{Event: r.event(), Failure: *r.Failure, ReceivedAt: r.ReceivedAt, Sends: r.Sends}
+// ForgetDropped removes dead letters that were dropped before a time, limit at the most, and returns how many. One that
+// is replayed meanwhile stays.
+func (t Table) ForgetDropped(ctx context.Context, before time.Time, limit int) (int, error) {
+	return t.rows.RemoveOld(ctx, "failure.dropped_at", before, limit)
 }

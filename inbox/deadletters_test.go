@@ -22,7 +22,7 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
-		b, reg, _ := start(t, db, s, time.Hour)
+		b, reg, _ := start(t, db, s.Send, time.Hour)
 		put(t, b, "msg_ok", "msg_bad")
 		until(t, "they are sent", func() bool { return len(s.accepted()) == 2 })
 		why := inbox.Failure{Function: "app-sync-user-from-clerk", RunID: "01J", Error: "why"}
@@ -47,10 +47,10 @@ func TestDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		d := inbox.NewDeadLetters(db)
+		d := inbox.NewTable(db)
 		ids := func(dropped bool) []string {
 			t.Helper()
-			list, err := d.List(t.Context(), dropped)
+			list, err := d.DeadLetters(t.Context(), dropped)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +64,7 @@ func TestDeadLetters(t *testing.T) {
 		if d := cmp.Diff([]string{alien.ID, "msg_bad"}, ids(false)); d != "" {
 			t.Errorf("list (-want +got):\n%s", d)
 		}
-		got, err := d.Get(t.Context(), alien.ID)
+		got, err := d.DeadLetter(t.Context(), alien.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestDeadLetters(t *testing.T) {
 		}
 
 		for name, f := range map[string]func(id string) error{
-			"Get":    func(id string) error { _, err := d.Get(t.Context(), id); return err },
+			"Get":    func(id string) error { _, err := d.DeadLetter(t.Context(), id); return err },
 			"Replay": func(id string) error { return d.Replay(t.Context(), id, false) },
 			"Drop":   func(id string) error { return d.Drop(t.Context(), id) },
 		} {
@@ -126,8 +126,8 @@ func TestDeadLetters(t *testing.T) {
 func TestForgetDropped(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
-		b, _, _ := start(t, db, &sender{}, time.Hour)
-		d := inbox.NewDeadLetters(db)
+		b, _, _ := start(t, db, (&sender{}).Send, time.Hour)
+		d := inbox.NewTable(db)
 		for _, id := range []string{"msg_1", "msg_2", "msg_3", "msg_kept"} {
 			if err := b.Fail(t.Context(), event(id), inbox.Failure{Error: "why"}); err != nil {
 				t.Fatal(err)
@@ -147,7 +147,7 @@ func TestForgetDropped(t *testing.T) {
 				t.Errorf("got %d, %v, want %d", n, err, step.want)
 			}
 		}
-		if l, err := d.List(t.Context(), true); err != nil || len(l) != 1 || l[0].ID != "msg_kept" {
+		if l, err := d.DeadLetters(t.Context(), true); err != nil || len(l) != 1 || l[0].ID != "msg_kept" {
 			t.Errorf("got %+v, %v, want msg_kept alone", l, err)
 		}
 	})
@@ -160,14 +160,14 @@ func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
-		b, _, _ := start(t, db, s, 4*time.Second)
+		b, _, _ := start(t, db, s.Send, 4*time.Second)
 		put(t, b, "msg_refused", "msg_failed")
 		until(t, "they are sent", func() bool { return len(s.accepted()) == 2 })
 		for id, run := range map[string]string{"msg_refused": "", "msg_failed": "01J"} {
 			if err := b.Fail(t.Context(), event(id), inbox.Failure{RunID: run, Error: "why"}); err != nil {
 				t.Fatal(err)
 			}
-			if err := inbox.NewDeadLetters(db).Replay(t.Context(), id, true); err != nil {
+			if err := inbox.NewTable(db).Replay(t.Context(), id, true); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -185,7 +185,7 @@ func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
-		b, _, _ := start(t, db, &sender{}, time.Hour)
+		b, _, _ := start(t, db, (&sender{}).Send, time.Hour)
 		before := bson.D{{Key: "_id", Value: ""}, {Key: "failure", Value: bson.D{{Key: "error", Value: "of an older version"}}}}
 		if _, err := db.Collection("clerksync_inbox").InsertOne(t.Context(), before); err != nil {
 			t.Fatal(err)
@@ -203,8 +203,8 @@ func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
 				}
 			}
 		}
-		d := inbox.NewDeadLetters(db)
-		all, err := d.List(t.Context(), false)
+		d := inbox.NewTable(db)
+		all, err := d.DeadLetters(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
 			if l.ID == "" {
 				continue
 			}
-			l, err := d.Get(t.Context(), l.ID)
+			l, err := d.DeadLetter(t.Context(), l.ID)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,7 +15,7 @@ import (
 func TestDeletions(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
-		b, _, _ := start(t, db, &sender{away: true}, time.Hour)
+		b, _, _ := start(t, db, (&sender{away: true}).Send, time.Hour)
 		deletion := func(id, data string) inbox.Event {
 			return inbox.Event{ID: id, Name: "clerk/user.deleted", Data: []byte(data), TS: 1767603600000}
 		}
@@ -36,7 +36,7 @@ func TestDeletions(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := inbox.NewDeadLetters(db).Drop(t.Context(), "msg_dropped"); err != nil {
+		if err := inbox.NewTable(db).Drop(t.Context(), "msg_dropped"); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.Done(t.Context(), "msg_done"); err != nil {
@@ -45,7 +45,7 @@ func TestDeletions(t *testing.T) {
 		for user, want := range map[string][2][]string{
 			"user_ada": {{"msg_envelope", "msg_waits"}, {"msg_dead"}}, "user_bob": {{"msg_bob"}, nil}, "user_eve": {},
 		} {
-			waiting, dead, err := inbox.Deletions(t.Context(), db, user)
+			waiting, dead, err := inbox.NewTable(db).Deletions(t.Context(), user)
 			if d := cmp.Diff(want, [2][]string{waiting, dead}); d != "" || err != nil {
 				t.Errorf("%s: %v (-want +got):\n%s", user, err, d)
 			}

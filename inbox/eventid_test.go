@@ -1,6 +1,9 @@
 package inbox
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestEventID: what is written is read back, and what is no sending of another id is an id of its own.
 func TestEventID(t *testing.T) {
@@ -38,6 +41,9 @@ func TestEventID(t *testing.T) {
 		own := ParseEventID(s).Own("f")
 		if own.String() != want || own.Message("f") != "msg_1" {
 			t.Errorf("%q: got the dead letter %q of %q, want %q of msg_1", s, own, own.Message("f"), want)
+		}
+		if got := ParseEventID(s).IsOwn("f"); got != strings.HasPrefix(s, want) {
+			t.Errorf("%q: is the function's own: %v", s, got)
 		}
 	}
 	for function, want := range map[string]bool{"r5": true, "replay2": true, "replay0": true, "r": false, "r0": false, "replay": false, "r5d2": false, "f": false} {

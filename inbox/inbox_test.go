@@ -64,14 +64,14 @@ func (s *sender) accepted() []string {
 }
 
 // start runs an inbox until the test ends or stop is called.
-func start(t *testing.T, db *database.DB, s inbox.Sender, resendAfter time.Duration) (b *inbox.Inbox, reg *prometheus.Registry, stop func()) {
+func start(t *testing.T, db *database.DB, send func(context.Context, []inbox.Event) error, resendAfter time.Duration) (b *inbox.Inbox, reg *prometheus.Registry, stop func()) {
 	t.Helper()
 	reg = prometheus.NewRegistry()
 	b = inbox.New(inbox.Options{
-		DB: db, Sender: s, ResendAfter: resendAfter, Handled: func(name string) bool { return name == "clerk/user.created" },
+		DB: db, Send: send, ResendAfter: resendAfter, Handled: func(name string) bool { return name == "clerk/user.created" },
 		Log: slog.New(slog.DiscardHandler), Registerer: reg,
 	})
-	if err := inbox.Setup(t.Context(), db); err != nil {
+	if err := inbox.NewTable(db).Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -156,7 +156,7 @@ func TestPut(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
-		b, _, _ := start(t, db, s, time.Hour)
+		b, _, _ := start(t, db, s.Send, time.Hour)
 		put(t, b, "msg_1")
 		if row(t, db, "msg_1") == nil {
 			t.Fatal("the event is not in the collection")
@@ -183,7 +183,7 @@ func TestGroupCommit(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
-		b, reg, _ := start(t, db, s, time.Hour)
+		b, reg, _ := start(t, db, s.Send, time.Hour)
 		const n = 400
 		var ids []string
 		for i := range n {
@@ -214,7 +214,7 @@ func TestRedeliveriesInOneRoundTrip(t *testing.T) {
 			lookups.Add(1)
 		}
 	}}
-	b, reg, _ := start(t, testenv.NewMemory().Connect(t, "test", nil, monitor), &sender{}, time.Hour)
+	b, reg, _ := start(t, testenv.NewMemory().Connect(t, "test", nil, monitor), (&sender{}).Send, time.Hour)
 	var ids []string
 	for i := range 200 {
 		ids = append(ids, fmt.Sprint("msg_", i))
@@ -249,7 +249,7 @@ func TestPutWaitsForNoFunction(t *testing.T) {
 	memory, h := testenv.NewMemory(), held{make(chan chan struct{}, 1)}
 	db := memory.Connect(t, "test", h, nil)
 	db.Ingress = memory.Connect(t, "test", nil, nil).Database
-	b, _, _ := start(t, db, &sender{}, time.Hour)
+	b, _, _ := start(t, db, (&sender{}).Send, time.Hour)
 	free := make(chan struct{})
 	defer close(free)
 	h.hold <- free
@@ -266,7 +266,7 @@ func TestSentAgain(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
-		b, _, _ := start(t, db, s, 200*time.Millisecond)
+		b, _, _ := start(t, db, s.Send, 200*time.Millisecond)
 		put(t, b, "msg_1")
 		until(t, "it is sent again", func() bool { return len(s.accepted()) >= 4 })
 		if d := cmp.Diff([]string{"msg_1", "msg_1:r1", "msg_1:r2", "msg_1:r3"}, s.accepted()[:4]); d != "" {
@@ -284,14 +284,14 @@ func TestInngestAway(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{away: true}
-		b, _, stop := start(t, db, s, time.Hour)
+		b, _, stop := start(t, db, s.Send, time.Hour)
 		var want []string
 		for i := range 250 {
 			want = append(want, fmt.Sprintf("msg_%03d", i))
 		}
 		put(t, b, want...)
 		stop() // a restart in between loses nothing
-		b, _, _ = start(t, db, s, time.Hour)
+		b, _, _ = start(t, db, s.Send, time.Hour)
 		put(t, b, "msg_last")
 		want = append(want, "msg_last")
 		s.set(func(s *sender) { s.away = false })
@@ -312,7 +312,7 @@ func TestPoison(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{away: true, bad: "msg_07"}
-		b, _, _ := start(t, db, s, time.Hour)
+		b, _, _ := start(t, db, s.Send, time.Hour)
 		put(t, b, "msg_00") // from now on they wait in the collection, and go in one batch
 		until(t, "Inngest is found away", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.batches > 0 })
 		var want []string
@@ -344,7 +344,7 @@ func TestFail(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
-		b, _, _ := start(t, db, s, 100*time.Millisecond)
+		b, _, _ := start(t, db, s.Send, 100*time.Millisecond)
 		put(t, b, "msg_1")
 		until(t, "it is sent", func() bool { return len(s.accepted()) > 0 })
 		if err := b.Fail(t.Context(), event("msg_1:r1"), inbox.Failure{Function: "f", Error: "why"}); err != nil {
@@ -369,7 +369,7 @@ func TestFailWhileSending(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
-		b, _, stop := start(t, db, s, 10*time.Millisecond)
+		b, _, stop := start(t, db, s.Send, 10*time.Millisecond)
 		var ids []string
 		for i := range 60 {
 			ids = append(ids, fmt.Sprint("msg_", i))
@@ -399,7 +399,7 @@ func TestNotHandled(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{away: true}
-		b, _, _ := start(t, db, s, time.Hour)
+		b, _, _ := start(t, db, s.Send, time.Hour)
 		e := event("msg_1")
 		e.Name = "clerk/session.created"
 		if err := b.Put(t.Context(), e); err != nil {
@@ -438,7 +438,7 @@ func TestGiveUp(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		start(t, db, s, time.Hour)
+		start(t, db, s.Send, time.Hour)
 		until(t, "it is marked failed", func() bool { return row(t, db, "msg_tried")["failure"] != nil })
 		want := []string{"msg_crashed:r1", "msg_never", "msg_seldom:r20"}
 		until(t, "the others are sent", func() bool { return len(s.accepted()) >= len(want) })
@@ -465,7 +465,7 @@ func TestSeveralProcesses(t *testing.T) {
 			t.Skip("one process only")
 		}
 		dead := &sender{away: true}
-		b, _, stop := start(t, db, dead, time.Hour)
+		b, _, stop := start(t, db, dead.Send, time.Hour)
 		const n = 300
 		for i := range n {
 			put(t, b, fmt.Sprint("msg_", i))
@@ -473,7 +473,7 @@ func TestSeveralProcesses(t *testing.T) {
 		stop()
 		s := &sender{}
 		for range 3 {
-			start(t, testenv.AnotherProcess(db), s, time.Hour)
+			start(t, testenv.AnotherProcess(db), s.Send, time.Hour)
 		}
 		until(t, "all are sent", func() bool { return len(s.accepted()) >= n })
 		got := s.accepted()
@@ -489,7 +489,7 @@ func TestDatabaseDown(t *testing.T) {
 	t.Parallel()
 	db := testenv.Embedded(t)
 	s := &sender{}
-	b, _, stop := start(t, db, s, time.Hour)
+	b, _, stop := start(t, db, s.Send, time.Hour)
 	stop() // nobody writes any more
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

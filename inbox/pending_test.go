@@ -17,19 +17,19 @@ func TestPending(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		pending := func() inbox.Pending {
 			t.Helper()
-			p, err := inbox.ReadPending(t.Context(), db)
+			p, err := inbox.NewTable(db).Pending(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			return p
 		}
-		if lacks, err := inbox.LacksIndex(t.Context(), db); err != nil || lacks != testenv.ListsIndexes(t, db) {
+		if lacks, err := inbox.NewTable(db).LacksIndex(t.Context()); err != nil || lacks != testenv.ListsIndexes(t, db) {
 			t.Errorf("before Setup: got %v, %v", lacks, err)
 		}
 		before := time.Now().Add(-time.Second)
 		s := &sender{}
-		b, _, _ := start(t, db, s, time.Hour)
-		if lacks, err := inbox.LacksIndex(t.Context(), db); err != nil || lacks {
+		b, _, _ := start(t, db, s.Send, time.Hour)
+		if lacks, err := inbox.NewTable(db).LacksIndex(t.Context()); err != nil || lacks {
 			t.Errorf("after Setup: got %v, %v", lacks, err)
 		}
 		if p := pending(); p != (inbox.Pending{}) {
@@ -49,7 +49,7 @@ func TestPending(t *testing.T) {
 			t.Errorf("one cleared, one failed: got %+v", p)
 		}
 		replayed := time.Now().Add(-time.Second)
-		if err := inbox.NewDeadLetters(db).Replay(t.Context(), "msg_1", true); err != nil {
+		if err := inbox.NewTable(db).Replay(t.Context(), "msg_1", true); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.Done(t.Context(), "msg_3"); err != nil {
@@ -66,7 +66,7 @@ func TestPending(t *testing.T) {
 func TestAgeOfReplayedDeadLetter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
-		b, _, _ := start(t, db, &sender{}, time.Hour)
+		b, _, _ := start(t, db, (&sender{}).Send, time.Hour)
 		for name, failure := range map[string]inbox.Failure{
 			"msg_run": {Error: "why", RunID: "01J"}, "msg_refused": {Error: "Inngest refused the event"},
 		} {
@@ -79,10 +79,10 @@ func TestAgeOfReplayedDeadLetter(t *testing.T) {
 			if _, err := db.Collection("clerksync_inbox").UpdateOne(t.Context(), database.ByID(name), set); err != nil {
 				t.Fatal(err)
 			}
-			if err := inbox.NewDeadLetters(db).Replay(t.Context(), name, true); err != nil {
+			if err := inbox.NewTable(db).Replay(t.Context(), name, true); err != nil {
 				t.Fatal(err)
 			}
-			if p, err := inbox.ReadPending(t.Context(), db); err != nil || p.Events != 1 || time.Since(p.Oldest) > 30*time.Minute {
+			if p, err := inbox.NewTable(db).Pending(t.Context()); err != nil || p.Events != 1 || time.Since(p.Oldest) > 30*time.Minute {
 				t.Errorf("%s: got %+v, %v, want one event that has just been replayed", name, p, err)
 			}
 			if err := b.Done(t.Context(), name); err != nil {

@@ -57,8 +57,8 @@ func TestForgottenWhileDelivered(t *testing.T) {
 	g := &gate{}
 	db := testenv.NewMemory().Connect(t, "test", g, nil)
 	db.OneProcess = true
-	b, _, _ := start(t, db, &sender{away: true}, time.Hour)
-	d := inbox.NewDeadLetters(db)
+	b, _, _ := start(t, db, (&sender{away: true}).Send, time.Hour)
+	d := inbox.NewTable(db)
 	put(t, b, "msg_1")
 	if err := b.Fail(t.Context(), event("msg_1"), inbox.Failure{Error: "why"}); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func TestResentLine(t *testing.T) {
 	var log bytes.Buffer
 	reg := prometheus.NewRegistry()
 	b := inbox.New(inbox.Options{
-		DB: db, Sender: &sender{}, ResendAfter: 100 * time.Millisecond, Handled: func(string) bool { return true },
+		DB: db, Send: (&sender{}).Send, ResendAfter: 100 * time.Millisecond, Handled: func(string) bool { return true },
 		Log: slog.New(slog.NewJSONHandler(&log, nil)), Registerer: reg,
 	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

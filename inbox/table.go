@@ -1,29 +1,63 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
+	"clerksync/clerk"
 	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// table is the collection clerksync_inbox.
-type table struct {
-	rows    *database.Collection // by svix-id
-	ingress *database.Collection // the same, through the connections that are kept for what Clerk waits for
+// Table is the collection clerksync_inbox. Commands, the doctor and the nightly clean-up may use it while a service
+// runs.
+type Table struct{ rows *database.Collection } // by svix-id
+
+// NewTable returns the table of db.
+func NewTable(db *database.DB) Table { return Table{db.Collection("clerksync_inbox")} }
+
+// row is an event in the collection. A pending one has a time at which it is due; a failed one has a failure instead.
+type row struct {
+	ID         string    `bson:"_id"`
+	Name       string    `bson:"name"`
+	TS         int64     `bson:"ts"`
+	V          string    `bson:"v,omitempty"`
+	ReceivedAt time.Time `bson:"received_at"`
+	// Sends counts how often Inngest may have accepted the event. It is part of the id of the next sending, see EventID.
+	Sends int `bson:"sends"`
+	// Accepted counts how often Inngest has accepted the event. It leaves out the first time, because counting that
+	// would cost one more write for every event.
+	Accepted int `bson:"accepted,omitempty"`
+	// Blocked counts how often the event was not let through while its neighbours were, see postpone.
+	Blocked int `bson:"blocked,omitempty"`
+	// DueAt is when any process may send the event. Until then the process that wrote or claimed it has the lease.
+	DueAt    time.Time `bson:"due_at,omitempty"`
+	GiveUpAt time.Time `bson:"give_up_at"`
+	Replayed bool      `bson:"replayed,omitempty"` // a run had failed before
+	Failure  *Failure  `bson:"failure,omitempty"`
+	Data     string    `bson:"data"` // JSON; last, because the driver's buffer grows for it
 }
 
-func newTable(db *database.DB) table {
-	rows := db.Collection("clerksync_inbox")
-	return table{rows, rows.Ingress()}
+func newRow(e Event, now time.Time) row {
+	return row{
+		ID: e.ID, Name: e.Name, TS: e.TS, V: e.V, Data: string(e.Data),
+		ReceivedAt: now, GiveUpAt: now.Add(giveUpAfter),
+	}
 }
 
-// change updates the row of an event with what f makes of it, unless f makes nothing of it or the row has gone or was
-// changed meanwhile. It tells whether it did.
-func (t table) change(ctx context.Context, id string, f func(row) bson.D) (bool, error) {
+func (r row) event() Event {
+	return Event{ID: r.ID, Name: r.Name, TS: r.TS, V: r.V, Data: json.RawMessage(r.Data)}
+}
+
+// change updates an event by what f makes of its row, and tells whether it did: not if f returns nil, if there is no
+// row, or if another process changed meanwhile when the event is due.
+func (t Table) change(ctx context.Context, id string, f func(row) bson.D) (bool, error) {
 	done, err := database.Change(ctx, t.rows, id, []string{"due_at"}, f)
 	if err != nil {
 		return false, fmt.Errorf("change an event: %w", err)
@@ -31,17 +65,76 @@ func (t table) change(ctx context.Context, id string, f func(row) bson.D) (bool,
 	return done, nil
 }
 
-// revive makes a failed event pending again. It tells whether it did, and whether the event was pending before.
-func (t table) revive(ctx context.Context, id string) (done, pending bool, err error) {
-	now := time.Now()
-	done, err = t.change(ctx, id, func(r row) bson.D {
-		if pending = r.Failure == nil; pending {
-			return nil
+// each calls f with every row that the filter finds. The fields in without are left out.
+func (t Table) each(ctx context.Context, filter, without bson.D, f func(row)) error {
+	cur, err := t.rows.Find(ctx, filter, options.Find().SetProjection(without))
+	if err != nil {
+		return database.Redact(err)
+	}
+	for err == nil && cur.Next(ctx) {
+		var r row
+		if err = cur.Decode(&r); err == nil {
+			f(r)
 		}
-		return bson.D{
-			{Key: "$set", Value: bson.D{{Key: "due_at", Value: now}, {Key: "give_up_at", Value: now.Add(giveUpAfter)}, {Key: "replayed", Value: r.Replayed || r.Failure.RunID != ""}, {Key: "accepted", Value: 0}}},
-			{Key: "$unset", Value: bson.D{{Key: "failure", Value: ""}}},
+	}
+	return database.Redact(cmp.Or(err, cur.Err(), cur.Close(ctx)))
+}
+
+// ofData are the fields that need not be read where the events' data is not needed.
+func ofData() bson.D { return bson.D{{Key: "data", Value: 0}} }
+
+func exists(field string, value bool) bson.E {
+	return bson.E{Key: field, Value: bson.D{{Key: "$exists", Value: value}}}
+}
+
+func byDue() database.Index { return database.Index{Field: "due_at"} }
+
+// Setup makes the index of the collection. It can be repeated.
+func (t Table) Setup(ctx context.Context) error { return t.rows.EnsureIndex(ctx, byDue()) }
+
+// LacksIndex tells whether Setup has something to do.
+func (t Table) LacksIndex(ctx context.Context) (bool, error) { return t.rows.LacksIndex(ctx, byDue()) }
+
+// Pending is what no function has cleared yet.
+type Pending struct {
+	Events int
+	Oldest time.Time // since when the oldest waits: it came then, was replayed, or, if Inngest was away, first sent
+}
+
+// Pending counts the events that no function has cleared yet.
+func (t Table) Pending(ctx context.Context) (p Pending, _ error) {
+	err := t.each(ctx, bson.D{exists("due_at", true)}, ofData(), func(r row) {
+		since := r.ReceivedAt
+		if r.Replayed || r.Sends > 0 { // the row says until when a function may clear it
+			since = r.GiveUpAt.Add(-giveUpAfter)
+		}
+		if p.Events++; p.Events == 1 || since.Before(p.Oldest) {
+			p.Oldest = since
 		}
 	})
-	return done, pending, err
+	if err != nil {
+		return Pending{}, fmt.Errorf("look for pending events: %w", err)
+	}
+	return p, nil
+}
+
+// Deletions returns the ids of the events that say that a user is deleted: of those that wait for their function, and
+// of those that are dead letters and were not dropped. It reads all deletions in the collection.
+func (t Table) Deletions(ctx context.Context, userID string) (waiting, dead []string, _ error) {
+	err := t.each(ctx, bson.D{{Key: "name", Value: "clerk/" + clerk.UserDeleted}}, bson.D{}, func(r row) {
+		id, err := clerk.ParseDeleted(clerk.Unwrap(json.RawMessage(r.Data)).User)
+		switch {
+		case err != nil || id != userID: // another user's, or nobody's
+		case r.Failure == nil:
+			waiting = append(waiting, r.ID)
+		case r.Failure.DroppedAt.IsZero():
+			dead = append(dead, r.ID)
+		}
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for the user's deletion: %w", err)
+	}
+	slices.Sort(waiting)
+	slices.Sort(dead)
+	return waiting, dead, nil
 }

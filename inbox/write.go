@@ -9,7 +9,42 @@ import (
 	"time"
 
 	"clerksync/store/database"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
+
+const (
+	// maxInsert and maxInsertBytes bound one insert: FerretDB takes 1,000 rows, MongoDB 48 MB.
+	maxInsert      = 128
+	maxInsertBytes = 8 << 20
+	// insertTimeout bounds one insert. With the wait for its turn it stays well within the 15 s that Clerk waits.
+	insertTimeout = 5 * time.Second
+	// maxOut is how many events may wait in memory to be sent. What is more waits in the collection.
+	maxOut = 1024
+)
+
+// put is an event that somebody waits for: done gets the answer.
+type put struct {
+	event Event
+	done  chan error
+}
+
+// Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not
+// sent again unless it had failed. An error says that the event may be lost and has to be delivered again.
+func (b *Inbox) Put(ctx context.Context, e Event) error {
+	p := &put{event: e, done: make(chan error, 1)}
+	select {
+	case b.puts <- p:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the inbox: %w", ctx.Err())
+	}
+	select {
+	case err := <-p.done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("write to the inbox: %w", ctx.Err())
+	}
+}
 
 // commit writes puts until ctx ends: the first that comes at once, and with it all that came while as many inserts were
 // in flight as flow allows (a group commit). An idle line waits for nothing.
@@ -50,52 +85,58 @@ func waiting[T any](c <-chan T) (v T, ok bool) {
 	return v, ok
 }
 
-// write inserts the batch, answers each of its puts, and hands what is new to the senders.
+// write inserts a batch, answers each of its puts, and hands what is new to the senders.
 func (b *Inbox) write(ctx context.Context, batch []*put) {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
 	// Events that will be sent at once are written as sent once, so that the sending needs no write of its own. If it
 	// fails, or this process dies first, they are sent later, under another id.
 	direct := !b.away.Load() && b.queued.Load()+int64(len(batch)) <= maxOut
-	now := b.stamp()
-	var rows []row
+	now := time.Now()
 	puts := map[string][]*put{} // by id: a redelivery that came meanwhile is the same event
+	var rows []row
+	var ids []string
+	var docs []any
 	for _, p := range batch {
-		e := p.event
-		puts[e.ID] = append(puts[e.ID], p)
-		if len(puts[e.ID]) > 1 {
+		id := p.event.ID
+		if puts[id] = append(puts[id], p); len(puts[id]) > 1 {
 			continue
 		}
-		r := row{
-			ID: e.ID, Name: e.Name, Data: string(e.Data), TS: e.TS, V: e.V,
-			ReceivedAt: now, DueAt: now, GiveUpAt: now.Add(giveUpAfter),
-		}
+		r := newRow(p.event, now)
+		r.DueAt = now
+		rows, ids = append(rows, r), append(ids, id)
 		if direct {
 			r.Sends, r.DueAt = 1, now.Add(b.resendInterval(1))
 		}
-		rows = append(rows, r)
+		docs = append(docs, r)
 	}
-	var out []Event
-	for i, err := range b.insert(ctx, rows) {
-		r := rows[i]
+	b.metrics.inserts.Inc()
+	errs := b.ingress.InsertEach(ctx, ids, docs)
+	var again []string
+	for i, err := range errs {
+		if database.IsDuplicate(err) {
+			again = append(again, ids[i])
+		}
+	}
+	// In one round trip: one for each of hundreds that Clerk delivers once more would last longer than Clerk waits.
+	there, unread := b.ingress.FindMany(ctx, again, "failure")
+	var out []row
+	for i, err := range errs {
 		switch {
 		case err == nil:
 			b.metrics.written.Inc()
 			if direct {
-				out = append(out, puts[r.ID][0].event)
+				out = append(out, rows[i])
 			}
-		case errors.Is(err, errThere):
-			err = nil
-		case errors.Is(err, errFailed):
-			var done, pending bool // somebody who delivers it once more wants it tried once more
-			if done, pending, err = b.revive(ctx, r.ID); err == nil && !done && !pending {
-				err = errVanished
+		case database.IsDuplicate(err):
+			if err = unread; err == nil {
+				err = b.redelivered(ctx, ids[i], there[ids[i]])
 			}
 		}
 		if err != nil {
 			err = fmt.Errorf("write to the inbox: %w", err)
 		}
-		for _, p := range puts[r.ID] {
+		for _, p := range puts[ids[i]] {
 			p.done <- err
 		}
 	}
@@ -109,56 +150,26 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 	}
 }
 
-// stamp returns the time, in milliseconds as the database keeps it, and never the same twice: Collection.InsertEach
-// knows an insert's rows by it.
-func (b *Inbox) stamp() time.Time {
-	for {
-		last := b.stamped.Load()
-		if ms := max(time.Now().UnixMilli(), last+1); b.stamped.CompareAndSwap(last, ms) {
-			return time.UnixMilli(ms)
-		}
+// redelivered is called for an event that was in the inbox before. One that has failed is sent again: whoever delivers
+// it once more wants it tried once more.
+func (b *Inbox) redelivered(ctx context.Context, id string, found bson.Raw) error {
+	_, err := found.LookupErr("failure")
+	switch {
+	case found == nil:
+		return errVanished
+	case err != nil: // it has not failed
+		return nil
 	}
+	pending, err := b.revive(ctx, id, true)
+	switch {
+	case pending:
+		return nil
+	case errors.Is(err, ErrNoDeadLetter):
+		return errVanished
+	}
+	return err
 }
-
-// errThere says that a row was in the collection before, and errFailed that it is a dead letter there.
-var (
-	errThere  = errors.New("the event is in the inbox already")
-	errFailed = errors.New("the event is a dead letter")
-)
 
 // errVanished says that a row was removed meanwhile: when its event was written, or as a dropped dead letter, by the
 // clean-up. Which of the two cannot be told, so it has to be delivered again.
 var errVanished = errors.New("the event left the inbox while it was delivered once more")
-
-// insert writes all rows in one round trip and returns an error for each that was not written; what was there already
-// takes another.
-func (b *Inbox) insert(ctx context.Context, rows []row) []error {
-	b.metrics.inserts.Inc()
-	ids, docs := make([]string, len(rows)), make([]any, len(rows))
-	for i, r := range rows {
-		ids[i], docs[i] = r.ID, r
-	}
-	errs := b.ingress.InsertEach(ctx, ids, docs)
-	var again []string
-	for i, err := range errs {
-		if database.IsDuplicate(err) {
-			again = append(again, ids[i])
-		}
-	}
-	there, err := b.ingress.FindMany(ctx, again, "failure")
-	for i := range errs {
-		switch raw := there[ids[i]]; {
-		case !database.IsDuplicate(errs[i]):
-		case err != nil:
-			errs[i] = err
-		case raw == nil:
-			errs[i] = errVanished
-		default:
-			errs[i] = errThere
-			if _, notFailed := raw.LookupErr("failure"); notFailed == nil {
-				errs[i] = errFailed
-			}
-		}
-	}
-	return errs
-}

@@ -31,7 +31,7 @@ func TestAppsCollectionsWithCommonNames(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		dead := inbox.NewDeadLetters(db)
+		dead := inbox.NewTable(db)
 		for _, forget := range []func() (int, error){
 			func() (int, error) { return s.ForgetDeleted(t.Context(), time.Now(), 10) },
 			func() (int, error) { return store.NewWelcomes(db).Forget(t.Context(), time.Now(), 10) },

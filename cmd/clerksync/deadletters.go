@@ -30,8 +30,8 @@ type deadLettersList struct {
 
 // Run prints a line each.
 func (c deadLettersList) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error {
-		all, err := d.List(ctx, c.Dropped)
+	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
+		all, err := d.DeadLetters(ctx, c.Dropped)
 		if err != nil {
 			return err
 		}
@@ -55,8 +55,8 @@ type deadLettersShow struct {
 
 // Run prints a line for each thing that is known.
 func (c deadLettersShow) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error {
-		l, err := d.Get(ctx, string(c.ID))
+	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
+		l, err := d.DeadLetter(ctx, string(c.ID))
 		if err != nil {
 			return explain(err, c.ID)
 		}
@@ -97,7 +97,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	if (c.ID == "") != c.All {
 		return errors.New("say what to replay: the id of a dead letter, or --all")
 	}
-	return withDeadLetters(ctx, e, func(db *database.DB, d inbox.DeadLetters) error {
+	return withDeadLetters(ctx, e, func(db *database.DB, d inbox.Table) error {
 		if c.All {
 			return c.all(ctx, e, db, d)
 		}
@@ -114,8 +114,8 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	})
 }
 
-func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d inbox.DeadLetters) error {
-	all, err := d.List(ctx, false)
+func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d inbox.Table) error {
+	all, err := d.DeadLetters(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -150,10 +150,10 @@ func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d in
 // replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it
 // sent again.
 func replay(
-	ctx context.Context, db *database.DB, d inbox.DeadLetters, id string, force bool,
+	ctx context.Context, db *database.DB, d inbox.Table, id string, force bool,
 ) (perhaps bool, err error) {
-	if strings.HasSuffix(id, ":"+functions.SendWelcome) {
-		l, err := d.Get(ctx, id)
+	if inbox.ParseEventID(id).IsOwn(functions.SendWelcome) {
+		l, err := d.DeadLetter(ctx, id)
 		if err != nil {
 			return false, err
 		}
@@ -172,7 +172,7 @@ type deadLettersDrop struct {
 
 // Run hides it.
 func (c deadLettersDrop) Run(ctx context.Context, e env) error {
-	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.DeadLetters) error {
+	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
 		if err := d.Drop(ctx, string(c.ID)); err != nil {
 			return explain(err, c.ID)
 		}
@@ -182,7 +182,7 @@ func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 }
 
 // withDeadLetters calls f with the database that the settings name and its dead letters.
-func withDeadLetters(ctx context.Context, e env, f func(*database.DB, inbox.DeadLetters) error) error {
+func withDeadLetters(ctx context.Context, e env, f func(*database.DB, inbox.Table) error) error {
 	cfg, err := readConfigForCommand(e.environ)
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func withDeadLetters(ctx context.Context, e env, f func(*database.DB, inbox.Dead
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(db, inbox.NewDeadLetters(db)), db.Close(ctx))
+	return errors.Join(f(db, inbox.NewTable(db)), db.Close(ctx))
 }
 
 func explain(err error, id id) error {

@@ -22,7 +22,7 @@ func main() {
 		return
 	}
 	if ctx.Err() == nil || !errors.Is(err, context.Canceled) { // else somebody ended it before it had started
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, escaped(err.Error(), "\n"))
 	}
 	os.Exit(1)
 }

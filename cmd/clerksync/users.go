@@ -65,7 +65,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 		restore := &reconcile.Restore{
 			API: r.API, Users: r.Users, Watch: watch, Every: watch / 65,
 			Deletions: func(ctx context.Context, id string) (waiting, dead []string, err error) {
-				return inbox.Deletions(ctx, db, id)
+				return inbox.NewTable(db).Deletions(ctx, id)
 			},
 			Written: func() {
 				what := fmt.Sprintf("the row is written; looking at it for %s", watch)

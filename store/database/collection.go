@@ -42,6 +42,9 @@ func (c *Collection) Ingress() *Collection {
 	return &Collection{c.db.Ingress.Collection(c.Name()), c.db, c.locks}
 }
 
+// lookup returns what a row has at a path, such as "failure.at".
+func lookup(row bson.Raw, path string) bson.RawValue { return row.Lookup(strings.Split(path, ".")...) }
+
 // ByID is the filter for the row with an _id.
 func ByID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 
@@ -171,7 +174,7 @@ func Oldest[T any](
 	if c.db.OneProcess {
 		took = time.Since(start)
 	}
-	at := func(row bson.Raw) time.Time { t, _ := row.Lookup(field).TimeOK(); return t }
+	at := func(row bson.Raw) time.Time { t, _ := lookup(row, field).TimeOK(); return t }
 	slices.SortStableFunc(raws, func(a, b bson.Raw) int { return at(a).Compare(at(b)) })
 	raws = raws[:min(limit, len(raws))]
 	rows = make([]T, len(raws))
@@ -195,7 +198,7 @@ func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Ti
 		id := old[i].ID
 		defer c.Lock(id)()
 		row, _, err := Get[bson.Raw](ctx, c, id)
-		if at, ok := row.Lookup(field).TimeOK(); err != nil || !ok || !at.Before(before) {
+		if at, ok := lookup(row, field).TimeOK(); err != nil || !ok || !at.Before(before) {
 			return err
 		}
 		gone, err := c.DeleteIf(ctx, id, Guard(row, field))
@@ -235,7 +238,7 @@ func (c *Collection) IDs(ctx context.Context, path, after, before string, limit 
 	var rows []bson.Raw
 	err := c.findAll(ctx, between, find, &rows)
 	for _, row := range rows {
-		text, _ := row.Lookup(strings.Split(path, ".")...).StringValueOK()
+		text, _ := lookup(row, path).StringValueOK()
 		ids, texts = append(ids, row.Lookup("_id").StringValue()), append(texts, text)
 	}
 	return ids, texts, err

@@ -316,6 +316,22 @@ func TestLogHasNoDocuments(t *testing.T) {
 	}
 }
 
+// TestHungUpIsNoWarning: a client that had given up while FerretDB answered was in the log, as if something were wrong.
+func TestHungUpIsNoWarning(t *testing.T) {
+	t.Parallel()
+	for cause, want := range map[string]bool{
+		"write tcp 127.0.0.1:1->127.0.0.1:2: write: broken pipe":            false,
+		"read tcp 127.0.0.1:1->127.0.0.1:2: read: connection reset by peer": false,
+		"something else": true,
+	} {
+		var log bytes.Buffer
+		slog.New(warnings{slog.NewTextHandler(&log, nil)}).Warn("Connection stopped", "error", cause)
+		if got := log.Len() > 0; got != want {
+			t.Errorf("%s: logged %v, want %v", cause, got, want)
+		}
+	}
+}
+
 // TestKill kills a process that writes, in which every way a library learns about a place for its files leads to an
 // empty folder.
 func TestKill(t *testing.T) {
