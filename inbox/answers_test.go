@@ -127,7 +127,7 @@ func TestProxyAnswersForInngest(t *testing.T) {
 			db := testenv.NewMemory().Connect(t, "test", nil, nil)
 			s := newInngest(t)
 			s.set(func([]string) (int, string) { return tc.code, tc.body })
-			b, _, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", "").Send, time.Hour)
+			b, _, _ := start(t, db, inngest.Server{URL: s.URL}.EventAPI().Send, time.Hour)
 			ids := names(12)
 			put(t, b, ids...)
 			until(t, "it has been asked several times", func() bool { return len(s.asked()) > 6 })
@@ -150,7 +150,7 @@ func TestBlockedAlone(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := newInngest(t)
 		s.set(func([]string) (int, string) { return 503, "" })
-		b, reg, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", "").Send, 200*time.Millisecond)
+		b, reg, _ := start(t, db, inngest.Server{URL: s.URL}.EventAPI().Send, 200*time.Millisecond)
 		ids := names(12)
 		put(t, b, ids[0])
 		until(t, "Inngest is found away", func() bool { return metric(t, reg, "clerksync_inngest_away") == 1 })
@@ -202,7 +202,7 @@ func TestSpeaksOfNoEvent(t *testing.T) {
 			s := newInngest(t)
 			s.header.Set("Retry-After", "1")
 			s.set(func([]string) (int, string) { return code, `{"error":"not now","status":` + fmt.Sprint(code) + `}` })
-			b, reg, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", "").Send, time.Hour)
+			b, reg, _ := start(t, db, inngest.Server{URL: s.URL}.EventAPI().Send, time.Hour)
 			ids := names(12)
 			put(t, b, ids[0])
 			until(t, "Inngest is found away", func() bool { return metric(t, reg, "clerksync_inngest_away") == 1 })
@@ -232,7 +232,7 @@ func TestPauseReachesTheSweep(t *testing.T) {
 	s := newInngest(t)
 	s.header.Set("Retry-After", "1")
 	s.set(func([]string) (int, string) { return 429, "" })
-	b, _, _ := start(t, db, inngest.NewEventAPI(s.URL, "key", "").Send, 2*time.Second) // it sweeps twice a second
+	b, _, _ := start(t, db, inngest.Server{URL: s.URL}.EventAPI().Send, 2*time.Second) // it sweeps twice a second
 	givenBack, swept := make(chan struct{}), make(chan struct{})
 	var back, found sync.Once
 	g.set(func(command string) {
