@@ -114,9 +114,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	hook, err := webhook.New(webhook.Options{
-		Secrets: cfg.Secrets(), InstanceID: cfg.InstanceID, Forward: cfg.Forward(),
-		ForwardPrivateMetadata: cfg.ForwardPrivateMetadata, Seen: a.watch.Verified, Put: a.inbox.Put, Log: log, Registerer: reg,
-		SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET", InstanceName: "CLERK_INSTANCE_ID",
+		Secrets: cfg.Secrets(), SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET",
+		InstanceID: cfg.InstanceID, InstanceName: "CLERK_INSTANCE_ID",
+		Forward: cfg.Forward(), ForwardPrivateMetadata: cfg.ForwardPrivateMetadata,
+		Seen: a.watch.Verified, Put: a.inbox.Put, Log: log, Registerer: reg,
 	})
 	if err != nil {
 		return nil, err

@@ -94,9 +94,11 @@ func TestMistakesAreKnown(t *testing.T) {
 		"nothing": {},
 		"nonsense": {
 			Port: "x", Host: "/", AdminToken: " ", LogFormat: "x", InstanceID: "x", ForwardEvents: "[", APIURL: "x",
-			Reconcile: Reconcile{RecentCron: "x", AbsentCron: "x", Cron: "x", MaxDelete: -1}, MongoURI: "x", MongoDatabase: "/",
+			Reconcile: Reconcile{RecentCron: "x", AbsentCron: "x", Cron: "x", MaxDelete: -1}, MongoURI: "x",
+			MongoDatabase: "/",
 			Inngest: Inngest{
-				Dev: "1", BaseURL: "x", SigningKey: "x", SigningKeyFallback: "x", ServeOrigin: "x", ServePath: "x", AppID: "/",
+				Dev: "1", BaseURL: "x", SigningKey: "x", SigningKeyFallback: "x", ServeOrigin: "x", ServePath: "x",
+				AppID: "/",
 			},
 		},
 		"other nonsense": {Inngest: Inngest{Dev: "x"}, MongoURI: EmbeddedPrefix, ForwardEvents: "x"},

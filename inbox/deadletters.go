@@ -54,13 +54,10 @@ func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (the
 			{Key: "$unset", Value: bson.D{{Key: "due_at", Value: ""}}},
 		}
 	})
-	if err != nil {
-		return false, fmt.Errorf("keep a dead letter: %w", err)
-	}
 	if done && !known {
 		b.tellFailed(ctx, id, f)
 	}
-	return there, nil
+	return there && err == nil, err
 }
 
 // Fail keeps an event as a dead letter even if it is not in the inbox, because it came by Inngest's own integration or
@@ -118,11 +115,11 @@ var ErrNoDeadLetter = errors.New("no such dead letter")
 // DeadLetter returns a dead letter with its data, or ErrNoDeadLetter.
 func (t Table) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
 	r, _, err := database.Get[row](ctx, t.rows, id)
-	if err != nil {
-		return DeadLetter{}, fmt.Errorf("read a dead letter: %w", err)
+	if err == nil && r.Failure == nil {
+		err = ErrNoDeadLetter
 	}
-	if r.Failure == nil {
-		return DeadLetter{}, ErrNoDeadLetter
+	if err != nil {
+		return DeadLetter{}, err
 	}
 	return r.deadLetter(), nil
 }

@@ -34,7 +34,8 @@ func TestDeadLetters(t *testing.T) {
 				}
 			}
 		}
-		if there, err := b.FailPending(t.Context(), "msg_cleared:r2", why); there || err != nil { // another sending of it has been written
+		// Another sending of this event has been written.
+		if there, err := b.FailPending(t.Context(), "msg_cleared:r2", why); there || err != nil {
 			t.Fatal(there, err)
 		}
 		if got := metric(t, reg, "clerksync_inbox_failed_total"); got != 2 {
@@ -43,7 +44,8 @@ func TestDeadLetters(t *testing.T) {
 
 		// Older versions kept how often a run was tried, read from the text of its error.
 		older := bson.D{{Key: "$set", Value: bson.D{{Key: "failure.attempts", Value: 21}}}}
-		if _, err := db.Collection("clerksync_inbox").UpdateOne(t.Context(), database.ByID(alien.ID), older); err != nil {
+		_, err := db.Collection("clerksync_inbox").UpdateOne(t.Context(), database.ByID(alien.ID), older)
+		if err != nil {
 			t.Fatal(err)
 		}
 
@@ -69,7 +71,8 @@ func TestDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := inbox.DeadLetter{Event: alien, Failure: why, Sends: 1}
-		if d := cmp.Diff(want, got, cmpopts.EquateApproxTime(time.Minute), cmpopts.IgnoreFields(inbox.DeadLetter{}, "ReceivedAt", "Failure.At")); d != "" {
+		if d := cmp.Diff(want, got, cmpopts.EquateApproxTime(time.Minute),
+			cmpopts.IgnoreFields(inbox.DeadLetter{}, "ReceivedAt", "Failure.At")); d != "" {
 			t.Errorf("Get (-want +got):\n%s", d)
 		}
 		if time.Since(got.ReceivedAt) > time.Minute || time.Since(got.At) > time.Minute {
@@ -140,10 +143,10 @@ func TestForgetDropped(t *testing.T) {
 			}
 		}
 		for _, step := range []struct {
-			before time.Time
+			before time.Duration // from now
 			want   int
-		}{{time.Now().Add(-time.Hour), 0}, {time.Now().Add(time.Hour), 2}, {time.Now().Add(time.Hour), 1}, {time.Now().Add(time.Hour), 0}} {
-			if n, err := d.ForgetDropped(t.Context(), step.before, 2); n != step.want || err != nil {
+		}{{-time.Hour, 0}, {time.Hour, 2}, {time.Hour, 1}, {time.Hour, 0}} {
+			if n, err := d.ForgetDropped(t.Context(), time.Now().Add(step.before), 2); n != step.want || err != nil {
 				t.Errorf("got %d, %v, want %d", n, err, step.want)
 			}
 		}
@@ -186,7 +189,9 @@ func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		b, _, _ := start(t, db, (&sender{}).Send, time.Hour)
-		before := bson.D{{Key: "_id", Value: ""}, {Key: "failure", Value: bson.D{{Key: "error", Value: "of an older version"}}}}
+		before := bson.D{
+			{Key: "_id", Value: ""}, {Key: "failure", Value: bson.D{{Key: "error", Value: "of an older version"}}},
+		}
 		if _, err := db.Collection("clerksync_inbox").InsertOne(t.Context(), before); err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +202,8 @@ func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
 					if there, err := b.FailPending(t.Context(), "", why); there || err != nil {
 						t.Errorf("FailPending: got %v, %v, want it not there", there, err)
 					}
-					if err := b.Fail(t.Context(), inbox.Event{ID: id, Name: "clerk/user.created", Data: []byte(data)}, why); err != nil {
+					e := inbox.Event{ID: id, Name: "clerk/user.created", Data: []byte(data)}
+					if err := b.Fail(t.Context(), e, why); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -221,7 +227,9 @@ func TestEventsWithoutIDShareADeadLetter(t *testing.T) {
 			got = append(got, fn+string(l.Data))
 		}
 		slices.Sort(got)
-		want := []string{`crm{"first_name":"Ada"}`, `crm{"first_name":"Eve"}`, `{"first_name":"Ada"}`, `{"first_name":"Eve"}`}
+		want := []string{
+			`crm{"first_name":"Ada"}`, `crm{"first_name":"Eve"}`, `{"first_name":"Ada"}`, `{"first_name":"Eve"}`,
+		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("dead letters (-want +got):\n%s", d)
 		}

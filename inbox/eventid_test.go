@@ -46,7 +46,10 @@ func TestEventID(t *testing.T) {
 			t.Errorf("%q: is the function's own: %v", s, got)
 		}
 	}
-	for function, want := range map[string]bool{"r5": true, "replay2": true, "replay0": true, "r": false, "r0": false, "replay": false, "r5d2": false, "f": false} {
+	for function, want := range map[string]bool{
+		"r5": true, "replay2": true, "replay0": true,
+		"r": false, "r0": false, "replay": false, "r5d2": false, "f": false,
+	} {
 		if got := Ambiguous(function); got != want {
 			t.Errorf("the function %s: ambiguous is %v, want %v", function, got, want)
 		}

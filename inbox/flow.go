@@ -6,11 +6,11 @@ import (
 )
 
 const (
-	// minFlight and maxFlight bound how many inserts are in flight: two, so that one that hangs does not hold up all
-	// others.
+	// minFlight and maxFlight bound how many inserts are in flight. There are at least two, so that one that hangs does
+	// not hold up all others.
 	minFlight = 2
 	maxFlight = 16
-	// crowded is how many times longer than alone an insert takes when there are too many of them.
+	// crowded is how much longer an insert takes than it does alone if too many are in flight.
 	crowded = 2
 )
 
@@ -23,7 +23,7 @@ type flow struct {
 	freed  sync.Cond
 	flying int
 	limit  float64
-	alone  time.Duration // the least that one has taken of late
+	alone  time.Duration // the shortest time that an insert has taken of late
 }
 
 func newFlow() *flow {
@@ -32,7 +32,7 @@ func newFlow() *flow {
 	return f
 }
 
-// begin waits until one more may be in flight. It waits no longer than an insert lasts.
+// begin waits until one more insert may be in flight. It waits no longer than an insert lasts.
 func (f *flow) begin() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -42,12 +42,12 @@ func (f *flow) begin() {
 	f.flying++
 }
 
-// end says how long one took.
+// end says how long an insert took.
 func (f *flow) end(took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.flying--
-	f.alone += f.alone / 64 // what was true a while ago may not be now
+	f.alone += f.alone / 64 // so that an old record does not count for ever
 	if f.alone == 0 || took < f.alone {
 		f.alone = took
 	}

@@ -47,12 +47,12 @@ type Inbox struct {
 	Table
 	ingress *database.Collection // the table, through the connections that are kept for what Clerk waits for
 	puts    chan *put
-	out     chan []row   // what was written together, and is to be sent at once, from memory
+	out     chan []row   // events that were written together and are to be sent at once, from memory
 	queued  atomic.Int64 // how many events are in out
 	flow    *flow
-	away    atomic.Bool   // Inngest takes nothing, so events wait in the collection alone
-	pause   atomic.Int64  // until when Inngest has asked to be left alone, in milliseconds since 1970
-	left    chan struct{} // tells the sweep that something has been left to it
+	away    atomic.Bool   // Inngest takes nothing, so events wait in the collection only
+	pause   atomic.Int64  // until when Inngest has asked for no requests, in milliseconds since 1970
+	left    chan struct{} // tells the sweep that Inngest is away, and events are left to it
 	resent  resent
 	metrics metrics
 }

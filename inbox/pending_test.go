@@ -23,7 +23,8 @@ func TestPending(t *testing.T) {
 			}
 			return p
 		}
-		if lacks, err := inbox.NewTable(db).LacksIndex(t.Context()); err != nil || lacks != testenv.ListsIndexes(t, db) {
+		lacks, err := inbox.NewTable(db).LacksIndex(t.Context())
+		if err != nil || lacks != testenv.ListsIndexes(t, db) {
 			t.Errorf("before Setup: got %v, %v", lacks, err)
 		}
 		before := time.Now().Add(-time.Second)
@@ -61,8 +62,8 @@ func TestPending(t *testing.T) {
 	})
 }
 
-// TestAgeOfReplayedDeadLetter: a dead letter waits since it was replayed, whoever made it one: a run that failed, Inngest
-// that refused it, or nobody who had run it for a day. The doctor would say at once that functions do not run.
+// TestAgeOfReplayedDeadLetter: a dead letter waits since it was replayed, whoever made it one: a run that failed,
+// Inngest that refused it, or nobody who had run it for a day. The doctor would say at once that functions do not run.
 func TestAgeOfReplayedDeadLetter(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
@@ -82,7 +83,8 @@ func TestAgeOfReplayedDeadLetter(t *testing.T) {
 			if err := inbox.NewTable(db).Replay(t.Context(), name, true); err != nil {
 				t.Fatal(err)
 			}
-			if p, err := inbox.NewTable(db).Pending(t.Context()); err != nil || p.Events != 1 || time.Since(p.Oldest) > 30*time.Minute {
+			p, err := inbox.NewTable(db).Pending(t.Context())
+			if err != nil || p.Events != 1 || time.Since(p.Oldest) > 30*time.Minute {
 				t.Errorf("%s: got %+v, %v, want one event that has just been replayed", name, p, err)
 			}
 			if err := b.Done(t.Context(), name); err != nil {

@@ -26,7 +26,7 @@ const (
 	roundTrips = 8
 )
 
-// sendNew sends what has just been written, from memory, until out is closed and empty.
+// sendNew sends events that have just been written, from memory, until out is closed and empty.
 func (b *Inbox) sendNew(ctx context.Context) {
 	for batch := range b.out {
 		for len(batch) < maxSend {
@@ -38,7 +38,7 @@ func (b *Inbox) sendNew(ctx context.Context) {
 		}
 		b.queued.Add(-int64(len(batch)))
 		switch {
-		case ctx.Err() != nil: // the rows are there
+		case ctx.Err() != nil: // another process, or the next start, finds them in the collection
 			return
 		case b.away.Load():
 			b.release(ctx, batch)
@@ -48,8 +48,9 @@ func (b *Inbox) sendNew(ctx context.Context) {
 	}
 }
 
-// dispatch sends events, in requests of a size that Inngest takes. The Sends of a row is how often Inngest may have
-// accepted it before. What it does not take now goes back to the collection.
+// dispatch sends events in requests of a size that Inngest takes. Their rows are as they were before this sending:
+// Sends is how often Inngest may have accepted the event before. Events that it does not take now go back to the
+// collection.
 func (b *Inbox) dispatch(ctx context.Context, batch []row) {
 	for first := true; len(batch) > 0; first = false {
 		if !first && b.away.Load() {
@@ -67,12 +68,13 @@ func (b *Inbox) dispatch(ctx context.Context, batch []row) {
 }
 
 // dispatchOne sends a batch that fits into one request. An event that is not let through has to wait alone if others
-// were let through, or if it had to before. Otherwise that says nothing of the events: Inngest is away.
+// were let through, or if it had to wait alone before. Otherwise the answer says nothing about the events: Inngest is
+// away.
 func (b *Inbox) dispatchOne(ctx context.Context, batch []row) {
 	d := b.deliver(ctx, batch)
 	known := !slices.ContainsFunc(d.blocked, func(r row) bool { return r.Blocked == 0 })
 	if len(d.unsent) > 0 || !d.heard && !known {
-		// In this order: no sweep may find them before it is known for how long Inngest wants to be left alone.
+		// In this order, so that no sweep finds the events before it knows for how long Inngest wants no requests.
 		b.setAway(ctx, true, d.why)
 		b.release(ctx, append(d.unsent, d.blocked...))
 		return
@@ -88,13 +90,13 @@ func (b *Inbox) dispatchOne(ctx context.Context, batch []row) {
 // delivery is what became of a batch.
 type delivery struct {
 	heard   bool  // Inngest itself has answered
-	blocked []row // what was not let through, each sent alone
-	unsent  []row // what was not sent, or in vain, because Inngest is away
-	why     error // Inngest is away, or the last event was not let through
+	blocked []row // events that were not let through, even when each was sent alone
+	unsent  []row // events that Inngest does not have, because it is away
+	why     error // why Inngest is away, or why the last event was not let through
 }
 
-// deliver sends a batch. While the answer may be because of one of its events, it is split in halves, until such an
-// event is alone; one that Inngest refuses then fails for good. It ends when Inngest is away.
+// deliver sends a batch. If the answer may be about one of its events, the batch is split in halves, until such an
+// event is alone. If Inngest refuses it then, it fails for good. deliver ends early if Inngest is away.
 func (b *Inbox) deliver(ctx context.Context, batch []row) delivery {
 	err := b.send(ctx, batch)
 	refused, blocked := errors.Is(err, inngest.ErrRefused), errors.Is(err, inngest.ErrBlocked)
@@ -136,7 +138,7 @@ func (b *Inbox) send(ctx context.Context, batch []row) error {
 	return b.Send(ctx, events)
 }
 
-// release gives events back that Inngest did not take: they are due at once, under the same id.
+// release gives back events that Inngest did not take: they are due at once, under the same id.
 func (b *Inbox) release(ctx context.Context, batch []row) {
 	for _, r := range batch {
 		if !b.giveBack(ctx, r, 0) {
@@ -145,10 +147,10 @@ func (b *Inbox) release(ctx context.Context, batch []row) {
 	}
 }
 
-// postpone lets an event wait that is not let through though others are, for longer each time, up to maxInterval. It is
-// never given up for that: a rule of a proxy or of a firewall may be why, and Inngest has never seen it.
+// postpone makes an event wait that is not let through although others are, longer each time, up to maxInterval. Such
+// an event is never given up, because Inngest has not seen it: a rule of a proxy or of a firewall may be the reason.
 func (b *Inbox) postpone(ctx context.Context, r row, why error) {
-	// The first wait is short: Inngest may have come back just then, and let it through.
+	// The first wait is short, because Inngest may just have come back, and take it now.
 	wait := min(time.Second<<min(r.Blocked, 16), maxInterval)
 	b.Log.WarnContext(ctx, "an event is not let through to Inngest, while others are; it waits, and will be sent again",
 		"svix_id", r.ID, "wait", wait.String(), "error", why)
@@ -156,7 +158,8 @@ func (b *Inbox) postpone(ctx context.Context, r row, why error) {
 	b.giveBack(ctx, r, wait)
 }
 
-// giveBack makes an event due again that was sent in vain. It tells whether the database could be asked.
+// giveBack makes an event due again that Inngest did not take. It tells whether the database could be asked; if not,
+// the lease of the event ends by itself.
 func (b *Inbox) giveBack(ctx context.Context, r row, wait time.Duration) bool {
 	fields := due(time.Now().Add(wait), r.Sends)
 	if r.Blocked > 0 {
@@ -181,8 +184,8 @@ func (b *Inbox) setPending(ctx context.Context, id string, fields func(row) bson
 	return err
 }
 
-// accepted follows up what Inngest has taken: what was sent again is counted, and what no function will clear leaves
-// the inbox. If that fails an event is sent once more than it must be.
+// accepted is called for events that Inngest has taken. It counts those that were sent again, and removes those that no
+// function will clear. If that fails, an event is sent once more than necessary.
 func (b *Inbox) accepted(ctx context.Context, batch []row) {
 	var g errgroup.Group
 	g.SetLimit(roundTrips)

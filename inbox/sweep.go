@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"clerksync/store/database"
@@ -16,14 +15,14 @@ import (
 const (
 	// maxInterval is the longest time between two sends of an event.
 	maxInterval = time.Hour
-	// giveUpAfter is how long an event is sent again, and giveUpSends how often Inngest has to have accepted that at
-	// the least: the clock alone says nothing of a process that was away.
+	// giveUpAfter is how long an event is sent again. Before it is given up, Inngest must have accepted that
+	// giveUpSends times: the process may have been away for most of that time.
 	giveUpAfter = 24 * time.Hour
 	giveUpSends = 8
-	// probe is how many events are sent to see whether Inngest is back: more than one, because one may be what does not
-	// pass.
+	// probe is how many events are sent to see whether Inngest is back. There are several, because one of them may be
+	// an event that does not pass.
 	probe = 4
-	// resentEvery is how often a line says what was sent again: after an outage that is everything.
+	// resentEvery is how often a line tells what was sent again. After an outage that is every event.
 	resentEvery = time.Minute
 )
 
@@ -32,8 +31,8 @@ func (b *Inbox) resendInterval(n int) time.Duration {
 	return min(b.ResendAfter<<min(max(n-1, 0), 16), max(maxInterval, b.ResendAfter))
 }
 
-// sweep sends what is due in the collection, again and again until ctx ends: what other processes left, what came while
-// Inngest was away, what no function has cleared in time.
+// sweep sends the events that are due in the collection, again and again until ctx ends: those that other processes
+// left, that came while Inngest was away, or that no function has cleared in time.
 func (b *Inbox) sweep(ctx, hard context.Context) {
 	every := min(max(b.ResendAfter/4, 50*time.Millisecond), 5*time.Second)
 	timer := time.NewTimer(0)
@@ -81,25 +80,25 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	if err != nil {
 		return 0, 0, err
 	}
-	if time.Now().UnixMilli() < b.pause.Load() { // Inngest has asked for it meanwhile
+	if time.Now().UnixMilli() < b.pause.Load() { // the pause has begun during the search
 		return 0, 0, nil
 	}
-	var mu sync.Mutex
-	var batch []row
+	claimed := make([]bool, len(found))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(roundTrips)
-	for _, r := range found {
-		g.Go(func() error {
-			claimed, err := b.claim(gctx, r)
-			if claimed {
-				mu.Lock()
-				defer mu.Unlock()
-				batch = append(batch, r)
-			}
+	for i, r := range found {
+		g.Go(func() (err error) {
+			claimed[i], err = b.claim(gctx, r)
 			return err
 		})
 	}
 	err = g.Wait()
+	var batch []row
+	for i, r := range found {
+		if claimed[i] {
+			batch = append(batch, r)
+		}
+	}
 	b.dispatch(ctx, batch)
 	return len(found), scan, err
 }
@@ -125,7 +124,7 @@ func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 	})
 }
 
-// resent is what was sent again since the last line about it. Only the sweep sends again.
+// resent counts what was sent again since the last line about it. Only the sweep uses it.
 type resent struct {
 	events int
 	oldest time.Time // when the one that has waited longest was received

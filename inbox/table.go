@@ -29,7 +29,8 @@ type row struct {
 	TS         int64     `bson:"ts"`
 	V          string    `bson:"v,omitempty"`
 	ReceivedAt time.Time `bson:"received_at"`
-	// Sends counts how often Inngest may have accepted the event. It is part of the id of the next sending, see EventID.
+	// Sends counts how often Inngest may have accepted the event. It is part of the id of the next sending, see
+	// EventID.
 	Sends int `bson:"sends"`
 	// Accepted counts how often Inngest has accepted the event. It leaves out the first time, because counting that
 	// would cost one more write for every event.
@@ -58,11 +59,7 @@ func (r row) event() Event {
 // change updates an event by what f makes of its row, and tells whether it did: not if f returns nil, if there is no
 // row, or if another process changed meanwhile when the event is due.
 func (t Table) change(ctx context.Context, id string, f func(row) bson.D) (bool, error) {
-	done, err := database.Change(ctx, t.rows, id, []string{"due_at"}, f)
-	if err != nil {
-		return false, fmt.Errorf("change an event: %w", err)
-	}
-	return done, nil
+	return database.Change(ctx, t.rows, id, []string{"due_at"}, f)
 }
 
 // each calls f with every row that the filter finds. The fields in without are left out.

@@ -46,8 +46,8 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 	}
 }
 
-// commit writes puts until ctx ends: the first that comes at once, and with it all that came while as many inserts were
-// in flight as flow allows (a group commit). An idle line waits for nothing.
+// commit writes puts until ctx ends, as a group commit: while as many inserts run as flow allows, new puts wait, and
+// then go into the next insert together. A put that comes while nothing runs is written at once.
 func (b *Inbox) commit(ctx, hard context.Context) {
 	var writes sync.WaitGroup
 	defer writes.Wait()
@@ -59,7 +59,7 @@ func (b *Inbox) commit(ctx, hard context.Context) {
 			return
 		}
 		b.flow.begin()
-		runtime.Gosched() // webhooks that are ready to put come along
+		runtime.Gosched() // so that webhooks which are ready to put go into this insert
 		batch, size := []*put{p}, len(p.event.Data)
 		for size < maxInsertBytes && len(batch) < maxInsert {
 			more, ok := waiting(b.puts)
@@ -76,7 +76,7 @@ func (b *Inbox) commit(ctx, hard context.Context) {
 	}
 }
 
-// waiting takes what stands in line in c, without waiting.
+// waiting takes a value from c if there is one already.
 func waiting[T any](c <-chan T) (v T, ok bool) {
 	select {
 	case v, ok = <-c:
@@ -85,12 +85,12 @@ func waiting[T any](c <-chan T) (v T, ok bool) {
 	return v, ok
 }
 
-// write inserts a batch, answers each of its puts, and hands what is new to the senders.
+// write inserts a batch, answers each of its puts, and hands the new events to the senders.
 func (b *Inbox) write(ctx context.Context, batch []*put) {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	// Events that will be sent at once are written as sent once, so that the sending needs no write of its own. If it
-	// fails, or this process dies first, they are sent later, under another id.
+	// Events that will be sent at once are written as if they were sent already, so that sending them needs no write of
+	// its own. If sending fails, or this process dies before, they are sent later, under another id.
 	direct := !b.away.Load() && b.queued.Load()+int64(len(batch)) <= maxOut
 	now := time.Now()
 	puts := map[string][]*put{} // by id: a redelivery that came meanwhile is the same event
@@ -118,7 +118,8 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 			again = append(again, ids[i])
 		}
 	}
-	// In one round trip: one for each of hundreds that Clerk delivers once more would last longer than Clerk waits.
+	// In one round trip. Clerk may deliver hundreds once more, and one round trip for each would last longer than Clerk
+	// waits.
 	there, unread := b.ingress.FindMany(ctx, again, "failure")
 	var out []row
 	for i, err := range errs {
@@ -170,6 +171,6 @@ func (b *Inbox) redelivered(ctx context.Context, id string, found bson.Raw) erro
 	return err
 }
 
-// errVanished says that a row was removed meanwhile: when its event was written, or as a dropped dead letter, by the
-// clean-up. Which of the two cannot be told, so it has to be delivered again.
+// errVanished says that a row was removed meanwhile: because its event was written, or by the clean-up, as a dropped
+// dead letter. There is no telling which, so the event has to be delivered again.
 var errVanished = errors.New("the event left the inbox while it was delivered once more")

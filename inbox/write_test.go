@@ -33,11 +33,16 @@ func TestQueuedLeak(t *testing.T) {
 	for range 20 { // chance decided
 		ctx, cancel := context.WithCancel(t.Context())
 		g := &endsAt{end: cancel}
-		b := New(Options{DB: testenv.NewMemory().Connect(t, "test", g, nil), Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		b := New(Options{
+			DB: testenv.NewMemory().Connect(t, "test", g, nil), Log: slog.New(slog.DiscardHandler),
+			Registerer: prometheus.NewRegistry(),
+		})
 		write := func(ctx context.Context, ids ...string) {
 			var puts []*put
 			for _, id := range ids {
-				puts = append(puts, &put{event: Event{ID: id, Name: "clerk/user.created", Data: []byte("{}")}, done: make(chan error, 1)})
+				puts = append(puts, &put{
+					event: Event{ID: id, Name: "clerk/user.created", Data: []byte("{}")}, done: make(chan error, 1),
+				})
 			}
 			b.write(ctx, puts)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -71,17 +70,15 @@ const (
 // the same, but it encodes every event's data once more, which was a tenth of what a webhook costs; and it heeds no
 // context.
 type EventAPI struct {
-	url, env string
-	client   http.Client
+	server Server
+	client http.Client
 }
 
-// NewEventAPI returns the API of the server at a URL, without a path, for an event key. env is the branch environment,
-// or "".
-func NewEventAPI(server, key, env string) *EventAPI {
-	transport := &http.Transport{
+// EventAPI returns what sends events to the server, with its event key.
+func (s Server) EventAPI() *EventAPI {
+	return &EventAPI{s, http.Client{Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second,
-	}
-	return &EventAPI{url: server + "/e/" + url.PathEscape(key), env: env, client: http.Client{Transport: transport}}
+	}}}
 }
 
 // Send returns nil when Inngest says that it has accepted every event. The error may be ErrRefused or ErrBlocked, and
@@ -112,7 +109,7 @@ func (a *EventAPI) Send(ctx context.Context, events []Event) error {
 
 // post returns how many events Inngest says that it has accepted.
 func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
-	res, err := call(ctx, &a.client, a.env, http.MethodPost, a.url, "", body)
+	res, err := a.server.call(ctx, &a.client, http.MethodPost, a.server.eventsURL(), "", body)
 	if res == nil {
 		return 0, err
 	}

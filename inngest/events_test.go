@@ -90,7 +90,7 @@ func TestEventAPI(t *testing.T) {
 			} else {
 				defer srv.Close()
 			}
-			err := NewEventAPI(srv.URL, "thekey", "branch").Send(t.Context(), events)
+			err := Server{URL: srv.URL, EventKey: "thekey", Env: "branch"}.EventAPI().Send(t.Context(), events)
 			switch {
 			case tc.ok != (err == nil):
 				t.Errorf("got %v", err)

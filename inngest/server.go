@@ -60,12 +60,12 @@ func (s Server) Name() string {
 	return "Inngest Cloud"
 }
 
-// EventAPI returns what sends events to it.
-func (s Server) EventAPI() *EventAPI { return NewEventAPI(s.eventURL(), s.eventKey(), s.Env) }
-
 func (s Server) eventKey() string { return cmp.Or(s.EventKey, "dev") } // only a dev server has none
 func (s Server) apiURL() string   { return cmp.Or(s.URL, "https://api.inngest.com") }
 func (s Server) eventURL() string { return cmp.Or(s.URL, "https://inn.gs") }
+
+// eventsURL is where events are posted. It holds the event key.
+func (s Server) eventsURL() string { return s.eventURL() + "/e/" + url.PathEscape(s.eventKey()) }
 
 // Reach returns nil if something answers where events are sent, and not with a server's error.
 func (s Server) Reach(ctx context.Context) error {
@@ -79,7 +79,7 @@ func (s Server) Reach(ctx context.Context) error {
 // SendProbe sends an event that does nothing. The error is ErrKey if the event key is not accepted.
 func (s Server) SendProbe(ctx context.Context) error {
 	body := []byte(`[{"name":"` + ProbeEvent + `","data":{}}]`)
-	_, err := s.ask(ctx, http.MethodPost, s.eventURL()+"/e/"+url.PathEscape(s.eventKey()), "", body)
+	_, err := s.ask(ctx, http.MethodPost, s.eventsURL(), "", body)
 	return err
 }
 
@@ -169,7 +169,7 @@ func (s Server) post(ctx context.Context, path string, body []byte) error {
 
 // ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network.
 func (s Server) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
-	res, err := call(ctx, &http.Client{}, s.Env, method, to, bearer, body)
+	res, err := s.call(ctx, &http.Client{}, method, to, bearer, body)
 	switch {
 	case res == nil:
 		return nil, err
@@ -193,8 +193,8 @@ type response struct {
 
 // call makes a request and returns the answer: nil if there is none, and with an error if not all of its body came. No
 // error quotes the URL, which may hold the event key.
-func call(
-	ctx context.Context, client *http.Client, env, method, to, bearer string, body []byte,
+func (s Server) call(
+	ctx context.Context, client *http.Client, method, to, bearer string, body []byte,
 ) (*response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
 	if err != nil {
@@ -205,8 +205,8 @@ func call(
 	if bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
-	if env != "" {
-		req.Header.Set("X-Inngest-Env", env)
+	if s.Env != "" {
+		req.Header.Set("X-Inngest-Env", s.Env)
 	}
 	res, err := client.Do(req)
 	if err != nil {

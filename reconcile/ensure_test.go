@@ -61,8 +61,10 @@ func TestEnsure(t *testing.T) {
 		}
 
 		testenv.Delete(t, users, people[1].ID)
-		for id, want := range map[string]error{people[0].ID: nil, people[1].ID: reconcile.ErrDeleted,
-			people[2].ID: clerk.ErrNoUser} {
+		for id, want := range map[string]error{
+			people[0].ID: nil, people[1].ID: reconcile.ErrDeleted,
+			people[2].ID: clerk.ErrNoUser,
+		} {
 			if _, err := e.Row(t.Context(), id); !errors.Is(err, want) {
 				t.Errorf("%s: got %v, want %v", id, err, want)
 			}
@@ -81,8 +83,10 @@ func TestEnsureAsksForUsersOnly(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		users := store.NewUsers(db)
 		e := &reconcile.Ensure{API: api(t, fake, 0), Users: users}
-		for _, id := range []string{"count", "", ".", "..", "user_", "user_nobody", "user_2people0000000000000000000/",
-			"user_2people000000000000000000 0", "%63ount"} {
+		for _, id := range []string{
+			"count", "", ".", "..", "user_", "user_nobody", "user_2people0000000000000000000/",
+			"user_2people000000000000000000 0", "%63ount",
+		} {
 			if _, err := e.Row(t.Context(), id); !errors.Is(err, clerk.ErrNoUser) {
 				t.Errorf("%q: got %v, want ErrNoUser", id, err)
 			}

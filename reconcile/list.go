@@ -66,8 +66,9 @@ func (s *step) list(ctx context.Context, p Progress) (Progress, error) {
 		return p, err
 	}
 	if page.Next != "" && time.Now().Before(s.until) {
-		s.next = fetch(page.Next)
-		go s.next()
+		next := fetch(page.Next)
+		s.next = next
+		go func() { _, _ = next() }()
 	}
 	if _, err := s.repair(ctx, page, &p); err != nil {
 		return p, err

@@ -36,7 +36,10 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 	mails := store.NewWelcomes(db)
 	for user, perhaps := range map[string]bool{"a": true, "b": false, "c": true} {
 		id := "msg_" + user + ":send-welcome-email"
-		e := inbox.Event{ID: id, Name: "clerksync/replay.send-welcome-email", Data: json.RawMessage(`{"id":"user_` + user + `","object":"user"}`), TS: 1767603600018}
+		e := inbox.Event{
+			ID: id, Name: "clerksync/replay.send-welcome-email",
+			Data: json.RawMessage(`{"id":"user_` + user + `","object":"user"}`), TS: 1767603600018,
+		}
 		claim, err := mails.Claim(t.Context(), "user_"+user, "run")
 		if err == nil && perhaps {
 			err = mails.Sending(t.Context(), claim)
@@ -48,7 +51,8 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	old := map[string]any{"$set": map[string]any{"claimed_at": time.Now().Add(-store.ClaimLease)}} // the runs are long over
+	// the runs are long over
+	old := map[string]any{"$set": map[string]any{"claimed_at": time.Now().Add(-store.ClaimLease)}}
 	for _, user := range []string{"user_a", "user_b", "user_c"} {
 		if _, err := db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), user, old); err != nil {
 			t.Fatal(err)
@@ -58,11 +62,19 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, step := range []struct{ args, want string }{
-		{"replay msg_a:send-welcome-email", "msg_a:send-welcome-email will be sent again: the mail was perhaps sent before, so the user may get two\n"},
-		{"replay --all", "2 will be sent again\nmails among them that were perhaps sent before, so that the user may get two: 1\n"},
+		{
+			"replay msg_a:send-welcome-email",
+			"msg_a:send-welcome-email will be sent again: the mail was perhaps sent before, so the user may get " +
+				"two\n",
+		},
+		{
+			"replay --all", "2 will be sent again\nmails among them that were perhaps sent before, so that the user " +
+				"may get two: 1\n",
+		},
 	} {
 		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"deadletters"}, strings.Fields(step.args)...), environ(settings), &out, io.Discard); err != nil {
+		if err := run(t.Context(), append([]string{"deadletters"}, strings.Fields(step.args)...), environ(settings),
+			&out, io.Discard); err != nil {
 			t.Error(err)
 		}
 		if out.String() != step.want {
@@ -73,7 +85,8 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, user := range []string{"user_a", "user_b", "user_c"} {
-		if claim, err := store.NewWelcomes(db).Claim(t.Context(), user, "another run"); claim.State != store.Won || err != nil {
+		if claim, err := store.NewWelcomes(db).Claim(t.Context(), user, "another run"); claim.State != store.Won ||
+			err != nil {
 			t.Errorf("the replay of the mail of %s finds %q, %v, want to send it", user, claim.State, err)
 		}
 	}
@@ -127,7 +140,8 @@ func TestDeletedRise(t *testing.T) {
 		{"list", "no dead letters", ""},
 	} {
 		var out bytes.Buffer
-		err := run(t.Context(), append([]string{"deadletters"}, strings.Fields(step.args)...), environ(settings), &out, io.Discard)
+		err := run(t.Context(), append([]string{"deadletters"}, strings.Fields(step.args)...), environ(settings), &out,
+			io.Discard)
 		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) {
 			t.Errorf("%s: got %v, want %q", step.args, err, step.err)
 		}
@@ -162,7 +176,8 @@ func TestStrangersEventOnTheTerminal(t *testing.T) {
 	const id = "msg_" + evil
 	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	data := "{\n\t\"id\": \"user_Zoë\u009b2J\x7f\u202e\"\n}"
-	e := inbox.Event{ID: strings.ToValidUTF8(id, ""), Name: "clerk/user.created", Data: []byte(data)} // old, so that replay names it
+	// old, so that replay names it
+	e := inbox.Event{ID: strings.ToValidUTF8(id, ""), Name: "clerk/user.created", Data: []byte(data)}
 	why := inbox.Failure{Function: evil, RunID: evil, Error: evil + "\n"}
 	other := box.Fail(t.Context(), inbox.Event{ID: "msg_other", Name: evil, Data: []byte("{}")}, why)
 	if err := errors.Join(box.Fail(t.Context(), e, why), other, db.Close(t.Context())); err != nil {
@@ -171,7 +186,8 @@ func TestStrangersEventOnTheTerminal(t *testing.T) {
 	for _, args := range [][]string{{"list"}, {"show", e.ID, "--data"}, {"replay", "--all"}} {
 		name := args[0]
 		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"deadletters"}, args...), environ(settings), &out, io.Discard); err != nil && !errors.Is(err, inbox.ErrOld) {
+		if err := run(t.Context(), append([]string{"deadletters"}, args...), environ(settings), &out,
+			io.Discard); err != nil && !errors.Is(err, inbox.ErrOld) {
 			t.Error(name, err)
 		}
 		for _, r := range out.String() {

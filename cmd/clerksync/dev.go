@@ -102,7 +102,7 @@ func (devCmd) defaults(
 
 // serve runs the service until ctx ends or the demo is over.
 func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(string, ...any)) error {
-	a, err := app.New(ctx, app.Options{Config: cfg, Functions: appFunctions(), Log: app.Logger(cfg, e.stderr)})
+	a, err := app.New(ctx, app.Options{Config: cfg, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr)})
 	if err != nil {
 		return err
 	}

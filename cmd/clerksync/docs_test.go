@@ -18,8 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestSettingsTable: docs/settings.md has every setting once, in the order of their declaration, with its description and default, and no
-// other.
+// TestSettingsTable: docs/settings.md has every setting once, in the order of their declaration, with its description
+// and default, and no other.
 func TestSettingsTable(t *testing.T) {
 	t.Parallel()
 	var got, want []string
@@ -36,15 +36,18 @@ func TestSettingsTable(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("docs/settings.md is not what config.go has, as name and default, in its order (-want +got):\n%s", diff)
+		t.Errorf("docs/settings.md is not what config.go has, as name and default, in its order (-want +got):\n%s",
+			diff)
 	}
 }
 
 // TestFunctionsTable: docs/architecture.md has every function that there can be.
 func TestFunctionsTable(t *testing.T) {
 	t.Parallel()
-	cfg, _ := config.Read([]string{"CLERK_SECRET_KEY=sk_test_x", "SMTP_URL=smtp://localhost", "MAIL_FROM=app@app.example"})
-	want, err := app.FunctionIDs(cfg, appFunctions())
+	cfg, _ := config.Read([]string{
+		"CLERK_SECRET_KEY=sk_test_x", "SMTP_URL=smtp://localhost", "MAIL_FROM=app@app.example",
+	})
+	want, err := app.FunctionIDs(cfg, appFunctions(cfg))
 	if err != nil {
 		t.Fatal(err)
 	}

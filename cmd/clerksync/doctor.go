@@ -74,7 +74,7 @@ func doctorOptions(environ []string, url string) doctor.Options {
 	if len(mistakes.Only(clerkSettings()...)) == 0 && cfg.SecretKey != "" {
 		o.Clerk, _ = app.ClerkAPI(cfg) // it has just been checked
 	}
-	if ids, err := app.FunctionIDs(cfg, appFunctions()); err == nil {
+	if ids, err := app.FunctionIDs(cfg, appFunctions(cfg)); err == nil {
 		o.Functions = ids
 	}
 	return o

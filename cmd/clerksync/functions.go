@@ -1,8 +1,11 @@
 package main
 
-import "clerksync/functions"
+import (
+	"clerksync/config"
+	"clerksync/functions"
+)
 
 // appFunctions are the functions of your own, a line each: see docs/your-own-function.md.
-func appFunctions() []functions.Function {
+func appFunctions(_ config.Config) []functions.Function {
 	return []functions.Function{}
 }

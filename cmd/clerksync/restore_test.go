@@ -55,8 +55,8 @@ func TestBuriedAndUnknown(t *testing.T) {
 	if r := store.NewUsers(db).Write(t.Context(), dead, store.All)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
-	if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: stranger},
-		{Key: "username", Value: "stranger"}}); err != nil {
+	row := bson.D{{Key: "_id", Value: stranger}, {Key: "username", Value: "stranger"}}
+	if _, err := db.Collection("users").InsertOne(t.Context(), row); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(t.Context()); err != nil {

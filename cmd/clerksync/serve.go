@@ -36,7 +36,7 @@ func (serveCmd) Run(ctx context.Context, e env) error {
 	if !isSet(e.environ, "GOGC") {
 		debug.SetGCPercent(gcPercent)
 	}
-	a, err := app.New(ctx, app.Options{Config: cfg, Functions: appFunctions(), Log: app.Logger(cfg, e.stderr)})
+	a, err := app.New(ctx, app.Options{Config: cfg, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr)})
 	if err != nil {
 		return err
 	}

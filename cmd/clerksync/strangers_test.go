@@ -31,7 +31,8 @@ func signCall(req *http.Request, key string, at time.Time, body string) *http.Re
 // deleteCall is what Inngest calls the function for a deleted user with, as the canonical bytes that its server signs.
 func deleteCall(data string) string {
 	event := `{"data":` + data + `,"name":"clerk/user.deleted","ts":1}`
-	return `{"ctx":{"attempt":0,"fn_id":"00000000-0000-0000-0000-000000000001","max_attempts":3,"run_id":"01J","stack":{"current":0,"stack":[]},"step_id":"step"},` +
+	return `{"ctx":{"attempt":0,"fn_id":"00000000-0000-0000-0000-000000000001","max_attempts":3,"run_id":"01J",` +
+		`"stack":{"current":0,"stack":[]},"step_id":"step"},` +
 		`"event":` + event + `,"events":[` + event + `],"steps":{}}`
 }
 
@@ -56,32 +57,57 @@ func TestStrangersCallEndsNothing(t *testing.T) {
 		_, _ = fmt.Fprintf(&keys, `"%05d":0,`, i)
 	}
 	deep := func(n int) string { return strings.Repeat(`{"a":`, n) + "1" + strings.Repeat("}", n) }
-	withMetadata := func(s string) string { return deleteCall(`{"deleted":true,"id":"user_a","unsafe_metadata":` + s + `}`) }
+	withMetadata := func(s string) string {
+		return deleteCall(`{"deleted":true,"id":"user_a","unsafe_metadata":` + s + `}`)
+	}
 	put := `{"url":"https://app.example/api/inngest?a=1\u0026b=2"}` // as json.Marshal writes it
 	for name, tc := range map[string]struct {
 		req  *http.Request
 		code int
 	}{
-		"5 MiB of brackets":                        {signCall(post(strings.Repeat("[", 5<<20)), callKey, now, "other"), 401},
-		"5 MiB of brackets, PUT":                   {signCall(other(http.MethodPut, strings.Repeat("[", 5<<20)), callKey, now, "other"), 401},
-		"5 MiB of brackets for the trust probe":    {signCall(request(t, http.MethodPost, s.url+"/api/inngest?probe=trust", strings.Repeat("[", 5<<20)), callKey, now, "x"), 401},
-		"20,000 keys":                              {signCall(post(`{`+keys.String()+`"a":0}`), callKey, now, "other"), 401},
-		"a lone surrogate, signed as empty":        {signCall(post(deleteCall(`{"deleted":true,"id":"user_a","x":"\ud800"}`)), callKey, now, ""), 401},
-		"a lone surrogate, PUT, signed as empty":   {signCall(other(http.MethodPut, `{"url":"https://x.example","x":"\ud800"}`), callKey, now, ""), 401},
-		"a body with GET, signed as empty":         {signCall(other(http.MethodGet, "x"), callKey, now, ""), 401},
-		"signed six minutes ahead":                 {signCall(post(body), callKey, now.Add(6*time.Minute), body), 401},
-		"signed six minutes ago":                   {signCall(post(body), callKey, now.Add(-6*time.Minute), body), 401},
-		"signed four minutes ahead":                {signCall(post(body), callKey, now.Add(4*time.Minute), body), 206},
-		"signed with the fallback key":             {signCall(post(body), callKeyFallback, now, body), 206},
-		"signed with no key":                       {signCall(post(body), "", now, body), 401},
-		"PUT, not signed":                          {other(http.MethodPut, put), 401},
-		"GET, not signed":                          {other(http.MethodGet, ""), 401},
-		"PUT, signed over its canonical form":      {signCall(other(http.MethodPut, put), callKey, now, strings.Replace(put, `\u0026`, "&", 1)), 200},
-		"GET, signed":                              {signCall(other(http.MethodGet, ""), callKey, now, ""), 200},
-		"trust probe, signed":                      {signCall(request(t, http.MethodPost, s.url+"/api/inngest?probe=trust", ""), callKey, now, ""), 200},
-		"signed, metadata a thousand levels deep":  {signCall(post(withMetadata(deep(1000))), callKey, now, withMetadata(deep(1000))), 206},
-		"signed, metadata 200,000 levels deep":     {signCall(post(withMetadata(deep(200_000))), callKey, now, withMetadata(deep(200_000))), 400},
-		"signed, not in its canonical form, large": {signCall(post(" "+withMetadata(`"`+strings.Repeat("x", 64<<10)+`"`)), callKey, now, "other"), 401},
+		"5 MiB of brackets": {
+			signCall(post(strings.Repeat("[", 5<<20)), callKey, now, "other"), 401,
+		},
+		"5 MiB of brackets, PUT": {
+			signCall(other(http.MethodPut, strings.Repeat("[", 5<<20)), callKey, now, "other"), 401,
+		},
+		"5 MiB of brackets for the trust probe": {
+			signCall(request(t, http.MethodPost, s.url+"/api/inngest?probe=trust", strings.Repeat("[", 5<<20)), callKey,
+				now, "x"), 401,
+		},
+		"20,000 keys": {
+			signCall(post(`{`+keys.String()+`"a":0}`), callKey, now, "other"), 401,
+		},
+		"a lone surrogate, signed as empty": {
+			signCall(post(deleteCall(`{"deleted":true,"id":"user_a","x":"\ud800"}`)), callKey, now, ""), 401,
+		},
+		"a lone surrogate, PUT, signed as empty": {
+			signCall(other(http.MethodPut, `{"url":"https://x.example","x":"\ud800"}`), callKey, now, ""), 401,
+		},
+		"a body with GET, signed as empty": {signCall(other(http.MethodGet, "x"), callKey, now, ""), 401},
+		"signed six minutes ahead":         {signCall(post(body), callKey, now.Add(6*time.Minute), body), 401},
+		"signed six minutes ago":           {signCall(post(body), callKey, now.Add(-6*time.Minute), body), 401},
+		"signed four minutes ahead":        {signCall(post(body), callKey, now.Add(4*time.Minute), body), 206},
+		"signed with the fallback key":     {signCall(post(body), callKeyFallback, now, body), 206},
+		"signed with no key":               {signCall(post(body), "", now, body), 401},
+		"PUT, not signed":                  {other(http.MethodPut, put), 401},
+		"GET, not signed":                  {other(http.MethodGet, ""), 401},
+		"PUT, signed over its canonical form": {
+			signCall(other(http.MethodPut, put), callKey, now, strings.Replace(put, `\u0026`, "&", 1)), 200,
+		},
+		"GET, signed": {signCall(other(http.MethodGet, ""), callKey, now, ""), 200},
+		"trust probe, signed": {
+			signCall(request(t, http.MethodPost, s.url+"/api/inngest?probe=trust", ""), callKey, now, ""), 200,
+		},
+		"signed, metadata a thousand levels deep": {
+			signCall(post(withMetadata(deep(1000))), callKey, now, withMetadata(deep(1000))), 206,
+		},
+		"signed, metadata 200,000 levels deep": {
+			signCall(post(withMetadata(deep(200_000))), callKey, now, withMetadata(deep(200_000))), 400,
+		},
+		"signed, not in its canonical form, large": {
+			signCall(post(" "+withMetadata(`"`+strings.Repeat("x", 64<<10)+`"`)), callKey, now, "other"), 401,
+		},
 	} {
 		if code, text := do(t, tc.req); code != tc.code {
 			t.Errorf("%s: got %d %s, want %d", name, code, text, tc.code)
@@ -93,7 +119,8 @@ func TestStrangersCallEndsNothing(t *testing.T) {
 func TestDeepCallEndsNothingInDev(t *testing.T) {
 	t.Parallel()
 	s := serve(t, good(t))
-	for name, method := range map[string]string{"call": http.MethodPost, "registration": http.MethodPut, "inspection": http.MethodGet} {
+	for name, method := range map[string]string{"call": http.MethodPost, "registration": http.MethodPut,
+		"inspection": http.MethodGet} {
 		for _, signature := range []string{"", "t=1&s=ff"} {
 			for _, body := range []string{strings.Repeat("[", 5<<20), strings.Repeat(`{"a":`, 900_000)} {
 				req := request(t, method, s.url+"/api/inngest?fnId=clerksync-delete-user-with-clerk&stepId=step", body)

@@ -16,10 +16,13 @@ func TestVersionText(t *testing.T) {
 		want string
 	}{
 		"set by the Dockerfile": {
-			set: "v1.2.3", info: debug.BuildInfo{GoVersion: "go1.26.4", Main: debug.Module{Version: "(devel)"}}, want: "clerksync v1.2.3 (go1.26.4)",
+			set: "v1.2.3", info: debug.BuildInfo{GoVersion: "go1.26.4", Main: debug.Module{Version: "(devel)"}},
+			want: "clerksync v1.2.3 (go1.26.4)",
 		},
 		"known to the go command": {
-			info: debug.BuildInfo{GoVersion: "go1.26.4", Main: debug.Module{Version: "v1.2.4-0.20261124210604-e7bb1fe00000+dirty"}},
+			info: debug.BuildInfo{
+				GoVersion: "go1.26.4", Main: debug.Module{Version: "v1.2.4-0.20261124210604-e7bb1fe00000+dirty"},
+			},
 			want: "clerksync v1.2.4-0.20261124210604-e7bb1fe00000+dirty (go1.26.4)",
 		},
 		"known to nobody": {want: "clerksync of an unknown version (unknown Go)"},
