@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,9 +9,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/inngest"
 	"clerksync/internal/testenv"
@@ -60,24 +63,29 @@ func TestServer(t *testing.T) {
 		want     string
 	}{
 		"a replica set": {
-			database.Server{Name: "MongoDB", Version: "8.0.4"}, false,
+			database.Server{Name: "MongoDB", Version: "8.0.4"},
+			false,
 			"ok    database   MongoDB 8.0.4, replicated; writes wait for a majority\n",
 		},
 		"one server": {
-			database.Server{Name: "MongoDB", Version: "8.0.4", Kind: database.StandAlone}, false,
+			database.Server{Name: "MongoDB", Version: "8.0.4", Kind: database.StandAlone},
+			false,
 			"warn  database   MongoDB 8.0.4, stand-alone: what it has acknowledged it can lose with its disk: " +
 				"use a replica set\n",
 		},
 		"embedded": {
-			database.Server{Name: "FerretDB", Version: "v1.24.2", Kind: database.OneProcess}, true,
+			database.Server{Name: "FerretDB", Version: "v1.24.2", Kind: database.OneProcess},
+			true,
 			"ok    database   FerretDB v1.24.2, embedded: for development only\n",
 		},
 		"a clock a bit off": {
-			database.Server{Name: "MongoDB", Ahead: 5 * time.Second}, false,
+			database.Server{Name: "MongoDB", Ahead: 5 * time.Second},
+			false,
 			"ok    database   MongoDB, replicated; writes wait for a majority\n",
 		},
 		"a clock behind": {
-			database.Server{Ahead: -6 * time.Second}, true,
+			database.Server{Ahead: -6 * time.Second},
+			true,
 			"ok    database   , embedded: for development only\nwarn  clock      this machine and the database " +
 				"differ by 6s: set the clock of whichever is wrong (NTP)\n",
 		},
@@ -129,8 +137,10 @@ func TestSync(t *testing.T) {
 				"(Webhooks, Testing)\n",
 		},
 		"silence": {
-			status: reconcile.Status{LastWebhook: ago(time.Hour),
-				Silence: reconcile.Silence{Since: ago(time.Hour), First: ago(20 * time.Minute), Changed: 2}},
+			status: reconcile.Status{
+				LastWebhook: ago(time.Hour),
+				Silence:     reconcile.Silence{Since: ago(time.Hour), First: ago(20 * time.Minute), Changed: 2},
+			},
 			noKey: true,
 			want: "FAIL  webhooks   no webhook for 1 h although Clerk changed 2 users: check the endpoint in Clerk's " +
 				"dashboard (enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET\n",
@@ -242,5 +252,77 @@ func TestURL(t *testing.T) {
 		if n := strings.Count(got, "\n"); n != 1 {
 			t.Errorf("%s: %d findings, want 1", name, n)
 		}
+	}
+}
+
+// TestFailingDatabase: a database that fails at some command is one finding more, ends no other check, and says nothing
+// of its URI.
+func TestFailingDatabase(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	api, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: fake.URL, Share: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rest = "FAIL inngest, ok clerk, warn webhooks, warn reconcile, ok inbox, ok inbox, ok rows"
+	for command, want := range map[string]string{
+		"":         "warn database, ok database, " + rest,
+		"prepared": "warn database, FAIL database, " + rest,
+		"hello":    "FAIL database, " + rest,
+		"find":     "FAIL database, FAIL inngest, ok clerk, - webhooks, - reconcile, - inbox, - rows",
+	} {
+		var late atomic.Bool // the driver itself says hello, and Connect asks for more
+		uri := testenv.NewMemory().Listen(t, func(c string) int32 {
+			if c == command && late.Load() {
+				return 13
+			}
+			return 0
+		})
+		db, err := database.Connect(t.Context(), uri, "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		late.Store(true)
+		o := Options{
+			Config: config.Config{SecretKey: testenv.ClerkKey}, Clerk: api,
+			Inngest: inngest.Server{URL: "http://127.0.0.1:1"},
+			Open:    func(context.Context) (*database.DB, error) { return db, nil },
+			Prepared: func(context.Context, *database.DB) (bool, error) {
+				if command == "prepared" {
+					return false, errors.New("code 13")
+				}
+				return true, nil
+			},
+		}
+		var got []string
+		Run(t.Context(), o, func(f Finding) {
+			if f.Check != "settings" {
+				got = append(got, string(f.Level)+" "+f.Check)
+			}
+			if strings.Contains(f.Text, "127.0.0.1") && f.Check == "database" {
+				t.Errorf("%s: %s", command, f.Text)
+			}
+		})
+		if got := strings.Join(got, ", "); got != want {
+			t.Errorf("%s: got\n%s, want\n%s", command, got, want)
+		}
+		if err := db.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestEndedRun: when somebody ends the run, no check is made any more.
+func TestEndedRun(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	o := Options{URL: "https://x", Open: func(context.Context) (*database.DB, error) {
+		cancel()
+		return nil, errors.New("cut off")
+	}}
+	var got []Finding
+	Run(ctx, o, func(f Finding) { got = append(got, f) })
+	if len(got) != 2 || got[1] != (Finding{Fail, "database", "cut off"}) {
+		t.Errorf("got %+v", got)
 	}
 }

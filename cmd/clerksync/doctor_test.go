@@ -175,8 +175,10 @@ func TestDoctor(t *testing.T) {
 		},
 		"another event key": {
 			set: map[string]string{"INNGEST_EVENT_KEY": "hunter2"},
-			want: []string{"FAIL +inngest +INNGEST_EVENT_KEY is not accepted: set it",
-				"ok +inngest +INNGEST_SIGNING_KEY is"}, err: "1 check failed",
+			want: []string{
+				"FAIL +inngest +INNGEST_EVENT_KEY is not accepted: set it",
+				"ok +inngest +INNGEST_SIGNING_KEY is",
+			}, err: "1 check failed",
 		},
 		"another signing key": {
 			set:  map[string]string{"INNGEST_SIGNING_KEY": "signkey-test-ffff"},
@@ -236,8 +238,10 @@ func TestDoctor(t *testing.T) {
 		},
 		"no key of Clerk's": {
 			set: map[string]string{"CLERK_SECRET_KEY": ""},
-			want: []string{"warn +clerk +CLERK_SECRET_KEY is not set: backfill, reconcile",
-				"- +rows +0; how many users Clerk has is not known"}, not: "(FAIL|reconcile +rows)",
+			want: []string{
+				"warn +clerk +CLERK_SECRET_KEY is not set: backfill, reconcile",
+				"- +rows +0; how many users Clerk has is not known",
+			}, not: "(FAIL|reconcile +rows)",
 		},
 		"another key of Clerk's": {
 			set:  map[string]string{"CLERK_SECRET_KEY": "sk_test_hunter2"},
