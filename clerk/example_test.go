@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log"
 	"net/http"
 	"net/http/httptest"
 
@@ -18,7 +17,7 @@ func ExampleParseEnvelope() {
 		"data": {"id": "user_2example", "object": "user", "first_name": "Ada"}
 	}`))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(event.Type, event.InstanceID, event.Timestamp.Time())
 	// Output: user.updated ins_2example 2026-01-05 09:00:00.018 +0000 UTC
@@ -36,7 +35,7 @@ func ExampleParseUser() {
 		"created_at": 1767600000000, "updated_at": 1767600000000
 	}`))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(user.FullName, user.Email, user.EmailVerified)
 	fmt.Println(user.ChangedAt - user.CreatedAt)
@@ -50,7 +49,7 @@ func ExampleWithoutSecrets() {
 	user := json.RawMessage(`{"id":"user_2a","private_metadata":{"plan":"pro"},"public_metadata":{"theme":"dark"}}`)
 	data, err := clerk.WithoutSecrets(user, false)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(string(data))
 	// Output: {"id":"user_2a","public_metadata":{"theme":"dark"}}
@@ -64,12 +63,12 @@ func ExampleAPI_ListCreated() {
 	defer server.Close()
 	api, err := clerk.NewAPI(clerk.APIOptions{SecretKey: "sk_test_example", URL: server.URL, Share: 1})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for next := ""; ; {
 		page, err := api.ListCreated(context.Background(), next)
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		for _, user := range page.Users {
 			fmt.Println(user.ID, user.FullName)

@@ -13,11 +13,9 @@ import (
 	"clerksync/functions"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
-	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // TestBatch: the rows of a batch are written by the same rules, each event is cleared, and a bad one is a dead letter
@@ -58,8 +56,10 @@ func TestBatch(t *testing.T) {
 		}
 	}
 	f.Others = f.Others[:1]
-	if r := f.Run(t, deleteUser, testenv.Event{ID: "msg_d", Name: "clerk/user.deleted",
-		Data: json.RawMessage(`{"id":"user_a","deleted":true}`)}); r.Failed {
+	if r := f.Run(t, deleteUser, testenv.Event{
+		ID: "msg_d", Name: "clerk/user.deleted",
+		Data: json.RawMessage(`{"id":"user_a","deleted":true}`),
+	}); r.Failed {
 		t.Errorf("got %+v", r)
 	}
 	if _, err := f.users.Get(t.Context(), "user_a"); !errors.Is(err, store.ErrNotFound) {
@@ -72,8 +72,8 @@ func TestBatchLastAttempt(t *testing.T) {
 	t.Parallel()
 	f := setup(t, functions.Functions{BatchSize: 10, BatchTimeout: time.Second})
 	// An index of the app's own refuses a second user with the address, whatever the user name.
-	unique := mongo.IndexModel{Keys: map[string]int{"email": 1}, Options: options.Index().SetUnique(true)}
-	if _, err := f.db.Collection("users").Indexes().CreateOne(t.Context(), unique); err != nil {
+	unique := database.Index{Field: "email", Unique: true}
+	if err := f.db.Collection("users").EnsureIndex(t.Context(), unique); err != nil {
 		t.Fatal(err)
 	}
 	f.Run(t, syncUser, testenv.Event{ID: "msg_a", Data: json.RawMessage(user), TS: 1767603600020})
@@ -102,8 +102,8 @@ func TestPanicInABatchFailsItsNeighbours(t *testing.T) {
 	t.Parallel()
 	f := setup(t, functions.Functions{BatchSize: 10, BatchTimeout: time.Second})
 	f.pending("msg_a", "msg_b", "msg_c")
-	f.gate.started = func(command bson.Raw) {
-		if command.Index(0).Key() == "insert" && bytes.Contains(command, []byte("user_b")) {
+	f.faults.Sent = func(command, _ string, body []byte) {
+		if command == "insert" && bytes.Contains(body, []byte("user_b")) {
 			panic("killed")
 		}
 	}

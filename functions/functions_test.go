@@ -1,7 +1,6 @@
 package functions_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,8 +21,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/inngest/inngestgo"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/event"
 )
 
 // TestMain quiets the SDK, which logs each checkpoint that fails as this variable says.
@@ -41,38 +38,7 @@ type rig struct {
 	db     *database.DB
 	users  *store.Users
 	box    *inbox.Inbox
-	gate   *gate
-}
-
-// gate decides what becomes of the commands to the database, and panics where a test wants that.
-type gate struct {
-	verdict func(command string) testenv.Verdict // nil lets all pass
-	started func(command bson.Raw)               // in the goroutine that sends the command; may be nil
-	ended   func(command string)                 // likewise
-}
-
-func (g *gate) Command(name string) testenv.Verdict {
-	if g.verdict == nil {
-		return testenv.Apply
-	}
-	return g.verdict(name)
-}
-
-func (*gate) Answered(bson.D) {}
-
-func (g *gate) monitor() *event.CommandMonitor {
-	return &event.CommandMonitor{
-		Started: func(_ context.Context, e *event.CommandStartedEvent) {
-			if g.started != nil {
-				g.started(e.Command)
-			}
-		},
-		Succeeded: func(_ context.Context, e *event.CommandSucceededEvent) {
-			if g.ended != nil {
-				g.ended(e.CommandName)
-			}
-		},
-	}
+	faults *testenv.CommandFaults
 }
 
 // times returns a function that is true the first n times that it is called with one of these names.
@@ -102,8 +68,8 @@ func setup(t *testing.T, f functions.Functions) rig {
 
 func setupWith(t *testing.T, f functions.Functions, checkpoint func(n int) int) rig {
 	t.Helper()
-	r := rig{memory: testenv.NewMemory(), gate: &gate{}}
-	r.db = r.memory.Connect(t, "test", r.gate, r.gate.monitor())
+	r := rig{memory: testenv.NewMemory(), faults: &testenv.CommandFaults{}}
+	r.db = r.memory.ConnectFaulty(t, "test", r.faults)
 	r.users = store.NewUsers(r.db)
 	if err := r.users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
@@ -349,27 +315,27 @@ func TestNotRetried(t *testing.T) {
 // one row.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*gate){
-		"error after the write": func(g *gate) {
+	for name, change := range map[string]func(*testenv.CommandFaults){
+		"error after the write": func(f *testenv.CommandFaults) {
 			lose := times(3, "insert", "update")
-			g.verdict = func(name string) testenv.Verdict {
+			f.Verdict = func(name string) testenv.Verdict {
 				if lose(name) {
 					return testenv.Lose
 				}
 				return testenv.Apply
 			}
 		},
-		"panic after the write": func(g *gate) {
+		"panic after the write": func(f *testenv.CommandFaults) {
 			die := times(2, "insert", "update")
-			g.ended = func(name string) {
+			f.Applied = func(name string) {
 				if die(name) {
 					panic("killed")
 				}
 			}
 		},
-		"inbox down": func(g *gate) {
+		"inbox down": func(f *testenv.CommandFaults) {
 			refuse := times(1, "delete")
-			g.verdict = func(name string) testenv.Verdict {
+			f.Verdict = func(name string) testenv.Verdict {
 				if refuse(name) {
 					return testenv.Refuse
 				}
@@ -382,7 +348,7 @@ func TestCrash(t *testing.T) {
 			for server, checkpoint := range servers {
 				f := setupWith(t, functions.Functions{}, checkpoint)
 				f.pending("msg_1")
-				change(f.gate)
+				change(f.faults)
 				r := f.Run(t, syncUser, testenv.Event{ID: "msg_1", Data: json.RawMessage(user), TS: 1})
 				if got, want := string(r.Output), `{"user_id":"user_a","outcome":"unchanged"}`; got != want ||
 					r.Error == "" {
@@ -410,12 +376,14 @@ func TestMarkFailed(t *testing.T) {
 				"function_id": "app-sync-user-from-clerk", "run_id": "01J", "error": map[string]string{
 					"name": "Error", "message": message,
 				},
-				"event": map[string]any{"id": "msg_1:r3", "name": "clerk/user.created", "ts": 1767603600018,
+				"event": map[string]any{
+					"id": "msg_1:r3", "name": "clerk/user.created", "ts": 1767603600018,
 					"data": map[string]any{
 						"object": "user", "private_metadata": map[string]string{"k": "v"}, "phone_numbers": []any{
 							map[string]any{"backup_codes": []string{"s"}},
 						},
-					}},
+					},
+				},
 			})
 			if err != nil {
 				t.Fatal(err)

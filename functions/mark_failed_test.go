@@ -9,7 +9,6 @@ import (
 	"clerksync/internal/testenv"
 
 	"github.com/google/go-cmp/cmp"
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // fail reports that a run of a function with these events has failed for good.
@@ -118,20 +117,21 @@ func TestClearedByAnotherSending(t *testing.T) {
 // TestFailedWhileDown: what cannot be compared is neither kept nor forgotten: it is looked at again.
 func TestFailedWhileDown(t *testing.T) {
 	t.Parallel()
-	for fn, e := range map[string]testenv.Event{updateUser: of("msg_1", user),
-		deleteUser: deletion("msg_2", "user_a")} {
+	for fn, e := range map[string]testenv.Event{
+		updateUser: of("msg_1", user),
+		deleteUser: deletion("msg_2", "user_a"),
+	} {
 		f := setup(t, functions.Functions{})
-		f.gate.started = func(command bson.Raw) { // the inbox can be read
-			in, _ := command.Index(0).Value().StringValueOK()
-			f.gate.verdict = func(string) testenv.Verdict {
-				if in == "clerksync_inbox" {
+		f.faults.Sent = func(_, collection string, _ []byte) { // the inbox can be read
+			f.faults.Verdict = func(string) testenv.Verdict {
+				if collection == "clerksync_inbox" {
 					return testenv.Apply
 				}
 				return testenv.Refuse
 			}
 		}
 		r := f.fail(t, fn, e)
-		f.gate.started, f.gate.verdict = nil, nil
+		f.faults.Sent, f.faults.Verdict = nil, nil
 		if !r.Failed || r.Attempts < 21 {
 			t.Errorf("%s: got %+v, want it tried 21 times", e.ID, r)
 		}

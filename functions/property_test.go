@@ -54,7 +54,8 @@ func TestProperty(t *testing.T) {
 		lab.Memory.Clear()
 		histories := testenv.Histories(t, rng, histories)
 		deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook,
-			copied bool) error {
+			copied bool,
+		) error {
 			e := testenv.Event{
 				ID: fmt.Sprintf("%s:r%d", hook.ID, 1+rng.IntN(3)), Name: "clerk/" + hook.Type, Data: hook.Data,
 				TS: hook.TS, V: inbox.ClerkTime,

@@ -21,14 +21,16 @@ func TestResentToAppsFunction(t *testing.T) {
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
 	var ran []string
 	failing := errors.New("the CRM is down")
-	crm := functions.Function{ID: "crm", Events: []string{"clerk/user.created"},
+	crm := functions.Function{
+		ID: "crm", Events: []string{"clerk/user.created"},
 		Run: func(_ context.Context, e functions.Event) (any, error) {
 			ran = append(ran, e.MessageID)
 			if e.MessageID == "msg_2" {
 				return nil, failing
 			}
 			return "done", nil
-		}}
+		},
+	}
 	f := setup(t, functions.Functions{Runs: store.NewRuns(db), Own: []functions.Function{crm}})
 	f.Attempts = 1
 	for _, id := range []string{"msg_1", "msg_1:r1", "msg_1:r2", "msg_2", "msg_2:r1", "msg_3:r1", "msg_3:r1"} {

@@ -156,8 +156,9 @@ func (f *Functions) writeBatch(ctx context.Context, r rowFunction, events []Even
 	}
 	all := batchResult{Events: len(events), Outcomes: map[store.Outcome]int{}}
 	var errs []error
-	for i, res := range f.write(ctx, r, events) {
-		e := events[i]
+	results := f.write(ctx, r, events)
+	for i, e := range events {
+		res := results[i]
 		switch {
 		case res.err == nil:
 			all.Outcomes[res.Outcome]++

@@ -35,8 +35,10 @@ func TestSteps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for server, requests := range map[string]int{"no checkpoints": 2, "checkpoints": 1,
-				"checkpoints not known": 2} {
+			for server, requests := range map[string]int{
+				"no checkpoints": 2, "checkpoints": 1,
+				"checkpoints not known": 2,
+			} {
 				p := newPost(t, testenv.SMTPOptions{}, false, servers[server])
 				e := signUp("msg_1", 0)
 				if tc.data != "" {

@@ -16,7 +16,8 @@ func TestUpkeep(t *testing.T) {
 	t.Parallel()
 	left := 1200
 	var limits []int
-	old := functions.Retention{Name: "records", After: 48 * time.Hour,
+	old := functions.Retention{
+		Name: "records", After: 48 * time.Hour,
 		Remove: func(_ context.Context, before time.Time, limit int) (int, error) {
 			if age := time.Since(before); age < 47*time.Hour || age > 49*time.Hour {
 				t.Errorf("removes what is older than %v, want 48 h", age)
@@ -25,7 +26,8 @@ func TestUpkeep(t *testing.T) {
 			n := min(limit, left)
 			left -= n
 			return n, nil
-		}}
+		},
+	}
 	var looks []string
 	deleted := func(_ context.Context, after string, limit int) (int, string, error) {
 		if left != 1200 {

@@ -2,7 +2,6 @@ package mail_test
 
 import (
 	"fmt"
-	"log"
 
 	"clerksync/mail"
 )
@@ -13,11 +12,11 @@ func ExampleMailer_Render() {
 		URL: "smtp://localhost", From: "Acme <hello@acme.example>", AppURL: "https://acme.example",
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	subject, text, _, err := mailer.Render(mail.User{ID: "user_2a", Email: "ada@example.com", FullName: "Ada Lovelace"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(subject)
 	fmt.Println()

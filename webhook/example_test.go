@@ -3,7 +3,6 @@ package webhook_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -30,18 +29,18 @@ func Example() {
 		Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	body := `{"type":"user.created","data":{"id":"user_2a","private_metadata":{"plan":"pro"}}}`
 	signer, err := svix.NewWebhook(secret)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	now := time.Now()
 	signature, err := signer.Sign("msg_2a", now, []byte(body))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for _, signature := range []string{signature, "v1,bm9ib2R5"} {
 		req := httptest.NewRequest(http.MethodPost, "/webhooks/clerk", strings.NewReader(body))

@@ -49,10 +49,12 @@ func TestAddContact(t *testing.T) {
 			if err := f.Register(client, false); err != nil {
 				t.Fatal(err)
 			}
-			r := ex.Run(t, "add-crm-contact", testenv.Event{ID: "msg_1:r1", Name: "clerk/user.created",
+			r := ex.Run(t, "add-crm-contact", testenv.Event{
+				ID: "msg_1:r1", Name: "clerk/user.created",
 				TS: 1767603600000, Data: json.RawMessage(
 					`{"id":"user_a","first_name":"Ada","last_name":"Lovelace","email_addresses":[{"id":"i",` +
-						`"email_address":"ada@example.com"}]}`)})
+						`"email_address":"ada@example.com"}]}`),
+			})
 			if r.Failed != tc.failed {
 				t.Errorf("got %+v, want failed %v", r, tc.failed)
 			}
