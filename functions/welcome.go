@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"clerksync/clerk"
+	"clerksync/inbox"
 	"clerksync/mail"
 	"clerksync/store"
+	"clerksync/store/database"
 )
 
-// SendWelcome is the id of the function that sends the welcome mail.
-const SendWelcome = "send-welcome-email"
+// sendWelcome is the id of the function that sends the welcome mail.
+const sendWelcome = "send-welcome-email"
 
 // welcomeWithin is how old a sign-up may be for a welcome mail. Clerk retries a webhook for 28 hours, and the inbox
 // sends an event for another 24. Older sign-ups were replayed or imported.
@@ -30,7 +32,7 @@ var errHeld = errors.New("another attempt is sending this mail: wait until it ha
 // mail. See docs/adr/0005-welcome-once.md.
 func (f *Functions) welcome() registered {
 	return f.own(Function{
-		ID: SendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated},
+		ID: sendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated},
 		Run: func(ctx context.Context, e Event) (any, error) { return f.Welcome.run(ctx, f.Users, e) },
 	}, "send-mail", nil)
 }
@@ -50,7 +52,7 @@ func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (result,
 		return ended("skipped: no address")
 	case !u.EmailVerified && !w.Unverified:
 		return ended("skipped: the address is not verified")
-	case e.Name != replayPrefix+SendWelcome && time.Since(signedUp) > welcomeWithin:
+	case e.Name != replayPrefix+sendWelcome && time.Since(signedUp) > welcomeWithin:
 		return ended("skipped: not a new user")
 	}
 	switch dead, err := users.IsDeleted(ctx, u.ID); {
@@ -93,4 +95,22 @@ func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (result,
 		e.Log.WarnContext(ctx, "a welcome mail is sent, which could not be noted", "user_id", u.ID, "error", err)
 	}
 	return ended("sent")
+}
+
+// Replay marks a dead letter to be sent again, and tells whether it is a mail that was perhaps sent before. A run never
+// sends such a mail again; only a person may want that. The errors are those of inbox.Table.Replay.
+func Replay(ctx context.Context, db *database.DB, id string, force bool) (perhapsSent bool, err error) {
+	t := inbox.NewTable(db)
+	if inbox.ParseEventID(id).IsOwn(sendWelcome) {
+		l, err := t.DeadLetter(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if u, err := clerk.ParseUser(clerk.Unwrap(l.Data).User); err == nil { // else the run says what is wrong with it
+			if perhapsSent, err = store.NewWelcomes(db).SendAgain(ctx, u.ID); err != nil {
+				return false, err
+			}
+		}
+	}
+	return perhapsSent, t.Replay(ctx, id, force)
 }

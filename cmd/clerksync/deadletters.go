@@ -10,10 +10,8 @@ import (
 	"unicode"
 
 	"clerksync/app"
-	"clerksync/clerk"
 	"clerksync/functions"
 	"clerksync/inbox"
-	"clerksync/store"
 	"clerksync/store/database"
 )
 
@@ -101,7 +99,7 @@ func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 		if c.All {
 			return c.all(ctx, e, db, d)
 		}
-		perhaps, err := replay(ctx, db, d, string(c.ID), c.Force)
+		perhaps, err := functions.Replay(ctx, db, string(c.ID), c.Force)
 		if err != nil {
 			return explain(err, c.ID)
 		}
@@ -124,7 +122,7 @@ func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d in
 	}
 	n, twice, old := 0, 0, 0
 	for _, l := range all {
-		switch perhaps, err := replay(ctx, db, d, l.ID, c.Force); {
+		switch perhaps, err := functions.Replay(ctx, db, l.ID, c.Force); {
 		case err == nil:
 			n++
 			if perhaps {
@@ -145,25 +143,6 @@ func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d in
 		return fmt.Errorf("%d were skipped: %w; drop them, or replay them with --force", old, inbox.ErrOld)
 	}
 	return nil
-}
-
-// replay replays a dead letter, and tells whether it is a mail that was perhaps sent before: only a person may have it
-// sent again.
-func replay(
-	ctx context.Context, db *database.DB, d inbox.Table, id string, force bool,
-) (perhaps bool, err error) {
-	if inbox.ParseEventID(id).IsOwn(functions.SendWelcome) {
-		l, err := d.DeadLetter(ctx, id)
-		if err != nil {
-			return false, err
-		}
-		if u, err := clerk.ParseUser(clerk.Unwrap(l.Data).User); err == nil { // else the run says what is wrong with it
-			if perhaps, err = store.NewWelcomes(db).SendAgain(ctx, u.ID); err != nil {
-				return false, err
-			}
-		}
-	}
-	return perhaps, d.Replay(ctx, id, force)
 }
 
 type deadLettersDrop struct {
