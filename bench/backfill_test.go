@@ -98,8 +98,11 @@ func bareInserts(b *testing.B, db *database.DB, people []testenv.ClerkUser) floa
 func backfillBench(b *testing.B, binary string, fake *testenv.ClerkAPI, bare float64, n int, env ...string) {
 	b.Helper()
 	env = append(env, "CLERK_SECRET_KEY="+testenv.ClerkKey, "CLERK_API_URL="+fake.URL, "CLERK_RATE_SHARE=1")
-	for _, run := range []struct{ name, command string }{{"first", "backfill"}, {"reconcile", "reconcile"},
-		{"again", "backfill"}} {
+	for _, run := range []struct{ name, command string }{
+		{"first", "backfill"},
+		{"reconcile", "reconcile"},
+		{"again", "backfill"},
+	} {
 		if run.name == "again" && n > 10_000 {
 			break // minutes of the same
 		}

@@ -39,12 +39,16 @@ func TestMain(m *testing.M) {
 	if name == "" {
 		os.Exit(m.Run())
 	}
-	serve := map[string]func() (http.Handler, error){"floor": floor, "insert": insert, "plain": plain, "events": events,
-		"database": embeddedDatabase, "nothing": nothing}[name]
+	serve := map[string]func() (http.Handler, error){
+		"floor": floor, "insert": insert, "plain": plain, "events": events,
+		"database": embeddedDatabase, "nothing": nothing,
+	}[name]
 	h, err := serve()
 	if err == nil {
-		err = (&http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: h,
-			ReadHeaderTimeout: 5 * time.Second}).ListenAndServe()
+		err = (&http.Server{
+			Addr: "127.0.0.1:" + os.Getenv("PORT"), Handler: h,
+			ReadHeaderTimeout: 5 * time.Second,
+		}).ListenAndServe()
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -139,8 +143,10 @@ func plain() (http.Handler, error) {
 		if err := json.Unmarshal(body, &evt); err != nil {
 			return c.String(http.StatusBadRequest, err.Error())
 		}
-		if _, err := client.Send(c.Request().Context(), inngestgo.Event{ID: new(c.Request().Header.Get("svix-id")),
-			Name: "clerk/" + evt.Type, Data: evt.Data}); err != nil {
+		if _, err := client.Send(c.Request().Context(), inngestgo.Event{
+			ID:   new(c.Request().Header.Get("svix-id")),
+			Name: "clerk/" + evt.Type, Data: evt.Data,
+		}); err != nil {
 			return err
 		}
 		return c.NoContent(http.StatusAccepted)

@@ -145,13 +145,15 @@ func contenders(b *testing.B, binary, api string) []contender {
 		fmt.Println("the Node stack is left out:", why)
 		return all
 	}
-	return append(all, contender{name: "node", sends: true, ready: "/healthz",
+	return append(all, contender{
+		name: "node", sends: true, ready: "/healthz",
 		start: func(_ *testing.B, env []string) *exec.Cmd {
 			cmd := exec.Command("node", "server.js")
 			cmd.Dir = "node"
 			cmd.Env = slices.Concat(settings, []string{"NODE_ENV=production", "PATH=" + os.Getenv("PATH")}, env)
 			return cmd
-		}})
+		},
+	})
 }
 
 // prepareNode installs what bench/node needs, once, or says why not.

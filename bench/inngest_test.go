@@ -162,7 +162,8 @@ func BenchmarkDrain(b *testing.B) {
 	}
 	const noCheckpoints = "clerksync, no checkpoints"
 	apps := []struct{ label, name, env string }{
-		{"nothing", "nothing", "NONE="}, {"clerksync", "clerksync", "SYNC_BATCH_SIZE=1"},
+		{"nothing", "nothing", "NONE="},
+		{"clerksync", "clerksync", "SYNC_BATCH_SIZE=1"},
 		{noCheckpoints, "clerksync", "SYNC_BATCH_SIZE=1"},
 		{"clerksync, batches of 100", "clerksync", "SYNC_BATCH_SIZE=100"},
 	}
@@ -242,8 +243,10 @@ func sendEvents(b *testing.B, url string, n int) {
 		var events []map[string]any
 		for k := i; k < min(i+100, n); k++ {
 			var data map[string]any
-			if err := json.Unmarshal(testenv.ClerkUser{ID: fmt.Sprintf("user_2drain%d", k), FirstName: "Ada",
-				Email: "ada@mail.example"}.JSON(), &data); err != nil {
+			if err := json.Unmarshal(testenv.ClerkUser{
+				ID: fmt.Sprintf("user_2drain%d", k), FirstName: "Ada",
+				Email: "ada@mail.example",
+			}.JSON(), &data); err != nil {
 				b.Fatal(err)
 			}
 			data["public_metadata"] = map[string]string{"bio": strings.Repeat("Notes on the Analytical Engine. ", 36)}

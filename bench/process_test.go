@@ -133,7 +133,7 @@ func freePort(b *testing.B) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// buildClerksync builds the binary as the Dockerfile does.
+// buildClerksync builds the binary as the Dockerfile does, but with the embedded database.
 func buildClerksync(b *testing.B) string {
 	b.Helper()
 	binary := filepath.Join(b.TempDir(), "clerksync")

@@ -161,7 +161,7 @@ type Field struct{ Name, Row, Clerk string }
 // differs returns in which fields the row differs from r; when each was written does not matter.
 func (f found) differs(r Row) []Field {
 	var all []Field
-	was := f.Row.fields()
+	was := f.fields()
 	for i, own := range r.fields() {
 		row, clerk := was[i].get(), own.get()
 		switch at, isTime := row.(time.Time); {

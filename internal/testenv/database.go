@@ -57,8 +57,9 @@ func MakeCollections(ctx context.Context, db *database.DB) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails",
-		"clerksync_runs"} {
+	for _, name := range []string{
+		"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails", "clerksync_runs",
+	} {
 		if slices.Contains(there, name) {
 			continue
 		}

@@ -102,8 +102,10 @@ func (m *Memory) collection(name string) *collection {
 	c := m.collections[name]
 	if c == nil {
 		byID := bson.D{
-			{Key: "v", Value: int32(2)}, {Key: "key", Value: bson.D{{Key: "_id", Value: int32(1)}}},
-			{Key: "name", Value: "_id_"}, {Key: "unique", Value: true},
+			{Key: "v", Value: int32(2)},
+			{Key: "key", Value: bson.D{{Key: "_id", Value: int32(1)}}},
+			{Key: "name", Value: "_id_"},
+			{Key: "unique", Value: true},
 		}
 		c = &collection{indexes: []bson.D{byID}}
 		m.collections[name] = c

@@ -30,7 +30,7 @@ func (ix Index) options(db *DB) *options.IndexOptionsBuilder {
 		opts.SetSparse(true)
 	}
 	if ix.TTL > 0 && !db.OneProcess {
-		opts.SetExpireAfterSeconds(int32(ix.TTL / time.Second))
+		opts.SetExpireAfterSeconds(int32(ix.TTL.Seconds()))
 	}
 	return opts
 }
