@@ -54,7 +54,7 @@ func Prepare(ctx context.Context, db *database.DB) error {
 	}
 	foreign, err := users.ForeignUnique(ctx)
 	for _, name := range foreign {
-		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name)
+		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name) //nolint:sloglint // it is a constant
 	}
 	return err
 }
