@@ -113,7 +113,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	hook, err := webhook.New(webhook.Options{
+	hook, err := webhook.New(webhook.Options{ //nolint:gosec // G101: it names the variable that has the secrets
 		Secrets: cfg.Secrets(), SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET",
 		InstanceID: cfg.InstanceID, InstanceName: "CLERK_INSTANCE_ID",
 		Forward: cfg.Forward(), ForwardPrivateMetadata: cfg.ForwardPrivateMetadata,

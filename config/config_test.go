@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -87,7 +88,19 @@ func TestEverySettingIsDescribed(t *testing.T) {
 	}
 }
 
-// TestMistakesAreKnown: every mistake is of a setting that there is, or Err would leave it out; and says what to do.
+// TestErrKeepsAll: a mistake of another package in a setting that is not known here is told too.
+func TestErrKeepsAll(t *testing.T) {
+	t.Parallel()
+	err := Mistakes{{"PORT", "b"}, {"THEIRS", "a"}, {"PORT", "c"}}.Err()
+	if err == nil || err.Error() != "a\nb\nc" {
+		t.Errorf("got %v, want a, b and c", err)
+	}
+	if err := (Mistakes{}).Err(); err != nil {
+		t.Errorf("without mistakes: got %v", err)
+	}
+}
+
+// TestMistakesAreKnown: every mistake is of a setting that there is, and says what to do.
 func TestMistakesAreKnown(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]Config{
@@ -105,6 +118,11 @@ func TestMistakesAreKnown(t *testing.T) {
 		"production":     {Inngest: Inngest{Dev: "0"}},
 	} {
 		mistakes := c.Check()
+		for _, m := range mistakes {
+			if !slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Name == m.Name }) {
+				t.Errorf("%s: %s is no setting", name, m.Name)
+			}
+		}
 		lines := strings.Split(mistakes.Err().Error(), "\n")
 		if len(lines) != len(mistakes) {
 			t.Errorf("%s: %d lines for %d mistakes: %q", name, len(lines), len(mistakes), lines)

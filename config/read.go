@@ -66,13 +66,15 @@ func (m Mistakes) Only(prefixes ...string) Mistakes {
 
 // Err returns a line for each, in the order of the settings' declaration, or nil if there are none.
 func (m Mistakes) Err() error {
+	settings := Settings()
+	place := func(m Mistake) int {
+		return slices.IndexFunc(settings, func(s Setting) bool { return s.Name == m.Name })
+	}
+	sorted := slices.Clone(m)
+	slices.SortStableFunc(sorted, func(a, b Mistake) int { return cmp.Compare(place(a), place(b)) })
 	var errs []error
-	for _, s := range Settings() {
-		for _, mistake := range m {
-			if mistake.Name == s.Name {
-				errs = append(errs, mistake)
-			}
-		}
+	for _, mistake := range sorted {
+		errs = append(errs, mistake)
 	}
 	return errors.Join(errs...)
 }

@@ -29,18 +29,18 @@ const ForeignIndex = "a unique index of the app's on users refuses each user who
 	"who then becomes a dead letter: drop it, or make it not unique"
 
 // database opens the database, and looks at what it is and what it lacks.
-func (d *doctor) database(ctx context.Context, say report) error {
+func (d *doctor) database(ctx context.Context, say report) *Finding {
 	db, err := d.Open(ctx)
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	if d.status, err = reconcile.ReadStatus(ctx, database.NewCheckpoints(db)); err != nil {
-		return err
+		return failed(err)
 	}
 	d.db = db
 	server, err := db.Inspect(ctx)
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	d.server(server)
 	ready, err := d.Prepared(ctx, db)
@@ -51,7 +51,7 @@ func (d *doctor) database(ctx context.Context, say report) error {
 	for _, name := range foreign {
 		say(is(Warn, "%s: %s", name, ForeignIndex))
 	}
-	return err
+	return failed(err)
 }
 
 const (
@@ -79,10 +79,10 @@ func (d *doctor) server(s database.Server) {
 }
 
 // inngest tries what the service needs of Inngest.
-func (d *doctor) inngest(ctx context.Context, say report) error {
+func (d *doctor) inngest(ctx context.Context, say report) *Finding {
 	server := d.Inngest
 	if err := server.Reach(ctx); err != nil {
-		return fmt.Errorf("%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %w",
+		return is(Fail, "%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %v",
 			server.Name(), err)
 	}
 	say(is(OK, "%s answers", server.Name()))
@@ -97,7 +97,7 @@ func (d *doctor) inngest(ctx context.Context, say report) error {
 			d.registered(ids)
 		}
 	} else if d.signingKey(func(key string) error { return server.CheckCloudKey(ctx, key) }) {
-		say(is(OK, "whether the app %q is synced only Inngest's dashboard tells (Apps)", server.AppID))
+		return is(OK, "whether the app %q is synced only Inngest's dashboard tells (Apps)", server.AppID)
 	}
 	return nil
 }
@@ -149,47 +149,44 @@ func (d *doctor) registered(ids []string) {
 }
 
 // clerk tries the secret key, and counts Clerk's users.
-func (d *doctor) clerk(ctx context.Context, say report) error {
+func (d *doctor) clerk(ctx context.Context, _ report) *Finding {
 	c := d.Config
 	if d.Clerk == nil {
-		say(is(Warn, "CLERK_SECRET_KEY is not set: backfill, reconcile and 'users ensure' are off"))
-		return nil
+		return is(Warn, "CLERK_SECRET_KEY is not set: backfill, reconcile and 'users ensure' are off")
 	}
 	if d.db != nil {
 		err := reconcile.CheckInstance(ctx, d.Clerk, database.NewCheckpoints(d.db), c.InstanceID, false)
 		if err != nil {
-			return err
+			return failed(err)
 		}
 	}
 	n, err := d.Clerk.Count(ctx)
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	d.users = n
 	const accepted = "CLERK_SECRET_KEY is accepted: of a %s instance"
 	kind := map[bool]string{true: "development", false: "production"}[clerk.IsDevelopment(c.SecretKey)]
-	say(when(c.InstanceID == "", OK,
-		accepted+"; CLERK_INSTANCE_ID is not set, so events of any instance are taken", kind),
-		is(OK, accepted+", the one that CLERK_INSTANCE_ID names", kind))
-	return nil
+	if c.InstanceID == "" {
+		return is(OK, accepted+"; CLERK_INSTANCE_ID is not set, so events of any instance are taken", kind)
+	}
+	return is(OK, accepted+", the one that CLERK_INSTANCE_ID names", kind)
 }
 
 // webhooks tells when the last webhook came, and whether one is missing.
-func (d *doctor) webhooks(_ context.Context, say report) error {
+func (d *doctor) webhooks(context.Context, report) *Finding {
 	alarm, last := d.status.Silence.Alarm(d.now), d.status.LastWebhook
-	say(when(alarm != "", Fail, "%s", alarm),
+	return cmp.Or(when(alarm != "", Fail, "%s", alarm),
 		when(last.IsZero(), Warn, "none has come yet: send a test event from Clerk's dashboard (Webhooks, Testing)"),
 		is(OK, "the last came %s ago", d.since(last)))
-	return nil
 }
 
 // reconcile tells what came of the comparisons with Clerk.
-func (d *doctor) reconcile(_ context.Context, say report) error {
+func (d *doctor) reconcile(_ context.Context, say report) *Finding {
 	tiers, runs := reconcile.Tiers(), d.status.Runs
 	if !slices.ContainsFunc(tiers, func(t reconcile.Tier) bool { return len(runs[t]) > 0 }) {
-		say(when(d.Config.SecretKey != "", Warn,
-			"rows have never been compared with Clerk: leave the service running, or run 'clerksync reconcile'"))
-		return nil
+		return when(d.Config.SecretKey != "", Warn,
+			"rows have never been compared with Clerk: leave the service running, or run 'clerksync reconcile'")
 	}
 	for _, tier := range tiers {
 		if len(runs[tier]) == 0 {
@@ -235,10 +232,10 @@ func (d *doctor) since(t time.Time) string {
 const maxPending = 10 * time.Minute
 
 // inbox counts the events that wait and those that failed for good.
-func (d *doctor) inbox(ctx context.Context, say report) error {
+func (d *doctor) inbox(ctx context.Context, say report) *Finding {
 	p, err := inbox.NewTable(d.db).Pending(ctx)
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	wait := fmt.Sprintf("%d wait, the oldest for %s", p.Events, d.since(p.Oldest))
 	say(when(p.Events == 0, OK, "no event waits"),
@@ -246,46 +243,43 @@ func (d *doctor) inbox(ctx context.Context, say report) error {
 			"see them in Inngest's dashboard (Runs) and check INNGEST_SERVE_ORIGIN", wait),
 		is(OK, "%s", wait))
 	dead, err := inbox.NewTable(d.db).DeadLetters(ctx, false)
-	say(failed(err),
+	return cmp.Or(failed(err),
 		when(len(dead) > 0, Warn, "%d failed for good: see 'clerksync deadletters list'", len(dead)),
 		is(OK, "no dead letters"))
-	return nil
 }
 
 // rows names users of whom a tombstone says that they are deleted, and Clerk that they are not, and compares how many
 // rows there are with how many users Clerk has.
-func (d *doctor) rows(ctx context.Context, say report) error {
+func (d *doctor) rows(ctx context.Context, say report) *Finding {
 	users := store.NewUsers(d.db)
 	for _, id := range d.status.Buried() {
 		deleted, err := users.IsDeleted(ctx, id)
 		if err != nil {
-			return err
+			return failed(err)
 		}
 		say(when(deleted, Warn, "%[1]s: Clerk has the user, and here is a tombstone: "+
 			"'clerksync users restore %[1]s' brings the user back", id))
 	}
 	n, err := users.Count(ctx)
-	say(failed(err),
+	return cmp.Or(failed(err),
 		when(d.users < 0, Skip, "%d; how many users Clerk has is not known without its API", n),
 		when(n != d.users, Warn, "%d, but Clerk has %d users: 'clerksync reconcile --dry-run' lists them", n, d.users),
 		is(OK, "%d, as many as Clerk has users", n))
-	return nil
 }
 
 // url posts a webhook that is not signed to where Clerk posts webhooks. The service must refuse it. It follows no
 // redirect, as Clerk does not.
-func (d *doctor) url(ctx context.Context, say report) error {
+func (d *doctor) url(ctx context.Context, _ report) *Finding {
 	to := strings.TrimSuffix(strings.TrimRight(d.URL, "/"), webhook.Path) + webhook.Path
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
 	if err != nil {
-		return errors.New("it cannot be used: say https://HOST")
+		return is(Fail, "it cannot be used: say https://HOST")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Do(req)
 	if err != nil {
-		say(unreachable(err))
-		return nil
+		return unreachable(err)
 	}
 	defer res.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // a part will do
@@ -295,7 +289,8 @@ func (d *doctor) url(ctx context.Context, say report) error {
 	if l, err := res.Location(); err == nil {
 		at = (&url.URL{Scheme: l.Scheme, Host: l.Host, Path: l.Path}).String() // a query may hold secrets
 	}
-	say(when(ours && req.URL.Scheme != "https", Warn, "the service answers, but not over TLS: give Clerk an https URL"),
+	return cmp.Or(
+		when(ours && req.URL.Scheme != "https", Warn, "the service answers, but not over TLS: give Clerk an https URL"),
 		when(ours, OK, "the service answers, and refuses what is not signed"),
 		when(code >= 300 && code < 400, Fail,
 			"a redirect (%d to %s), which Clerk takes for a failure: give Clerk the URL that it ends at", code, at),
@@ -307,7 +302,6 @@ func (d *doctor) url(ctx context.Context, say report) error {
 			"405: POST is not let through, or another service is there: check the host and the proxy"),
 		when(code >= 500, Fail, "%d: the proxy does not reach the service, or the service not its database", code),
 		is(Fail, "%d, which is not the service's answer to an unsigned webhook: check the host and the proxy", code))
-	return nil
 }
 
 // unreachable says what to do about a URL that nothing answers at. It does not quote it, for it may hold a password.

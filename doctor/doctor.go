@@ -70,7 +70,8 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 			d.on("settings")(is(Fail, "%s", line))
 		}
 	}
-	check := func(name string, off bool, why string, f func(context.Context, report) error) {
+	// f reports what it finds, but for the last finding, which it returns if there is one.
+	check := func(name string, off bool, why string, f func(context.Context, report) *Finding) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 		switch say := d.on(name); {
@@ -78,7 +79,7 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 		case off:
 			say(is(Skip, "not checked: %s", why))
 		default:
-			say(failed(f(ctx, say)))
+			say(f(ctx, say))
 		}
 	}
 	const settings, needed = "mend its settings first", "it needs the database"

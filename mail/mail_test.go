@@ -113,8 +113,10 @@ func TestMessage(t *testing.T) {
 			t.Errorf("no %q in the text:\n%s", want, bodies["text/plain"])
 		}
 	}
-	for _, want := range []string{"Hello Ada,</h1>", `href="https://app.example/start?a=1&amp;b=2"`,
-		"prefers-color-scheme: dark", "width=device-width"} {
+	for _, want := range []string{
+		"Hello Ada,</h1>", `href="https://app.example/start?a=1&amp;b=2"`,
+		"prefers-color-scheme: dark", "width=device-width",
+	} {
 		if !strings.Contains(bodies["text/html"], want) {
 			t.Errorf("no %q in the HTML:\n%s", want, bodies["text/html"])
 		}

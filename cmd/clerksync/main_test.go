@@ -270,7 +270,8 @@ func TestMailTest(t *testing.T) {
 		out, err      string
 	}{
 		"test": {
-			[]string{"mail", "test", "you@example.com"}, set, "the SMTP server has taken the mail to you@example.com\n",
+			[]string{"mail", "test", "you@example.com"},
+			set, "the SMTP server has taken the mail to you@example.com\n",
 			"",
 		},
 		"to no address": {[]string{"mail", "test", "you"}, set, "", "the mail was not sent: "},
@@ -824,15 +825,21 @@ func TestBackfill(t *testing.T) {
 	}{
 		{"backfill", map[string]string{"CLERK_SECRET_KEY": ""}, "", "CLERK_SECRET_KEY is not set: set it to"},
 		{
-			"backfill", map[string]string{"CLERK_SECRET_KEY": "hunter2"}, "",
+			"backfill",
+			map[string]string{"CLERK_SECRET_KEY": "hunter2"},
+			"",
 			"CLERK_SECRET_KEY does not begin with sk_live_ or sk_test_",
 		},
 		{
-			"backfill", map[string]string{"CLERK_SECRET_KEY": "sk_live_hunter2"}, "",
+			"backfill",
+			map[string]string{"CLERK_SECRET_KEY": "sk_live_hunter2"},
+			"",
 			"CLERK_SECRET_KEY is not accepted (Clerk answered 401)",
 		},
 		{
-			"backfill", map[string]string{"CLERK_INSTANCE_ID": "ins_other"}, "",
+			"backfill",
+			map[string]string{"CLERK_INSTANCE_ID": "ins_other"},
+			"",
 			"CLERK_SECRET_KEY is of the instance ins_2e2e, not of CLERK_INSTANCE_ID",
 		},
 		{"backfill", map[string]string{"CLERK_API_URL": "clerk"}, "", "CLERK_API_URL is no URL"},
@@ -843,11 +850,15 @@ func TestBackfill(t *testing.T) {
 		{"backfill", nil, "30 users: 30 created, 0 updated, 0 unchanged, 0 stale, 0 deleted, 0 failed", ""},
 		{"backfill --dry-run", nil, "30 users (nothing was written): 0 created, 0 updated, 30 unchanged", ""},
 		{
-			"backfill", map[string]string{"CLERK_API_URL": other.URL, "CLERK_INSTANCE_ID": ""}, "",
+			"backfill",
+			map[string]string{"CLERK_API_URL": other.URL, "CLERK_INSTANCE_ID": ""},
+			"",
 			"CLERK_SECRET_KEY is of the instance ins_other, and the users here are of ins_2e2e: copy",
 		},
 		{
-			"users ensure user_2x", map[string]string{"CLERK_API_URL": other.URL, "CLERK_INSTANCE_ID": ""}, "",
+			"users ensure user_2x",
+			map[string]string{"CLERK_API_URL": other.URL, "CLERK_INSTANCE_ID": ""},
+			"",
 			"CLERK_SECRET_KEY is of the instance ins_other, and",
 		},
 	} {
@@ -922,8 +933,12 @@ func TestKeyOfAnotherInstance(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, args := range [][]string{{"backfill"}, {"backfill", "--dry-run"}, {"reconcile"},
-		{"users", "ensure", "user_2stranger"}} {
+	for _, args := range [][]string{
+		{"backfill"},
+		{"backfill", "--dry-run"},
+		{"reconcile"},
+		{"users", "ensure", "user_2stranger"},
+	} {
 		out, err := clerksync(args...)
 		if want := "CLERK_SECRET_KEY is of the instance ins_other, and the users here are of ins_2e2e: " +
 			"copy"; err == nil || !strings.Contains(err.Error(), want) {
@@ -973,15 +988,21 @@ func TestReconcile(t *testing.T) {
 	}{
 		{"", map[string]string{"CLERK_SECRET_KEY": ""}, "^$", "CLERK_SECRET_KEY is not set: set it to"},
 		{
-			"", map[string]string{"CLERK_SECRET_KEY": "sk_live_hunter2"}, "^$",
+			"",
+			map[string]string{"CLERK_SECRET_KEY": "sk_live_hunter2"},
+			"^$",
 			"CLERK_SECRET_KEY is not accepted (Clerk answered 401)",
 		},
 		{
-			"", map[string]string{"RECONCILE_MAX_DELETE": "all"}, "^$",
+			"",
+			map[string]string{"RECONCILE_MAX_DELETE": "all"},
+			"^$",
 			"RECONCILE_MAX_DELETE cannot be read: set it to a percentage",
 		},
 		{
-			"", map[string]string{"RECONCILE_MAX_DELETE": "101%"}, "^$",
+			"",
+			map[string]string{"RECONCILE_MAX_DELETE": "101%"},
+			"^$",
 			"RECONCILE_MAX_DELETE is out of range: set it to a percentage",
 		},
 		{
@@ -1086,9 +1107,11 @@ func TestEnsure(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	for id, want := range map[string]string{people[2].ID: "", people[1].ID: "the user is deleted, and stays so",
+	for id, want := range map[string]string{
+		people[2].ID: "", people[1].ID: "the user is deleted, and stays so",
 		"user_nobody": "no such user at Clerk: an id", testenv.UserID(time.Now(),
-			1): "no such user at Clerk: check the id"} {
+			1): "no such user at Clerk: check the id",
+	} {
 		var out bytes.Buffer
 		err := run(t.Context(), []string{"users", "ensure", id}, environ(settings), &out, io.Discard)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) || want == "" &&
@@ -1205,7 +1228,8 @@ func TestHealth(t *testing.T) {
 				": it answers 404",
 		},
 		"the database is not": {
-			map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"}, "",
+			map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"},
+			"",
 			"the database did not answer in time",
 		},
 	} {

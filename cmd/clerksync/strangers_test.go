@@ -119,8 +119,10 @@ func TestStrangersCallEndsNothing(t *testing.T) {
 func TestDeepCallEndsNothingInDev(t *testing.T) {
 	t.Parallel()
 	s := serve(t, good(t))
-	for name, method := range map[string]string{"call": http.MethodPost, "registration": http.MethodPut,
-		"inspection": http.MethodGet} {
+	for name, method := range map[string]string{
+		"call": http.MethodPost, "registration": http.MethodPut,
+		"inspection": http.MethodGet,
+	} {
 		for _, signature := range []string{"", "t=1&s=ff"} {
 			for _, body := range []string{strings.Repeat("[", 5<<20), strings.Repeat(`{"a":`, 900_000)} {
 				req := request(t, method, s.url+"/api/inngest?fnId=clerksync-delete-user-with-clerk&stepId=step", body)
