@@ -22,7 +22,7 @@ func demo(ctx context.Context, w io.Writer, users *store.Users, hook, secret str
 	id := "user_2demo" + rand.Text()[:22]
 	for _, step := range []struct {
 		typ, title string
-		want       store.Row // "" is no row
+		want       store.Row // an empty one means that there must be no row
 	}{
 		{clerk.UserCreated, "Ada signs up", store.Row{
 			Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.clerk.com/c2FtcGxlLWFkYQ",
