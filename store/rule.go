@@ -16,8 +16,8 @@ import (
 // EventTime is when an event happened, as far as it tells.
 type EventTime struct {
 	Clerk clerk.Millis // by Clerk's clock; 0 where the event has lost that
-	// Arrived is when Inngest got it. It orders events that have lost Clerk's time; each of them counts as older than any
-	// event that still has it.
+	// Arrived is when Inngest got it. It orders events that have lost Clerk's time; each of them counts as older than
+	// any event that still has it.
 	Arrived clerk.Millis
 }
 

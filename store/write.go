@@ -125,8 +125,8 @@ func (b *bulk) run(ctx context.Context) {
 	for _, a := range todo {
 		a.result.Err = fmt.Errorf("write user %q: %w", a.User.ID, errRaced)
 	}
-	// After the writes, so that a deletion in between removes the row, here or in the process that deletes. A process that
-	// dies between its write and this look leaves such a row: see SweepBuried.
+	// After the writes, so that a deletion in between removes the row, here or in the process that deletes. A process
+	// that dies between its write and this look leaves such a row: see SweepBuried.
 	stones, err := b.buried(ctx, ids(live))
 	if err == nil && b.mode != DryRun {
 		err = b.rows.DeleteEach(ctx, slices.Collect(maps.Keys(stones)))
