@@ -44,15 +44,24 @@ func databaseError(err error) error {
 	return err
 }
 
-// Prepare makes what the collections need.
+// indexed is a collection with indexes of ours.
+type indexed interface {
+	Setup(ctx context.Context) error
+	LacksIndex(ctx context.Context) (bool, error)
+}
+
+func collections(db *database.DB) []indexed {
+	return []indexed{store.NewUsers(db), inbox.NewTable(db), store.NewWelcomes(db), store.NewRuns(db)}
+}
+
+// Prepare makes the indexes that are not there, and warns of those of the app's that are in the way.
 func Prepare(ctx context.Context, db *database.DB) error {
-	users := store.NewUsers(db)
-	claims, runs := store.NewWelcomes(db), store.NewRuns(db)
-	err := errors.Join(users.Setup(ctx), inbox.NewTable(db).Setup(ctx), claims.Setup(ctx), runs.Setup(ctx))
-	if err != nil {
-		return fmt.Errorf("prepare the database: %w", err)
+	for _, c := range collections(db) {
+		if err := c.Setup(ctx); err != nil {
+			return fmt.Errorf("prepare the database: %w", err)
+		}
 	}
-	foreign, err := users.ForeignUnique(ctx)
+	foreign, err := store.NewUsers(db).ForeignUnique(ctx)
 	for _, name := range foreign {
 		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name) //nolint:sloglint // it is a constant
 	}
@@ -61,13 +70,8 @@ func Prepare(ctx context.Context, db *database.DB) error {
 
 // Prepared tells whether Prepare has been done.
 func Prepared(ctx context.Context, db *database.DB) (bool, error) {
-	for _, lacks := range []func(context.Context) (bool, error){
-		store.NewUsers(db).LacksIndex,
-		inbox.NewTable(db).LacksIndex,
-		store.NewWelcomes(db).LacksIndex,
-		store.NewRuns(db).LacksIndex,
-	} {
-		if yes, err := lacks(ctx); yes || err != nil {
+	for _, c := range collections(db) {
+		if lacks, err := c.LacksIndex(ctx); lacks || err != nil {
 			return false, err
 		}
 	}

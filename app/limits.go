@@ -6,29 +6,29 @@ import (
 	"time"
 )
 
-// What requests that nobody has authenticated yet may take of the memory: smallBody for each connection, and for all
-// others together largeWebhooks times webhook.MaxBody and largeCalls times maxCall. Svix's library makes three copies
-// of a webhook while it verifies it. How many connections there are, the proxy in front or the limit on open files
-// decides.
+// These bound the memory that requests take before it is known who sent them: smallBody for each connection, and for
+// all larger ones together largeWebhooks times webhook.MaxBody and largeCalls times maxCall. Svix's library makes three
+// copies of a webhook while it verifies it. The number of connections is bounded by the proxy in front, or by the limit
+// on open files.
 const (
 	// smallBody is far above the 2 to 4 KB of a usual webhook.
 	smallBody     = 32 << 10
 	largeWebhooks = 8
 	largeCalls    = 8
-	// maxCall is the largest call of Inngest, whose servers send up to 4 MB; the SDK takes 100 MB unless told.
+	// maxCall is the largest call of Inngest that is read. Its servers send up to 4 MB; the SDK's own limit is 100 MB.
 	maxCall = 5 << 20
-	// readTimeout is Clerk's own patience; Inngest's calls are 4 MB at the most.
+	// readTimeout is how long Clerk waits for an answer. Inngest's calls are small enough for it.
 	readTimeout = 15 * time.Second
 	// progressBody is what a large body must bring within limits.progress, unless it is the rest.
 	progressBody = 64 << 10
 )
 
-// limits bounds what requests with a body over smallBody, or of unknown length, may take.
+// limits are for requests with a body over smallBody, or of unknown length.
 type limits struct {
-	slots    int           // how many are let in at once
-	wait     time.Duration // how long another waits for its turn, unread
-	progress time.Duration // in which who is let in must send progressBody, or loses the slot and the connection
-	whole    time.Duration // in which all of the body must have come
+	slots    int           // how many of them are read at once
+	wait     time.Duration // how long another one waits for a slot; nothing of it is read meanwhile
+	progress time.Duration // within which the next progressBody bytes must come, or the connection is closed
+	whole    time.Duration // within which the whole body must come, likewise
 }
 
 // boundMemory lets only n large requests into h at once. Others wait, and get 503 when that takes too long.
@@ -36,7 +36,7 @@ func boundMemory(h http.Handler, n int) http.Handler {
 	return limits{slots: n, wait: 5 * time.Second, progress: 2 * time.Second, whole: readTimeout}.bound(h)
 }
 
-// bound keeps a slot until h returns. The time of a body ends with its last byte: what h does then has none.
+// bound keeps a slot until h returns. The limits of time are for the body: after its last byte, h may take longer.
 func (l limits) bound(h http.Handler) http.Handler {
 	slots := make(chan struct{}, l.slots)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -62,8 +62,8 @@ func (l limits) bound(h http.Handler) http.Handler {
 	})
 }
 
-// timedBody is a body whose next progressBody bytes must come in time: reads fail after that, and net/http closes the
-// connection.
+// timedBody is a body whose next progressBody bytes must come in time. If they do not, the read fails, and net/http
+// closes the connection.
 type timedBody struct {
 	io.ReadCloser
 	conn     *http.ResponseController

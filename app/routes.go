@@ -69,8 +69,8 @@ func (r routes) ready(c echo.Context) error {
 	return c.JSON(code, state)
 }
 
-// ensureUser answers POST /users/{id}/ensure with the user's row, for who has the token. The hashes are compared, whose
-// lengths tell nothing of the token's.
+// ensureUser answers POST /users/{id}/ensure with the user's row, if the request has the token. Hashes are compared,
+// so that the time that this takes does not tell the length of the token.
 func (r routes) ensureUser(c echo.Context) error {
 	token, ok := strings.CutPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
 	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(r.token))

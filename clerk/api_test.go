@@ -390,8 +390,10 @@ func TestAPIFails(t *testing.T) {
 // there. A Date header is whole seconds.
 func TestAnsweredAt(t *testing.T) {
 	t.Parallel()
-	for name, ahead := range map[string]time.Duration{"Clerk's clock is ahead": time.Hour,
-		"Clerk's clock is behind": -time.Hour, "no Date": 0} {
+	for name, ahead := range map[string]time.Duration{
+		"Clerk's clock is ahead":  time.Hour,
+		"Clerk's clock is behind": -time.Hour, "no Date": 0,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fake := testenv.NewClerkHandler()

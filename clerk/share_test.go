@@ -26,8 +26,10 @@ func TestShare(t *testing.T) {
 		var asked []time.Duration
 		a.client.Transport = transport(func(*http.Request) (*http.Response, error) {
 			asked = append(asked, time.Since(start))
-			return &http.Response{StatusCode: http.StatusOK,
-				Body: io.NopCloser(strings.NewReader(`{"total_count":1}`))}, nil
+			return &http.Response{
+				StatusCode: http.StatusOK,
+				Body:       io.NopCloser(strings.NewReader(`{"total_count":1}`)),
+			}, nil
 		})
 		for range 100 {
 			if _, err := a.Count(t.Context()); err != nil {

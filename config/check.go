@@ -126,8 +126,8 @@ func isHost(s string) bool {
 	return s == "" || err == nil || matches(`^\w([\w.-]*\w)?$`, s)
 }
 
-// isCron tells whether Inngest takes it: five fields, and TZ=… before them. Its servers use the same parser. Nothing,
-// which is the default, and "off" are right too.
+// isCron tells whether Inngest takes it: five fields, and TZ=… before them. Its servers use the same parser. An
+// empty value, which is the default, and "off" are valid too.
 func isCron(s string) (ok bool) {
 	defer func() { _ = recover() }() // the parser panics at a time zone without a space after it, such as TZ=UTC
 	_, err := cron.ParseStandard(s)

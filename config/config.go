@@ -120,9 +120,9 @@ func list(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) })
 }
 
-// Crons returns when each tier runs, by the tier's name; one that is off is left out. The full tiers of the world are
-// spread over an hour, for Clerk's API is everybody's: by a minute that all replicas of one Clerk instance have, and
-// every registration, or of one app if the instance is not set.
+// Crons returns when each tier runs, by the tier's name; one that is off is left out. The minute of the full tier
+// depends on the Clerk instance, or on the app if no instance is set: so all replicas of a service have the same, and
+// not all services of the world ask Clerk's API at the same time.
 func (c Config) Crons() map[string]string {
 	full := c.Reconcile.Cron
 	if full == "" {

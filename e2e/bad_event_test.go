@@ -38,8 +38,10 @@ func TestPoison(t *testing.T) {
 		t.Errorf("metrics: %d, want one failed event", code)
 	}
 	show := w.command("deadletters", "show", "msg_poison")
-	for _, want := range []string{"clerk/user.created", "sent      once", "function  clerksync-sync-user-from-clerk",
-		"error     not a Clerk user: it has no id"} {
+	for _, want := range []string{
+		"clerk/user.created", "sent      once", "function  clerksync-sync-user-from-clerk",
+		"error     not a Clerk user: it has no id",
+	} {
 		if !strings.Contains(show, want) {
 			t.Errorf("show has no %q:\n%s", want, show)
 		}

@@ -57,8 +57,10 @@ func TestCompose(t *testing.T) {
 	}
 	dir := t.TempDir()
 	env := []string{"DO_NOT_TRACK=1", "HOME=" + dir} // and other ports than those that may be taken here
-	for _, name := range []string{"PORT", "CONNECT_GATEWAY_PORT", "CONNECT_GATEWAY_GRPC_PORT",
-		"CONNECT_EXECUTOR_GRPC_PORT"} {
+	for _, name := range []string{
+		"PORT", "CONNECT_GATEWAY_PORT", "CONNECT_GATEWAY_GRPC_PORT",
+		"CONNECT_EXECUTOR_GRPC_PORT",
+	} {
 		env = append(env, fmt.Sprintf("INNGEST_%s=%d", name, freePort(t)))
 	}
 	cmd := exec.Command(inngest[command[0]], command[1:]...)

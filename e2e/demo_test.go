@@ -27,8 +27,10 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{`"full_name": "Ada Lovelace"`, `"full_name": "Ada King"`, "(no row)",
-		"Inngest     http://127.0.0.1:", "mongodb://127.0.0.1:"} {
+	for _, want := range []string{
+		`"full_name": "Ada Lovelace"`, `"full_name": "Ada King"`, "(no row)",
+		"Inngest     http://127.0.0.1:", "mongodb://127.0.0.1:",
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the output has no %s:\n%s", want, out)
 		}

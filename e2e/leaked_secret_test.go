@@ -60,8 +60,10 @@ func TestNothingPrivate(t *testing.T) {
 		t.Error(err)
 	}
 	_, _ = w.log.Write(bytes.ReplaceAll(b, []byte{0}, []byte{' '})) // never fails
-	for _, wrong := range []string{"MONGODB_URI=mongodb://u:e2e-password@h:x/y", "INNGEST_SIGNING_KEY=e2e-password",
-		"CLERK_WEBHOOK_SIGNING_SECRET=e2e-password", "SHUTDOWN_TIMEOUT=e2e-password"} {
+	for _, wrong := range []string{
+		"MONGODB_URI=mongodb://u:e2e-password@h:x/y", "INNGEST_SIGNING_KEY=e2e-password",
+		"CLERK_WEBHOOK_SIGNING_SECRET=e2e-password", "SHUTDOWN_TIMEOUT=e2e-password",
+	} {
 		cmd := exec.CommandContext(t.Context(), programs.clerksync, "serve")
 		cmd.Env = append(slices.Clone(w.env), wrong)
 		out, err := cmd.CombinedOutput()

@@ -150,7 +150,8 @@ func TestBothSources(t *testing.T) {
 		for _, hook := range h.Webhooks {
 			if i%4 < 3 {
 				data := []any{
-					hook.Data, map[string]any{"data": hook.Data, "headers": map[string]string{}},
+					hook.Data,
+					map[string]any{"data": hook.Data, "headers": map[string]string{}},
 					json.RawMessage(hook.Body),
 				}[i%4]
 				w.integrate("clerk/"+hook.Type, data)

@@ -111,6 +111,8 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		docs = append(docs, r)
 	}
 	b.metrics.inserts.Inc()
+	// On FerretDB v1 an equal row of the same millisecond may count as written here. Then the event is sent twice under
+	// one id, of which Inngest ignores the second.
 	errs := b.ingress.InsertEach(ctx, ids, docs)
 	var again []string
 	for i, err := range errs {

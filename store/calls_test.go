@@ -20,8 +20,9 @@ func TestDatabaseCalls(t *testing.T) {
 	list := func(n int, name string, at clerk.Millis) operation {
 		var all operation
 		for i := range n {
-			all = append(all,
-				of(ada(at, func(u *clerk.User) { u.ID, u.Username = fmt.Sprint("user_", i), fmt.Sprint(name, i) })))
+			all = append(all, of(ada(at, func(u *clerk.User) {
+				u.ID, u.Username = fmt.Sprint("user_", i), fmt.Sprint(name, i)
+			})))
 		}
 		return all
 	}

@@ -74,8 +74,7 @@ func TestRowInAnotherShapeBlocksAllOthers(t *testing.T) {
 							t.Errorf("write %d: got %q, %v, want %q", i, r.Outcome, r.Err, want)
 						}
 					}
-					got := get(t, s, id)
-					if got.FullName != "Ada Lovelace" || got.Email != "ada@example.com" ||
+					if got := get(t, s, id); got.FullName != "Ada Lovelace" || got.Email != "ada@example.com" ||
 						got.Clerk.Version != "0000000000100.1800000000000" {
 						t.Errorf("got %+v", got)
 					}
@@ -121,8 +120,9 @@ func TestForeignRowLosesToSecondReplica(t *testing.T) {
 			older, newer := lab.Processes[0], lab.Processes[1]
 			start := func(p *testenv.Process, u clerk.User) {
 				s := users(t, p.DB)
-				if ended, err := p.Start(t.Context(),
-					func(ctx context.Context) error { return operation{of(u)}.do(ctx, s) }); ended {
+				if ended, err := p.Start(t.Context(), func(ctx context.Context) error {
+					return operation{of(u)}.do(ctx, s)
+				}); ended {
 					t.Fatal(err)
 				}
 			}

@@ -81,7 +81,9 @@ func (p property) simulate(t *testing.T, seed uint64) {
 		t.Fatal(err)
 	}
 	var writes []store.Write
-	collect := func(_ context.Context, _ int, hook testenv.Webhook, copied bool) error {
+	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook,
+		copied bool,
+	) error {
 		w := store.Write{
 			EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted,
 		}
@@ -96,19 +98,19 @@ func (p property) simulate(t *testing.T, seed uint64) {
 		}
 		writes = append(writes, w)
 		return err
-	}
-	for _, d := range testenv.Deliveries(rng, histories, collect) {
+	}) {
 		if err := d.Do(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var deliveries []testenv.Delivery
 	for list := range slices.Chunk(writes, 1+rng.IntN(5)) {
-		deliveries = append(deliveries, testenv.Delivery{UserID: list[0].User.ID, Do: func(ctx context.Context,
-			process int,
-		) error {
-			return operation(list).do(ctx, p.users[process])
-		}})
+		deliveries = append(deliveries, testenv.Delivery{
+			UserID: list[0].User.ID,
+			Do: func(ctx context.Context, process int) error {
+				return operation(list).do(ctx, p.users[process])
+			},
+		})
 	}
 	names := map[string]string{}
 	err := p.lab.Simulate(t.Context(), rng, deliveries, 12, func(id string) error {

@@ -77,74 +77,66 @@ func TestUsers(t *testing.T) {
 	}{
 		"the first write creates": {[]write{{u: ada(t1), at: 1, want: store.Created}}, "Ada Lovelace"},
 		"newer wins": {
-			[]write{
-				{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2, named("Ada King")), at: 1, want: store.Updated},
-			},
-			"Ada King",
+			[]write{{u: ada(t1), at: 1, want: store.Created}, {
+				u: ada(t2, named("Ada King")), at: 1,
+				want: store.Updated,
+			}}, "Ada King",
 		},
 		"older is stale": {
 			[]write{
-				{u: ada(t2, named("Ada King")), at: 1, want: store.Created}, {u: ada(t1), at: 9, want: store.Stale},
-			},
-			"Ada King",
+				{u: ada(t2, named("Ada King")), at: 1, want: store.Created},
+				{u: ada(t1), at: 9, want: store.Stale},
+			}, "Ada King",
 		},
 		"equal is applied again": {
 			[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1), at: 1, want: store.Unchanged}},
 			"Ada Lovelace",
 		},
 		"a tie is broken by the event": {
-			[]write{
-				{u: ada(t1), at: 1, want: store.Created},
-				{u: ada(t1, named("Ada King")), at: 2, want: store.Updated},
-				{u: ada(t1), at: 1, want: store.Stale},
-			},
-			"Ada King",
+			[]write{{u: ada(t1), at: 1, want: store.Created}, {
+				u: ada(t1, named("Ada King")), at: 2,
+				want: store.Updated,
+			}, {u: ada(t1), at: 1, want: store.Stale}}, "Ada King",
 		},
 		"arrivals break a tie among themselves": {
 			[]write{
 				{u: ada(t1), arrived: 1, want: store.Created},
 				{u: ada(t1, named("Ada King")), arrived: 3, want: store.Updated},
 				{u: ada(t1), arrived: 2, want: store.Stale},
-			},
-			"Ada King",
+			}, "Ada King",
 		},
 		"Clerk's time is newer than an arrival": {
 			[]write{
 				{u: ada(t1, named("Ada King")), at: 1, want: store.Created},
 				{u: ada(t1), arrived: 9, want: store.Stale},
-			},
-			"Ada King",
+			}, "Ada King",
 		},
 		"an arrival is older than Clerk's time": {
 			[]write{
 				{u: ada(t1), arrived: 9, want: store.Created},
 				{u: ada(t1, named("Ada King")), at: 1, want: store.Updated},
-			},
-			"Ada King",
+			}, "Ada King",
 		},
 		"an unchanged row has a new version": {
 			[]write{
 				{u: ada(t1), at: 1, want: store.Created},
 				{u: ada(t2), at: 2, want: store.Unchanged},
 				{u: ada(t1, named("old")), at: 9, want: store.Stale},
-			},
-			"Ada Lovelace",
+			}, "Ada Lovelace",
 		},
 		"deleted stays deleted": {
 			[]write{
 				{u: ada(t1), want: store.Created},
 				{delete: true, want: store.Deleted},
 				{u: ada(t2), want: store.Deleted},
-			},
-			"",
+			}, "",
 		},
 		"delete before create": {
 			[]write{
 				{delete: true, want: store.Deleted},
 				{u: ada(t2), want: store.Deleted},
 				{delete: true, want: store.Deleted},
-			},
-			"",
+			}, "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,8 +176,8 @@ func TestRow(t *testing.T) {
 		u := ada(1_700_000_000_100, func(u *clerk.User) { u.Banned, u.Locked, u.Deprovisioned = true, true, true })
 		write(t, s, u, 150)
 		want := store.Row{
-			ID: "user_ada", Email: "ada@example.com", FullName: "Ada Lovelace", Username: "ada",
-			ProfilePicture: "https://img.example/a",
+			ID: "user_ada", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a",
+			Username: "ada",
 			Clerk: store.State{
 				Version: "1700000000100.1800000000150", CreatedAt: time.UnixMilli(1_700_000_000_000).UTC(),
 				Banned: true, Locked: true, Deprovisioned: true, EmailVerified: true,
@@ -220,8 +212,10 @@ func TestAppFields(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		rows := db.Collection("users")
 		for i := range 2 { // two rows without a user name do not clash
-			if _, err := rows.InsertOne(t.Context(),
-				bson.D{{Key: "_id", Value: fmt.Sprintf("user_%d", i)}, {Key: "plan", Value: "pro"}}); err != nil {
+			if _, err := rows.InsertOne(t.Context(), bson.D{
+				{Key: "_id", Value: fmt.Sprintf("user_%d", i)},
+				{Key: "plan", Value: "pro"},
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -259,8 +253,9 @@ func TestUsername(t *testing.T) {
 			[]clerk.User{user("user_a", "ada", "x@example.com")}, map[string]string{"user_a": "ada"},
 		},
 		"follows Clerk's": {
-			[]clerk.User{user("user_a", "ada", ""), user("user_a", "countess", "")},
-			map[string]string{"user_a": "countess"},
+			[]clerk.User{user("user_a", "ada", ""), user("user_a", "countess", "")}, map[string]string{
+				"user_a": "countess",
+			},
 		},
 		"the local part": {
 			[]clerk.User{user("user_a", "", "ada@example.com")}, map[string]string{"user_a": "ada"},
@@ -270,19 +265,22 @@ func TestUsername(t *testing.T) {
 			map[string]string{"user_a": "ada"},
 		},
 		"kept when Clerk's goes": {
-			[]clerk.User{user("user_a", "ada", ""), user("user_a", "", "king@example.com")},
-			map[string]string{"user_a": "ada"},
+			[]clerk.User{user("user_a", "ada", ""), user("user_a", "", "king@example.com")}, map[string]string{
+				"user_a": "ada",
+			},
 		},
 		"Clerk's replaces the local part": {
-			[]clerk.User{user("user_a", "", "ada@example.com"), user("user_a", "countess", "")},
-			map[string]string{"user_a": "countess"},
+			[]clerk.User{user("user_a", "", "ada@example.com"), user("user_a", "countess", "")}, map[string]string{
+				"user_a": "countess",
+			},
 		},
 		"of the id": {
 			[]clerk.User{user("user_a", "", "")}, map[string]string{"user_a": "user-*"},
 		},
 		"taken on creation": {
-			[]clerk.User{user("user_a", "ada", ""), user("user_b", "", "ada@example.com")},
-			map[string]string{"user_a": "ada", "user_b": "ada-*"},
+			[]clerk.User{user("user_a", "ada", ""), user("user_b", "", "ada@example.com")}, map[string]string{
+				"user_a": "ada", "user_b": "ada-*",
+			},
 		},
 		"taken on an update": {
 			[]clerk.User{user("user_a", "ada", ""), user("user_b", "bob", ""), user("user_b", "ada", "")},
@@ -292,14 +290,13 @@ func TestUsername(t *testing.T) {
 			[]clerk.User{
 				user("user_a", "ada", ""), user("user_b", "ada", ""), user("user_a", "eve", ""),
 				user("user_b", "ada", ""),
-			},
-			map[string]string{"user_a": "eve", "user_b": "ada"},
+			}, map[string]string{"user_a": "eve", "user_b": "ada"},
 		},
 		"a suffixed name is kept on a change": {
 			[]clerk.User{
-				user("user_a", "ada", ""), user("user_b", "", "ada@example.com"), user("user_b", "", "ada@example.com"),
-			},
-			map[string]string{"user_b": "ada-*"},
+				user("user_a", "ada", ""), user("user_b", "", "ada@example.com"),
+				user("user_b", "", "ada@example.com"),
+			}, map[string]string{"user_b": "ada-*"},
 		},
 		"letters keep their case": {
 			[]clerk.User{user("user_a", "", "Ada.L+x@example.com")}, map[string]string{"user_a": "Ada.L+x"},
@@ -318,8 +315,8 @@ func TestUsername(t *testing.T) {
 					for id, want := range tc.want {
 						got[id] = get(t, s, id).Username
 						prefix, suffixed := strings.CutSuffix(want, "*")
-						if suffixed && (!strings.HasPrefix(got[id],
-							prefix) || len(got[id]) <= len(prefix)) || !suffixed && got[id] != want {
+						if suffixed && (!strings.HasPrefix(got[id], prefix) || len(got[id]) <= len(prefix)) ||
+							!suffixed && got[id] != want {
 							t.Errorf("%s has username %q, want %q", id, got[id], want)
 						}
 					}
@@ -441,12 +438,13 @@ func TestCrashedWriter(t *testing.T) {
 		s := users(t, db)
 		testenv.Delete(t, s, "user_ada")
 		for name, version := range map[string]string{
-			"older": "0000000000000.0000000000000", "newer": "9999999999999.0000000000000",
+			"older": "0000000000000.0000000000000",
+			"newer": "9999999999999.0000000000000",
 		} {
 			row := bson.D{
-				{Key: "_id", Value: "user_ada"},
-				{Key: "username", Value: "ada"},
-				{Key: "clerk", Value: bson.D{{Key: "version", Value: version}}},
+				{Key: "_id", Value: "user_ada"}, {Key: "username", Value: "ada"}, {
+					Key: "clerk", Value: bson.D{{Key: "version", Value: version}},
+				},
 			}
 			if _, err := db.Collection("users").InsertOne(t.Context(), row); err != nil {
 				t.Fatal(err)
@@ -468,9 +466,8 @@ func TestTombstone(t *testing.T) {
 		s := users(t, db)
 		write(t, s, ada(1), 1)
 		testenv.Delete(t, s, "user_ada")
-		raw, err := db.Collection("clerksync_deleted_users").FindOne(t.Context(), bson.D{
-			{Key: "_id", Value: "user_ada"},
-		}).Raw()
+		raw, err := db.Collection("clerksync_deleted_users").FindOne(t.Context(),
+			bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
 		if err != nil {
 			t.Fatal(err)
 		}

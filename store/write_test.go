@@ -163,10 +163,9 @@ func TestDryRun(t *testing.T) {
 		king := func(u *clerk.User) { u.FullName, u.Email, u.Banned, u.Username = "Ada King", "", true, "king" }
 		version := "0000000000005.1800000000001"
 		fields := []store.Field{
-			{"email", "ada@example.com", ""},
-			{"full_name", "Ada Lovelace", "Ada King"},
-			{"username", "ada", "king"},
-			{"clerk.banned", "false", "true"},
+			{"email", "ada@example.com", ""}, {"full_name", "Ada Lovelace", "Ada King"}, {"username", "ada", "king"}, {
+				"clerk.banned", "false", "true",
+			},
 		}
 		stale := slices.Clone(fields)
 		stale[2].Row = get(t, s, "c").Username
@@ -213,8 +212,11 @@ func TestRefusedRowWithSuffixIsCalledARace(t *testing.T) {
 				t.Fatal(r.Err)
 			}
 		}
-		model := mongo.IndexModel{Keys: bson.D{{Key: "email", Value: 1}}, Options: options.Index().SetUnique(true)}
-		if _, err := db.Collection("users").Indexes().CreateOne(t.Context(), model); err != nil {
+		if _, err := db.Collection("users").Indexes().CreateOne(t.Context(),
+			mongo.IndexModel{
+				Keys:    bson.D{{Key: "email", Value: 1}},
+				Options: options.Index().SetUnique(true),
+			}); err != nil {
 			t.Skip(err)
 		}
 		for _, mode := range []store.Mode{store.All, store.Differing} {

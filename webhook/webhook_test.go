@@ -401,8 +401,10 @@ func TestPublishedVector(t *testing.T) {
 			if _, err := fmt.Sscan(tc.timestamp, &at); err != nil {
 				t.Fatal(err)
 			}
-			for want, signature := range map[string]string{"the event has no type": tc.signature,
-				"no matching signature": "v1,A" + tc.signature[4:]} {
+			for want, signature := range map[string]string{
+				"the event has no type": tc.signature,
+				"no matching signature": "v1,A" + tc.signature[4:],
+			} {
 				synctest.Test(t, func(t *testing.T) {
 					time.Sleep(time.Until(time.Unix(at, 0))) // the bubble's clock, which begins in 2000
 					b := setup(t, func(o *webhook.Options) { o.Secrets = []string{tc.secret} })

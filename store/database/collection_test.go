@@ -94,8 +94,9 @@ func TestGuard(t *testing.T) {
 			t.Skip("the lock is the guard")
 		}
 		values := map[string]bson.D{
-			"nothing": {}, "null": {{Key: "v", Value: nil}},
-			"text": {{Key: "v", Value: "1"}}, "number": {{Key: "v", Value: int32(1)}},
+			"nothing": {}, "null": {{Key: "v", Value: nil}}, "text": {{Key: "v", Value: "1"}}, "number": {
+				{Key: "v", Value: int32(1)},
+			},
 			"list": {{Key: "v", Value: bson.A{"1"}}}, "object": {{Key: "v", Value: bson.D{{Key: "x", Value: "1"}}}},
 		}
 		c := db.Collection("clerksync_runs")
@@ -133,8 +134,10 @@ func TestClaim(t *testing.T) {
 			for i := range 8 {
 				all.Go(func() {
 					mine := bson.D{{Key: "n", Value: i}, {Key: "at", Value: time.Now()}}
-					isFree := func(r row) bool { return free && r.At.Before(time.Now().Add(-time.Hour)) }
-					held, ok, err := database.Claim(t.Context(), processes[i%len(processes)], "a", mine, isFree)
+					held, ok, err := database.Claim(t.Context(), processes[i%len(processes)], "a", mine,
+						func(r row) bool {
+							return free && r.At.Before(time.Now().Add(-time.Hour))
+						})
 					if ok {
 						won.Add(1)
 					}

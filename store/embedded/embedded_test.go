@@ -166,8 +166,8 @@ func TestAnyFolderName(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			want := []string{"clerksync.lock", "clerksync.uri", "db.sqlite"}
-			if got := entries(t, dir); !cmp.Equal(got, want) {
+			if got, want := entries(t, dir), []string{"clerksync.lock", "clerksync.uri", "db.sqlite"}; !cmp.Equal(got,
+				want) {
 				t.Errorf("got files %v, want %v", got, want)
 			}
 			top, _, _ := strings.Cut(dir, "/")
@@ -291,7 +291,8 @@ func TestIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string][]string{
-		"k.v": {"text", "", "", "\"'"}, "k": {"", "", "x", ""}, "": {"", "", "", ""}, "none.at.all": {"", "", "", ""},
+		"k.v": {"text", "", "", "\"'"}, "k": {"", "", "x", ""},
+		"": {"", "", "", ""}, "none.at.all": {"", "", "", ""},
 	} {
 		ids, texts, err := s.IDs(t.Context(), "db", rows.Name(), path, "a", "f", 10)
 		if d := cmp.Diff([][]string{{"b", "c", "d", "e\""}, want}, [][]string{ids, texts}); d != "" || err != nil {
@@ -330,8 +331,9 @@ func TestLogHasNoDocuments(t *testing.T) {
 	fmt.Fprintln(conn, secret, "in what is not a message")
 	_, _ = io.ReadAll(conn) // FerretDB hangs up, and then warns
 	want := `"level":"WARN","msg":"embedded database warned","at":"clientconn.acceptLoop`
-	warned := eventually(func() bool { return strings.Contains(log.String(), want) })
-	if !warned || strings.Contains(log.String(), secret) {
+	if !eventually(func() bool {
+		return strings.Contains(log.String(), want)
+	}) || strings.Contains(log.String(), secret) {
 		t.Errorf("got log %q, want %s without the e-mail address", log.String(), want)
 	}
 }
@@ -360,7 +362,8 @@ func TestKill(t *testing.T) {
 	cmd.Dir = outside
 	cmd.Env = []string{"EMBEDDED_HELPER_DIR=" + dir}
 	for _, name := range []string{
-		"HOME", "TMPDIR", "SQLITE_TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
+		"HOME", "TMPDIR", "SQLITE_TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+		"XDG_DATA_HOME", "XDG_STATE_HOME",
 	} {
 		cmd.Env = append(cmd.Env, name+"="+outside)
 	}
