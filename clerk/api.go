@@ -25,7 +25,7 @@ var (
 	// ErrNoUser is returned by API.User if Clerk says that there is no such user.
 	ErrNoUser = errors.New("no such user at Clerk")
 	// ErrKey matches every KeyError.
-	ErrKey = errors.New("Clerk's secret key cannot be used")
+	ErrKey = errors.New("the secret key cannot be used")
 )
 
 // KeyError is an error that only another secret key can end. Its text says what to do, and does not quote the key.
