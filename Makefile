@@ -24,7 +24,7 @@ e2e: inngest ## the end-to-end tests, with the flags in E2E: make e2e E2E='-run 
 
 old: export CLERKSYNC_TEST_INNGEST = old
 old: inngest ## a few end-to-end tests with the oldest Inngest server that clerksync works with
-	go test ./e2e -run '^(TestOrder|TestHistories|TestBothSources|TestDeadLetterOfIntegration|TestDoctor|TestRequestsARun)$$'
+	go test ./e2e -run '^(TestOrder|TestHistories|TestBothSources|TestDeadLetterOfIntegration|TestDoctor|TestRequestsARun|TestSignedCalls|TestSteps)$$'
 
 lint: ## golangci-lint, built once
 	@test -x $(TOOLS)/golangci-lint || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT)

@@ -10,7 +10,7 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// TestPoison: an event that can never be written becomes a dead letter after one try, and holds up nobody in its burst.
+// TestPoison: an event that can never be written becomes a dead letter after one try, and delays no other event.
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	// Sent again before the first failure is known, it would fail twice.
@@ -56,7 +56,7 @@ func TestPoison(t *testing.T) {
 }
 
 // TestDeadLetterOfIntegration: an event of Inngest's own integration that failed for good is kept too, and replayed
-// when its cause is mended.
+// after its cause is fixed.
 func TestDeadLetterOfIntegration(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

@@ -23,7 +23,7 @@ var (
 )
 
 // TestChaos: webhooks come late, twice and by both sources, while the service, the database and Inngest are killed, cut
-// off and hang. All rows end equal to Clerk, every webhook is accepted, none is left over and none has failed for good.
+// off and hang. In the end all rows are equal to Clerk, every webhook is accepted, and no event is left or has failed.
 func TestChaos(t *testing.T) {
 	seed := *seedFlag
 	if seed == 0 {
@@ -90,14 +90,14 @@ func TestChaos(t *testing.T) {
 		s.starts.Load(), time.Since(start).Seconds())
 }
 
-// fault is something that goes wrong until it is healed, within last.
+// fault is something that goes wrong until it is healed, for at most the time last.
 type fault struct {
 	name  string
 	last  time.Duration
 	begin func() (heal func())
 }
 
-// faults returns what goes wrong in the course of a chaos.
+// faults returns everything that goes wrong during TestChaos.
 func (w *world) faults(s *supervisor) []fault {
 	database := []fault{
 		{"database reset", 2 * time.Second, func() func() { return w.dbProxy.Poison(w.t, "reset_peer", nil) }},
@@ -132,7 +132,7 @@ func (w *world) faults(s *supervisor) []fault {
 	return all
 }
 
-// clerkSide is Svix, and Inngest's integration.
+// clerkSide sends webhooks as Svix does, and events as Inngest's integration does.
 type clerkSide struct {
 	*world
 	g                errgroup.Group
@@ -141,7 +141,7 @@ type clerkSide struct {
 	codes            map[int]int
 }
 
-// deliver posts a webhook at a time from now on, and again with growing pauses until it is accepted, each time signed
+// deliver posts a webhook after a time, and again with growing pauses until it is accepted. Each time it is signed
 // anew.
 func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 	due := time.After(at)
@@ -164,7 +164,7 @@ func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 	})
 }
 
-// integrate sends the event as Inngest's own integration does, at a time from now on, until Inngest takes it.
+// integrate sends the event as Inngest's own integration does, after a time, and again until Inngest accepts it.
 func (c *clerkSide) integrate(hook testenv.Webhook, at time.Duration) {
 	due := time.After(at)
 	c.g.Go(func() error {

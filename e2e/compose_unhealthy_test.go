@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// composed is what docker-compose.yml says of a service.
+// composed is a service in docker-compose.yml.
 type composed struct {
 	Command     []string
 	HealthCheck struct{ Test []string }
@@ -28,8 +28,8 @@ func (c composed) check(t *testing.T, binaries map[string]string) (path string, 
 	return binaries[test[1]], test[2:]
 }
 
-// TestCompose: the commands in docker-compose.yml work with the programs that its images hold, so that what waits for a
-// healthy service does not wait for ever. There is no Docker here: the commands are run by hand, and not MongoDB's.
+// TestCompose: the commands in docker-compose.yml work with the programs in its images: a service that waits for
+// another one to be healthy must not wait for ever. The commands are run without Docker; those of MongoDB are not run.
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{ownDatabase: true})

@@ -11,8 +11,8 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// TestDatabaseKilled: while the database is down webhooks get 503 within Clerk's patience, so that Clerk comes again;
-// when it is back nothing is missing.
+// TestDatabaseKilled: while the database is down, webhooks are answered 503 before Clerk gives up waiting, so that
+// Clerk sends them again. When the database is back, nothing is missing.
 func TestDatabaseKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{ownDatabase: true})

@@ -79,7 +79,8 @@ func shuffled(rng *rand.Rand, histories []testenv.History) []testenv.Webhook {
 	return hooks
 }
 
-// deliverAll delivers the webhooks, 16 at a time; halfway it may kill Inngest, which comes back a second later.
+// deliverAll delivers the webhooks, 16 at a time. If killInngest is set, it kills Inngest halfway, and starts it again
+// a second later.
 func (w *world) deliverAll(hooks []testenv.Webhook, killInngest bool) {
 	w.t.Helper()
 	var g errgroup.Group
@@ -100,7 +101,7 @@ func (w *world) deliverAll(hooks []testenv.Webhook, killInngest bool) {
 	_ = g.Wait() // deliver fails the test
 }
 
-// integrate sends an event as Inngest's own Clerk integration does: no id, and the time of arrival.
+// integrate sends an event as Inngest's own Clerk integration does: without an id, and with the time of arrival.
 func (w *world) integrate(name string, data any) {
 	w.t.Helper()
 	if err := w.send(name, data); err != nil {
@@ -130,7 +131,7 @@ func (w *world) send(name string, data any) error {
 	return nil
 }
 
-// compare checks the rows against the truth.
+// compare checks that the rows are what they must be.
 func (w *world) compare(histories []testenv.History) {
 	w.t.Helper()
 	wrong := testenv.CheckAll(histories, w.row)

@@ -9,7 +9,7 @@ import (
 	"clerksync/internal/child"
 )
 
-// TestDemo is the first command of the README.
+// TestDemo runs the first command of the README.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	endToEnd(t)

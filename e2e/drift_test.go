@@ -18,9 +18,9 @@ import (
 	"clerksync/store/embedded"
 )
 
-// TestBackfillAndReconcile: a backfill that is killed three times ends complete, each time from where it was. Then one
-// in 50 users is changed, removed or added behind its back, on either side; a reconcile finds and repairs all of it,
-// and a second nothing.
+// TestBackfillAndReconcile: a backfill that is killed three times goes on where it was, and is complete in the end.
+// Then one in 50 users is changed, removed or added, at Clerk or in the database, without any event. A reconcile finds
+// and repairs all of that, and a second one finds nothing.
 func TestBackfillAndReconcile(t *testing.T) {
 	t.Parallel()
 	endToEnd(t)
@@ -92,11 +92,11 @@ func TestBackfillAndReconcile(t *testing.T) {
 	}
 }
 
-// every is how many users there are to one that is disturbed.
+// every is the number of users of which one is disturbed.
 const every = 50
 
-// disturb makes a drift of 200 rows behind the sync's back: 50 users are changed at Clerk and 40 in the database, 10
-// rows are removed and 40 added, and 30 users are deleted at Clerk and 30 made.
+// disturb makes a drift of 200 rows without any event: 50 users are changed at Clerk and 40 in the database, 10 rows
+// are removed and 40 added, and 30 users are deleted at Clerk and 30 made.
 func disturb(t *testing.T, dir string, fake *testenv.ClerkAPI, people []testenv.ClerkUser) {
 	t.Helper()
 	engine, err := embedded.Start(t.Context(), dir, "127.0.0.1:0", slog.New(slog.DiscardHandler))
@@ -146,9 +146,9 @@ func disturb(t *testing.T, dir string, fake *testenv.ClerkAPI, people []testenv.
 	fail(engine.Close())
 }
 
-// TestReconcileByCron: what no webhook brought is repaired by the recent tier, which Inngest's cron starts, while
-// webhooks arrive; a user who was deleted unseen goes by the absent tier. A key that is no longer accepted deletes
-// nobody.
+// TestReconcileByCron: while webhooks arrive, the recent tier, which Inngest's cron starts, repairs what no webhook has
+// brought. The absent tier removes a user whose deletion no webhook has brought. A key that is no longer accepted
+// deletes nobody.
 func TestReconcileByCron(t *testing.T) {
 	t.Parallel()
 	fake := testenv.NewClerkAPI(t)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// TestFlood: a flood of sign-ups ends with all rows, one by one and in batches, and a bad one among them is a dead
-// letter alone.
+// TestFlood: after a flood of sign-ups all rows are there, with and without batches, and only the one bad event is a
+// dead letter.
 func TestFlood(t *testing.T) {
 	t.Parallel()
 	const n = 100

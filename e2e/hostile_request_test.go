@@ -16,7 +16,7 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// TestHostile: whatever is sent to it, the service answers with a 4xx, lives on and takes real webhooks meanwhile.
+// TestHostile: whatever a stranger sends, the service answers with a 4xx, keeps running and accepts real webhooks.
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -134,7 +134,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// signEmpty signs the request of signed with a key of no bytes, as a service without a secret would.
+// signEmpty signs a request anew, with a key of no bytes.
 func signEmpty(r *http.Request) {
 	body, _ := io.ReadAll(r.Body) // it is in memory
 	r.Body = io.NopCloser(bytes.NewReader(body))

@@ -15,8 +15,8 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// TestNothingPrivate: whatever goes wrong, no log, metric, answer, help, error or process list holds a secret or a
-// user's address. Every world checks its own at its end; this one provokes what the others do not.
+// TestNothingPrivate: whatever goes wrong, no log, metric, answer, help text, error or process list contains a secret
+// or a user's address. Every test with a world checks that at its end; this one provokes errors that the others do not.
 func TestNothingPrivate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{ownDatabase: true})

@@ -11,7 +11,7 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// TestMailTrouble: the rows are written while the mail server refuses everything; the mail is a dead letter of its own,
+// TestMailTrouble: rows are written although the mail server refuses everything. The mail is a dead letter of its own,
 // and a replay sends it.
 func TestMailTrouble(t *testing.T) {
 	t.Parallel()

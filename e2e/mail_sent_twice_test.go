@@ -17,8 +17,8 @@ func mailWorld(t *testing.T, o testenv.SMTPOptions) (*world, *testenv.SMTP) {
 	}}), srv
 }
 
-// TestWelcomeMail: each sign-up makes a row and exactly one mail, though webhooks come twice and the service is killed
-// in between.
+// TestWelcomeMail: each sign-up makes a row and exactly one mail, although webhooks come twice and the service is
+// killed in between.
 func TestWelcomeMail(t *testing.T) {
 	t.Parallel()
 	w, srv := mailWorld(t, testenv.SMTPOptions{})

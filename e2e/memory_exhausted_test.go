@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// TestMemoryBound: 300 clients that stream 100 MiB each, slowly and side by side, cost less than 96 MiB, and a real
-// webhook is taken meanwhile.
+// TestMemoryBound: 300 clients that each stream 100 MiB slowly, at the same time, cost less than 96 MiB, and a real
+// webhook is accepted meanwhile.
 func TestMemoryBound(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {

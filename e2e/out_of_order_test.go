@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// TestHistories: 200 users with histories of one to six webhooks end equal to Clerk, however the webhooks arrive.
+// TestHistories: the rows of 200 users with one to six webhooks each are equal to Clerk, however the webhooks arrive.
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -55,7 +55,7 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// TestOrder: whatever arrives first, and twice, the row ends as the newest says.
+// TestOrder: in whatever order the webhooks arrive, some twice, the row is as the newest one says.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{env: []string{"INBOX_RESEND_AFTER=1s"}}) // what comes twice is sent again, after that time
@@ -98,7 +98,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// outputs returns what Inngest's page shows of the runs: what each returned.
+// outputs returns what each run returned, as Inngest's page shows it.
 func (w *world) outputs() []string {
 	w.t.Helper()
 	type run struct{ ID, Output string }
@@ -120,7 +120,7 @@ func (w *world) outputs() []string {
 	return outputs
 }
 
-// graphql asks Inngest what its page asks.
+// graphql sends Inngest a query of the kind that its page sends.
 func (w *world) graphql(query string, data any) {
 	w.t.Helper()
 	body, err := json.Marshal(map[string]string{"query": query})

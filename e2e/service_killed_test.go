@@ -7,7 +7,7 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// TestServiceKilled: what was accepted before a SIGKILL is written after the restart.
+// TestServiceKilled: webhooks that were accepted before a SIGKILL are written after the restart.
 func TestServiceKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
@@ -21,7 +21,7 @@ func TestServiceKilled(t *testing.T) {
 	w.compare(histories)
 }
 
-// TestShutdown: SIGTERM ends the service with status 0, and what it had accepted is written by the next.
+// TestShutdown: SIGTERM ends the service with status 0, and the next process writes what this one had accepted.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

@@ -14,8 +14,8 @@ import (
 	"clerksync/internal/testenv"
 )
 
-// calls counts what Inngest's calls through a proxy were answered, such as "PUT 200"; with "unsigned " before it if
-// they were. By function it keeps the answers in their order.
+// calls counts the answers to Inngest's calls through a proxy, such as "PUT 200" or, for a call without a signature,
+// "unsigned PUT 200". For each function it also keeps the answers in their order.
 type calls struct {
 	mu       sync.Mutex
 	count    map[string]int
@@ -28,7 +28,7 @@ func (c *calls) of(what string) int {
 	return c.count[what]
 }
 
-// record returns a server that hands all calls to the service and counts the answers.
+// record starts a proxy that passes all calls on to the service and counts the answers.
 func record(t *testing.T, to string) (*calls, *httptest.Server) {
 	t.Helper()
 	target, err := url.Parse(to)
@@ -55,8 +55,8 @@ func record(t *testing.T, to string) (*calls, *httptest.Server) {
 	return c, srv
 }
 
-// TestSignedCalls: a self-hosted server signs all its calls, its own registration too, and all are let through: also
-// the one with a user whose browser has written metadata hundreds of levels deep.
+// TestSignedCalls: a self-hosted server signs all its calls, its own registration too, and all of them are accepted,
+// even one with a user whose metadata is hundreds of levels deep.
 func TestSignedCalls(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

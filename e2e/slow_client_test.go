@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestSlowClients: who sends its headers or its body slowly, or nothing more, is cut off.
+// TestSlowClients: a client that sends its headers or its body slowly, or sends nothing more, is cut off.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

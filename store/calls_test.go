@@ -20,7 +20,9 @@ func TestDatabaseCalls(t *testing.T) {
 	list := func(n int, name string, at clerk.Millis) operation {
 		var all operation
 		for i := range n {
-			all = append(all, of(ada(at, func(u *clerk.User) { u.ID, u.Username = fmt.Sprint("user_", i), fmt.Sprint(name, i) })))
+			all = append(all, of(ada(at, func(u *clerk.User) {
+				u.ID, u.Username = fmt.Sprint("user_", i), fmt.Sprint(name, i)
+			})))
 		}
 		return all
 	}
@@ -43,15 +45,20 @@ func TestDatabaseCalls(t *testing.T) {
 		"one is deleted":  {before: list(1, "a-", 1), op: deletions(1), want: "insert delete"},
 		"500 are created": {op: list(500, "a-", 1), want: "find find insert find"},
 		"500 are updated": {before: list(500, "a-", 1), op: list(500, "b-", 2), want: "find update find"},
-		"all kinds":       {before: list(250, "a-", 1), op: slices.Concat(list(400, "b-", 2), deletions(100)), want: "insert delete find find insert update find"},
+		"all kinds": {
+			before: list(250, "a-", 1), op: slices.Concat(list(400, "b-", 2), deletions(100)),
+			want: "insert delete find find insert update find",
+		},
 		"500, a name is taken": {
-			before: append(list(500, "old-", 1), foreignName), op: list(500, "new-", 2), want: "find update find update find",
+			before: append(list(500, "old-", 1), foreignName), op: list(500, "new-", 2),
+			want: "find update find update find",
 		},
 		"500 new ones, a name is taken": {
 			before: operation{foreignName}, op: list(500, "new-", 2), want: "find find insert find insert find",
 		},
 		"500, one is written by another meanwhile": {
-			before: list(500, "a-", 1), op: list(500, "b-", 2), meanwhile: list(1, "c-", 3), want: "find update find find find",
+			before: list(500, "a-", 1), op: list(500, "b-", 2), meanwhile: list(1, "c-", 3),
+			want: "find update find find find",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

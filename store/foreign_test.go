@@ -16,26 +16,36 @@ import (
 func foreign() map[string]bson.D {
 	clerkIs := func(v any) bson.D { return bson.D{{Key: "clerk", Value: v}} }
 	return map[string]bson.D{
-		"an object in email":                  {{Key: "email", Value: bson.D{{Key: "address", Value: "x"}}}},
-		"a number in username":                {{Key: "username", Value: 7}},
-		"null in full_name":                   {{Key: "full_name", Value: nil}},
-		"a list in profile_picture":           {{Key: "profile_picture", Value: bson.A{"x"}}},
-		"clerk is a text":                     clerkIs("x"),
-		"clerk is null":                       clerkIs(nil),
-		"clerk is a list":                     clerkIs(bson.A{}),
-		"clerk has keys of the app":           clerkIs(bson.D{{Key: "role", Value: "admin"}}),
-		"a version that is null":              clerkIs(bson.D{{Key: "version", Value: nil}, {Key: "role", Value: "admin"}}),
-		"a version that is a number":          clerkIs(bson.D{{Key: "version", Value: 3}}),
-		"a version of another form":           clerkIs(bson.D{{Key: "version", Value: "zzz"}}),
-		"a double in clerk.created_at":        clerkIs(bson.D{{Key: "created_at", Value: 1.7e12}}),
-		"a text in clerk.banned":              clerkIs(bson.D{{Key: "banned", Value: "no"}}),
-		"a version, and a date that is text":  clerkIs(bson.D{{Key: "version", Value: "0000000000001.0000000000001"}, {Key: "synced_at", Value: "now"}}),
-		"nothing but what the app keeps":      {{Key: "plan", Value: "pro"}},
-		"a number and a document in one row":  {{Key: "full_name", Value: 1.5}, {Key: "clerk", Value: bson.D{{Key: "version", Value: bson.D{}}}}},
-		"an email that is null":               {{Key: "email", Value: nil}},
-		"clerk.version below a list":          clerkIs(bson.D{{Key: "version", Value: bson.A{"0000000000001.0000000000001"}}}),
-		"a date where a text is to be":        {{Key: "username", Value: bson.DateTime(1)}},
-		"our own row, but a flag was removed": clerkIs(bson.D{{Key: "version", Value: "0000000000001.0000000000001"}, {Key: "locked", Value: true}}),
+		"an object in email":        {{Key: "email", Value: bson.D{{Key: "address", Value: "x"}}}},
+		"a number in username":      {{Key: "username", Value: 7}},
+		"null in full_name":         {{Key: "full_name", Value: nil}},
+		"a list in profile_picture": {{Key: "profile_picture", Value: bson.A{"x"}}},
+		"clerk is a text":           clerkIs("x"),
+		"clerk is null":             clerkIs(nil),
+		"clerk is a list":           clerkIs(bson.A{}),
+		"clerk has keys of the app": clerkIs(bson.D{{Key: "role", Value: "admin"}}),
+		"a version that is null": clerkIs(bson.D{
+			{Key: "version", Value: nil}, {Key: "role", Value: "admin"},
+		}),
+		"a version that is a number":   clerkIs(bson.D{{Key: "version", Value: 3}}),
+		"a version of another form":    clerkIs(bson.D{{Key: "version", Value: "zzz"}}),
+		"a double in clerk.created_at": clerkIs(bson.D{{Key: "created_at", Value: 1.7e12}}),
+		"a text in clerk.banned":       clerkIs(bson.D{{Key: "banned", Value: "no"}}),
+		"a version, and a date that is text": clerkIs(bson.D{
+			{Key: "version", Value: "0000000000001.0000000000001"}, {Key: "synced_at", Value: "now"},
+		}),
+		"nothing but what the app keeps": {{Key: "plan", Value: "pro"}},
+		"a number and a document in one row": {
+			{Key: "full_name", Value: 1.5}, {Key: "clerk", Value: bson.D{{Key: "version", Value: bson.D{}}}},
+		},
+		"an email that is null": {{Key: "email", Value: nil}},
+		"clerk.version below a list": clerkIs(bson.D{
+			{Key: "version", Value: bson.A{"0000000000001.0000000000001"}},
+		}),
+		"a date where a text is to be": {{Key: "username", Value: bson.DateTime(1)}},
+		"our own row, but a flag was removed": clerkIs(bson.D{
+			{Key: "version", Value: "0000000000001.0000000000001"}, {Key: "locked", Value: true},
+		}),
 	}
 }
 
@@ -50,7 +60,8 @@ func TestRowInAnotherShapeBlocksAllOthers(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				for mode, id := range map[store.Mode]string{store.All: "user_a", store.Differing: "user_b"} {
 					id += name
-					if _, err := rows.InsertOne(t.Context(), append(bson.D{{Key: "_id", Value: id}, {Key: "theme", Value: "dark"}}, fields...)); err != nil {
+					if _, err := rows.InsertOne(t.Context(),
+						append(bson.D{{Key: "_id", Value: id}, {Key: "theme", Value: "dark"}}, fields...)); err != nil {
 						t.Fatal(err)
 					}
 					named := func(id string) store.Write {
@@ -63,7 +74,8 @@ func TestRowInAnotherShapeBlocksAllOthers(t *testing.T) {
 							t.Errorf("write %d: got %q, %v, want %q", i, r.Outcome, r.Err, want)
 						}
 					}
-					if got := get(t, s, id); got.FullName != "Ada Lovelace" || got.Email != "ada@example.com" || got.Clerk.Version != "0000000000100.1800000000000" {
+					if got := get(t, s, id); got.FullName != "Ada Lovelace" || got.Email != "ada@example.com" ||
+						got.Clerk.Version != "0000000000100.1800000000000" {
 						t.Errorf("got %+v", got)
 					}
 					var raw struct {
@@ -75,7 +87,8 @@ func TestRowInAnotherShapeBlocksAllOthers(t *testing.T) {
 					}
 					kept := raw.Theme == "dark"
 					for _, f := range fields {
-						if d, ok := f.Value.(bson.D); ok && f.Key == "clerk" && len(d) > 0 && d[len(d)-1].Key == "role" {
+						if d, ok := f.Value.(bson.D); ok && f.Key == "clerk" && len(d) > 0 &&
+							d[len(d)-1].Key == "role" {
 							kept = kept && raw.Clerk["role"] == "admin"
 						}
 					}
@@ -107,7 +120,9 @@ func TestForeignRowLosesToSecondReplica(t *testing.T) {
 			older, newer := lab.Processes[0], lab.Processes[1]
 			start := func(p *testenv.Process, u clerk.User) {
 				s := users(t, p.DB)
-				if ended, err := p.Start(t.Context(), func(ctx context.Context) error { return operation{of(u)}.do(ctx, s) }); ended {
+				if ended, err := p.Start(t.Context(), func(ctx context.Context) error {
+					return operation{of(u)}.do(ctx, s)
+				}); ended {
 					t.Fatal(err)
 				}
 			}
@@ -141,7 +156,8 @@ func TestTakenNameOfForeignRowIsNoRefusal(t *testing.T) {
 	first, second := lab.Processes[0], lab.Processes[1]
 	s := users(t, first.DB)
 	write(t, s, ada(1, func(u *clerk.User) { u.ID, u.Username = "user_bob", "ada" }), 1)
-	if _, err := first.DB.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}); err != nil {
+	if _, err := first.DB.Collection("users").InsertOne(t.Context(),
+		bson.D{{Key: "_id", Value: "user_ada"}}); err != nil {
 		t.Fatal(err)
 	}
 	ended, err := first.Start(t.Context(), func(ctx context.Context) error { return operation{of(ada(5))}.do(ctx, s) })

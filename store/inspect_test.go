@@ -17,7 +17,8 @@ func TestInspect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Name != "MongoDB" && s.Name != "FerretDB" || db.OneProcess != (s.Kind == database.OneProcess) || s.Ahead.Abs() > time.Minute {
+		if s.Name != "MongoDB" && s.Name != "FerretDB" || db.OneProcess != (s.Kind == database.OneProcess) ||
+			s.Ahead.Abs() > time.Minute {
 			t.Errorf("got %+v", s)
 		}
 		users, welcomes := store.NewUsers(db), store.NewWelcomes(db)
@@ -41,7 +42,8 @@ func TestInspect(t *testing.T) {
 		}
 		lacks(false)
 		for _, id := range []string{testenv.People(1)[0].ID, testenv.People(2)[1].ID, "user_1", "app_1", "zoe"} {
-			if _, err := db.Collection("users").InsertOne(t.Context(), map[string]string{"_id": id, "username": id}); err != nil {
+			if _, err := db.Collection("users").InsertOne(t.Context(),
+				map[string]string{"_id": id, "username": id}); err != nil {
 				t.Fatal(err)
 			}
 		}

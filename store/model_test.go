@@ -31,7 +31,8 @@ func TestEveryInterleaving(t *testing.T) {
 			ops: []operation{apply(ada(1_700_000_000_100)), {newer()}, removed}, want: "",
 		},
 		"two writers and a deleter, a row": {
-			before: []operation{apply(ada(1))}, ops: []operation{apply(ada(1_700_000_000_100)), {newer()}, removed}, want: "",
+			before: []operation{apply(ada(1))}, ops: []operation{apply(ada(1_700_000_000_100)), {newer()}, removed},
+			want: "",
 		},
 		"two writers": {
 			ops: []operation{apply(ada(1_700_000_000_100)), {newer()}}, crashes: 3, want: "user_ada: Ada King, ada",
@@ -50,22 +51,32 @@ func TestEveryInterleaving(t *testing.T) {
 		},
 		"two users race for a name": {
 			ops: []operation{apply(ada(1)), apply(ada(1, bob))}, crashes: 2,
-			want: "user_ada: Ada Lovelace, ada; user_bob: Ada Lovelace, ada-vnsrdg | user_ada: Ada Lovelace, ada-mpxyko; user_bob: Ada Lovelace, ada",
+			want: "user_ada: Ada Lovelace, ada; user_bob: Ada Lovelace, ada-vnsrdg | user_ada: Ada Lovelace, " +
+				"ada-mpxyko; user_bob: Ada Lovelace, ada",
 		},
 		"two users race for a name, and one of them changes": {
-			ops:  []operation{apply(ada(1)), apply(ada(1, bob)), apply(ada(2, bob, named("Bob")))},
-			want: "user_ada: Ada Lovelace, ada; user_bob: Bob, ada-vnsrdg | user_ada: Ada Lovelace, ada-mpxyko; user_bob: Bob, ada",
+			ops: []operation{apply(ada(1)), apply(ada(1, bob)), apply(ada(2, bob, named("Bob")))},
+			want: "user_ada: Ada Lovelace, ada; user_bob: Bob, ada-vnsrdg | user_ada: Ada Lovelace, ada-mpxyko; " +
+				"user_bob: Bob, ada",
 		},
 		"two users race for a name, and the one that has it is deleted": {
-			before: []operation{apply(ada(1))}, ops: []operation{removed, apply(ada(1, bob)), apply(ada(2, bob, named("Bob")))},
+			before: []operation{apply(ada(1))}, ops: []operation{
+				removed, apply(ada(1, bob)), apply(ada(2, bob, named("Bob"))),
+			},
 			want: "user_bob: Bob, ada | user_bob: Bob, ada-vnsrdg",
 		},
 		"lists of two users that cross": {
-			ops:  []operation{{of(ada(1)), of(ada(1, bob))}, {of(ada(2, bob, named("Bob"))), of(ada(2, named("Ada King")))}},
-			want: "user_ada: Ada King, ada; user_bob: Bob, ada-vnsrdg | user_ada: Ada King, ada-mpxyko; user_bob: Bob, ada",
+			ops: []operation{
+				{of(ada(1)), of(ada(1, bob))}, {of(ada(2, bob, named("Bob"))), of(ada(2, named("Ada King")))},
+			},
+			want: "user_ada: Ada King, ada; user_bob: Bob, ada-vnsrdg | user_ada: Ada King, ada-mpxyko; user_bob: " +
+				"Bob, ada",
 		},
 		"a list of two users, and a deleter of one that is killed": {
-			before: []operation{apply(ada(1, bob))}, ops: []operation{{newer(), of(ada(2, bob, named("Bob")))}, removed}, crashes: 2,
+			before: []operation{apply(ada(1, bob))}, ops: []operation{
+				{newer(), of(ada(2, bob, named("Bob")))},
+				removed,
+			}, crashes: 2,
 			want: "user_bob: Bob, ada",
 		},
 		"lists that write and delete": {
@@ -73,7 +84,9 @@ func TestEveryInterleaving(t *testing.T) {
 			crashes: 1, want: "user_bob: Bob, ada | user_bob: Bob, ada-vnsrdg",
 		},
 		"a list of five, one of them written by another meanwhile": {
-			before: []operation{{of(ada(1)), of(ada(1, bob)), of(ada(1, third("c"))), of(ada(1, third("d"))), of(ada(1, third("e")))}},
+			before: []operation{
+				{of(ada(1)), of(ada(1, bob)), of(ada(1, third("c"))), of(ada(1, third("d"))), of(ada(1, third("e")))},
+			},
 			ops: []operation{
 				{of(ada(2)), of(ada(2, bob)), of(ada(2, third("c"))), of(ada(2, third("d"))), of(ada(2, third("e")))},
 				{newer(), of(ada(1, bob))},
@@ -190,7 +203,9 @@ func (m *model) run(t *testing.T, path []int) (counts []int, schedule string) {
 	crashes := 0
 	restarts := make([]int, len(m.ops))
 	start := func(i int) {
-		ended, err := m.lab.Processes[i].Start(t.Context(), func(ctx context.Context) error { return m.ops[i].do(ctx, m.users[i]) })
+		ended, err := m.lab.Processes[i].Start(t.Context(), func(ctx context.Context) error {
+			return m.ops[i].do(ctx, m.users[i])
+		})
 		if ended {
 			t.Fatalf("process %d ended without a call: %v", i, err)
 		}

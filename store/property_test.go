@@ -76,12 +76,17 @@ func (p property) simulate(t *testing.T, seed uint64) {
 		byID[h.UserID] = h
 	}
 	own := histories[0].UserID // this row the app has made before
-	if _, err := p.lab.Processes[0].DB.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: own}, {Key: "theme", Value: "dark"}}); err != nil {
+	if _, err := p.lab.Processes[0].DB.Collection("users").InsertOne(t.Context(),
+		bson.D{{Key: "_id", Value: own}, {Key: "theme", Value: "dark"}}); err != nil {
 		t.Fatal(err)
 	}
 	var writes []store.Write
-	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook, copied bool) error {
-		w := store.Write{EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted}
+	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook,
+		copied bool,
+	) error {
+		w := store.Write{
+			EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted,
+		}
 		if copied {
 			w.EventTime = store.EventTime{Arrived: clerk.Millis(hook.TS + rng.Int64N(1e12))}
 		}
@@ -100,9 +105,12 @@ func (p property) simulate(t *testing.T, seed uint64) {
 	}
 	var deliveries []testenv.Delivery
 	for list := range slices.Chunk(writes, 1+rng.IntN(5)) {
-		deliveries = append(deliveries, testenv.Delivery{UserID: list[0].User.ID, Do: func(ctx context.Context, process int) error {
-			return operation(list).do(ctx, p.users[process])
-		}})
+		deliveries = append(deliveries, testenv.Delivery{
+			UserID: list[0].User.ID,
+			Do: func(ctx context.Context, process int) error {
+				return operation(list).do(ctx, p.users[process])
+			},
+		})
 	}
 	names := map[string]string{}
 	err := p.lab.Simulate(t.Context(), rng, deliveries, 12, func(id string) error {

@@ -8,7 +8,12 @@ import (
 
 // BenchmarkRule compares what a user is to be with its row: the version rule and the comparison of the fields.
 func BenchmarkRule(b *testing.B) {
-	w := Write{User: clerk.User{ID: "user_2bench", Email: "ada@example.com", EmailVerified: true, FullName: "Ada Lovelace", ChangedAt: 1_767_603_600_000}}
+	w := Write{
+		User: clerk.User{
+			ID: "user_2bench", Email: "ada@example.com", EmailVerified: true, FullName: "Ada Lovelace",
+			ChangedAt: 1_767_603_600_000,
+		},
+	}
 	was := found{Row: w.plan(found{}, "ada").row, there: true}
 	w.User.ChangedAt++
 	w.User.FullName = "Ada King"

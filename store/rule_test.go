@@ -41,7 +41,10 @@ func TestLateOlderWebhookWinsOverWhatWasCompared(t *testing.T) {
 		if got := writeIn(t, s, store.Differing, compared); got.Outcome != store.Unchanged || len(got.Fields) > 0 {
 			t.Errorf("compare: got %+v, want unchanged", got)
 		}
-		if got := testenv.Write(t, s, store.Write{User: ada(t2, named("B")), EventTime: store.EventTime{Clerk: t2}}); got != store.Stale {
+		if got := testenv.Write(t, s, store.Write{
+			User:      ada(t2, named("B")),
+			EventTime: store.EventTime{Clerk: t2},
+		}); got != store.Stale {
 			t.Errorf("the late webhook: got %q, want stale", got)
 		}
 		if got := get(t, s, "user_ada").FullName; got != "Ada Lovelace" {
@@ -81,7 +84,8 @@ func TestNightWithoutChanges(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff([]string{"find", "find", "find"}, calls); d != "" { // rows, the name that one has with a suffix, tombstones
+		// rows, the name that one has with a suffix, tombstones
+		if d := cmp.Diff([]string{"find", "find", "find"}, calls); d != "" {
 			t.Errorf("night %d: calls (-want +got):\n%s", night, d)
 		}
 	}
@@ -116,7 +120,8 @@ func TestVersionFromTheFuture(t *testing.T) {
 					t.Errorf("%s: got version %s, want none newer than the event", name, version)
 				}
 			}
-			if got := testenv.Write(t, s, source(ada(noon+2000, id, named("Ada King")), noon+2005)); got != store.Updated {
+			if got := testenv.Write(t, s, source(ada(noon+2000, id, named("Ada King")),
+				noon+2005)); got != store.Updated {
 				t.Errorf("%s: the next event: got %q, want updated", name, got)
 			}
 		}
@@ -128,8 +133,13 @@ func TestEventsOfOneSecond(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
-		testenv.Write(t, s, store.Write{User: ada(noon+700, named("Ada King")), EventTime: store.EventTime{Clerk: noon}})
-		if got := testenv.Write(t, s, store.Write{User: ada(noon + 300), EventTime: store.EventTime{Clerk: noon}}); got != store.Stale {
+		testenv.Write(t, s, store.Write{
+			User: ada(noon+700, named("Ada King")), EventTime: store.EventTime{Clerk: noon},
+		})
+		if got := testenv.Write(t, s, store.Write{
+			User:      ada(noon + 300),
+			EventTime: store.EventTime{Clerk: noon},
+		}); got != store.Stale {
 			t.Errorf("got %q, want stale", got)
 		}
 	})
@@ -147,12 +157,25 @@ func TestOverrule(t *testing.T) {
 		want     store.Outcome
 		version  string
 	}{
-		"from the future":                       {version(now+11*minute, noon), "", ada(noon, named("Ada King")), store.Updated, version(noon, now-1000)},
-		"from the future, equal values":         {version(now+11*minute, noon), "", ada(noon), store.Unchanged, version(noon, now-1000)},
-		"nine minutes ahead is two clocks":      {version(now+9*minute, now), "", ada(noon, named("Ada King")), store.Stale, version(now+9*minute, now)},
-		"the newest time went down":             {version(noon+5, noon+6), "", ada(noon, named("Ada King")), store.Updated, version(noon+5, now-1000)},
-		"went down, but the event is too young": {version(noon+5, now-9*minute), "", ada(noon, named("Ada King")), store.Stale, version(noon+5, now-9*minute)},
-		"the row is another by now":             {version(noon+5, noon+6), version(noon+4, noon+6), ada(noon, named("Ada King")), store.Stale, version(noon+5, noon+6)},
+		"from the future": {
+			version(now+11*minute, noon), "", ada(noon, named("Ada King")), store.Updated, version(noon, now-1000),
+		},
+		"from the future, equal values": {
+			version(now+11*minute, noon), "", ada(noon), store.Unchanged, version(noon, now-1000),
+		},
+		"nine minutes ahead is two clocks": {
+			version(now+9*minute, now), "", ada(noon, named("Ada King")), store.Stale, version(now+9*minute, now),
+		},
+		"the newest time went down": {
+			version(noon+5, noon+6), "", ada(noon, named("Ada King")), store.Updated, version(noon+5, now-1000),
+		},
+		"went down, but the event is too young": {
+			version(noon+5, now-9*minute), "", ada(noon, named("Ada King")), store.Stale, version(noon+5, now-9*minute),
+		},
+		"the row is another by now": {
+			version(noon+5, noon+6), version(noon+4, noon+6), ada(noon, named("Ada King")), store.Stale,
+			version(noon+5, noon+6),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,7 +186,8 @@ func TestOverrule(t *testing.T) {
 				if _, err := db.Collection("users").UpdateByID(t.Context(), "user_ada", set); err != nil {
 					t.Fatal(err)
 				}
-				if r := writeIn(t, s, store.Differing, answered(tc.user, now)); r.Outcome != store.Stale || r.Version != tc.row {
+				if r := writeIn(t, s, store.Differing, answered(tc.user, now)); r.Outcome != store.Stale ||
+					r.Version != tc.row {
 					t.Errorf("without: got %+v, want stale", r)
 				}
 				was := tc.was

@@ -25,7 +25,9 @@ func TestRowBesideTombstone(t *testing.T) {
 		id := func(i int) string { return testenv.UserID(time.Unix(1_767_603_600, 0), int64(i)) }
 		var writes []store.Write
 		for i := range 25 {
-			writes = append(writes, store.Write{User: clerk.User{ID: id(i), FullName: "Ada", ChangedAt: 5}, EventTime: store.EventTime{Clerk: 10}})
+			writes = append(writes, store.Write{
+				User: clerk.User{ID: id(i), FullName: "Ada", ChangedAt: 5}, EventTime: store.EventTime{Clerk: 10},
+			})
 		}
 		for _, r := range s.Write(t.Context(), writes, store.All) {
 			if r.Err != nil {
@@ -33,7 +35,8 @@ func TestRowBesideTombstone(t *testing.T) {
 			}
 		}
 		bury := func(id string) {
-			if _, err := db.Collection("clerksync_deleted_users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: id}, {Key: "deleted_at", Value: time.Now()}}); err != nil {
+			if _, err := db.Collection("clerksync_deleted_users").InsertOne(t.Context(),
+				bson.D{{Key: "_id", Value: id}, {Key: "deleted_at", Value: time.Now()}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -42,7 +45,8 @@ func TestRowBesideTombstone(t *testing.T) {
 		}
 		for _, own := range []string{"user_system", id(99)} {
 			bury(own)
-			if _, err := db.Collection("users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: own}, {Key: "username", Value: own}}); err != nil {
+			if _, err := db.Collection("users").InsertOne(t.Context(),
+				bson.D{{Key: "_id", Value: own}, {Key: "username", Value: own}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -67,7 +71,8 @@ func TestRowBesideTombstone(t *testing.T) {
 			}
 		}
 		for _, own := range []string{"user_system", id(99)} {
-			if n, err := db.Collection("users").CountDocuments(t.Context(), bson.D{{Key: "_id", Value: own}}); n != 1 || err != nil {
+			if n, err := db.Collection("users").CountDocuments(t.Context(), bson.D{{Key: "_id", Value: own}}); n != 1 ||
+				err != nil {
 				t.Errorf("the app's row %s is gone: %v", own, err)
 			}
 		}
@@ -84,15 +89,21 @@ func TestSweepMeetsRestore(t *testing.T) {
 			t.Parallel()
 			lab := testenv.NewLab(t, 2)
 			sweeper, other := lab.Processes[0], store.NewUsers(lab.Processes[1].DB)
-			write := store.Write{User: clerk.User{ID: id, FullName: "Ada", ChangedAt: 5}, EventTime: store.EventTime{Clerk: 10}}
+			write := store.Write{
+				User: clerk.User{ID: id, FullName: "Ada", ChangedAt: 5}, EventTime: store.EventTime{Clerk: 10},
+			}
 			if r := other.Write(t.Context(), []store.Write{write}, store.All)[0]; r.Err != nil {
 				t.Fatal(r.Err)
 			}
-			if _, err := lab.Processes[1].DB.Collection("clerksync_deleted_users").InsertOne(t.Context(), bson.D{{Key: "_id", Value: id}}); err != nil {
+			if _, err := lab.Processes[1].DB.Collection("clerksync_deleted_users").InsertOne(t.Context(),
+				bson.D{{Key: "_id", Value: id}}); err != nil {
 				t.Fatal(err)
 			}
 			s := store.NewUsers(sweeper.DB)
-			ended, err := sweeper.Start(t.Context(), func(ctx context.Context) error { _, _, err := s.SweepBuried(ctx, "", 10); return err })
+			ended, err := sweeper.Start(t.Context(), func(ctx context.Context) error {
+				_, _, err := s.SweepBuried(ctx, "", 10)
+				return err
+			})
 			for n := 0; n < held && !ended; n++ {
 				ended, err = sweeper.Step(testenv.None)
 			}
@@ -107,7 +118,8 @@ func TestSweepMeetsRestore(t *testing.T) {
 				t.Fatal(lifted, err)
 			}
 			write.EventTime.Clerk = 11
-			if r := other.Write(t.Context(), []store.Write{write}, store.All)[0]; r.Err != nil || !slices.Contains([]store.Outcome{store.Unchanged, store.Created}, r.Outcome) {
+			if r := other.Write(t.Context(), []store.Write{write}, store.All)[0]; r.Err != nil ||
+				!slices.Contains([]store.Outcome{store.Unchanged, store.Created}, r.Outcome) {
 				t.Fatal(r)
 			}
 			for !ended {

@@ -75,17 +75,69 @@ func TestUsers(t *testing.T) {
 		writes []write
 		want   string // full name, or "" for no row
 	}{
-		"the first write creates":               {[]write{{u: ada(t1), at: 1, want: store.Created}}, "Ada Lovelace"},
-		"newer wins":                            {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2, named("Ada King")), at: 1, want: store.Updated}}, "Ada King"},
-		"older is stale":                        {[]write{{u: ada(t2, named("Ada King")), at: 1, want: store.Created}, {u: ada(t1), at: 9, want: store.Stale}}, "Ada King"},
-		"equal is applied again":                {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1), at: 1, want: store.Unchanged}}, "Ada Lovelace"},
-		"a tie is broken by the event":          {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1, named("Ada King")), at: 2, want: store.Updated}, {u: ada(t1), at: 1, want: store.Stale}}, "Ada King"},
-		"arrivals break a tie among themselves": {[]write{{u: ada(t1), arrived: 1, want: store.Created}, {u: ada(t1, named("Ada King")), arrived: 3, want: store.Updated}, {u: ada(t1), arrived: 2, want: store.Stale}}, "Ada King"},
-		"Clerk's time is newer than an arrival": {[]write{{u: ada(t1, named("Ada King")), at: 1, want: store.Created}, {u: ada(t1), arrived: 9, want: store.Stale}}, "Ada King"},
-		"an arrival is older than Clerk's time": {[]write{{u: ada(t1), arrived: 9, want: store.Created}, {u: ada(t1, named("Ada King")), at: 1, want: store.Updated}}, "Ada King"},
-		"an unchanged row has a new version":    {[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t2), at: 2, want: store.Unchanged}, {u: ada(t1, named("old")), at: 9, want: store.Stale}}, "Ada Lovelace"},
-		"deleted stays deleted":                 {[]write{{u: ada(t1), want: store.Created}, {delete: true, want: store.Deleted}, {u: ada(t2), want: store.Deleted}}, ""},
-		"delete before create":                  {[]write{{delete: true, want: store.Deleted}, {u: ada(t2), want: store.Deleted}, {delete: true, want: store.Deleted}}, ""},
+		"the first write creates": {[]write{{u: ada(t1), at: 1, want: store.Created}}, "Ada Lovelace"},
+		"newer wins": {
+			[]write{{u: ada(t1), at: 1, want: store.Created}, {
+				u: ada(t2, named("Ada King")), at: 1,
+				want: store.Updated,
+			}}, "Ada King",
+		},
+		"older is stale": {
+			[]write{
+				{u: ada(t2, named("Ada King")), at: 1, want: store.Created},
+				{u: ada(t1), at: 9, want: store.Stale},
+			}, "Ada King",
+		},
+		"equal is applied again": {
+			[]write{{u: ada(t1), at: 1, want: store.Created}, {u: ada(t1), at: 1, want: store.Unchanged}},
+			"Ada Lovelace",
+		},
+		"a tie is broken by the event": {
+			[]write{{u: ada(t1), at: 1, want: store.Created}, {
+				u: ada(t1, named("Ada King")), at: 2,
+				want: store.Updated,
+			}, {u: ada(t1), at: 1, want: store.Stale}}, "Ada King",
+		},
+		"arrivals break a tie among themselves": {
+			[]write{
+				{u: ada(t1), arrived: 1, want: store.Created},
+				{u: ada(t1, named("Ada King")), arrived: 3, want: store.Updated},
+				{u: ada(t1), arrived: 2, want: store.Stale},
+			}, "Ada King",
+		},
+		"Clerk's time is newer than an arrival": {
+			[]write{
+				{u: ada(t1, named("Ada King")), at: 1, want: store.Created},
+				{u: ada(t1), arrived: 9, want: store.Stale},
+			}, "Ada King",
+		},
+		"an arrival is older than Clerk's time": {
+			[]write{
+				{u: ada(t1), arrived: 9, want: store.Created},
+				{u: ada(t1, named("Ada King")), at: 1, want: store.Updated},
+			}, "Ada King",
+		},
+		"an unchanged row has a new version": {
+			[]write{
+				{u: ada(t1), at: 1, want: store.Created},
+				{u: ada(t2), at: 2, want: store.Unchanged},
+				{u: ada(t1, named("old")), at: 9, want: store.Stale},
+			}, "Ada Lovelace",
+		},
+		"deleted stays deleted": {
+			[]write{
+				{u: ada(t1), want: store.Created},
+				{delete: true, want: store.Deleted},
+				{u: ada(t2), want: store.Deleted},
+			}, "",
+		},
+		"delete before create": {
+			[]write{
+				{delete: true, want: store.Deleted},
+				{u: ada(t2), want: store.Deleted},
+				{delete: true, want: store.Deleted},
+			}, "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -98,7 +150,9 @@ func TestUsers(t *testing.T) {
 					if w.arrived != 0 {
 						w.arrived += noon
 					}
-					o := testenv.Write(t, s, store.Write{User: w.u, EventTime: store.EventTime{Clerk: w.at, Arrived: w.arrived}, Deleted: w.delete})
+					o := testenv.Write(t, s, store.Write{
+						User: w.u, EventTime: store.EventTime{Clerk: w.at, Arrived: w.arrived}, Deleted: w.delete,
+					})
 					if o != w.want {
 						t.Fatalf("write %d: got %q, want %q", i, o, w.want)
 					}
@@ -122,7 +176,8 @@ func TestRow(t *testing.T) {
 		u := ada(1_700_000_000_100, func(u *clerk.User) { u.Banned, u.Locked, u.Deprovisioned = true, true, true })
 		write(t, s, u, 150)
 		want := store.Row{
-			ID: "user_ada", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a", Username: "ada",
+			ID: "user_ada", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a",
+			Username: "ada",
 			Clerk: store.State{
 				Version: "1700000000100.1800000000150", CreatedAt: time.UnixMilli(1_700_000_000_000).UTC(),
 				Banned: true, Locked: true, Deprovisioned: true, EmailVerified: true,
@@ -157,7 +212,10 @@ func TestAppFields(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		rows := db.Collection("users")
 		for i := range 2 { // two rows without a user name do not clash
-			if _, err := rows.InsertOne(t.Context(), bson.D{{Key: "_id", Value: fmt.Sprintf("user_%d", i)}, {Key: "plan", Value: "pro"}}); err != nil {
+			if _, err := rows.InsertOne(t.Context(), bson.D{
+				{Key: "_id", Value: fmt.Sprintf("user_%d", i)},
+				{Key: "plan", Value: "pro"},
+			}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -191,18 +249,58 @@ func TestUsername(t *testing.T) {
 		writes []clerk.User
 		want   map[string]string // by id; a * at the end stands for a suffix
 	}{
-		"Clerk's own":                         {[]clerk.User{user("user_a", "ada", "x@example.com")}, map[string]string{"user_a": "ada"}},
-		"follows Clerk's":                     {[]clerk.User{user("user_a", "ada", ""), user("user_a", "countess", "")}, map[string]string{"user_a": "countess"}},
-		"the local part":                      {[]clerk.User{user("user_a", "", "ada@example.com")}, map[string]string{"user_a": "ada"}},
-		"given once":                          {[]clerk.User{user("user_a", "", "ada@example.com"), user("user_a", "", "king@example.com")}, map[string]string{"user_a": "ada"}},
-		"kept when Clerk's goes":              {[]clerk.User{user("user_a", "ada", ""), user("user_a", "", "king@example.com")}, map[string]string{"user_a": "ada"}},
-		"Clerk's replaces the local part":     {[]clerk.User{user("user_a", "", "ada@example.com"), user("user_a", "countess", "")}, map[string]string{"user_a": "countess"}},
-		"of the id":                           {[]clerk.User{user("user_a", "", "")}, map[string]string{"user_a": "user-*"}},
-		"taken on creation":                   {[]clerk.User{user("user_a", "ada", ""), user("user_b", "", "ada@example.com")}, map[string]string{"user_a": "ada", "user_b": "ada-*"}},
-		"taken on an update":                  {[]clerk.User{user("user_a", "ada", ""), user("user_b", "bob", ""), user("user_b", "ada", "")}, map[string]string{"user_a": "ada", "user_b": "ada-*"}},
-		"free again":                          {[]clerk.User{user("user_a", "ada", ""), user("user_b", "ada", ""), user("user_a", "eve", ""), user("user_b", "ada", "")}, map[string]string{"user_a": "eve", "user_b": "ada"}},
-		"a suffixed name is kept on a change": {[]clerk.User{user("user_a", "ada", ""), user("user_b", "", "ada@example.com"), user("user_b", "", "ada@example.com")}, map[string]string{"user_b": "ada-*"}},
-		"letters keep their case":             {[]clerk.User{user("user_a", "", "Ada.L+x@example.com")}, map[string]string{"user_a": "Ada.L+x"}},
+		"Clerk's own": {
+			[]clerk.User{user("user_a", "ada", "x@example.com")}, map[string]string{"user_a": "ada"},
+		},
+		"follows Clerk's": {
+			[]clerk.User{user("user_a", "ada", ""), user("user_a", "countess", "")}, map[string]string{
+				"user_a": "countess",
+			},
+		},
+		"the local part": {
+			[]clerk.User{user("user_a", "", "ada@example.com")}, map[string]string{"user_a": "ada"},
+		},
+		"given once": {
+			[]clerk.User{user("user_a", "", "ada@example.com"), user("user_a", "", "king@example.com")},
+			map[string]string{"user_a": "ada"},
+		},
+		"kept when Clerk's goes": {
+			[]clerk.User{user("user_a", "ada", ""), user("user_a", "", "king@example.com")}, map[string]string{
+				"user_a": "ada",
+			},
+		},
+		"Clerk's replaces the local part": {
+			[]clerk.User{user("user_a", "", "ada@example.com"), user("user_a", "countess", "")}, map[string]string{
+				"user_a": "countess",
+			},
+		},
+		"of the id": {
+			[]clerk.User{user("user_a", "", "")}, map[string]string{"user_a": "user-*"},
+		},
+		"taken on creation": {
+			[]clerk.User{user("user_a", "ada", ""), user("user_b", "", "ada@example.com")}, map[string]string{
+				"user_a": "ada", "user_b": "ada-*",
+			},
+		},
+		"taken on an update": {
+			[]clerk.User{user("user_a", "ada", ""), user("user_b", "bob", ""), user("user_b", "ada", "")},
+			map[string]string{"user_a": "ada", "user_b": "ada-*"},
+		},
+		"free again": {
+			[]clerk.User{
+				user("user_a", "ada", ""), user("user_b", "ada", ""), user("user_a", "eve", ""),
+				user("user_b", "ada", ""),
+			}, map[string]string{"user_a": "eve", "user_b": "ada"},
+		},
+		"a suffixed name is kept on a change": {
+			[]clerk.User{
+				user("user_a", "ada", ""), user("user_b", "", "ada@example.com"),
+				user("user_b", "", "ada@example.com"),
+			}, map[string]string{"user_b": "ada-*"},
+		},
+		"letters keep their case": {
+			[]clerk.User{user("user_a", "", "Ada.L+x@example.com")}, map[string]string{"user_a": "Ada.L+x"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -217,7 +315,8 @@ func TestUsername(t *testing.T) {
 					for id, want := range tc.want {
 						got[id] = get(t, s, id).Username
 						prefix, suffixed := strings.CutSuffix(want, "*")
-						if suffixed && (!strings.HasPrefix(got[id], prefix) || len(got[id]) <= len(prefix)) || !suffixed && got[id] != want {
+						if suffixed && (!strings.HasPrefix(got[id], prefix) || len(got[id]) <= len(prefix)) ||
+							!suffixed && got[id] != want {
 							t.Errorf("%s has username %q, want %q", id, got[id], want)
 						}
 					}
@@ -226,7 +325,8 @@ func TestUsername(t *testing.T) {
 					}
 					first = got
 					for id := range tc.want {
-						if _, err := db.Collection("users").DeleteOne(t.Context(), bson.D{{Key: "_id", Value: id}}); err != nil {
+						if _, err := db.Collection("users").DeleteOne(t.Context(),
+							bson.D{{Key: "_id", Value: id}}); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -258,7 +358,8 @@ func TestConcurrentWriters(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		processes := []*store.Users{users(t, db)}
 		if !db.OneProcess {
-			processes = append(processes, store.NewUsers(testenv.AnotherProcess(db)), store.NewUsers(testenv.AnotherProcess(db)))
+			processes = append(processes, store.NewUsers(testenv.AnotherProcess(db)),
+				store.NewUsers(testenv.AnotherProcess(db)))
 		}
 		const versions = 40
 		var wg sync.WaitGroup
@@ -336,8 +437,15 @@ func TestCrashedWriter(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := users(t, db)
 		testenv.Delete(t, s, "user_ada")
-		for name, version := range map[string]string{"older": "0000000000000.0000000000000", "newer": "9999999999999.0000000000000"} {
-			row := bson.D{{Key: "_id", Value: "user_ada"}, {Key: "username", Value: "ada"}, {Key: "clerk", Value: bson.D{{Key: "version", Value: version}}}}
+		for name, version := range map[string]string{
+			"older": "0000000000000.0000000000000",
+			"newer": "9999999999999.0000000000000",
+		} {
+			row := bson.D{
+				{Key: "_id", Value: "user_ada"}, {Key: "username", Value: "ada"}, {
+					Key: "clerk", Value: bson.D{{Key: "version", Value: version}},
+				},
+			}
 			if _, err := db.Collection("users").InsertOne(t.Context(), row); err != nil {
 				t.Fatal(err)
 			}
@@ -358,7 +466,8 @@ func TestTombstone(t *testing.T) {
 		s := users(t, db)
 		write(t, s, ada(1), 1)
 		testenv.Delete(t, s, "user_ada")
-		raw, err := db.Collection("clerksync_deleted_users").FindOne(t.Context(), bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
+		raw, err := db.Collection("clerksync_deleted_users").FindOne(t.Context(),
+			bson.D{{Key: "_id", Value: "user_ada"}}).Raw()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,7 +42,9 @@ func TestWelcomes(t *testing.T) {
 		}
 		endLease := func() {
 			t.Helper()
-			old := bson.D{{Key: "$set", Value: bson.D{{Key: "claimed_at", Value: time.Now().Add(-2 * store.ClaimLease)}}}}
+			old := bson.D{
+				{Key: "$set", Value: bson.D{{Key: "claimed_at", Value: time.Now().Add(-2 * store.ClaimLease)}}},
+			}
 			if _, err := db.Collection("clerksync_welcome_mails").UpdateByID(t.Context(), "user_a", old); err != nil {
 				t.Fatal(err)
 			}

@@ -42,13 +42,23 @@ func TestWriteList(t *testing.T) {
 				map[string]string{"a": "Ada Lovelace", "b": "Ada Lovelace", "c": "Ada Lovelace"},
 			},
 			{
-				[]store.Write{user("a", 3, named("King")), user("b", 1, named("old")), user("c", 3), dead("d"), user("e", 1), dead("nobody")},
-				[]store.Outcome{store.Updated, store.Stale, store.Unchanged, store.Deleted, store.Created, store.Deleted},
+				[]store.Write{
+					user("a", 3, named("King")), user("b", 1, named("old")), user("c", 3), dead("d"), user("e", 1),
+					dead("nobody"),
+				},
+				[]store.Outcome{
+					store.Updated, store.Stale, store.Unchanged, store.Deleted, store.Created, store.Deleted,
+				},
 				map[string]string{"a": "King", "b": "Ada Lovelace", "c": "Ada Lovelace", "e": "Ada Lovelace"},
 			},
 			{ // one user more than once
-				[]store.Write{user("f", 1, named("1")), user("f", 3, named("3")), user("f", 2, named("2")), user("e", 9), dead("e"), user("e", 8), user("d", 9)},
-				[]store.Outcome{store.Stale, store.Created, store.Stale, store.Deleted, store.Deleted, store.Deleted, store.Deleted},
+				[]store.Write{
+					user("f", 1, named("1")), user("f", 3, named("3")), user("f", 2, named("2")), user("e", 9),
+					dead("e"), user("e", 8), user("d", 9),
+				},
+				[]store.Outcome{
+					store.Stale, store.Created, store.Stale, store.Deleted, store.Deleted, store.Deleted, store.Deleted,
+				},
 				map[string]string{"a": "King", "f": "3"},
 			},
 			{ // new rows beside one that is there and one that is dead
@@ -106,7 +116,9 @@ func TestWriteListsAtOnce(t *testing.T) {
 					for i := range n {
 						u := ada(clerk.Millis(1000+v), named(fmt.Sprint("v", v)))
 						u.ID = fmt.Sprint("user_", i)
-						writes = append(writes, store.Write{User: u, EventTime: store.EventTime{Clerk: noon}, Deleted: i%7 == 0 && v == 3})
+						writes = append(writes, store.Write{
+							User: u, EventTime: store.EventTime{Clerk: noon}, Deleted: i%7 == 0 && v == 3,
+						})
 					}
 					rng := rand.New(rand.NewPCG(uint64(v), 0))
 					rng.Shuffle(len(writes), func(i, j int) { writes[i], writes[j] = writes[j], writes[i] })
@@ -151,12 +163,16 @@ func TestDryRun(t *testing.T) {
 		king := func(u *clerk.User) { u.FullName, u.Email, u.Banned, u.Username = "Ada King", "", true, "king" }
 		version := "0000000000005.1800000000001"
 		fields := []store.Field{
-			{"email", "ada@example.com", ""}, {"full_name", "Ada Lovelace", "Ada King"}, {"username", "ada", "king"}, {"clerk.banned", "false", "true"},
+			{"email", "ada@example.com", ""}, {"full_name", "Ada Lovelace", "Ada King"}, {"username", "ada", "king"}, {
+				"clerk.banned", "false", "true",
+			},
 		}
 		stale := slices.Clone(fields)
 		stale[2].Row = get(t, s, "c").Username
 		writes := []store.Write{
-			user("a", 6, king), user("b", 6), user("c", 4, king), user("d", 9), user("e", 1), {User: clerk.User{ID: "f"}, Deleted: true},
+			user("a", 6, king), user("b", 6), user("c", 4, king), user("d", 9), user("e", 1), {
+				User: clerk.User{ID: "f"}, Deleted: true,
+			},
 		}
 		want := []store.Result{
 			{Outcome: store.Updated, Fields: fields, Version: version, Newer: true},
@@ -196,7 +212,11 @@ func TestRefusedRowWithSuffixIsCalledARace(t *testing.T) {
 				t.Fatal(r.Err)
 			}
 		}
-		if _, err := db.Collection("users").Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "email", Value: 1}}, Options: options.Index().SetUnique(true)}); err != nil {
+		if _, err := db.Collection("users").Indexes().CreateOne(t.Context(),
+			mongo.IndexModel{
+				Keys:    bson.D{{Key: "email", Value: 1}},
+				Options: options.Index().SetUnique(true),
+			}); err != nil {
 			t.Skip(err)
 		}
 		for _, mode := range []store.Mode{store.All, store.Differing} {

@@ -121,7 +121,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(st
 		say("database    %s%s (any MongoDB client)", uri, a.Database().Name())
 	}
 	if c.Demo {
-		err := demo(ctx, e.stdout, store.NewUsers(a.Database()), hook, cfg.Secrets()[0])
+		err := dev.Demo(ctx, e.stdout, store.NewUsers(a.Database()), hook, cfg.Secrets()[0], rowText)
 		stop()
 		return errors.Join(err, <-ended)
 	}

@@ -124,7 +124,13 @@ func TestEnds(t *testing.T) {
 		"Stop kills one that lingers": {"stubborn", 1, func(p *Process) error { return p.stop(time.Millisecond) }},
 		"Kill ends one that will not": {"stubborn", 1, (*Process).Kill},
 		"Kill ends its children":      {"parent", 2, (*Process).Kill},
-		"a crash ends its children":   {"parent", 2, func(p *Process) error { _ = syscall.Kill(p.PID(), syscall.SIGKILL); _ = p.Wait(); return nil }},
+		"a crash ends its children": {
+			"parent", 2, func(p *Process) error {
+				_ = syscall.Kill(p.PID(), syscall.SIGKILL)
+				_ = p.Wait()
+				return nil
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

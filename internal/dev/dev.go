@@ -1,5 +1,5 @@
 // Package dev is what 'clerksync dev' and 'clerksync send' do besides parsing and printing: sample webhooks, the
-// signing secret of a developer's folder, and the start of an Inngest dev server.
+// demo, the signing secret of a developer's folder, and the start of an Inngest dev server.
 package dev
 
 import (

@@ -70,7 +70,8 @@ func ForTests(ctx context.Context, o FindOptions) (Command, error) {
 	}
 	c, err := Built(version, o.BuildOptions)
 	if errors.Is(err, ErrNotBuilt) {
-		err = fmt.Errorf("%w: run 'make test', which builds it first, or 'go test -short ./...', which does without", err)
+		err = fmt.Errorf("%w: run 'make test', which builds it first, or 'go test -short ./...', which does without",
+			err)
 	}
 	return c, err
 }
@@ -169,7 +170,8 @@ func (o BuildOptions) build(ctx context.Context, goTool, version, binary string)
 	}
 	made := filepath.Join(dir, filepath.Base(binary))
 	env := append(o.goEnv(), "GOTMPDIR="+dir) // which goes too
-	if _, err := run(ctx, source, env, goTool, "build", "-trimpath", "-ldflags=-s -w", "-o", made, "./cmd"); err != nil {
+	if _, err := run(ctx, source, env, goTool, "build", "-trimpath", "-ldflags=-s -w", "-o", made,
+		"./cmd"); err != nil {
 		return err
 	}
 	if _, err := run(ctx, dir, cleanEnv(o.Environ), made, "version"); err != nil {
@@ -213,7 +215,8 @@ func (o BuildOptions) unpack(ctx context.Context, goTool, version, dir, source s
 // goEnv is for this machine and from the server's go.mod alone, whatever the developer's own settings are for. None of
 // them may be empty: the file that 'go env -w' writes counts then.
 func (o BuildOptions) goEnv() []string {
-	return append(slices.Clone(o.Environ), "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GO111MODULE=on", "GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0")
+	return append(slices.Clone(o.Environ), "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GO111MODULE=on",
+		"GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0")
 }
 
 // every calls f each interval, with the time since now, until the function it returns has been called.

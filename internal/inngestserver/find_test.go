@@ -58,12 +58,14 @@ func TestFind(t *testing.T) {
 		"INNGEST_CLI that does not work is an error": {
 			programs:   map[string]string{"inngest": works, "mine": broken},
 			inngestCLI: "DIR/bin/mine",
-			wantErr:    "the server that INNGEST_CLI names does not work: DIR/bin/mine version: exit status 3: out of order",
+			wantErr: "the server that INNGEST_CLI names does not work: DIR/bin/mine version: exit status 3: out " +
+				"of order",
 		},
 		"INNGEST_CLI that is not there is an error": {
 			programs:   map[string]string{"inngest": works},
 			inngestCLI: "DIR/bin/mine",
-			wantErr:    "the server that INNGEST_CLI names does not work: DIR/bin/mine version: fork/exec DIR/bin/mine: no such file or directory",
+			wantErr: "the server that INNGEST_CLI names does not work: DIR/bin/mine version: fork/exec " +
+				"DIR/bin/mine: no such file or directory",
 		},
 		"inngest is before inngest-cli": {
 			programs: map[string]string{"inngest": works, "inngest-cli": works},
@@ -80,7 +82,10 @@ func TestFind(t *testing.T) {
 		"one on PATH that does not work is passed over": {
 			programs: map[string]string{"inngest": broken, "inngest-cli": works},
 			want:     "DIR/bin/inngest-cli",
-			progress: []string{"passing over DIR/bin/inngest, which does not work: DIR/bin/inngest version: exit status 3: out of order"},
+			progress: []string{
+				"passing over DIR/bin/inngest, which does not work: DIR/bin/inngest version: exit status 3: out of " +
+					"order",
+			},
 		},
 		"npx is before a build": {
 			programs: map[string]string{"npx": installs, "go": builds},
@@ -105,7 +110,8 @@ func TestFind(t *testing.T) {
 		"a build that fails is an error": {
 			programs: map[string]string{"go": broken},
 			progress: []string{building},
-			wantErr:  "no Inngest dev server: build the Inngest server v1.44.0: DIR/bin/go mod: exit status 3: out of order; " + advice,
+			wantErr: "no Inngest dev server: build the Inngest server v1.44.0: DIR/bin/go mod: exit status 3: out " +
+				"of order; " + advice,
 		},
 		"no Go is an error": {
 			wantErr: "no Inngest dev server: there is no Go on PATH to build one with; " + advice,
@@ -167,7 +173,8 @@ func TestBuild(t *testing.T) {
 	if _, err := Built(Version, o); err != nil {
 		t.Errorf("after: %v", err)
 	}
-	if _, err := Build(t.Context(), OldVersion, o); !strings.Contains(text(err), "not expected: mod download -json github.com/inngest/inngest@v1.12.1") {
+	if _, err := Build(t.Context(), OldVersion, o); !strings.Contains(text(err),
+		"not expected: mod download -json github.com/inngest/inngest@v1.12.1") {
 		t.Errorf("the old version: got %v", err)
 	}
 	left, err := filepath.Glob(r.long("DIR/cache/clerksync/*"))
@@ -185,14 +192,19 @@ func TestBuild(t *testing.T) {
 // TestForTests: a test waits for no build, and says in a line what is missing.
 func TestForTests(t *testing.T) {
 	r := newRepo(t, map[string]string{"go": builds, "inngest": works, "npx": installs})
-	const missing = " is not built yet: run 'make test', which builds it first, or 'go test -short ./...', which does without"
+	const missing = " is not built yet: run 'make test', which builds it first, or 'go test -short ./...', which " +
+		"does without"
 	for name, tc := range map[string]struct {
 		env       string
 		want, err string
 	}{
-		"the usual one":                 {err: "the Inngest server v1.44.0" + missing},
-		"the old one":                   {env: "CLERKSYNC_TEST_INNGEST=old", err: "the Inngest server v1.12.1" + missing},
-		"another":                       {env: "CLERKSYNC_TEST_INNGEST=1", err: `CLERKSYNC_TEST_INNGEST=1: want "old" or nothing`},
+		"the usual one": {err: "the Inngest server v1.44.0" + missing},
+		"the old one": {
+			env: "CLERKSYNC_TEST_INNGEST=old", err: "the Inngest server v1.12.1" + missing,
+		},
+		"another": {
+			env: "CLERKSYNC_TEST_INNGEST=1", err: `CLERKSYNC_TEST_INNGEST=1: want "old" or nothing`,
+		},
 		"the one that INNGEST_CLI says": {env: "INNGEST_CLI=bin/works", want: "INNGEST_CLI=DIR/bin/works"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -221,7 +233,10 @@ func TestCleanEnv(t *testing.T) {
 		"PATH=/bin", "HOME=/home/me", "INNGEST_DEV=1", "LOG_LEVEL=debug", "CLERK_SECRET_KEY=x", "MONGODB_URI=x",
 		"https_proxy=http://proxy", "npm_config_registry=http://registry", "GOFLAGS=-v", "=C:=C:\\x",
 	})
-	want := []string{"DO_NOT_TRACK=1", "PATH=/bin", "HOME=/home/me", "https_proxy=http://proxy", "npm_config_registry=http://registry"}
+	want := []string{
+		"DO_NOT_TRACK=1", "PATH=/bin", "HOME=/home/me", "https_proxy=http://proxy",
+		"npm_config_registry=http://registry",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -273,7 +288,9 @@ func (r repo) short(s string) string { return strings.ReplaceAll(s, r.dir, "DIR"
 func (r repo) options(progress func(string)) FindOptions {
 	return FindOptions{
 		BuildOptions: BuildOptions{
-			Environ:  []string{"PATH=relative:" + r.long("DIR/bin"), "GOOS=plan9", "GOFLAGS=-mod=vendor", "GOWORK=/nowhere"},
+			Environ: []string{
+				"PATH=relative:" + r.long("DIR/bin"), "GOOS=plan9", "GOFLAGS=-mod=vendor", "GOWORK=/nowhere",
+			},
 			Cache:    r.long("DIR/cache"),
 			Progress: progress,
 		},

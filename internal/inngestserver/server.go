@@ -28,10 +28,11 @@ const (
 
 // Config is how a server runs.
 type Config struct {
-	Port          int           // of 127.0.0.1; 0 is any free one
-	Tick          time.Duration // how often it looks at its queue, in whole milliseconds; 0 is the server's default
-	RetryInterval time.Duration // between the attempts of a run, in whole seconds; 0 is the server's default, which grows
-	Output        io.Writer     // gets what it logs, which is warnings and errors; may be nil
+	Port int           // of 127.0.0.1; 0 is any free one
+	Tick time.Duration // how often it looks at its queue, in whole milliseconds; 0 is the server's default
+	// between the attempts of a run, in whole seconds; 0 is the server's default, which grows
+	RetryInterval time.Duration
+	Output        io.Writer // gets what it logs, which is warnings and errors; may be nil
 }
 
 // flags returns the command line. Without -l warn the server logs the data of every event.

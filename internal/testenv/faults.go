@@ -10,8 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/event"
 )
 
-// CommandFaults decides what becomes of a client's commands to a Memory. Its functions may be nil, and may panic: Sent and
-// Applied are called in the goroutine that sends the command.
+// CommandFaults decides what becomes of a client's commands to a Memory. Its functions may be nil, and may panic: Sent
+// and Applied are called in the goroutine that sends the command.
 type CommandFaults struct {
 	Verdict func(command string) Verdict
 	Sent    func(command, collection string, body []byte)

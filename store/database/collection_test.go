@@ -94,7 +94,9 @@ func TestGuard(t *testing.T) {
 			t.Skip("the lock is the guard")
 		}
 		values := map[string]bson.D{
-			"nothing": {}, "null": {{Key: "v", Value: nil}}, "text": {{Key: "v", Value: "1"}}, "number": {{Key: "v", Value: int32(1)}},
+			"nothing": {}, "null": {{Key: "v", Value: nil}}, "text": {{Key: "v", Value: "1"}}, "number": {
+				{Key: "v", Value: int32(1)},
+			},
 			"list": {{Key: "v", Value: bson.A{"1"}}}, "object": {{Key: "v", Value: bson.D{{Key: "x", Value: "1"}}}},
 		}
 		c := db.Collection("clerksync_runs")
@@ -132,9 +134,10 @@ func TestClaim(t *testing.T) {
 			for i := range 8 {
 				all.Go(func() {
 					mine := bson.D{{Key: "n", Value: i}, {Key: "at", Value: time.Now()}}
-					held, ok, err := database.Claim(t.Context(), processes[i%len(processes)], "a", mine, func(r row) bool {
-						return free && r.At.Before(time.Now().Add(-time.Hour))
-					})
+					held, ok, err := database.Claim(t.Context(), processes[i%len(processes)], "a", mine,
+						func(r row) bool {
+							return free && r.At.Before(time.Now().Add(-time.Hour))
+						})
 					if ok {
 						won.Add(1)
 					}
@@ -179,7 +182,8 @@ func TestInsertEach(t *testing.T) {
 		}
 		again := []any{row{ID: "id-2", N: 2000}, row{ID: "id-20", N: 20}}
 		there, errs := c.InsertOrFind(t.Context(), []string{"id-2", "id-20"}, again, "n")
-		if len(there) != 1 || there["id-2"].Lookup("n").AsInt64() != 2 || !database.IsDuplicate(errs[0]) || errs[1] != nil {
+		if len(there) != 1 || there["id-2"].Lookup("n").AsInt64() != 2 ||
+			!database.IsDuplicate(errs[0]) || errs[1] != nil {
 			t.Errorf("got %v, %v, want the row that was there, and the other one inserted", there, errs)
 		}
 	})

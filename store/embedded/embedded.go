@@ -42,7 +42,8 @@ type Server struct {
 // process or of another, has the folder. Warnings of FerretDB go to log, without their details.
 func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, error) {
 	if ap, err := netip.ParseAddrPort(addr); err != nil || !ap.Addr().IsLoopback() {
-		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use 127.0.0.1:PORT",
+		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use "+
+			"127.0.0.1:PORT",
 			addr)
 	}
 	f, err := openFolder(dir)

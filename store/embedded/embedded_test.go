@@ -50,12 +50,21 @@ func TestStartRefuses(t *testing.T) {
 		"an address of the network":    {addr: "0.0.0.0:0", want: "no authentication", wantGone: true},
 		"a host name":                  {addr: "example.com:27017", want: "no authentication", wantGone: true},
 		"an address without a port":    {addr: "127.0.0.1", want: "use 127.0.0.1:PORT", wantGone: true},
-		"a port that is taken":         {addr: taken.Addr().String(), want: "choose a free port: listen tcp " + taken.Addr().String()},
-		"no folder":                    {dir: "-", addr: anyPort, want: "needs a folder: embedded:DIR", wantGone: true},
-		"a file instead of a folder":   {dir: "data/file", files: map[string]string{"file": ""}, addr: anyPort, want: "make the data folder"},
-		"somebody else's SQLite file":  {files: map[string]string{"other.sqlite": ""}, addr: anyPort, want: "open the database in the folder "},
-		"a broken SQLite file":         {files: map[string]string{"other.sqlite": strings.Repeat("x", 9999)}, addr: anyPort, want: "file is not a database"},
-		"a canceled start":             {ctx: canceled, addr: anyPort, want: "canceled"},
+		"a port that is taken": {
+			addr: taken.Addr().String(), want: "choose a free port: listen tcp " + taken.Addr().String(),
+		},
+		"no folder": {dir: "-", addr: anyPort, want: "needs a folder: embedded:DIR", wantGone: true},
+		"a file instead of a folder": {
+			dir: "data/file", files: map[string]string{"file": ""}, addr: anyPort, want: "make the data folder",
+		},
+		"somebody else's SQLite file": {
+			files: map[string]string{"other.sqlite": ""}, addr: anyPort, want: "open the database in the folder ",
+		},
+		"a broken SQLite file": {
+			files: map[string]string{"other.sqlite": strings.Repeat("x", 9999)}, addr: anyPort,
+			want: "file is not a database",
+		},
+		"a canceled start": {ctx: canceled, addr: anyPort, want: "canceled"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +166,8 @@ func TestAnyFolderName(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if got, want := entries(t, dir), []string{"clerksync.lock", "clerksync.uri", "db.sqlite"}; !cmp.Equal(got, want) {
+			if got, want := entries(t, dir), []string{"clerksync.lock", "clerksync.uri", "db.sqlite"}; !cmp.Equal(got,
+				want) {
 				t.Errorf("got files %v, want %v", got, want)
 			}
 			top, _, _ := strings.Cut(dir, "/")
@@ -266,7 +276,12 @@ func TestIDs(t *testing.T) {
 	s := start(t, t.TempDir())
 	rows := connect(t, s)
 	for _, d := range []bson.M{
-		{"_id": "a"}, {"_id": "b", "k": bson.M{"v": "text"}}, {"_id": "c", "k": bson.M{"v": 7}}, {"_id": "d", "k": "x"}, {"_id": "e\"", "k": bson.M{"v": "\"'"}}, {"_id": "f"},
+		{"_id": "a"},
+		{"_id": "b", "k": bson.M{"v": "text"}},
+		{"_id": "c", "k": bson.M{"v": 7}},
+		{"_id": "d", "k": "x"},
+		{"_id": "e\"", "k": bson.M{"v": "\"'"}},
+		{"_id": "f"},
 	} {
 		if _, err := rows.InsertOne(t.Context(), d); err != nil {
 			t.Fatal(err)
@@ -275,7 +290,10 @@ func TestIDs(t *testing.T) {
 	if err := s.IndexIDs(t.Context(), "db"); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string][]string{"k.v": {"text", "", "", "\"'"}, "k": {"", "", "x", ""}, "": {"", "", "", ""}, "none.at.all": {"", "", "", ""}} {
+	for path, want := range map[string][]string{
+		"k.v": {"text", "", "", "\"'"}, "k": {"", "", "x", ""},
+		"": {"", "", "", ""}, "none.at.all": {"", "", "", ""},
+	} {
 		ids, texts, err := s.IDs(t.Context(), "db", rows.Name(), path, "a", "f", 10)
 		if d := cmp.Diff([][]string{{"b", "c", "d", "e\""}, want}, [][]string{ids, texts}); d != "" || err != nil {
 			t.Errorf("%q: %v (-want +got):\n%s", path, err, d)
@@ -286,7 +304,9 @@ func TestIDs(t *testing.T) {
 func TestLogHasNoDocuments(t *testing.T) {
 	const secret = "jane.doe@example.com"
 	var log buffer
-	s, err := Start(t.Context(), t.TempDir(), anyPort, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s, err := Start(t.Context(), t.TempDir(), anyPort, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+	})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +331,9 @@ func TestLogHasNoDocuments(t *testing.T) {
 	fmt.Fprintln(conn, secret, "in what is not a message")
 	_, _ = io.ReadAll(conn) // FerretDB hangs up, and then warns
 	want := `"level":"WARN","msg":"embedded database warned","at":"clientconn.acceptLoop`
-	if !eventually(func() bool { return strings.Contains(log.String(), want) }) || strings.Contains(log.String(), secret) {
+	if !eventually(func() bool {
+		return strings.Contains(log.String(), want)
+	}) || strings.Contains(log.String(), secret) {
 		t.Errorf("got log %q, want %s without the e-mail address", log.String(), want)
 	}
 }
@@ -339,7 +361,10 @@ func TestKill(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Dir = outside
 	cmd.Env = []string{"EMBEDDED_HELPER_DIR=" + dir}
-	for _, name := range []string{"HOME", "TMPDIR", "SQLITE_TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"} {
+	for _, name := range []string{
+		"HOME", "TMPDIR", "SQLITE_TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+		"XDG_DATA_HOME", "XDG_STATE_HOME",
+	} {
 		cmd.Env = append(cmd.Env, name+"="+outside)
 	}
 	cmd.Stderr = t.Output()
@@ -491,7 +516,8 @@ func plans(t *testing.T, s *Server) map[string]string {
 	}
 	defer db.Close()
 	var table string
-	if err := db.QueryRowContext(t.Context(), `SELECT table_name FROM _ferretdb_collections WHERE name = 'rows'`).Scan(&table); err != nil {
+	if err := db.QueryRowContext(t.Context(),
+		`SELECT table_name FROM _ferretdb_collections WHERE name = 'rows'`).Scan(&table); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}

@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"context"
@@ -10,15 +10,17 @@ import (
 	"time"
 
 	"clerksync/clerk"
-	"clerksync/internal/dev"
 	"clerksync/store"
 )
 
 // demoWait is how long a row may take; a run takes a quarter of a second.
 const demoWait = 30 * time.Second
 
-// demo plays three webhooks of one user and prints the row after each. It fails if a row is not as Clerk has the user.
-func demo(ctx context.Context, w io.Writer, users *store.Users, hook, secret string) error {
+// Demo posts three webhooks of one user to hook and prints the row after each, as text makes it. It fails if a row is
+// not as Clerk has the user.
+func Demo(
+	ctx context.Context, w io.Writer, users *store.Users, hook, secret string, text func(store.Row) (string, error),
+) error {
 	id := "user_2demo" + rand.Text()[:22]
 	for _, step := range []struct {
 		typ, title string
@@ -32,11 +34,11 @@ func demo(ctx context.Context, w io.Writer, users *store.Users, hook, secret str
 		}},
 		{typ: clerk.UserDeleted, title: "Ada deletes her account"},
 	} {
-		event, err := dev.Sample(step.typ, "ada", id)
+		event, err := Sample(step.typ, "ada", id)
 		if err != nil {
 			return err
 		}
-		status, text, err := dev.Post(ctx, hook, secret, event)
+		status, answer, err := Post(ctx, hook, secret, event)
 		if err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
@@ -44,13 +46,17 @@ func demo(ctx context.Context, w io.Writer, users *store.Users, hook, secret str
 			return err
 		}
 		if status != http.StatusAccepted {
-			return fmt.Errorf("demo: the webhook was answered %d %s", status, text)
+			return fmt.Errorf("demo: the webhook was answered %d %s", status, answer)
 		}
-		row, err := waitFor(ctx, users, id, step.want)
+		row, found, err := waitFor(ctx, users, id, step.want)
+		line := "(no row)"
+		if found {
+			line, err = text(row)
+		}
 		if err != nil {
 			return fmt.Errorf("demo: after %s: %w", step.typ, err)
 		}
-		if _, err := fmt.Fprintln(w, row); err != nil {
+		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
 		}
 	}
@@ -58,28 +64,27 @@ func demo(ctx context.Context, w io.Writer, users *store.Users, hook, secret str
 	return err
 }
 
-// waitFor reads the row until it has what the demo's events have, or is gone if they have nothing, and returns it as
-// text.
-func waitFor(ctx context.Context, users *store.Users, id string, want store.Row) (string, error) {
+// waitFor reads the row until it has what the demo's event has, or is gone if that has nothing.
+func waitFor(ctx context.Context, users *store.Users, id string, want store.Row) (r store.Row, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, demoWait)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		r, err := users.Get(ctx, id)
+		r, err = users.Get(ctx, id)
 		right := r.Email == want.Email && r.FullName == want.FullName && r.ProfilePicture == want.ProfilePicture
 		switch gone := errors.Is(err, store.ErrNotFound); {
 		case err != nil && !gone:
-			return "", err
+			return r, false, err
 		case gone && want.Email == "":
-			return "(no row)", nil
+			return r, false, nil
 		case !gone && right && r.Username != "":
-			return rowText(r)
+			return r, true, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return "", errors.New("the row did not become right in time")
+			return r, false, errors.New("the row did not become right in time")
 		}
 	}
 }
