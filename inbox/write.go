@@ -114,16 +114,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 	b.metrics.inserts.Inc()
 	// On FerretDB v1, if another insert wrote an equal row in the same millisecond, the row may count as written by
 	// both. Then the event is sent twice under one id, and Inngest ignores the second.
-	errs := b.ingress.InsertEach(ctx, ids, docs)
-	var again []string
-	for i, err := range errs {
-		if database.IsDuplicate(err) {
-			again = append(again, ids[i])
-		}
-	}
-	// All are looked up in one round trip: Clerk may deliver hundreds of events again, and a round trip for each would
-	// take longer than Clerk waits.
-	there, unread := b.ingress.FindMany(ctx, again, "failure")
+	there, errs := b.ingress.InsertOrFind(ctx, ids, docs, "failure")
 	var out []row
 	for i, err := range errs {
 		switch {
@@ -133,9 +124,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 				out = append(out, rows[i])
 			}
 		case database.IsDuplicate(err):
-			if err = unread; err == nil {
-				err = b.redelivered(ctx, ids[i], there[ids[i]])
-			}
+			err = b.redelivered(ctx, ids[i], there[ids[i]])
 		}
 		if err != nil {
 			err = fmt.Errorf("write to the inbox: %w", err)

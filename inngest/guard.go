@@ -92,7 +92,7 @@ func guard(sdk http.Handler, s Server, maxBody int64, log *slog.Logger) http.Han
 func answer(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = io.WriteString(w, `{"message":`+strconv.Quote(message)+"}\n") // a caller that does not get the answer calls again
+	_, _ = io.WriteString(w, `{"message":`+strconv.Quote(message)+"}\n") // the caller will call again
 }
 
 // read returns the whole body. The error is an http.MaxBytesError if the body has more than limit bytes.

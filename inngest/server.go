@@ -130,7 +130,7 @@ func (s Server) hasCheckpoints(ctx context.Context) (bool, error) {
 	switch {
 	case ok && a.code == http.StatusNotFound:
 		return false, nil
-	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // 400, because the checkpoint is empty
+	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // 400: nothing was sent
 		return true, nil
 	}
 	return false, err
