@@ -8,8 +8,8 @@ import (
 	"clerksync/store"
 )
 
-// allFunctions returns the Inngest functions, without what only a running service has. For their ids alone, users and
-// the others may be zero.
+// allFunctions returns the Inngest functions, without the fields that only a running service can set. If only their ids
+// are needed, users and the parameters after it may be nil or empty.
 func allFunctions(
 	c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs,
 	dead inbox.Table, r *reconcile.Reconcile,
@@ -40,7 +40,7 @@ func allFunctions(
 	return f, mistakes.Err()
 }
 
-// FunctionIDs returns the ids of all functions that the settings make, own among them.
+// FunctionIDs returns the ids of all functions that the service has with these settings, including those in own.
 func FunctionIDs(cfg config.Config, own []functions.Function) ([]string, error) {
 	fns, err := allFunctions(cfg, own, nil, &store.Welcomes{}, &store.Runs{}, inbox.Table{}, nil)
 	return fns.IDs(), err

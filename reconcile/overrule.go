@@ -10,11 +10,12 @@ import (
 	"clerksync/store"
 )
 
-// errAsk says that Clerk could not be asked for one user: the page has to be done again.
+// errAsk says that Clerk could not be asked for one user, so the page has to be done again.
 var errAsk = errors.New("a page of users is not done")
 
-// drift returns in what the row of a listed user differs from Clerk, or differed, by what became of its write. The zero
-// Drift is no difference, or one that is to be left alone. It holds errAsk if Clerk could not be asked for the user.
+// drift returns how the row of a listed user differs from Clerk, or differed before res, which is the result of its
+// write. It returns the zero Drift if there is no difference, or one that must be left alone. The error is errAsk if
+// Clerk could not be asked for the user.
 func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, t Tier) (Drift, error) {
 	d := Drift{UserID: w.User.ID, Kind: Stale, Fields: res.Fields}
 	var err error
@@ -27,7 +28,7 @@ func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, 
 	case t != Full:
 		return Drift{}, nil
 	case res.Outcome == store.Deleted:
-		// Clerk's list may go on to name who is deleted: ask for that one.
+		// Clerk's list may still name a deleted user, so ask for this one user.
 		if _, err = r.ask(ctx, w.User.ID); errors.Is(err, clerk.ErrNotUser) {
 			err = nil
 		}
@@ -43,7 +44,7 @@ func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, 
 	return d, err
 }
 
-// ask asks Clerk for one user. All errors but clerk.ErrNoUser and clerk.ErrNotUser hold errAsk.
+// ask asks Clerk for one user. The error is clerk.ErrNoUser, clerk.ErrNotUser or else errAsk.
 func (r *Reconcile) ask(ctx context.Context, id string) (clerk.Fetched, error) {
 	f, err := r.API.User(ctx, id)
 	if err != nil && !errors.Is(err, clerk.ErrNoUser) && !errors.Is(err, clerk.ErrNotUser) {
@@ -52,11 +53,11 @@ func (r *Reconcile) ask(ctx context.Context, id string) (clerk.Fetched, error) {
 	return f, err
 }
 
-// overrule repairs a row that is deaf: one that is newer than what Clerk lists, by a time that is wrong, or was right
-// until what had that time was removed from the user. Every event and every tier takes such a row for newer. It returns
-// the fields in which the row differed, or nil if it is left as it is: it may well be newer than the list. Only what
-// Clerk says of this one user is believed, and it is written only over the version that the row had before Clerk was
-// asked.
+// overrule repairs a row that is deaf: its version is newer than anything that Clerk says, so the row would ignore
+// every event and every tier. That happens with a wrong time, or if the newest time disappears from the user. But the
+// row may also really be newer than Clerk's list. So overrule asks Clerk for this one user, and writes the answer only
+// if the row still has the version that it had before the question. It returns the fields in which the row differed, or
+// nil if it left the row as it is.
 func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Result) ([]store.Field, error) {
 	future := store.FromFuture(was.Version, w.AnsweredAt)
 	if !future && (was.Outcome != store.Stale || len(was.Fields) == 0) {
@@ -68,7 +69,7 @@ func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Resul
 	}
 	one := answer(f)
 	now := r.Users.Write(ctx, []store.Write{one}, store.DryRun)[0]
-	isBehind := !future && !slices.Equal(now.Fields, was.Fields) // Clerk's list
+	isBehind := !future && !slices.Equal(now.Fields, was.Fields) // Clerk's list is only behind
 	if now.Err != nil || now.Version != was.Version || isBehind {
 		return nil, now.Err
 	}

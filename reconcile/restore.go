@@ -10,22 +10,22 @@ import (
 	"clerksync/store"
 )
 
-// Restore brings a user back whom Clerk has although there is a tombstone.
+// Restore brings back a user whom Clerk has although there is a tombstone.
 type Restore struct {
 	API   *clerk.API
 	Users *store.Users
-	// Deletions returns the ids of the events that would delete the user again: see inbox.Deletions.
+	// Deletions returns the ids of the events that would delete the user again, as inbox.Table.Deletions does.
 	Deletions func(ctx context.Context, id string) (waiting, dead []string, err error)
-	// Watch is how long the row is watched after the tombstone is lifted: longer than any function runs, for one that
-	// saw the tombstone before may still remove the row. Every is the time between two looks.
+	// Watch is how long the row is watched after the tombstone is lifted. It must be longer than any function runs,
+	// because a function that saw the tombstone before may still remove the row. Every is the time between two looks.
 	Watch, Every time.Duration
-	// Written, if set, is called each time the row has been written.
+	// Written, if set, is called each time after the row is written.
 	Written func()
 }
 
-// Run lifts the tombstone of a user, writes the row and watches it: if the row goes without a new tombstone, it is
-// written again. Run may be repeated. The error is clerk.ErrNoUser if Clerk does not have the user, so that the
-// tombstone is right, and ErrDeleted if the user has been deleted anew.
+// Run lifts the tombstone of a user, writes the row and watches it. If the row disappears without a new tombstone, Run
+// writes it again. Run may be called again. The error is clerk.ErrNoUser if Clerk does not have the user, so that the
+// tombstone is right, and ErrDeleted if the user was deleted again meanwhile.
 func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	if !clerk.IsUserID(id) {
 		return store.Row{}, fmt.Errorf("%q is no id of a Clerk user: it is user_ and 27 letters and digits", id)
@@ -47,8 +47,8 @@ func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	if err != nil {
 		return store.Row{}, err
 	}
-	// Ask for what is to be written only now: a deletion that came before the lifting has found the old tombstone and
-	// made none.
+	// Clerk must be asked for the row's values only now: if the user was deleted before the tombstone was lifted, that
+	// deletion found the old tombstone and made no new one.
 	if err := r.write(ctx, id); err != nil {
 		if lifted && !errors.Is(err, ErrDeleted) && !errors.Is(err, clerk.ErrNoUser) {
 			err = errors.Join(err, r.buryAgain(ctx, id))
@@ -58,7 +58,7 @@ func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	return r.watch(ctx, id)
 }
 
-// watch looks at the row until Watch has passed, and returns it as it is then.
+// watch looks at the row until Watch is over, and returns the row as it is then.
 func (r *Restore) watch(ctx context.Context, id string) (store.Row, error) {
 	for left := r.Watch; ; left -= r.Every {
 		row, err := r.Users.Get(ctx, id)
@@ -87,7 +87,7 @@ func (r *Restore) watch(ctx context.Context, id string) (store.Row, error) {
 	}
 }
 
-// write writes what Clerk says of the user now. A user whom Clerk no longer has is buried again.
+// write writes what Clerk says about the user now. If Clerk no longer has the user, it makes the tombstone again.
 func (r *Restore) write(ctx context.Context, id string) error {
 	err := bring(ctx, r.API, r.Users, id)
 	if errors.Is(err, clerk.ErrNoUser) {
@@ -99,7 +99,7 @@ func (r *Restore) write(ctx context.Context, id string) error {
 	return err
 }
 
-// buryAgain makes the tombstone again, also if ctx has ended.
+// buryAgain makes the tombstone again, even if ctx has ended.
 func (r *Restore) buryAgain(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
