@@ -1,10 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
-	"time"
+	"strings"
 
 	"clerksync/clerk"
 )
@@ -35,18 +36,15 @@ type Write struct {
 
 // farAhead is how far in the future a version must be to be wrong and no matter of two clocks; and how much older than
 // a question to Clerk a row's event must be for the answer to overrule it: Clerk's lists may lag behind.
-const farAhead = 10 * time.Minute
+const farAhead clerk.Millis = 10 * 60 * 1000
 
 // version returns the version that a write gives to a row. The first half is never newer than the event itself: a time
 // from the future would make the row deaf for everything that comes after. It depends on nothing but the event, so that
 // a retry makes the same one.
 func (w Write) version() string {
 	changed := w.User.ChangedAt
-	for _, limit := range []clerk.Millis{w.AnsweredAt, w.EventTime.Clerk, w.EventTime.Arrived} {
-		if limit != 0 {
-			changed = min(changed, endOfSecond(limit))
-			break
-		}
+	if limit := cmp.Or(w.AnsweredAt, w.EventTime.Clerk, w.EventTime.Arrived); limit != 0 {
+		changed = min(changed, endOfSecond(limit))
 	}
 	v := half(changed) + "." + half(w.EventTime.Clerk)
 	if w.EventTime.Clerk == 0 {
@@ -71,37 +69,31 @@ var isVersion = regexp.MustCompile(`^\d{13}\.\d{13}(\.\d{13})?$`).MatchString //
 
 // halves returns the two times of a version: of one that ends with an arrival, that is the second.
 func halves(version string) (changed, event clerk.Millis) {
-	digits := func(s string) clerk.Millis {
-		n, _ := strconv.ParseInt(s, 10, 64) // they are digits
-		return clerk.Millis(n)
-	}
-	if !isVersion(version) {
-		return 0, 0
-	}
-	return digits(version[:13]), digits(version[len(version)-13:])
+	times := strings.Split(version, ".")
+	first, _ := strconv.ParseInt(times[0], 10, 64) // they are digits
+	last, _ := strconv.ParseInt(times[len(times)-1], 10, 64)
+	return clerk.Millis(first), clerk.Millis(last)
 }
 
 // FromFuture tells whether a version begins with a time that is more than ten minutes after now. Such a row would take
 // no event until then. now is by the later of our clock and Clerk's.
 func FromFuture(version string, now clerk.Millis) bool {
 	changed, _ := halves(version)
-	return changed > now+clerk.Millis(farAhead.Milliseconds())
+	return changed > now+farAhead
 }
 
 // takes tells whether a row with the version was takes the write, and which version it has then.
 func (w Write) takes(was string) (version string, ok bool) {
 	version = w.version()
-	if version >= was {
-		return version, true
-	}
-	if w.overrules == "" || w.overrules != was {
-		return "", false
-	}
 	changed, event := halves(was)
 	switch {
+	case version >= was:
+		return version, true
+	case w.overrules != was:
+		return "", false
 	case FromFuture(was, w.AnsweredAt):
 		return version, true
-	case event < w.EventTime.Clerk-clerk.Millis(farAhead.Milliseconds()):
+	case event < w.EventTime.Clerk-farAhead:
 		// The newest time in the user went down, as it does when an address is removed. Keeping the first half keeps
 		// events from before that stale.
 		return half(changed) + "." + half(w.EventTime.Clerk), true
@@ -121,8 +113,7 @@ type plan struct {
 // plan compares a write, and the user name that it is to have, with the row as it is.
 func (w Write) plan(was found, name string) plan {
 	version, ok := w.takes(was.Clerk.Version)
-	p := plan{row: newRow(w.User, version)}
-	p.row.Username = name
+	p := plan{row: newRow(w.User, name, version)}
 	switch {
 	case !was.there:
 		p.outcome = Created

@@ -108,15 +108,10 @@ type attempt struct {
 }
 
 func (b *bulk) run(ctx context.Context) {
-	live, dead := b.winners()
-	failed := map[string]error{}
+	winner, live, dead := b.winners()
 	if b.mode != DryRun {
-		defer b.rows.LockAll(append(ids(live), dead...))()
-		if err := b.bury(ctx, dead); err != nil {
-			for _, id := range dead {
-				failed[id] = err
-			}
-		}
+		defer b.rows.LockAll(append(ids(live), ids(dead)...))()
+		fail(dead, b.bury(ctx, ids(dead)))
 	}
 	todo := live
 	for n := 0; n < maxRounds && len(todo) > 0; n++ {
@@ -135,19 +130,17 @@ func (b *bulk) run(ctx context.Context) {
 		if stones[a.User.ID] != nil {
 			*a.result = Result{Outcome: Deleted, Version: a.result.Version}
 		}
-		if err := errors.Join(a.result.Err, err); err != nil {
-			failed[a.User.ID] = err
-		}
+		a.result.Err = errors.Join(a.result.Err, err)
 	}
 	for i, w := range b.writes { // the older writes of a user share the fate of the newest
-		b.results[i].Err = failed[w.User.ID]
+		b.results[i].Err = b.results[winner[w.User.ID]].Err
 	}
 }
 
-// winners returns the writes that count, one for each user: a deletion, or else the newest. The others get their
-// outcome.
-func (b *bulk) winners() (live []*attempt, dead []string) {
-	winner := map[string]int{}
+// winners returns the writes that count, one for each user: a deletion, or else the newest; winner has their places.
+// The others get their outcome.
+func (b *bulk) winners() (winner map[string]int, live, dead []*attempt) {
+	winner = map[string]int{}
 	for i, w := range b.writes {
 		j, ok := winner[w.User.ID]
 		if !ok || !b.writes[j].Deleted && (w.Deleted || w.version() >= b.writes[j].version()) {
@@ -155,27 +148,24 @@ func (b *bulk) winners() (live []*attempt, dead []string) {
 		}
 	}
 	for i, w := range b.writes {
+		a := &attempt{Write: w, result: &b.results[i]}
 		switch j := winner[w.User.ID]; {
 		case b.writes[j].Deleted:
-			if b.results[i].Outcome = Deleted; j == i {
-				dead = append(dead, w.User.ID)
+			if a.result.Outcome = Deleted; j == i {
+				dead = append(dead, a)
 			}
 		case j == i:
-			live = append(live, &attempt{Write: w, result: &b.results[i]})
+			live = append(live, a)
 		default:
-			b.results[i].Outcome = Stale
+			a.result.Outcome = Stale
 		}
 	}
-	return live, dead
+	return winner, live, dead
 }
 
 // round reads the rows, plans and writes, and returns what has to be tried again: where another process was quicker, or
 // a user name is taken.
 func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
-	todo, err := b.unwritten(ctx, todo)
-	if err != nil {
-		return nil
-	}
 	rows, others, err := b.read(ctx, todo)
 	if err != nil {
 		fail(todo, err)
@@ -185,6 +175,11 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	var changes []database.Update
 	for _, a := range todo {
 		was := rows[a.User.ID]
+		// After a bulk of updates that did not match all of its rows nobody knows which they were: MongoDB tells that
+		// only from version 8.0 on, by another command, which we could not try.
+		if errors.Is(a.err, database.ErrUnmatched) && was.isOurs(a.sent) {
+			continue
+		}
 		name, err := a.name(was, others)
 		if err != nil {
 			a.result.Err = err
@@ -204,36 +199,9 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	if b.mode == DryRun {
 		return nil
 	}
-	inserts, err = b.withoutDead(ctx, inserts)
-	if err != nil {
-		fail(inserts, err)
-		inserts = nil
-	}
+	inserts = b.withoutDead(ctx, inserts)
 	again = retry(inserts, b.insert(ctx, inserts), "insert")
 	return append(again, retry(updates, b.rows.UpdateEach(ctx, changes), "update")...)
-}
-
-// unwritten returns what is really left to do. After a bulk of updates that did not match all of its rows nobody knows
-// which they were: MongoDB tells that only from version 8.0 on, by another command, which we could not try. So of each
-// row only what a write changes for certain is read, and then all of those few that are not as they were written.
-func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, error) {
-	var unsure []*attempt
-	for _, a := range todo {
-		if errors.Is(a.err, database.ErrUnmatched) {
-			unsure = append(unsure, a)
-		}
-	}
-	if len(unsure) < 2 { // it is this one
-		return todo, nil
-	}
-	rows, err := b.find(ctx, ids(unsure), "clerk.version", "clerk.synced_at")
-	if err != nil {
-		fail(todo, err)
-		return nil, err
-	}
-	return slices.DeleteFunc(todo, func(a *attempt) bool {
-		return errors.Is(a.err, database.ErrUnmatched) && rows[a.User.ID].isOurs(a.sent)
-	}), nil
 }
 
 // read returns the rows as they are, and which of the user names that rows have only with a suffix others still have.
@@ -264,7 +232,7 @@ func (b *bulk) say(a *attempt, was found, p plan) {
 }
 
 // withoutDead returns those who have no tombstone: a dead user's row is not to be seen even for a moment.
-func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*attempt, _ error) {
+func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*attempt) {
 	var unsure []*attempt
 	for _, a := range inserts {
 		if !a.looked {
@@ -274,7 +242,8 @@ func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*att
 	}
 	stones, err := b.buried(ctx, ids(unsure))
 	if err != nil {
-		return inserts, err
+		fail(inserts, err)
+		return nil
 	}
 	for _, a := range inserts {
 		if stones[a.User.ID] != nil {
@@ -283,7 +252,7 @@ func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*att
 			rest = append(rest, a)
 		}
 	}
-	return rest, nil
+	return rest
 }
 
 // insert inserts new rows, each with a user name that no other of them has: a duplicate would have to be tried once
