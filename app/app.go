@@ -124,10 +124,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	a.server = &http.Server{
-		Handler: routes{
-			hook: hook, calls: a.inngest, metrics: reg, db: a.db, inngest: server, alarm: a.watch.Alarm,
-			ensure: &reconcile.Ensure{API: api, Users: users}, token: cfg.AdminToken, log: log,
-		}.handler(),
+		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: users}, reg),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),

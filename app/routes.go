@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"clerksync/clerk"
 	"clerksync/inngest"
 	"clerksync/reconcile"
-	"clerksync/store/database"
 	"clerksync/webhook"
 
 	"github.com/labstack/echo/v4"
@@ -22,48 +20,39 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// routes is what requests are answered with.
-type routes struct {
-	hook, calls http.Handler // of Clerk and of Inngest
-	metrics     *prometheus.Registry
-	db          *database.DB
-	inngest     inngest.Server
-	alarm       func() string // what is wrong with the webhooks, or ""
-	ensure      *reconcile.Ensure
-	token       string // for ensure; "" is no such route
-	log         *slog.Logger
-}
-
-func (r routes) handler() http.Handler {
+// routes answers requests: hook those of Clerk, a.inngest those of Inngest.
+func (a *App) routes(
+	hook http.Handler, server inngest.Server, ensure *reconcile.Ensure, metrics prometheus.Gatherer,
+) http.Handler {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "server is running") })
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
-	e.GET("/readyz", r.ready)
-	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(r.metrics, promhttp.HandlerOpts{})))
-	e.POST(webhook.Path, echo.WrapHandler(boundMemory(r.hook, largeWebhooks)))
+	e.GET("/readyz", func(c echo.Context) error { return a.ready(c, server) })
+	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})))
+	e.POST(webhook.Path, echo.WrapHandler(boundMemory(hook, largeWebhooks)))
 	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut}
-	e.Match(methods, "/api/inngest", echo.WrapHandler(boundMemory(r.calls, largeCalls)))
-	if r.token != "" {
-		e.POST("/users/:id/ensure", r.ensureUser)
+	e.Match(methods, "/api/inngest", echo.WrapHandler(boundMemory(a.inngest, largeCalls)))
+	if a.cfg.AdminToken != "" {
+		e.POST("/users/:id/ensure", func(c echo.Context) error { return a.ensureUser(c, ensure) })
 	}
 	return e
 }
 
 // ready answers 200 if the database answers and Inngest can be reached, else 503. It says which of them, and whether
 // webhooks are missing; that alone is no 503, for another process would not mend it.
-func (r routes) ready(c echo.Context) error {
+func (a *App) ready(c echo.Context, server inngest.Server) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
 	defer cancel()
 	state := map[string]string{"database": "ok", "inngest": "ok", "webhooks": "ok"}
 	code := http.StatusOK
-	if alarm := r.alarm(); alarm != "" {
+	if alarm := a.watch.Alarm(); alarm != "" {
 		state["webhooks"] = alarm
 	}
-	if r.db.Ping(ctx) != nil {
+	if a.db.Ping(ctx) != nil {
 		state["database"], code = "does not answer", http.StatusServiceUnavailable
 	}
-	if r.inngest.Reach(ctx) != nil {
+	if server.Reach(ctx) != nil {
 		state["inngest"], code = "cannot be reached", http.StatusServiceUnavailable
 	}
 	return c.JSON(code, state)
@@ -71,21 +60,21 @@ func (r routes) ready(c echo.Context) error {
 
 // ensureUser answers POST /users/{id}/ensure with the user's row, if the request has the token. Hashes are compared,
 // so that the time that this takes does not tell the length of the token.
-func (r routes) ensureUser(c echo.Context) error {
+func (a *App) ensureUser(c echo.Context, ensure *reconcile.Ensure) error {
 	token, ok := strings.CutPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
-	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(r.token))
+	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(a.cfg.AdminToken))
 	if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 		c.Response().Header().Set("WWW-Authenticate", "Bearer")
 		return failed(c, http.StatusUnauthorized, "the bearer token is not ADMIN_TOKEN")
 	}
-	row, err := r.ensure.Row(c.Request().Context(), c.Param("id"))
+	row, err := ensure.Row(c.Request().Context(), c.Param("id"))
 	switch {
 	case errors.Is(err, reconcile.ErrDeleted):
 		return failed(c, http.StatusGone, err.Error())
 	case errors.Is(err, clerk.ErrNoUser):
 		return failed(c, http.StatusNotFound, err.Error())
 	case err != nil:
-		r.log.WarnContext(c.Request().Context(), "a user could not be ensured", "error", err)
+		a.log.WarnContext(c.Request().Context(), "a user could not be ensured", "error", err)
 		c.Response().Header().Set("Retry-After", "5")
 		return failed(c, http.StatusServiceUnavailable, "the database or Clerk does not answer: ask again")
 	}

@@ -207,17 +207,26 @@ func (a *API) listByOffset(ctx context.Context, q url.Values, last place) (Page,
 
 // page returns rest as a Page: the new ones among all the entries of an answer, which began at offset start.
 func (a *API) page(rest, all []entry, when Times, start int) (Page, error) {
-	p := newPage(rest, when)
-	if len(all) < a.o.PageSize {
-		return p, nil
-	}
-	for _, e := range slices.Backward(rest) {
+	p := Page{Times: when, Users: make([]User, 0, len(rest))}
+	next := place{}
+	for _, e := range rest {
 		if e.ID != "" {
-			p.Next = place{start + len(all), e.CreatedAt, e.ID}.String()
-			return p, nil
+			next = place{start + len(all), e.CreatedAt, e.ID}
+		}
+		if e.err != nil {
+			p.Skipped = append(p.Skipped, Skipped{e.ID, e.err})
+		} else {
+			p.Users = append(p.Users, e.User)
 		}
 	}
-	return Page{}, errors.New("list Clerk's users: nothing in a page has an id")
+	switch {
+	case len(all) < a.o.PageSize: // the last page
+		return p, nil
+	case next.id == "":
+		return Page{}, errors.New("list Clerk's users: nothing in a page has an id")
+	}
+	p.Next = next.String()
+	return p, nil
 }
 
 // place is a place in the list of ListCreated: directly after the user who was listed last.
@@ -292,7 +301,7 @@ func (a *API) ListIDs(ctx context.Context, ids []string) (map[string]bool, error
 	return has, err
 }
 
-// entry is one entry of a list. If it cannot be read as a user, err says why, and only ID and CreatedAt may be set.
+// entry is one entry of a list, as ParseUser returns it.
 type entry struct {
 	User
 	err error
@@ -306,29 +315,9 @@ func (a *API) list(ctx context.Context, q url.Values) ([]entry, Times, error) {
 	}
 	all := make([]entry, len(raw))
 	for i, r := range raw {
-		if all[i].User, all[i].err = ParseUser(r); all[i].err == nil {
-			continue
-		}
-		var u struct {
-			ID        string `json:"id"`
-			CreatedAt Millis `json:"created_at"`
-		}
-		_ = json.Unmarshal(r, &u) // if this fails too, there is no id
-		all[i].User = User{ID: u.ID, CreatedAt: u.CreatedAt}
+		all[i].User, all[i].err = ParseUser(r)
 	}
 	return all, when, nil
-}
-
-func newPage(all []entry, when Times) Page {
-	p := Page{Times: when, Users: make([]User, 0, len(all))}
-	for _, e := range all {
-		if e.err != nil {
-			p.Skipped = append(p.Skipped, Skipped{e.ID, e.err})
-		} else {
-			p.Users = append(p.Users, e.User)
-		}
-	}
-	return p
 }
 
 // Fetched is an answer about one user.

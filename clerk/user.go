@@ -118,14 +118,15 @@ func Unwrap(data json.RawMessage) Payload {
 	return p
 }
 
-// ParseUser reads a user object. Every error wraps ErrNotUser, and none quotes the data.
+// ParseUser reads a user object. Every error wraps ErrNotUser, and none quotes the data. With an error, the user has at
+// most its ID and CreatedAt, if these can be read.
 func ParseUser(data json.RawMessage) (User, error) {
 	j, err := parse(data)
-	if err != nil {
-		return User{}, err
+	if err == nil && j.Deleted {
+		err = fmt.Errorf("%w: it is a deletion", ErrNotUser)
 	}
-	if j.Deleted {
-		return User{}, fmt.Errorf("%w: it is a deletion", ErrNotUser)
+	if err != nil {
+		return User{ID: j.ID, CreatedAt: j.CreatedAt}, err
 	}
 	u := User{
 		ID:            j.ID,

@@ -1,5 +1,5 @@
-// Package store keeps the users collection: the version rule, the tombstones and the user names live here and nowhere
-// else.
+// Package store writes the collection users. The version rule, the tombstones and the choice of user names are here and
+// nowhere else.
 package store
 
 import (
@@ -10,7 +10,7 @@ import (
 	"clerksync/store/database"
 )
 
-// ErrNotFound says that there is no row.
+// ErrNotFound says that a user has no row.
 var ErrNotFound = errors.New("no such user")
 
 // Users is the collection users with its tombstones. It is safe for concurrent use.
@@ -26,10 +26,10 @@ func NewUsers(db *database.DB) *Users {
 	return &Users{rows, retention{tombstones, "deleted_at", TombstoneRetention}}
 }
 
-// usernames is unique; rows of the app which have no user name yet do not clash.
+// usernames returns the unique index on the user names. Rows without a user name, which the app may have, do not clash.
 func usernames() database.Index { return database.Index{Field: "username", Unique: true} }
 
-// Setup makes the indexes. It can be repeated.
+// Setup makes the indexes. It may be called again.
 func (s *Users) Setup(ctx context.Context) error {
 	return errors.Join(s.rows.EnsureIndex(ctx, usernames()), s.tombstones.Setup(ctx))
 }
@@ -42,7 +42,7 @@ func (s *Users) LacksIndex(ctx context.Context) (bool, error) {
 	return s.tombstones.LacksIndex(ctx)
 }
 
-// Get returns the row of a user, or ErrNotFound.
+// Get returns the row of a user; the error is ErrNotFound if there is none.
 func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 	rows, err := s.find(ctx, []string{id})
 	if err == nil && !rows[id].there {
@@ -51,7 +51,7 @@ func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 	return rows[id].Row, err
 }
 
-// find returns the rows of those users who have one as they are, by id.
+// find returns the rows of those users who have one, by id.
 func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error) {
 	raws, err := s.rows.FindMany(ctx, ids)
 	rows := make(map[string]found, len(raws))
@@ -61,16 +61,16 @@ func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error
 	return rows, err
 }
 
-// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a user who has the
-// same value as another, as Clerk's users may: two sign-ups with one address, or no value at all.
+// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a row with the same
+// value as another row. Clerk's users may have the same value, such as one address in two sign-ups, or no value at all.
 func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
 	return s.rows.ForeignUnique(ctx, usernames().Field)
 }
 
-// afterUserID is behind all of Clerk's ids of users, which begin with clerk.UserIDPrefix.
+// afterUserID sorts after all user ids of Clerk, which begin with clerk.UserIDPrefix.
 const afterUserID = "user`"
 
-// Count returns how many rows of Clerk's users there are: those with an id of its form.
+// Count returns how many rows have an id in the form that Clerk gives its users.
 func (s *Users) Count(ctx context.Context) (n int, err error) {
 	const page = 10_000
 	for after := ""; ; {
@@ -93,11 +93,11 @@ func (s *Users) Count(ctx context.Context) (n int, err error) {
 // RowID is the id of a row.
 type RowID struct {
 	ID   string
-	Ours bool // the row has a version, so clerksync has written it
+	Ours bool // clerksync has written the row: it has a version
 }
 
-// IDs returns a page of the ids of rows, in their order: those that begin as Clerk's do, from the one behind after on,
-// which is "" for the first page. There are limit of them at the most.
+// IDs returns the sorted ids of at most limit rows: those ids that begin as Clerk's do and are greater than after,
+// which is "" for the first page.
 func (s *Users) IDs(ctx context.Context, after string, limit int) ([]RowID, error) {
 	ids, versions, err := s.rows.IDs(ctx, "clerk.version", max(after, clerk.UserIDPrefix), afterUserID, limit)
 	rows := make([]RowID, len(ids))
