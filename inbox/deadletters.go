@@ -112,6 +112,9 @@ func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter,
 // ErrNoDeadLetter says that no event with this id has failed for good.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 
+// errPending is ErrNoDeadLetter for an event that waits for its function.
+var errPending = fmt.Errorf("%w", ErrNoDeadLetter)
+
 // DeadLetter returns a dead letter with its data, or ErrNoDeadLetter.
 func (t Table) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
 	r, _, err := database.Get[row](ctx, t.rows, id)
@@ -146,17 +149,11 @@ func (r row) old() bool {
 // Replay hands a dead letter to the running services. They send it under an id that is new to Inngest, and for 24 hours
 // again, until a function has written its row. The error may be ErrNoDeadLetter or, unless it is forced, ErrOld.
 func (t Table) Replay(ctx context.Context, id string, force bool) error {
-	_, err := t.revive(ctx, id, force)
-	return err
-}
-
-// revive makes a dead letter pending again. The error is ErrNoDeadLetter for an event that is pending, too.
-func (t Table) revive(ctx context.Context, id string, force bool) (pending bool, _ error) {
 	why := ErrNoDeadLetter
 	done, err := t.change(ctx, id, func(r row) bson.D {
 		switch {
 		case r.Failure == nil:
-			pending = true
+			why = errPending
 			return nil
 		case !force && r.old():
 			why = ErrOld
@@ -174,9 +171,9 @@ func (t Table) revive(ctx context.Context, id string, force bool) (pending bool,
 		}
 	})
 	if done || err != nil {
-		return false, err
+		return err
 	}
-	return pending, why
+	return why
 }
 
 // Drop hides a dead letter from the list. It can still be replayed, for DroppedRetention. The error may be

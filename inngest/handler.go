@@ -44,10 +44,11 @@ type Options struct {
 
 // Handler answers Inngest's calls of the functions, and tells Inngest of them.
 type Handler struct {
+	http.Handler // answers one call; those that Inngest has not signed are refused, but for a dev server's
+
 	o       Options
 	key     string                // that the SDK's clients have
 	clients map[bool]http.Handler // the SDK's handlers: with checkpoints, and without
-	calls   http.Handler          // what it verifies goes to one of them
 	// checkpoints tells whether the server takes them. A run may begin without and go on with them, or the other way
 	// round: its steps are the same.
 	checkpoints atomic.Bool
@@ -68,7 +69,7 @@ func New(o Options) (*Handler, error) {
 		}
 	}
 	sdk := func(w http.ResponseWriter, r *http.Request) { h.sdk().ServeHTTP(w, r) }
-	h.calls = guard(http.HandlerFunc(sdk), s, o.MaxBody, o.Log)
+	h.Handler = guard(http.HandlerFunc(sdk), s, o.MaxBody, o.Log)
 	h.checkpoints.Store(!s.SelfHosted()) // Inngest Cloud has them
 	if s.exposes() {
 		o.Log.Info("a run takes two requests instead of one: the checkpoints that spare the second would show "+
@@ -103,9 +104,6 @@ func (h *Handler) client(checkpoint bool) (http.Handler, error) {
 	}
 	return c.ServeWithOpts(serve), h.o.Register(c, checkpoint)
 }
-
-// ServeHTTP answers one call. Those that Inngest has not signed are refused, but for a dev server's.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.calls.ServeHTTP(w, r) }
 
 // Registered is closed when Inngest knows the functions for the first time.
 func (h *Handler) Registered() <-chan struct{} { return h.registered }
@@ -187,10 +185,7 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 // would also post them itself, but without a time-out, and its calls of functions would wait meanwhile.
 func (h *Handler) registration(ctx context.Context) ([]byte, error) {
 	url := h.o.Origin + h.o.Path
-	body, err := json.Marshal(map[string]string{"url": url})
-	if err != nil {
-		return nil, err
-	}
+	body, _ := json.Marshal(map[string]string{"url": url}) // texts never fail
 	signature, err := inngestgo.Sign(ctx, time.Now(), []byte(h.key), body)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
