@@ -113,16 +113,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 	b.metrics.inserts.Inc()
 	// On FerretDB v1 an equal row of the same millisecond may count as written here. Then the event is sent twice under
 	// one id, of which Inngest ignores the second.
-	errs := b.ingress.InsertEach(ctx, ids, docs)
-	var again []string
-	for i, err := range errs {
-		if database.IsDuplicate(err) {
-			again = append(again, ids[i])
-		}
-	}
-	// In one round trip. Clerk may deliver hundreds once more, and one round trip for each would last longer than Clerk
-	// waits.
-	there, unread := b.ingress.FindMany(ctx, again, "failure")
+	there, errs := b.ingress.InsertOrFind(ctx, ids, docs, "failure")
 	var out []row
 	for i, err := range errs {
 		switch {
@@ -132,9 +123,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 				out = append(out, rows[i])
 			}
 		case database.IsDuplicate(err):
-			if err = unread; err == nil {
-				err = b.redelivered(ctx, ids[i], there[ids[i]])
-			}
+			err = b.redelivered(ctx, ids[i], there[ids[i]])
 		}
 		if err != nil {
 			err = fmt.Errorf("write to the inbox: %w", err)

@@ -6,10 +6,10 @@ import (
 	"clerksync/clerk"
 )
 
-// afterUserID is behind all of Clerk's ids of users, which begin with clerk.UserIDPrefix.
+// afterUserID sorts after all user ids of Clerk, which begin with clerk.UserIDPrefix.
 const afterUserID = "user`"
 
-// Count returns how many rows of Clerk's users there are: those with an id of its form.
+// Count returns how many rows have an id in the form that Clerk gives its users.
 func (s *Users) Count(ctx context.Context) (n int, err error) {
 	const page = 10_000
 	for after := ""; ; {
@@ -32,11 +32,11 @@ func (s *Users) Count(ctx context.Context) (n int, err error) {
 // RowID is the id of a row.
 type RowID struct {
 	ID   string
-	Ours bool // the row has a version, so clerksync has written it
+	Ours bool // clerksync has written the row: it has a version
 }
 
-// IDs returns a page of the ids of rows, in their order: those that begin as Clerk's do, from the one behind after on,
-// which is "" for the first page. There are limit of them at the most.
+// IDs returns the sorted ids of at most limit rows: those ids that begin as Clerk's do and are greater than after,
+// which is "" for the first page.
 func (s *Users) IDs(ctx context.Context, after string, limit int) ([]RowID, error) {
 	ids, versions, err := s.rows.IDs(ctx, "clerk.version", max(after, clerk.UserIDPrefix), afterUserID, limit)
 	rows := make([]RowID, len(ids))

@@ -13,7 +13,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Row is what this project keeps of a user in the collection users. Whatever else is in the row is the app's.
+// Row has the fields that clerksync writes to a user's row in the collection users. All other fields of the row belong
+// to the app.
 type Row struct {
 	ID             string `bson:"_id"`
 	Email          string `bson:"email,omitempty"` // absent for a phone-only user
@@ -23,9 +24,9 @@ type Row struct {
 	Clerk          State  `bson:"clerk"`
 }
 
-// State is what the sync itself needs, and Clerk's flags.
+// State has what clerksync itself needs, and Clerk's flags.
 type State struct {
-	Version       string    `bson:"version"` // see Write.version; "" of a row that was never written by us
+	Version       string    `bson:"version"` // see Write.version; "" if clerksync never wrote the row
 	CreatedAt     time.Time `bson:"created_at,omitempty"`
 	SyncedAt      time.Time `bson:"synced_at"`
 	Banned        bool      `bson:"banned"`
@@ -52,14 +53,14 @@ func newRow(u clerk.User, version string) Row {
 	}
 }
 
-// field is one of ours in a row.
+// field is a field of the row that clerksync writes.
 type field struct {
 	name     string
 	value    any  // *string, *bool or *time.Time
-	optional bool // a row of ours may be without it
+	optional bool // a row that clerksync wrote may lack it
 }
 
-// fields are all of ours, but for the _id.
+// fields returns all fields that clerksync writes, except _id.
 func (r *Row) fields() []field {
 	return []field{
 		{"email", &r.Email, true},
@@ -76,7 +77,7 @@ func (r *Row) fields() []field {
 	}
 }
 
-// read takes the value from a row, and tells whether it had the right type.
+// read copies v into the field, and tells whether v had the right type.
 func (f field) read(v bson.RawValue) (ok bool) {
 	switch to := f.value.(type) {
 	case *string:
@@ -91,29 +92,29 @@ func (f field) read(v bson.RawValue) (ok bool) {
 	return ok
 }
 
-// get returns the value.
 func (f field) get() any { return reflect.ValueOf(f.value).Elem().Interface() }
 
-// found is a row as it is in the collection.
+// found is a row as it was read from the collection.
 type found struct {
 	Row
 	there bool
-	// odd are fields of ours that are not there or hold a value of another type: the app, or a tool of its, made them
-	// so. They count as different from whatever Clerk says.
+	// odd are the fields that are missing or hold a value of another type, because the app or one of its tools changed
+	// them. They always count as different from what Clerk says.
 	odd []string
-	// guard has to be in the filter of an update: the exact value that stood where the version is to be.
+	// guard is the part of an update's filter that says that the version is still exactly the value that was read.
 	guard bson.D
-	// whole says that clerk is to be set as a whole, because it is no object.
+	// whole says that an update must replace the whole field clerk, because it is not an object.
 	whole bool
 }
 
-// readRow reads our own fields of a row and no others. It never fails: what is of another type counts as absent, and so
-// does a version that is not of our form, so that one odd row blocks neither its user nor the neighbours.
+// readRow reads the fields that clerksync writes, and no others. It never fails, so that one damaged row blocks neither
+// its own user nor the other rows: a value of another type counts as absent, and so does a version that has not the
+// form of one.
 func readRow(id string, raw bson.Raw) found {
 	f := found{Row: Row{ID: id}, there: true}
 	for _, own := range f.fields() {
 		v, missing := raw.LookupErr(strings.Split(own.name, ".")...)
-		// What is no version counts as an old one.
+		// A version of another type counts as the oldest, see below, and not as odd.
 		if ok := own.read(v); !ok && (missing == nil || !own.optional) && own.name != "clerk.version" {
 			f.odd = append(f.odd, own.name)
 		}
@@ -128,15 +129,15 @@ func readRow(id string, raw bson.Raw) found {
 	return f
 }
 
-// changes is the update that makes a row of f. It touches only our own fields.
+// changes returns the update that turns f into r. It touches only the fields that clerksync writes.
 func (f found) changes(r Row) bson.D {
 	var set, unset bson.D
 	for _, own := range r.fields() {
 		switch value := own.get(); {
-		case f.whole && strings.HasPrefix(own.name, "clerk."): // below
+		case f.whole && strings.HasPrefix(own.name, "clerk."): // set below, as a whole
 		case own.optional && reflect.ValueOf(value).IsZero():
 			unset = append(unset, bson.E{Key: own.name, Value: ""})
-		default: // what the app keeps in clerk stays
+		default: // one by one, so that fields of the app in clerk stay
 			set = append(set, bson.E{Key: own.name, Value: value})
 		}
 	}
@@ -150,15 +151,15 @@ func (f found) changes(r Row) bson.D {
 	return update
 }
 
-// isOurs tells whether the row is the one that a write has made.
+// isOurs tells whether the row is still as this process wrote it in r.
 func (f found) isOurs(r Row) bool {
 	return f.there && f.Clerk.Version == r.Clerk.Version && f.Clerk.SyncedAt.Equal(r.Clerk.SyncedAt)
 }
 
-// Field is one that differs.
+// Field is a field whose value in the row differs from Clerk's.
 type Field struct{ Name, Row, Clerk string }
 
-// differs returns in which fields the row differs from r; when each was written does not matter.
+// differs returns the fields in which the row differs from r. It ignores the version and the time of the sync.
 func (f found) differs(r Row) []Field {
 	var all []Field
 	was := f.fields()

@@ -9,37 +9,39 @@ import (
 	"clerksync/clerk"
 )
 
-// The version rule, docs/adr/0001-version-rule.md. A version is two times: the newest time anywhere in the user, and
-// the time of the event. It is a string that sorts as these do, so that one comparison can guard a write. A write whose
-// version is older than the row's is stale; one that is equal is applied again.
+// The version rule, docs/adr/0001-version-rule.md. A version consists of two times: the newest time anywhere in the
+// user, and the time of the event. It is a string that sorts as these times do, so that one comparison can guard a
+// write. A write whose version is older than the row's is stale. A write whose version equals the row's is applied
+// again.
 
-// EventTime is when an event happened, as far as it tells.
+// EventTime is when an event happened, as far as the event says so.
 type EventTime struct {
-	Clerk clerk.Millis // by Clerk's clock; 0 where the event has lost that
-	// Arrived is when Inngest got it. It orders events that have lost Clerk's time; each of them counts as older than
-	// any event that still has it.
+	Clerk clerk.Millis // by Clerk's clock; 0 if the event no longer has this time
+	// Arrived is when Inngest received the event. It orders the events that no longer have Clerk's time. Each of these
+	// counts as older than any event that has it.
 	Arrived clerk.Millis
 }
 
-// Write is what Clerk said of a user, or, if Deleted is set, that the user with User.ID is deleted.
+// Write is what Clerk said about a user. If Deleted is set, it says that the user with User.ID is deleted.
 type Write struct {
 	User      clerk.User
 	EventTime EventTime
-	// AnsweredAt is when Clerk's API had answered, by the later of our clock and Clerk's: no time in the answer can be
-	// newer. It is 0 for an event, whose own time says that.
+	// AnsweredAt is when Clerk's API had answered, by the later of our clock and Clerk's, so no time in the answer can
+	// be newer. It is 0 for an event, because no time in an event can be newer than the event's own time.
 	AnsweredAt clerk.Millis
 	Deleted    bool
 
 	overrules string // see Users.Overrule
 }
 
-// farAhead is how far in the future a version must be to be wrong and no matter of two clocks; and how much older than
-// a question to Clerk a row's event must be for the answer to overrule it: Clerk's lists may lag behind.
+// farAhead has two uses. A version that is further in the future than this is wrong, because two clocks do not differ
+// by so much. And an answer of Clerk's API overrules a row only if the row's event is older than the question by more
+// than this, because Clerk's lists may lag behind.
 const farAhead = 10 * time.Minute
 
-// version returns the version that a write gives to a row. The first half is never newer than the event itself: a time
-// from the future would make the row deaf for everything that comes after. It depends on nothing but the event, so that
-// a retry makes the same one.
+// version returns the version that a write gives to a row. Its first half is never newer than the event itself: with a
+// time from the future, the row would ignore all later events. The version depends on the write alone, so a retry makes
+// the same version.
 func (w Write) version() string {
 	changed := w.User.ChangedAt
 	for _, limit := range []clerk.Millis{w.AnsweredAt, w.EventTime.Clerk, w.EventTime.Arrived} {
@@ -55,7 +57,7 @@ func (w Write) version() string {
 	return v
 }
 
-// endOfSecond returns the last millisecond that a time can mean: Clerk's specimens and older payloads hold whole
+// endOfSecond returns the last millisecond that a time can mean: in Clerk's examples and older payloads times are whole
 // seconds.
 func endOfSecond(t clerk.Millis) clerk.Millis {
 	if t%1000 == 0 {
@@ -66,10 +68,11 @@ func endOfSecond(t clerk.Millis) clerk.Millis {
 
 func half(t clerk.Millis) string { return fmt.Sprintf("%013d", t) }
 
-// isVersion tells whether a text has the form of a version: two times, and a third one where the second is not Clerk's.
+// isVersion tells whether a text has the form of a version: two times, and a third one, the arrival, if the second is
+// 0.
 var isVersion = regexp.MustCompile(`^\d{13}\.\d{13}(\.\d{13})?$`).MatchString //nolint:gochecknoglobals // a constant
 
-// halves returns the two times of a version: of one that ends with an arrival, that is the second.
+// halves returns the two times of a version. If the version ends with an arrival, that is the second time.
 func halves(version string) (changed, event clerk.Millis) {
 	digits := func(s string) clerk.Millis {
 		n, _ := strconv.ParseInt(s, 10, 64) // they are digits
@@ -81,14 +84,14 @@ func halves(version string) (changed, event clerk.Millis) {
 	return digits(version[:13]), digits(version[len(version)-13:])
 }
 
-// FromFuture tells whether a version begins with a time that is more than ten minutes after now. Such a row would take
-// no event until then. now is by the later of our clock and Clerk's.
+// FromFuture tells whether a version begins with a time that is more than ten minutes after now. A row with such a
+// version would ignore all events until that time. For now, pass the later of our clock and Clerk's.
 func FromFuture(version string, now clerk.Millis) bool {
 	changed, _ := halves(version)
 	return changed > now+clerk.Millis(farAhead.Milliseconds())
 }
 
-// takes tells whether a row with the version was takes the write, and which version it has then.
+// takes tells whether the write may be done to a row that has the version in was, and which version the row has then.
 func (w Write) takes(was string) (version string, ok bool) {
 	version = w.version()
 	if version >= was {
@@ -102,23 +105,23 @@ func (w Write) takes(was string) (version string, ok bool) {
 	case FromFuture(was, w.AnsweredAt):
 		return version, true
 	case event < w.EventTime.Clerk-clerk.Millis(farAhead.Milliseconds()):
-		// The newest time in the user went down, as it does when an address is removed. Keeping the first half keeps
-		// events from before that stale.
+		// The newest time in the user is older than before, as happens when an address is removed. The first half
+		// stays, so that events from before the removal stay stale.
 		return half(changed) + "." + half(w.EventTime.Clerk), true
 	}
 	return "", false
 }
 
-// plan is what a write makes of a row: what the row will be, and what that is.
+// plan is what a write will do to a row.
 type plan struct {
 	row     Row
 	outcome Outcome
-	// raised says of an Unchanged row that Clerk's own time is newer than the row's. Without that time a late older
-	// event would win.
+	// raised says that an Unchanged row gets a version with a newer first half, or its first version. Without that, an
+	// older event that arrives late would overwrite the row.
 	raised bool
 }
 
-// plan compares a write, and the user name that it is to have, with the row as it is.
+// plan compares a write, and the user name that the row is to get, with the row as it was read.
 func (w Write) plan(was found, name string) plan {
 	version, ok := w.takes(was.Clerk.Version)
 	p := plan{row: newRow(w.User, version)}

@@ -10,15 +10,15 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// RunRetention is for how long Runs remembers: Clerk tries a webhook for 28 hours, and the inbox sends an event for 24
-// more.
+// RunRetention is how long Runs remembers a run. It must be longer than 52 hours: Clerk tries a webhook for 28 hours,
+// and the inbox sends an event for 24 more.
 const RunRetention = 7 * 24 * time.Hour
 
-// Runs remembers which functions of the app have done their work for which message, in the collection clerksync_runs.
-// It is safe for concurrent use.
+// Runs remembers in the collection clerksync_runs which function of the app has done its work for which message. It is
+// safe for concurrent use.
 type Runs struct{ retention }
 
-// NewRuns returns the runs of db. Call Setup once before the first.
+// NewRuns returns the runs of db. Call Setup once before the first run.
 func NewRuns(db *database.DB) *Runs {
 	return &Runs{retention{db.Collection("clerksync_runs"), "at", RunRetention}}
 }

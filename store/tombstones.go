@@ -11,20 +11,20 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// The order that keeps the deleted dead, docs/adr/0002-tombstones.md: who deletes writes the tombstone before it
-// removes the row; who writes looks for the tombstone after it has written the row, and removes the row if there is
-// one. So they cannot miss each other.
+// This order keeps deleted users deleted, docs/adr/0002-tombstones.md: a deletion writes the tombstone before it
+// removes the row. A write looks for a tombstone after it has written the row, and if there is one, it removes the row.
+// So the two cannot miss each other.
 
 // TombstoneRetention is how long a deletion is remembered. Clerk can replay a webhook for 90 days.
 const TombstoneRetention = 180 * 24 * time.Hour
 
-// IsDeleted tells whether the user has a tombstone.
+// IsDeleted tells whether a user has a tombstone.
 func (s *Users) IsDeleted(ctx context.Context, id string) (bool, error) {
 	stones, err := s.buried(ctx, []string{id})
 	return stones[id] != nil, err
 }
 
-// bury deletes users for ever: their tombstones come first, from then on no write can end with a row.
+// bury deletes users for ever. It writes the tombstones first: from then on no write can leave a row behind.
 func (s *Users) bury(ctx context.Context, ids []string) error {
 	stones := make([]any, len(ids))
 	for i, id := range ids {
@@ -38,29 +38,30 @@ func (s *Users) bury(ctx context.Context, ids []string) error {
 	return s.rows.DeleteEach(ctx, ids)
 }
 
-// buried returns which of the users have a tombstone.
+// buried returns the tombstones of those of the users who have one, by user id.
 func (s *Users) buried(ctx context.Context, ids []string) (map[string]bson.Raw, error) {
 	return s.tombstones.rows.FindMany(ctx, ids)
 }
 
-// ForgetDeleted removes tombstones from before a time, limit at the most.
+// ForgetDeleted removes at most limit tombstones from before a time and returns how many it removed.
 func (s *Users) ForgetDeleted(ctx context.Context, before time.Time, limit int) (int, error) {
 	return s.tombstones.Forget(ctx, before, limit)
 }
 
-// Lift removes the tombstone of a user, and tells whether there was one. Whoever has seen it before may still remove
-// the user's row: see reconcile.Restore, which alone may call this.
+// Lift removes the tombstone of a user, and tells whether there was one. A process that saw the tombstone before may
+// still remove the user's row. Only reconcile.Restore may call Lift, because it deals with that.
 func (s *Users) Lift(ctx context.Context, id string) (bool, error) {
 	defer s.rows.Lock(id)()
 	return s.tombstones.rows.DeleteIf(ctx, id, nil)
 }
 
-// afterAnyID is behind every id.
+// afterAnyID sorts after every id.
 const afterAnyID = "\U0010FFFF"
 
-// SweepBuried looks at a page of tombstones, those after after, which is "" at first, limit at the most, and removes
-// the rows beside them: a writer that dies between its write and its look for the tombstone leaves one. It returns how
-// many there were, and where the next page begins, "" after the last. Rows that the app made stay.
+// SweepBuried removes the rows of users who have a tombstone. A process leaves such a row if it dies between its write
+// and its look for the tombstone. Rows that clerksync did not write stay. One call looks at the next limit tombstones
+// whose ids are greater than after, which is "" for the first call. It returns how many rows it removed, and the value
+// of after for the next call, "" at the end.
 func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (removed int, next string, err error) {
 	stones, _, err := s.tombstones.rows.IDs(ctx, "deleted_at", after, afterAnyID, limit)
 	if err != nil {
@@ -85,8 +86,8 @@ func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (remov
 	return removed, next, err
 }
 
-// removeBuriedRow removes a row as it was read, if its user has a tombstone right now: it may have been lifted, and the
-// row written anew.
+// removeBuriedRow removes the row if it is still as it was read and its user still has a tombstone: somebody may have
+// restored the user meanwhile, and the row was then written anew.
 func (s *Users) removeBuriedRow(ctx context.Context, f found) (bool, error) {
 	defer s.rows.Lock(f.ID)()
 	if dead, err := s.IsDeleted(ctx, f.ID); !dead || err != nil {

@@ -1,5 +1,5 @@
-// Package store keeps the users collection: the version rule, the tombstones and the user names live here and nowhere
-// else.
+// Package store writes the collection users. The version rule, the tombstones and the choice of user names are here and
+// nowhere else.
 package store
 
 import (
@@ -9,7 +9,7 @@ import (
 	"clerksync/store/database"
 )
 
-// ErrNotFound says that there is no row.
+// ErrNotFound says that a user has no row.
 var ErrNotFound = errors.New("no such user")
 
 // Users is the collection users with its tombstones. It is safe for concurrent use.
@@ -25,10 +25,10 @@ func NewUsers(db *database.DB) *Users {
 	return &Users{rows, retention{tombstones, "deleted_at", TombstoneRetention}}
 }
 
-// usernames is unique; rows of the app which have no user name yet do not clash.
+// usernames returns the unique index on the user names. Rows without a user name, which the app may have, do not clash.
 func usernames() database.Index { return database.Index{Field: "username", Unique: true} }
 
-// Setup makes the indexes. It can be repeated.
+// Setup makes the indexes. It may be called again.
 func (s *Users) Setup(ctx context.Context) error {
 	return errors.Join(s.rows.EnsureIndex(ctx, usernames()), s.tombstones.Setup(ctx))
 }
@@ -41,7 +41,7 @@ func (s *Users) LacksIndex(ctx context.Context) (bool, error) {
 	return s.tombstones.LacksIndex(ctx)
 }
 
-// Get returns the row of a user, or ErrNotFound.
+// Get returns the row of a user; the error is ErrNotFound if there is none.
 func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 	rows, err := s.find(ctx, []string{id})
 	if err == nil && !rows[id].there {
@@ -50,7 +50,7 @@ func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 	return rows[id].Row, err
 }
 
-// find returns the rows of those users who have one as they are, by id; only these fields of them, if any are named.
+// find returns the rows of those users who have one, by id. If fields are named, it reads only these.
 func (s *Users) find(ctx context.Context, ids []string, fields ...string) (map[string]found, error) {
 	raws, err := s.rows.FindMany(ctx, ids, fields...)
 	rows := make(map[string]found, len(raws))
@@ -60,8 +60,8 @@ func (s *Users) find(ctx context.Context, ids []string, fields ...string) (map[s
 	return rows, err
 }
 
-// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a user who has the
-// same value as another, as Clerk's users may: two sign-ups with one address, or no value at all.
+// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a row with the same
+// value as another row. Clerk's users may have the same value, such as one address in two sign-ups, or no value at all.
 func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
 	return s.rows.ForeignUnique(ctx, usernames().Field)
 }

@@ -11,29 +11,29 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Claim is what Welcomes.Claim found, and the hold on the mail if it is won.
+// Claim says what Welcomes.Claim found. If its state is Won, it is the caller's claim on the mail.
 type Claim struct {
 	State  ClaimState
 	userID string
-	token  string // of the hold: another attempt of the same run has another one
+	token  string // of this claim: another attempt of the same run has another token
 }
 
-// ClaimState says whose a mail is.
+// ClaimState says whether the caller may send a mail, and if not, why.
 type ClaimState string
 
 // The states.
 const (
-	Won         ClaimState = "won"          // the caller sends, within ClaimLease
-	Sent        ClaimState = "sent"         // somebody has sent it
-	PerhapsSent ClaimState = "perhaps sent" // somebody has, or was about to: nobody sends it again
-	Held        ClaimState = "held"         // somebody is at it, or was within ClaimLease
+	Won         ClaimState = "won"          // the caller sends the mail, within ClaimLease
+	Sent        ClaimState = "sent"         // another attempt has sent it
+	PerhapsSent ClaimState = "perhaps sent" // another attempt may have sent it, so nobody sends it again
+	Held        ClaimState = "held"         // another attempt has claimed it within ClaimLease
 )
 
-// ClaimLease is for how long whoever has claimed a mail keeps all others from it: longer than a run may take (a
-// minute), by as much as clocks may differ.
+// ClaimLease is how long a claim keeps all other attempts from the mail. A run may take a minute; the rest allows for
+// clocks that differ.
 const ClaimLease = 90 * time.Second
 
-// Welcomes remembers to whom the welcome mail was sent, in the collection clerksync_welcome_mails:
+// Welcomes remembers in the collection clerksync_welcome_mails to whom the welcome mail was sent:
 // docs/adr/0005-welcome-once.md.
 type Welcomes struct{ retention }
 
@@ -47,13 +47,13 @@ type welcome struct {
 // over tells whether the lease of a claim is over.
 func (c welcome) over() bool { return time.Since(c.ClaimedAt) >= ClaimLease }
 
-// NewWelcomes returns the welcomes of db. Call Setup once before the first claim.
+// NewWelcomes returns the welcome mails of db. Call Setup once before the first claim.
 func NewWelcomes(db *database.DB) *Welcomes {
 	return &Welcomes{retention{db.Collection("clerksync_welcome_mails"), "claimed_at", TombstoneRetention}}
 }
 
-// Claim takes the user's mail for an attempt of a run, which alone may then send it. Another attempt, of that run too,
-// gets it when the lease is over or the mail is released, unless it was sent or perhaps sent.
+// Claim claims the user's mail for one attempt of a run; then only this attempt may send it. Another attempt, even of
+// the same run, can claim the mail after the lease is over or the mail is released, unless it was sent or perhaps sent.
 func (w *Welcomes) Claim(ctx context.Context, userID, runID string) (Claim, error) {
 	token := rand.Text()
 	mine := bson.D{{Key: "run_id", Value: runID}, {Key: "token", Value: token}, {Key: "claimed_at", Value: time.Now()}}
@@ -73,16 +73,17 @@ func (w *Welcomes) Claim(ctx context.Context, userID, runID string) (Claim, erro
 	return Claim{State: Held}, nil
 }
 
-// Sending says that the last byte of the mail is about to go out, after which nobody knows whether it is sent until the
-// mail server has said so, and lets the lease begin anew for the wait. It fails if the claim is no longer c's: then the
-// mail must not go out.
+// Sending notes that the last byte of the mail is about to go out. From then until the mail server answers, nobody
+// knows whether the mail was sent. Sending also starts the lease anew, for the time until the answer. It fails if
+// another attempt has claimed the mail; then the mail must not be sent.
 func (w *Welcomes) Sending(ctx context.Context, c Claim) error {
 	now := time.Now()
 	set := bson.D{{Key: "perhaps_at", Value: now}, {Key: "claimed_at", Value: now}}
 	return w.update(ctx, c, bson.D{{Key: "$set", Value: set}})
 }
 
-// Release lets others have a mail that was not sent. It fails if the claim is no longer c's.
+// Release gives back a mail that was not sent, so that another attempt can claim it. It fails if another attempt has
+// claimed the mail already.
 func (w *Welcomes) Release(ctx context.Context, c Claim) error {
 	return w.update(ctx, c, bson.D{
 		{Key: "$set", Value: bson.D{{Key: "claimed_at", Value: time.Now().Add(-ClaimLease)}}},
@@ -90,7 +91,7 @@ func (w *Welcomes) Release(ctx context.Context, c Claim) error {
 	})
 }
 
-// Done says that the mail is sent.
+// Done notes that the mail was sent.
 func (w *Welcomes) Done(ctx context.Context, c Claim) error {
 	_, err := database.Change(ctx, w.rows, c.userID, nil, func(welcome) bson.D {
 		return bson.D{{Key: "$set", Value: bson.D{{Key: "sent_at", Value: time.Now()}}}}
@@ -98,8 +99,8 @@ func (w *Welcomes) Done(ctx context.Context, c Claim) error {
 	return err
 }
 
-// SendAgain lets a mail that was perhaps sent be sent once more, and tells whether there was such a one. That is a
-// person's decision.
+// SendAgain allows a mail that was perhaps sent to be sent once more, and tells whether there was such a mail. Call it
+// only when a person has decided so.
 func (w *Welcomes) SendAgain(ctx context.Context, userID string) (bool, error) {
 	return database.Change(ctx, w.rows, userID, hold(), func(c welcome) bson.D {
 		if c.PerhapsAt.IsZero() || !c.SentAt.IsZero() || !c.over() {
@@ -109,10 +110,10 @@ func (w *Welcomes) SendAgain(ctx context.Context, userID string) (bool, error) {
 	})
 }
 
-// hold are the fields that change with every change of hands.
+// hold returns the fields that change with every claim.
 func hold() []string { return []string{"token", "claimed_at"} }
 
-// update changes the row of a claim that is still c's.
+// update changes the mail's row. It fails if another attempt has claimed the mail since c.
 func (w *Welcomes) update(ctx context.Context, c Claim, change bson.D) error {
 	done, err := database.Change(ctx, w.rows, c.userID, hold(), func(now welcome) bson.D {
 		if now.Token != c.token {

@@ -17,34 +17,35 @@ type Outcome string
 const (
 	Created   Outcome = "created"
 	Updated   Outcome = "updated"
-	Unchanged Outcome = "unchanged" // the row had the same values; it has the newer version now
+	Unchanged Outcome = "unchanged" // the row had the same values; at most its version changed
 	Stale     Outcome = "stale"     // the row is newer; nothing was written
 	Deleted   Outcome = "deleted"   // the user is deleted, and there is no row
 )
 
-// Mode is what Users.Write does with its writes.
+// Mode says which writes Users.Write carries out.
 type Mode int
 
 // The modes.
 const (
-	// All writes what is not older than the row.
+	// All carries out every write that is not older than the row.
 	All Mode = iota
-	// Differing writes only where the row differs from Clerk. An equal row whose version begins with an older time than
-	// Clerk's gets the newer version: else a late older event would win over what was compared. A suffix of a user name
-	// that is free again is taken off.
+	// Differing writes only the rows that differ from Clerk. If a row is equal but its version begins with an older
+	// time than Clerk's, the row gets the newer version: otherwise an older event that arrives late could overwrite it.
+	// If a row has a user name with a suffix and the name without it is free again, the suffix is removed.
 	Differing
 	// DryRun writes nothing and says what Differing would do.
 	DryRun
 )
 
-// Result is what became of a Write.
+// Result says what a Write did.
 type Result struct {
 	Outcome Outcome
-	// Fields are those in which the row differed, of an outcome Updated or Stale in the modes Differing and DryRun.
+	// Fields are those in which the row differed. Only the modes Differing and DryRun set them, for the outcomes
+	// Updated and Stale.
 	Fields []Field
-	// Version is that of the row as it was found; "" if there was none, or none of ours.
+	// Version is the row's version before the write; "" if there was no row, or none that clerksync had written.
 	Version string
-	// Newer says that the write is newer than the row as it was found, though it may have the same values.
+	// Newer says that the write is newer than the row before it, even if both have the same values.
 	Newer bool
 	Err   error // why the write has to be repeated
 }
@@ -52,23 +53,24 @@ type Result struct {
 const (
 	// maxBulk bounds what is written in one round trip: 500 users are 250 KB.
 	maxBulk = 500
-	// maxRounds is how often a row is tried: two more user names, and more lost races than any race has.
+	// maxRounds is how often a row is tried: twice more for user names that are taken, and the rest for races that
+	// other processes won, which is more than ever happens.
 	maxRounds = 10
 )
 
 var (
-	// ErrRefused says of one row that no user name helps, and no repetition. The last name that was tried is nobody
-	// else's, so the name is hardly the reason.
+	// ErrRefused says that the database refuses a row whatever its user name, so a retry cannot help. The last name
+	// that was tried can hardly be taken, so a unique index on another field must be the reason.
 	ErrRefused = errors.New("a unique index refuses the row whatever its user name: " +
 		"drop a unique index of the app's on another field, such as email")
-	// errRaced says that other processes changed the row between read and write again and again.
+	// errRaced says that in each round another process changed the row between read and write.
 	errRaced = fmt.Errorf("other processes wrote the row %d times", maxRounds)
 )
 
-// Write brings rows to what Clerk said of their users, by the version rule and the order of tombstones. Writes may be
-// repeated, and come in any order: the rows end at the newest version, and who is deleted stays so. It returns what
-// became of each write, in their order; one that fails harms no other. A few hundred writes take as many round trips as
-// one.
+// Write makes the rows equal to what Clerk said about their users, by the version rule and the order of tombstones.
+// Writes may be repeated and may come in any order: in the end each row has the newest version, and deleted users stay
+// deleted. Write returns one result for each write, in the same order. A write that fails does not affect the others. A
+// few hundred writes take as many round trips as one.
 func (s *Users) Write(ctx context.Context, writes []Write, mode Mode) []Result {
 	var results []Result
 	for part := range slices.Chunk(writes, maxBulk) {
@@ -79,9 +81,9 @@ func (s *Users) Write(ctx context.Context, writes []Write, mode Mode) []Result {
 	return results
 }
 
-// Overrule writes what Clerk's API says of a user although the row's version is newer, if that is still exactly was and
-// must be wrong: from the future, or, where the newest time in the user went down, of an event long before the
-// question. Else the outcome is Stale.
+// Overrule writes what Clerk's API says about a user although the row's version is newer. It does so only if that
+// version is still exactly was, and must be wrong: because it lies in the future, or because the row's event is much
+// older than the question to Clerk. Otherwise the outcome is Stale.
 func (s *Users) Overrule(ctx context.Context, w Write, was string) (Outcome, error) {
 	w.overrules = was
 	r := s.Write(ctx, []Write{w}, All)[0]
@@ -100,11 +102,11 @@ type bulk struct {
 type attempt struct {
 	Write
 	result *Result
-	sent   Row   // what was last written, or tried
-	err    error // of that
-	insert bool  // that it was an insert
-	taken  int   // how many of the user names, best first, others have
-	looked bool  // for a tombstone, before an insert
+	sent   Row   // the row that was last tried to be written
+	err    error // of the last try
+	insert bool  // the last try was an insert
+	taken  int   // how many of the user names, the best first, other rows have
+	looked bool  // its tombstone was looked for before an insert
 }
 
 func (b *bulk) run(ctx context.Context) {
@@ -125,8 +127,9 @@ func (b *bulk) run(ctx context.Context) {
 	for _, a := range todo {
 		a.result.Err = fmt.Errorf("write user %q: %w", a.User.ID, errRaced)
 	}
-	// After the writes, so that a deletion in between removes the row, here or in the process that deletes. A process
-	// that dies between its write and this look leaves such a row: see SweepBuried.
+	// This look for tombstones comes after the writes. So if the user is deleted at the same time, the row is removed
+	// either here or by the process that deletes. If this process dies between the writes and here, the row stays until
+	// SweepBuried removes it.
 	stones, err := b.buried(ctx, ids(live))
 	if err == nil && b.mode != DryRun {
 		err = b.rows.DeleteEach(ctx, slices.Collect(maps.Keys(stones)))
@@ -139,13 +142,13 @@ func (b *bulk) run(ctx context.Context) {
 			failed[a.User.ID] = err
 		}
 	}
-	for i, w := range b.writes { // the older writes of a user share the fate of the newest
+	for i, w := range b.writes { // a user's older writes get the error of the newest
 		b.results[i].Err = failed[w.User.ID]
 	}
 }
 
-// winners returns the writes that count, one for each user: a deletion, or else the newest. The others get their
-// outcome.
+// winners returns the one write for each user that has to be done: a deletion, or else the newest write. It sets the
+// outcome of the other writes.
 func (b *bulk) winners() (live []*attempt, dead []string) {
 	winner := map[string]int{}
 	for i, w := range b.writes {
@@ -169,8 +172,8 @@ func (b *bulk) winners() (live []*attempt, dead []string) {
 	return live, dead
 }
 
-// round reads the rows, plans and writes, and returns what has to be tried again: where another process was quicker, or
-// a user name is taken.
+// round reads the rows, and plans and does the writes. It returns the attempts that must be tried again, because
+// another process changed the row or because the user name is taken.
 func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	todo, err := b.unwritten(ctx, todo)
 	if err != nil {
@@ -213,9 +216,10 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	return append(again, retry(updates, b.rows.UpdateEach(ctx, changes), "update")...)
 }
 
-// unwritten returns what is really left to do. After a bulk of updates that did not match all of its rows nobody knows
-// which they were: MongoDB tells that only from version 8.0 on, by another command, which we could not try. So of each
-// row only what a write changes for certain is read, and then all of those few that are not as they were written.
+// unwritten returns those attempts of todo that have not been written. If a bulk update did not match all of its rows,
+// MongoDB does not say which ones it missed, or only since version 8.0, with another command, which we could not test.
+// So unwritten reads from each row the two fields that every write changes, and leaves out the rows that have the
+// values that were written.
 func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, error) {
 	var unsure []*attempt
 	for _, a := range todo {
@@ -223,7 +227,7 @@ func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, erro
 			unsure = append(unsure, a)
 		}
 	}
-	if len(unsure) < 2 { // it is this one
+	if len(unsure) < 2 { // then this is the one that was missed
 		return todo, nil
 	}
 	rows, err := b.find(ctx, ids(unsure), "clerk.version", "clerk.synced_at")
@@ -236,7 +240,8 @@ func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, erro
 	}), nil
 }
 
-// read returns the rows as they are, and which of the user names that rows have only with a suffix others still have.
+// read returns the rows, and, for the rows whose user name has a suffix, which of the names without suffix are still
+// taken.
 func (b *bulk) read(ctx context.Context, todo []*attempt) (map[string]found, map[string]bool, error) {
 	rows, err := b.find(ctx, ids(todo))
 	if err != nil || b.mode == All {
@@ -252,7 +257,7 @@ func (b *bulk) read(ctx context.Context, todo []*attempt) (map[string]found, map
 	return rows, others, err
 }
 
-// say notes what a plan does to a row.
+// say sets the result of an attempt to what its plan does to the row.
 func (b *bulk) say(a *attempt, was found, p plan) {
 	if a.result.Outcome == "" {
 		a.result.Version = was.Clerk.Version
@@ -263,7 +268,8 @@ func (b *bulk) say(a *attempt, was found, p plan) {
 	}
 }
 
-// withoutDead returns those who have no tombstone: a dead user's row is not to be seen even for a moment.
+// withoutDead returns the inserts of users without a tombstone: a deleted user's row must not be seen even for a
+// moment.
 func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*attempt, _ error) {
 	var unsure []*attempt
 	for _, a := range inserts {
@@ -286,8 +292,8 @@ func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*att
 	return rest, nil
 }
 
-// insert inserts new rows, each with a user name that no other of them has: a duplicate would have to be tried once
-// more.
+// insert inserts new rows. It gives each a user name that no other of them has, because a duplicate would cost another
+// round.
 func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 	given := map[string]bool{}
 	docs := make([]any, len(inserts))
@@ -303,10 +309,10 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 	return b.rows.InsertEach(ctx, ids(inserts), docs)
 }
 
-// name returns the user name that the row is to get, by what has been tried. The error says that there is none left.
+// name returns the user name to try next. The error is ErrRefused if all names have been tried.
 func (a *attempt) name(was found, others map[string]bool) (string, error) {
 	clash := a.err != nil && database.IsDuplicate(a.err)
-	if clash && a.insert && was.there { // it was the _id
+	if clash && a.insert && was.there { // the duplicate was the _id
 		clash, a.taken = false, 0
 	}
 	if keepsName(was, a.User) || suffixed(was, a.User) && others[a.User.Username] {
@@ -326,7 +332,8 @@ func (a *attempt) name(was found, others map[string]bool) (string, error) {
 
 func (a *attempt) refused() error { return fmt.Errorf("write user %q: %w", a.User.ID, ErrRefused) }
 
-// retry returns those that another process or a user name has stopped, and gives the others their errors.
+// retry returns the attempts that failed because of another process or a taken user name, and sets the errors of the
+// others.
 func retry(of []*attempt, errs []error, what string) (again []*attempt) {
 	for i, a := range of {
 		switch a.err = errs[i]; {

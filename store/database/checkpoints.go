@@ -8,14 +8,14 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Checkpoints is the collection clerksync_state: what the work of several processes, or of one that may die, remembers
-// by name. It is safe for concurrent use.
+// Checkpoints is the collection clerksync_state. Processes save there, under names, the state that they share or that
+// must outlive them. It is safe for concurrent use.
 type Checkpoints struct{ rows *Collection }
 
 // NewCheckpoints returns the checkpoints of db.
 func NewCheckpoints(db *DB) Checkpoints { return Checkpoints{db.Collection("clerksync_state")} }
 
-// Load reads what was saved under a name into v, and tells whether there was anything.
+// Load reads the value that was saved under a name into v, and tells whether there was one.
 func (c Checkpoints) Load(ctx context.Context, name string, v any) (bool, error) {
 	row, there, err := Get[struct {
 		State bson.RawValue `bson:"state"`
@@ -33,19 +33,20 @@ func (c Checkpoints) Save(ctx context.Context, name string, v any) error {
 	return c.rows.failed("save "+name+" in", err)
 }
 
-// Remove forgets what was saved under a name.
+// Remove removes the value that was saved under a name.
 func (c Checkpoints) Remove(ctx context.Context, name string) error {
 	return c.rows.DeleteEach(ctx, []string{name})
 }
 
-// Lease is who has what is called by a name, and until when.
+// Lease says who holds the lease of a name, and until when.
 type Lease struct {
 	Holder string    `bson:"holder"`
 	Until  time.Time `bson:"until"`
 }
 
-// Claim gives what is called name to the holder of a lease, and returns the lease that is valid then: another's, while
-// that one's time lasts. A holder may claim again, to have it for longer; to give it back, until a time that is past.
+// Claim takes the lease of a name for l.Holder until l.Until, and returns the lease that is valid now: l, or that of
+// another holder if its time is not over. A holder may claim again, to extend its lease, or with a time in the past, to
+// end it.
 func (c Checkpoints) Claim(ctx context.Context, name string, l Lease) (Lease, error) {
 	mine := bson.D{{Key: "holder", Value: l.Holder}, {Key: "until", Value: l.Until}}
 	held, won, err := Claim(ctx, c.rows, name, mine, func(held Lease) bool {

@@ -15,8 +15,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Collection is a collection whose rows have texts as _id. Its methods, and the functions below, are right on every
-// database; those of the driver's collection in it are for what is the same everywhere. Their errors are redacted.
+// Collection is a collection whose rows have texts as _id. Its own methods, and the functions below that take one, work
+// on every database, and their errors are redacted. The methods of the embedded driver's collection are only for
+// operations that all databases do in the same way.
 type Collection struct {
 	*mongo.Collection
 	db    *DB
@@ -29,12 +30,12 @@ func (db *DB) Collection(name string) *Collection {
 	return &Collection{db.Database.Collection(name), db, l.(*locks)}
 }
 
-// LockedWith returns the collection with the locks of another one, whose rows are written together with its own.
+// LockedWith returns the collection with the locks of another one, for two collections whose rows are written together.
 func (c *Collection) LockedWith(other *Collection) *Collection {
 	return &Collection{c.Collection, c.db, other.locks}
 }
 
-// Ingress returns the collection through the connections that are kept for what Clerk waits for.
+// Ingress returns the collection with the connections that are reserved for webhooks, see DB.Ingress.
 func (c *Collection) Ingress() *Collection {
 	if c.db.Ingress == nil {
 		return c
@@ -42,17 +43,17 @@ func (c *Collection) Ingress() *Collection {
 	return &Collection{c.db.Ingress.Collection(c.Name()), c.db, c.locks}
 }
 
-// lookup returns what a row has at a path, such as "failure.at".
+// lookup returns the value that a row has at a path, such as "failure.at".
 func lookup(row bson.Raw, path string) bson.RawValue { return row.Lookup(strings.Split(path, ".")...) }
 
-// ByID is the filter for the row with an _id.
+// ByID returns the filter for the row with an _id.
 func ByID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 
 func byIDs(ids []string) bson.D {
 	return bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
 }
 
-// failed says on which collection something failed; nil if err is nil.
+// failed redacts err and adds what failed and the name of the collection. It returns nil if err is nil.
 func (c *Collection) failed(what string, err error) error {
 	if err == nil {
 		return nil
@@ -60,7 +61,7 @@ func (c *Collection) failed(what string, err error) error {
 	return fmt.Errorf("%s %s: %w", what, c.Name(), Redact(err))
 }
 
-// findAll reads what a find finds into rows, a pointer to a slice.
+// findAll reads all rows that the filter finds into rows, which is a pointer to a slice.
 func (c *Collection) findAll(ctx context.Context, filter bson.D, find *options.FindOptionsBuilder, rows any) error {
 	cur, err := c.Find(ctx, filter, find)
 	if err == nil {
@@ -78,7 +79,7 @@ func Get[T any](ctx context.Context, c *Collection, id string) (row T, there boo
 	return row, err == nil, c.failed("read "+id+" in", err)
 }
 
-// Guard returns the filter for rows in which these fields are exactly as in a row that was read.
+// Guard returns a filter that matches only while these fields have exactly the values that they have in row.
 func Guard(row bson.Raw, fields ...string) bson.D {
 	guard := bson.D{}
 	for _, field := range fields {
@@ -87,7 +88,7 @@ func Guard(row bson.Raw, fields ...string) bson.D {
 		switch {
 		case err != nil:
 			is = bson.D{{Key: "$exists", Value: false}}
-		case v.Type == bson.TypeNull: // a comparison with null finds rows without the field too
+		case v.Type == bson.TypeNull: // a comparison with null would match rows without the field too
 			is = bson.D{{Key: "$type", Value: "null"}}
 		}
 		guard = append(guard, bson.E{Key: field, Value: is})
@@ -95,8 +96,9 @@ func Guard(row bson.Raw, fields ...string) bson.D {
 	return guard
 }
 
-// Change updates the row with an _id by what f makes of it, and tells whether it did: not if f returns nil, if there is
-// no row, or if another process changed one of the guarded fields meanwhile. The caller must not hold the row's lock.
+// Change reads the row with an _id, does the update that f returns for it, and tells whether it did. It does nothing if
+// f returns nil, if there is no row, or if another process changed one of the guarded fields meanwhile. The caller must
+// not hold the row's lock.
 func Change[T any](ctx context.Context, c *Collection, id string, guard []string, f func(T) bson.D) (bool, error) {
 	defer c.Lock(id)()
 	raw, there, err := Get[bson.Raw](ctx, c, id)
@@ -115,14 +117,14 @@ func Change[T any](ctx context.Context, c *Collection, id string, guard []string
 	return err == nil && res.MatchedCount > 0, c.failed("change "+id+" in", err)
 }
 
-// DeleteIf removes the row with an _id unless it is no longer as the guard says, and tells whether it did. The caller
-// holds the row's lock, and has read under it what the guard says.
+// DeleteIf removes the row with an _id if the guard still matches, and tells whether it did. The caller must hold the
+// row's lock, and must have read the row for the guard under that lock.
 func (c *Collection) DeleteIf(ctx context.Context, id string, guard bson.D) (bool, error) {
 	res, err := c.DeleteOne(ctx, c.guarded(id, guard))
 	return err == nil && res.DeletedCount > 0, c.failed("remove "+id+" from", err)
 }
 
-// guarded is the filter for a row that was read under its lock. Where there is only one process the lock is the guard.
+// guarded returns the filter for a row that was read under its lock. If only this process writes, the lock is enough.
 func (c *Collection) guarded(id string, guard bson.D) bson.D {
 	if c.db.OneProcess {
 		return ByID(id)
@@ -130,8 +132,9 @@ func (c *Collection) guarded(id string, guard bson.D) bson.D {
 	return append(ByID(id), guard...)
 }
 
-// Claim gives the row with an _id to the caller by setting the fields in mine: if there is none yet, or if free says of
-// it that nobody has it any more. It tells whether the caller has it, and if not, the row of who does.
+// Claim claims the row with an _id for the caller, by setting the fields in mine. It succeeds if there is no such row
+// yet, or if free says that the claim on it is over. It tells whether the caller won, and if not, returns the row as
+// another holder has it.
 func Claim[T any](
 	ctx context.Context, c *Collection, id string, mine bson.D, free func(T) bool,
 ) (held T, won bool, _ error) {
@@ -139,7 +142,7 @@ func Claim[T any](
 	for i, field := range mine {
 		guard[i] = field.Key
 	}
-	for range 3 { // the row changes hands, or goes, between the two commands
+	for range 3 { // between the two commands the row may be removed or claimed by another process
 		_, err := c.InsertOne(ctx, append(ByID(id), mine...))
 		if err == nil || !IsDuplicate(err) {
 			return held, err == nil, c.failed("insert "+id+" into", err)
@@ -158,14 +161,14 @@ func Claim[T any](
 	return held, false, nil
 }
 
-// Oldest returns the rows whose time in a field is before another time, the oldest first, limit at the most. The field
-// has an index. Where that is of no use, so that the whole collection is read, it returns how long that took, and else
-// 0; then it looks only at the first hundred.
+// Oldest returns at most limit rows whose time in a field is before another time, the oldest first. The field must have
+// an index. FerretDB v1 cannot use it and reads the whole collection: then Oldest returns how long that took, otherwise
+// 0, and sorts only the first rows found, a hundred or limit if that is more.
 func Oldest[T any](
 	ctx context.Context, c *Collection, field string, before time.Time, limit int,
 ) (rows []T, took time.Duration, _ error) {
 	find := options.Find().SetLimit(int64(limit)).SetSort(bson.D{{Key: field, Value: 1}})
-	if c.db.OneProcess { // it would sort them all
+	if c.db.OneProcess { // FerretDB v1 would sort all rows
 		find = options.Find().SetLimit(int64(max(limit, 100)))
 	}
 	start := time.Now()
@@ -184,8 +187,8 @@ func Oldest[T any](
 	return rows, took, err
 }
 
-// RemoveOld removes the rows whose time in a field is before another time, limit at the most, and returns how many. One
-// that was renewed after it was found stays.
+// RemoveOld removes at most limit rows whose time in a field is before another time, and returns how many it removed. A
+// row whose time changed after it was found stays.
 func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Time, limit int) (int, error) {
 	old, _, err := Oldest[struct {
 		ID string `bson:"_id"`
@@ -210,7 +213,7 @@ func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Ti
 	return int(removed.Load()), err
 }
 
-// Taken returns which of these texts some row has in a field. FerretDB v1 reads the whole collection for it.
+// Taken returns those of the texts that some row has in a field. For this FerretDB v1 reads the whole collection.
 func (c *Collection) Taken(ctx context.Context, field string, texts []string) (map[string]bool, error) {
 	taken := map[string]bool{}
 	if len(texts) == 0 {
@@ -220,16 +223,16 @@ func (c *Collection) Taken(ctx context.Context, field string, texts []string) (m
 	in := bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: texts}}}}
 	err := c.findAll(ctx, in, options.Find().SetProjection(bson.D{{Key: field, Value: 1}}), &rows)
 	for _, row := range rows {
-		text, _ := row.Lookup(field).StringValueOK() // $in finds a list with one of the texts too
+		text, _ := row.Lookup(field).StringValueOK() // not a string if $in found a list that has one of the texts
 		taken[text] = true
 	}
 	return taken, err
 }
 
-// IDs returns the _ids between two others, in their order, and with each the text that its row has at a path; "" where
-// there is no text.
+// IDs returns at most limit sorted _ids that are greater than after and less than before. For each it also returns the
+// text that its row has at a path, or "" if there is no text there.
 func (c *Collection) IDs(ctx context.Context, path, after, before string, limit int) (ids, texts []string, _ error) {
-	if c.db.engine != nil { // a find would read and sort the whole collection
+	if c.db.engine != nil { // a find on FerretDB v1 would read and sort the whole collection
 		return c.db.engine.IDs(ctx, c.db.Name(), c.Name(), path, after, before, limit)
 	}
 	between := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after}, {Key: "$lt", Value: before}}}}

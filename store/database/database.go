@@ -1,5 +1,5 @@
-// Package database is the only place that knows how databases differ: MongoDB, and FerretDB v1, which
-// docs/adr/0004-embedded-database.md describes.
+// Package database is the only package that knows how MongoDB and FerretDB v1 differ.
+// docs/adr/0004-embedded-database.md describes the differences.
 package database
 
 import (
@@ -22,50 +22,51 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 )
 
-// DB is a database that rows are written to. It is safe for concurrent use.
+// DB is a connected database. It is safe for concurrent use.
 type DB struct {
 	*mongo.Database
-	// Ingress is the same database through connections of its own, for what Clerk waits for: it does not stand in line
-	// behind functions and sweeps. nil where there are none.
+	// Ingress is the same database with connections that are reserved for webhooks: Clerk waits for their answers, so
+	// they must not queue behind functions and sweeps. It is nil if there are no such connections.
 	Ingress *mongo.Database
-	// OneProcess says that conditional updates are not atomic there, so that only this process may write and rows are
-	// reached by _id alone: FerretDB v1, embedded or not. Nobody outside this package has to ask, except tests.
+	// OneProcess says that the database is FerretDB v1, embedded or not. Its conditional updates are not atomic, so
+	// only this process may write, and a row is updated by its _id alone. Only this package and tests need to know it.
 	OneProcess bool
-	Log        *slog.Logger // is told what takes long
+	Log        *slog.Logger // gets a line about operations that take long
 
-	engine *embedded.Server // nil with an external database, and with one embedded in another process
+	engine *embedded.Server // nil if the database does not run in this process
 	locks  sync.Map         // *locks by collection
 }
 
-// EmbeddedPrefix begins the URI of an embedded database; its folder follows.
+// EmbeddedPrefix is the beginning of the URI of an embedded database; the path of its folder follows.
 const EmbeddedPrefix = "embedded:"
 
 var (
-	// ErrLocked says that another process has the folder of an embedded database.
+	// ErrLocked says that another process uses the folder of an embedded database.
 	ErrLocked = embedded.ErrLocked
-	// ErrNoFolder says that OpenBeside was to make a new embedded database.
+	// ErrNoFolder says that the embedded database that OpenBeside was to open does not exist.
 	ErrNoFolder = errors.New("there is no folder")
 	// ErrLeftOut says that this build has no embedded database, because of -tags noembedded.
 	ErrLeftOut = embedded.ErrLeftOut
 )
 
-// opTimeout bounds one operation, with the driver's own retry in it: no caller waits for a dead database for ever.
+// opTimeout bounds one operation, including the driver's own retry, so that no caller waits forever for a dead
+// database.
 const opTimeout = 10 * time.Second
 
 const (
-	// ingressPool is how many connections are kept for what Clerk waits for: as many as the inbox has inserts in
-	// flight.
+	// ingressPool is how many connections are reserved for webhooks: the most inserts that the inbox has in flight.
 	ingressPool = 16
-	// maxPool is how many all others share.
+	// maxPool is how many connections everything else shares.
 	maxPool = 32
-	// maxPoolOne is that for FerretDB v1, whose writers wait for each other, and not in turn: with 32 of them an insert
-	// waited for seconds (BenchmarkPriority). Both together stay below the parallel writes at which it deadlocks, some
-	// 40.
+	// maxPoolOne is the same for FerretDB v1. Its writers wait for each other in no particular order: with 32
+	// connections an insert waited for seconds (BenchmarkPriority). With ingressPool it stays below the about 40
+	// parallel writes at which FerretDB v1 deadlocks.
 	maxPoolOne = 8
 )
 
-// CheckURI returns an error that says what is wrong with a connection string, without quoting it: the text follows the
-// name of whatever holds it. It looks up the host of a mongodb+srv one.
+// CheckURI returns an error that says what is wrong with a connection string, without quoting it. The error's text
+// continues a sentence whose subject is the connection string or the setting that holds it. For mongodb+srv, CheckURI
+// looks up the host in the DNS.
 func CheckURI(uri string) error {
 	opts := options.Client().ApplyURI(uri)
 	switch wc := opts.WriteConcern; {
@@ -80,8 +81,9 @@ func CheckURI(uri string) error {
 	return nil
 }
 
-// Open opens the database called name at a URI: of MongoDB, which is waited for while it starts, or embedded:DIR, which
-// is started in this process. The error is ErrLocked if another process has that folder. No error quotes the URI.
+// Open opens the database called name at a URI. For embedded:DIR it starts an embedded database in this process; the
+// error is ErrLocked if another process uses that folder. Otherwise it connects to a server, and waits up to 30 seconds
+// while the server starts. No error quotes the URI.
 func Open(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) {
 	dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix)
 	var engine *embedded.Server
@@ -109,8 +111,9 @@ func Open(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) 
 	return db, nil
 }
 
-// OpenBeside opens a database for a command that runs beside the service or without it, and that writes no rows of
-// users. An embedded one may be running in another process; it never makes a new one.
+// OpenBeside opens a database for a command that writes no rows of users, whether the service runs or not. If an
+// embedded database runs in another process, it connects to that one. It never makes a new one: the error is then
+// ErrNoFolder.
 func OpenBeside(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) {
 	dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix)
 	if !isEmbedded {
@@ -120,7 +123,7 @@ func OpenBeside(ctx context.Context, uri, name string, log *slog.Logger) (*DB, e
 		return nil, fmt.Errorf("%w %s", ErrNoFolder, dir)
 	}
 	db, err := Open(ctx, uri, name, log)
-	if errors.Is(err, ErrLocked) { // by the service
+	if errors.Is(err, ErrLocked) { // the service runs it
 		if uri, err = embedded.Running(dir); err == nil {
 			db, err = Open(ctx, uri, name, log)
 		}
@@ -128,10 +131,10 @@ func OpenBeside(ctx context.Context, uri, name string, log *slog.Logger) (*DB, e
 	return db, err
 }
 
-// patience is how long a database that does not answer at start is waited for.
+// patience is how long to wait at the start for a database that does not answer.
 const patience = 30 * time.Second
 
-// Patiently calls f until it succeeds or fails for good, and for 30 seconds while its error may go by itself.
+// Patiently calls f until it succeeds, until MayPass says that its error will not pass, or until 30 seconds are over.
 func Patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 	end := time.Now().Add(patience)
 	for {
@@ -147,14 +150,15 @@ func Patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 	}
 }
 
-// Connect opens the database called name at the URI of a server, waits until it answers (bounded by ctx) and finds out
-// what kind it is. MayPass tells whether trying again may help. No error quotes the URI, which holds a password.
+// Connect opens the database called name at the URI of a server, waits until the server answers or ctx ends, and asks
+// which database it is. MayPass tells of the error whether trying again may help. No error quotes the URI, which holds
+// a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
 		return nil, fmt.Errorf("the connection string %w", err)
 	}
 	opts := options.Client().ApplyURI(uri)
-	// Primary and majority: what the tombstone protocol needs, docs/adr/0002-tombstones.md says why.
+	// The order of tombstones needs reads from the primary and writes by a majority, docs/adr/0002-tombstones.md.
 	opts.SetWriteConcern(writeconcern.Majority()).SetReadPreference(readpref.Primary()).
 		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
@@ -162,7 +166,7 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", Redact(err))
 	}
-	db := &DB{Database: client.Database(name), Log: slog.New(slog.DiscardHandler)} // until it is known what kind it is
+	db := &DB{Database: client.Database(name), Log: slog.New(slog.DiscardHandler)} // until the kind of database is known
 	if err := db.Ping(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))
 	}
@@ -182,7 +186,7 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	return db, nil
 }
 
-// EmbeddedURI returns where other programs find the embedded database of this process; "" if it has none.
+// EmbeddedURI returns the URI at which other programs reach the embedded database of this process; "" if there is none.
 func (db *DB) EmbeddedURI() string {
 	if db.engine == nil {
 		return ""
@@ -195,7 +199,8 @@ func (db *DB) Ping(ctx context.Context) error {
 	return Redact(db.RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err())
 }
 
-// Close ends the connections, for five seconds at the most also if ctx has ended, and then the embedded database.
+// Close closes the connections, for which it takes five seconds at most, even if ctx has ended. Then it stops the
+// embedded database.
 func (db *DB) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

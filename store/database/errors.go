@@ -8,17 +8,18 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// MayPass tells whether an error of the database may go by itself, as those of a server that is away, starts, recovers,
-// shuts down or is no primary do; those about a login or a setting do not. An error of another kind does not either.
+// MayPass tells whether an error of the database may pass by itself. Errors of a server that is away, starts, recovers,
+// shuts down or is not the primary may pass. Errors about a login or a setting, and errors that are not from the
+// database, do not.
 func MayPass(err error) bool {
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) || ce.Code == 0 {
 		return mongo.IsTimeout(err) || mongo.IsNetworkError(err)
 	}
-	// src/mongo/base/error_codes.yml of MongoDB. What is not known here is worth another try.
+	// src/mongo/base/error_codes.yml of MongoDB. Codes that are not listed here are worth another try.
 	switch ce.Code {
 	case 11, 13, 18, 334, // UserNotFound, Unauthorized, AuthenticationFailed, MechanismUnavailable
-		8000,             // AtlasError: a wrong password, or a cluster that does not allow it
+		8000,             // AtlasError: a wrong password, or an operation that the cluster does not allow
 		2, 9, 14, 20, 59, // BadValue, FailedToParse, TypeMismatch, IllegalOperation, CommandNotFound
 		67, 72, 73, // CannotCreateIndex, InvalidOptions, InvalidNamespace
 		85, 86, // IndexOptionsConflict, IndexKeySpecsConflict
@@ -28,8 +29,8 @@ func MayPass(err error) bool {
 	return true
 }
 
-// Redact returns err without the texts of the driver and the server, which quote values of rows ("dup key: { username:
-// … }"): what it prints is safe in a log and in Inngest's history. errors.Is and errors.As still see err. Redact(nil)
+// Redact hides the texts of the driver and the server, because they quote values of rows ("dup key: { username: … }").
+// The text of the result is safe in a log and in Inngest's history. errors.Is and errors.As still find err. Redact(nil)
 // is nil.
 func Redact(err error) error {
 	if err == nil {
@@ -62,8 +63,8 @@ func (r redacted) Error() string {
 	return fmt.Sprintf("database error of type %T", r.err)
 }
 
-// IsDuplicate reports whether a write failed because of a unique index or an _id that is there already. FerretDB v1
-// reports that of an update as an internal error.
+// IsDuplicate tells whether a write failed because the _id, or the value in a unique index, exists already. For an
+// update, FerretDB v1 reports that as an internal error.
 func IsDuplicate(err error) bool {
 	if mongo.IsDuplicateKeyError(err) {
 		return true

@@ -15,12 +15,13 @@ import (
 // Index is an index on one field.
 type Index struct {
 	Field  string
-	Unique bool // refuses two rows with one value; rows without the field do not clash
-	// TTL is how long after the time in the field MongoDB removes a row; 0 for never. FerretDB v1 removes none.
+	Unique bool // refuses a second row with the same value; rows without the field do not clash
+	// TTL is how long after the time in the field MongoDB removes a row; 0 means never. FerretDB v1 removes no rows.
 	TTL time.Duration
 }
 
-// options are those that the database understands: the unique indexes of FerretDB v1 are sparse without being told.
+// options returns the options that the database understands. In FerretDB v1 unique indexes are sparse without the
+// option.
 func (ix Index) options(db *DB) *options.IndexOptionsBuilder {
 	opts := options.Index()
 	if ix.Unique {
@@ -35,11 +36,11 @@ func (ix Index) options(db *DB) *options.IndexOptionsBuilder {
 	return opts
 }
 
-// indexTimeout bounds the building of an index, which reads the whole collection.
+// indexTimeout bounds how long MongoDB may build an index, for which it reads the whole collection.
 const indexTimeout = 2 * time.Hour
 
-// EnsureIndex makes the index if it is not there yet; one of the app's own on the same field will do, if it is unique
-// where ours is. It tells the log if the collection has rows, for then it may take long.
+// EnsureIndex makes the index if it does not exist yet. An index of the app on the same field is enough, but if ours is
+// unique, the app's must be unique too. If the collection has rows, building may take long, so it is logged.
 func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 	specs, err := c.listIndexes(ctx)
 	if err != nil && !errors.Is(err, errNoList) {
@@ -54,7 +55,7 @@ func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 }
 
 func (c *Collection) makeIndex(ctx context.Context, ix Index) error {
-	// The rest of this project's operations take milliseconds; this one takes minutes on a large collection.
+	// On a large collection this takes minutes; all other operations take milliseconds.
 	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
 	defer cancel()
 	start := time.Now()
@@ -80,8 +81,8 @@ func (c *Collection) makeIndex(ctx context.Context, ix Index) error {
 	return nil
 }
 
-// IndexIDs gives the collections of an embedded database the index by which it finds a row by its _id, without which it
-// reads all rows. EnsureIndex does it too. Other databases have it.
+// IndexIDs makes an index on _id in every collection of an embedded database, which otherwise reads all rows to find
+// one by its _id. EnsureIndex calls it. Other databases have this index without it.
 func (db *DB) IndexIDs(ctx context.Context) error {
 	if db.engine == nil {
 		return nil
@@ -89,8 +90,8 @@ func (db *DB) IndexIDs(ctx context.Context) error {
 	return db.engine.IndexIDs(ctx, db.Name())
 }
 
-// LacksIndex tells whether EnsureIndex has something to do, and writes nothing. A server that cannot list its indexes
-// is taken to have them.
+// LacksIndex tells whether EnsureIndex would make the index, and writes nothing. If a server cannot list its indexes,
+// it returns false.
 func (c *Collection) LacksIndex(ctx context.Context, ix Index) (bool, error) {
 	specs, err := c.listIndexes(ctx)
 	if errors.Is(err, errNoList) {
@@ -99,8 +100,8 @@ func (c *Collection) LacksIndex(ctx context.Context, ix Index) (bool, error) {
 	return err == nil && !slices.ContainsFunc(specs, ix.is), err
 }
 
-// ForeignUnique returns the names of the unique indexes of the collection that are on anything but a field of ours or
-// the _id. A server that cannot list its indexes has none.
+// ForeignUnique returns the names of all unique indexes of the collection except those on the field in ours or on _id.
+// If a server cannot list its indexes, it returns none.
 func (c *Collection) ForeignUnique(ctx context.Context, ours string) (names []string, _ error) {
 	specs, err := c.listIndexes(ctx)
 	if err != nil && !errors.Is(err, errNoList) {
@@ -114,23 +115,24 @@ func (c *Collection) ForeignUnique(ctx context.Context, ours string) (names []st
 	return names, nil
 }
 
-// is tells whether an index of a collection is ix, or does for it.
+// is tells whether an index of a collection is ix, or can take its place.
 func (ix Index) is(s mongo.IndexSpecification) bool {
 	return isOn(s, ix.Field) && (!ix.Unique || isUnique(s))
 }
 
 func isUnique(s mongo.IndexSpecification) bool { return s.Unique != nil && *s.Unique }
 
-// isOn tells whether an index is on a field, and on no other.
+// isOn tells whether an index is on this field alone.
 func isOn(s mongo.IndexSpecification, field string) bool {
 	keys, err := s.KeysDocument.Elements()
 	return err == nil && len(keys) == 1 && keys[0].Key() == field
 }
 
-// errNoList is what a server says that is no MongoDB and only speaks its protocol.
+// errNoList comes from servers that speak MongoDB's protocol but cannot list indexes.
 var errNoList = errors.New("the server cannot list its indexes")
 
-// listIndexes returns the indexes of the collection, none if there is no collection yet. The error may be errNoList.
+// listIndexes returns the indexes of the collection, or none if the collection does not exist yet. The error may be
+// errNoList.
 func (c *Collection) listIndexes(ctx context.Context) ([]mongo.IndexSpecification, error) {
 	specs, err := c.Indexes().ListSpecifications(ctx)
 	switch {

@@ -10,22 +10,22 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// Server is what a database tells of itself.
+// Server is what a database says about itself.
 type Server struct {
 	Name    string // "MongoDB" or "FerretDB"
-	Version string // "" if it does not tell
+	Version string // "" if it does not say
 	Kind    Kind
-	Ahead   time.Duration // by how much its clock is ahead of ours; 0 if it does not tell
+	Ahead   time.Duration // how far its clock is ahead of ours; 0 if it does not say
 }
 
-// Kind is what a database can be trusted with.
+// Kind says how safe writes to a database are.
 type Kind int
 
 // The kinds.
 const (
-	Replicated Kind = iota // a replica set, or sharded
-	StandAlone             // one server acknowledges a write, and may lose it with its disk
-	OneProcess             // FerretDB v1, which only one process may write to
+	Replicated Kind = iota // a replica set, or a sharded cluster
+	StandAlone             // a single server, which loses acknowledged writes if it loses its disk
+	OneProcess             // FerretDB v1, to which only one process may write
 )
 
 // Inspect asks the database what it is.
@@ -36,7 +36,7 @@ func (db *DB) Inspect(ctx context.Context) (Server, error) {
 	}
 	var hello struct {
 		SetName   string    `bson:"setName"`
-		Msg       string    `bson:"msg"` // "isdbgrid" of a router to shards
+		Msg       string    `bson:"msg"` // "isdbgrid" from the router of a sharded cluster
 		LocalTime time.Time `bson:"localTime"`
 	}
 	asked := time.Now()
@@ -50,10 +50,10 @@ func (db *DB) Inspect(ctx context.Context) (Server, error) {
 	case hello.SetName == "" && hello.Msg != "isdbgrid":
 		s.Kind = StandAlone
 	}
-	if v := info.FerretDBv1 + info.FerretDB.Version; v != "" { // whose Version is that of the MongoDB it stands in for
+	if v := info.FerretDBv1 + info.FerretDB.Version; v != "" { // FerretDB's own; info.Version is the MongoDB version that it imitates
 		s.Name, s.Version = "FerretDB", v
 	}
-	if s.Version == "unknown" { // FerretDB's where another program holds it
+	if s.Version == "unknown" { // FerretDB says so if it is embedded in another program
 		s.Version = ""
 	}
 	if !hello.LocalTime.IsZero() {
@@ -62,7 +62,7 @@ func (db *DB) Inspect(ctx context.Context) (Server, error) {
 	return s, nil
 }
 
-// build is the version of a server, and what tells FerretDB.
+// build has the version of a server, and the fields by which FerretDB is recognized.
 type build struct {
 	Version    string `bson:"version"`
 	FerretDBv1 string `bson:"ferretdbVersion"`
@@ -74,7 +74,8 @@ type build struct {
 func (db *DB) build(ctx context.Context) (build, error) {
 	var b build
 	err := db.RunCommand(ctx, bson.D{{Key: "buildInfo", Value: 1}}).Decode(&b)
-	// A server that does not know buildInfo is not FerretDB. One that answers with another error may be.
+	// If a server does not know buildInfo, it is not FerretDB. If it answers with an error that may pass, it may be
+	// FerretDB.
 	if ce := (mongo.CommandError{}); err != nil && (!errors.As(err, &ce) || MayPass(err)) {
 		return b, fmt.Errorf("ask the database what it is: %w", Redact(err))
 	}

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// locks are those of the rows of a collection, for what this process does to them. Where the database is not atomic
-// they keep rows right; elsewhere they save lost races. The rows share 256 locks.
+// locks are the locks of a collection's rows within this process. They keep rows correct if the database's updates are
+// not atomic; on other databases they avoid lost races. All rows share 256 locks.
 type locks struct {
 	seed  maphash.Seed
 	locks [256]sync.Mutex
@@ -16,8 +16,8 @@ type locks struct {
 
 func newLocks() *locks { return &locks{seed: maphash.MakeSeed()} }
 
-// LockAll waits for the locks of all these rows, and returns what frees them. It takes them in one order, so that two
-// calls never wait for each other; the caller must hold none.
+// LockAll locks all these rows and returns the function that unlocks them. It always takes the locks in the same order,
+// so that two calls never wait for each other. The caller must hold no lock of a row.
 func (c *Collection) LockAll(ids []string) (unlock func()) {
 	wanted := map[*sync.Mutex]int{}
 	for _, id := range ids {
@@ -35,5 +35,5 @@ func (c *Collection) LockAll(ids []string) (unlock func()) {
 	}
 }
 
-// Lock waits for the lock of a row, and returns what frees it.
+// Lock locks a row and returns the function that unlocks it.
 func (c *Collection) Lock(id string) (unlock func()) { return c.LockAll([]string{id}) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -16,14 +17,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// What is done to many rows by _id: in one command, or one by one on FerretDB v1, where bulk updates deadlock, $in
-// reads the whole collection, and a failed bulk insert does not say which row failed.
+// This file has the operations on many rows by _id. MongoDB does each in one command. On FerretDB v1 bulk updates
+// deadlock, $in reads the whole collection, and a failed bulk insert does not say which row failed, so the rows are
+// done one by one.
 
-// singles is how many single operations are in flight where there are no bulk ones, well below what deadlocks FerretDB
-// v1.
+// singles is how many rows are done at the same time on FerretDB v1, well below the number at which it deadlocks.
 const singles = 8
 
-// sideBySide calls do with 0 to n - 1, as many at once as FerretDB v1 takes.
+// sideBySide calls do with each of 0 to n - 1, at most singles calls at the same time. It returns the first error.
 func sideBySide(n int, do func(i int) error) error {
 	if n == 1 {
 		return do(0)
@@ -36,7 +37,7 @@ func sideBySide(n int, do func(i int) error) error {
 	return g.Wait()
 }
 
-// FindMany returns those of the rows that are there, by _id; only these fields of them, if any are named.
+// FindMany returns those of the rows that exist, by _id. If fields are named, it reads only these.
 func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...string) (map[string]bson.Raw, error) {
 	rows := make(map[string]bson.Raw, len(ids))
 	projection := bson.D{}
@@ -46,11 +47,12 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 	if len(ids) == 0 {
 		return rows, nil
 	}
-	if !c.db.OneProcess && len(ids) > 1 {
+	// FerretDB v1 reads the whole collection for $in. If it has no index by _id, it does so for each single row too.
+	if len(ids) > 1 && !c.db.OneProcess || len(ids) > singles && c.db.engine == nil {
 		var all []bson.Raw
 		err := c.findAll(ctx, byIDs(ids), options.Find().SetProjection(projection), &all)
 		for _, raw := range all {
-			rows[raw.Lookup("_id").StringValue()] = raw // $in with strings finds nothing else
+			rows[raw.Lookup("_id").StringValue()] = raw // $in with strings finds only strings
 		}
 		return rows, err
 	}
@@ -69,21 +71,21 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 	return rows, c.failed("read", err)
 }
 
-// thereOf returns the ids without those that surely have no row, where the database can tell at less than a read for
-// each.
+// thereOf leaves out ids that surely have no row, if an embedded database can say that faster than by a read for each
+// id.
 func (c *Collection) thereOf(ctx context.Context, ids []string) []string {
 	odd := func(r rune) bool {
 		return r != '_' && r != '-' && (r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r))
 	}
 	isOdd := func(id string) bool { return id == "" || strings.ContainsFunc(id, odd) }
-	// SQLite orders ids as JSON, where what Clerk's ids do not hold has another place.
+	// SQLite sorts ids as JSON, in which characters that Clerk's ids do not have sort differently.
 	if c.db.engine == nil || len(ids) <= singles || slices.ContainsFunc(ids, isOdd) {
 		return ids
 	}
 	first, last := slices.Min(ids), slices.Max(ids)
 	limit := 4 * len(ids)
-	there, _, err := c.IDs(ctx, "", first[:len(first)-1], last+"~", limit) // the limits themselves are left out
-	if err != nil || len(there) == limit {                                 // no database yet, or too far apart
+	there, _, err := c.IDs(ctx, "", first[:len(first)-1], last+"~", limit) // IDs leaves out both limits themselves
+	if err != nil || len(there) == limit {                                 // no database yet, or too many other ids between
 		return ids
 	}
 	has := make(map[string]bool, len(there))
@@ -93,9 +95,40 @@ func (c *Collection) thereOf(ctx context.Context, ids []string) []string {
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !has[id] })
 }
 
-// InsertEach inserts rows with these _ids and returns an error for each that was not inserted. IsDuplicate tells
-// whether that is because a row with its _id, or with its value in a unique index, is there.
+// InsertEach inserts rows with these _ids and returns one error for each row, nil if it was inserted. IsDuplicate tells
+// of the error whether a row with this _id, or with this value in a unique index, exists already.
 func (c *Collection) InsertEach(ctx context.Context, ids []string, docs []any) []error {
+	return c.insertEach(ctx, ids, docs, map[string]bson.Raw{})
+}
+
+// InsertOrFind inserts rows as InsertEach does. It also returns the rows that existed already, at least these fields of
+// them. A row that was removed meanwhile is not among them.
+func (c *Collection) InsertOrFind(ctx context.Context, ids []string, docs []any, fields ...string) (
+	there map[string]bson.Raw, errs []error,
+) {
+	there = map[string]bson.Raw{}
+	errs = c.insertEach(ctx, ids, docs, there)
+	var again []string
+	for i, err := range errs {
+		switch {
+		case !IsDuplicate(err):
+			delete(there, ids[i])
+		case there[ids[i]] == nil:
+			again = append(again, ids[i])
+		}
+	}
+	found, err := c.FindMany(ctx, again, fields...)
+	maps.Copy(there, found)
+	for i := range errs {
+		if err != nil && IsDuplicate(errs[i]) {
+			errs[i] = err
+		}
+	}
+	return there, errs
+}
+
+// insertEach is InsertEach. It adds the rows that it has read to there.
+func (c *Collection) insertEach(ctx context.Context, ids []string, docs []any, there map[string]bson.Raw) []error {
 	errs := make([]error, len(docs))
 	if len(docs) == 0 {
 		return errs
@@ -105,35 +138,52 @@ func (c *Collection) InsertEach(ctx context.Context, ids []string, docs []any) [
 		spread(errs, err)
 		return errs
 	}
-	// FerretDB v1 stopped at the first row that it refused, and does not say which one that is.
-	there, e := c.FindMany(ctx, ids)
-	_ = sideBySide(len(docs), func(i int) error { // each error has its place in errs
+	// FerretDB v1 has stopped at the first row that it refused, and does not say which one that is.
+	found, e := c.FindMany(ctx, ids)
+	maps.Copy(there, found)
+	var rest []int // the places of the rows that do not exist yet
+	for i, id := range ids {
 		want, noBSON := bson.Marshal(docs[i])
 		switch errs[i] = errors.Join(e, noBSON); {
 		case errs[i] != nil:
-		case there[ids[i]] == nil:
-			_, err := c.InsertOne(ctx, docs[i])
-			errs[i] = Redact(err)
-		case !bytes.Equal(want, there[ids[i]]): // else it was written before the stop
+		case found[id] == nil:
+			rest = append(rest, i)
+		case !bytes.Equal(want, found[id]): // an equal row was written before the stop
 			errs[i] = Redact(err)
 		}
-		return nil
-	})
+	}
+	if len(rest) == len(docs) { // a unique index refuses the first of them, and perhaps others
+		_ = sideBySide(len(docs), func(i int) error { // each error has its place in errs
+			_, err := c.InsertOne(ctx, docs[i])
+			errs[i] = Redact(err)
+			return nil
+		})
+		return errs
+	}
+	restIDs, restDocs := make([]string, len(rest)), make([]any, len(rest))
+	for n, i := range rest {
+		restIDs[n], restDocs[n] = ids[i], docs[i]
+	}
+	// Together again, because one insert for each row takes several times longer.
+	for n, err := range c.insertEach(ctx, restIDs, restDocs, there) {
+		errs[rest[n]] = err
+	}
 	return errs
 }
 
 // Update is a change of one row.
 type Update struct {
 	ID     string
-	Guard  bson.D // what the row was when it was read, under its lock
+	Guard  bson.D // matches the row as it was read, under its lock
 	Change bson.D
 }
 
-// ErrUnmatched says that a row has gone, or is not as the guard of its update wants it.
+// ErrUnmatched says that a row was not updated, because it is gone or the guard of its update no longer matches.
 var ErrUnmatched = errors.New("the row is another by now")
 
-// UpdateEach updates rows and returns an error for each that was not updated, or perhaps not: if the database says of
-// many only how many it found, and not which, it is ErrUnmatched for all. The caller holds the rows' locks.
+// UpdateEach updates rows and returns one error for each row, nil if it was updated. MongoDB says only how many rows of
+// a bulk update matched, and not which. So if some did not match, the error is ErrUnmatched for all rows without
+// another error, also for those that were updated. The caller must hold the rows' locks.
 func (c *Collection) UpdateEach(ctx context.Context, updates []Update) []error {
 	errs := make([]error, len(updates))
 	if len(updates) == 0 {
@@ -165,7 +215,7 @@ func (c *Collection) UpdateEach(ctx context.Context, updates []Update) []error {
 	return errs
 }
 
-// DeleteEach removes the rows that are there.
+// DeleteEach removes those of the rows that exist.
 func (c *Collection) DeleteEach(ctx context.Context, ids []string) (err error) {
 	switch {
 	case len(ids) == 0:
@@ -177,8 +227,8 @@ func (c *Collection) DeleteEach(ctx context.Context, ids []string) (err error) {
 	return c.failed("remove from", err)
 }
 
-// spread gives the error of an unordered bulk to those that it is about, and returns how many they are. What no
-// majority has acknowledged may be rolled back, whatever else is said of it.
+// spread sets the errors of those rows that the error of an unordered bulk command is about, and returns how many they
+// are. If no majority has acknowledged the writes, that is all rows, because each may be rolled back.
 func spread(errs []error, err error) (failed int) {
 	var e mongo.BulkWriteException
 	switch bulk := errors.As(err, &e); {
