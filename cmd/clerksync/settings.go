@@ -39,7 +39,7 @@ func takeDevFolder(c *config.Config) bool {
 		return false
 	}
 	c.MongoURI = devDatabase
-	if !c.Inngest.SelfHosted() {
+	if c.Inngest.Dev == "" && !c.Inngest.SelfHosted() {
 		c.Inngest.Dev = "1"
 	}
 	if c.SigningSecrets == "" {
