@@ -213,7 +213,8 @@ func (f *Functions) undone(ctx context.Context, w store.Write) (bool, error) {
 
 // keep writes a dead letter.
 func (f *Functions) keep(ctx context.Context, e Event, why inbox.Failure) error {
-	data, err := clerk.WithoutSecrets(e.Data, false) // our ingress has cut it already, the integration has not
+	// Our ingress has cut it already, the integration has not.
+	data, err := clerk.WithoutSecrets(e.Data, f.ForwardPrivateMetadata)
 	if err != nil {
 		data = json.RawMessage("null")
 		why.Error += "; its data is not kept, because secrets cannot be cut out of it: " + err.Error()
