@@ -172,7 +172,11 @@ func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &step{Reconcile: r, until: time.Now().Add(r.StepTime)}
-	defer s.end(cancel)
+	defer func() {
+		if cancel(); s.next != nil { // this ends what is still being fetched
+			_, _ = s.next()
+		}
+	}()
 	do := map[phase]func(context.Context, Progress) (Progress, error){
 		begin: s.begin, counting: s.absent, deleting: s.absent, listing: s.list, changed: s.recent,
 	}
@@ -195,13 +199,6 @@ type step struct {
 	// next returns the next page of all users, after it has waited for it if necessary. It is nil if no page is being
 	// fetched.
 	next func() (clerk.Page, error)
-}
-
-// end cancels the step, and waits until a page that is still being fetched has ended.
-func (s *step) end(cancel context.CancelFunc) {
-	if cancel(); s.next != nil {
-		_, _ = s.next()
-	}
 }
 
 // isAlone tells whether a run needs the lease, and is remembered. A backfill and a dry run do not, because they cannot
