@@ -54,7 +54,7 @@ func (c Config) Check() Mistakes {
 		{badPatterns != "", "CLERK_FORWARD_EVENTS", "holds a bad pattern, " + badPatterns, patterns},
 		{leftOut != "", "CLERK_FORWARD_EVENTS", "leaves out " + leftOut, "add user.*"},
 		{badURL(c.APIURL), "CLERK_API_URL", "is no URL", ""},
-		{!(c.RateShare >= 0.001 && c.RateShare <= 1), "CLERK_RATE_SHARE", "is out of range", ""}, // NaN is neither
+		{!(c.RateShare >= 0.001 && c.RateShare <= 1), "CLERK_RATE_SHARE", "is out of range", ""}, // NaN too
 		{!isCron(tiers.RecentCron), "RECONCILE_RECENT_CRON", "is no cron expression", wantCron},
 		{!isCron(tiers.AbsentCron), "RECONCILE_ABSENT_CRON", "is no cron expression", wantCron},
 		{!isCron(tiers.Cron), "RECONCILE_CRON", "is no cron expression", wantCron},
