@@ -128,7 +128,7 @@ func (f *Functions) all() []registered {
 		all = append(all, f.welcome())
 	}
 	for _, c := range f.Crons {
-		all = append(all, c.registered())
+		all = append(all, c.fn)
 	}
 	for _, fn := range f.Own {
 		all = append(all, f.own(fn, "", f.Runs))
