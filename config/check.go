@@ -33,7 +33,7 @@ func (c Config) Check() Mistakes {
 	return mistakes([]problem{
 		{!isPort(c.Port), "PORT", "is no port", ""},
 		{!isHost(c.Host), "HOST", "is no address", ""},
-		{hasSpace(token), "ADMIN_TOKEN", "holds white space, which no client can send", ""},
+		{strings.ContainsFunc(token, unicode.IsSpace), "ADMIN_TOKEN", "holds white space, which no client can send", ""},
 		{token != "" && len(token) < 16, "ADMIN_TOKEN", "is too short", ""},
 		{
 			token != "" && c.SecretKey == "", "ADMIN_TOKEN", "is set, but what it opens asks Clerk",
@@ -112,8 +112,6 @@ func (c Config) forwards() (bad, leftOut string) {
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 func isDatabase(s string) bool { return !strings.ContainsAny(s, "/\\. \"$*<>:|?\x00") && len(s) <= 63 }
-
-func hasSpace(s string) bool { return strings.ContainsFunc(s, unicode.IsSpace) }
 
 func isPort(s string) bool {
 	_, err := strconv.ParseUint(s, 10, 16)
