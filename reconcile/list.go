@@ -37,7 +37,7 @@ func (r *Reconcile) resume(ctx context.Context, p Progress) (Progress, error) {
 		if err != nil {
 			return p, err
 		}
-		if at.Phase == listing { // else there is none, or it is one of an older version: begin with the first user
+		if at.Phase == listing { // else there is none, or only of an older version: begin anew
 			p.Next, p.Listed, p.Found = at.Next, at.Listed, at.Found
 			maps.Copy(p.Outcomes, at.Outcomes)
 		}
@@ -118,7 +118,7 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	all := page.Users
 	page.Users = nil
 	for _, u := range all {
-		if u.ChangedAt < from { // so are all that follow: the list is by updated_at, which is never newer than this
+		if u.ChangedAt < from { // so are all that follow: the list is by updated_at, which is never newer
 			page.Next = ""
 		} else if u.ChangedAt <= to {
 			page.Users = append(page.Users, u)

@@ -20,7 +20,7 @@ type Run struct {
 	EndedAt   time.Time `bson:"ended_at,omitempty" json:"-"` // the zero time if it has not ended, or has failed
 	Found     Found     `bson:"found"              json:"found"`
 	Buried    []string  `bson:"buried,omitempty"   json:"buried,omitempty"` // at most maxNamed of these users
-	Error     string    `bson:"error,omitempty"    json:"-"`                // why it failed, or its last attempt did
+	Error     string    `bson:"error,omitempty"    json:"-"`                // why it, or its last attempt, failed
 }
 
 // lastGood returns the last run that succeeded, and whether there is one. runs are newest first.
