@@ -16,13 +16,13 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Failure says why an event was given up.
+// Failure says why an event became a dead letter.
 type Failure struct {
-	Function string    `bson:"function,omitempty"` // the id that Inngest has for it; "" if no run has failed
+	Function string    `bson:"function,omitempty"` // its id at Inngest; "" if no run has failed
 	RunID    string    `bson:"run_id,omitempty"`
 	Error    string    `bson:"error"`
 	At       time.Time `bson:"at"`
-	// DroppedAt is when somebody decided not to replay the event.
+	// DroppedAt is when an operator decided not to replay the event.
 	DroppedAt time.Time `bson:"dropped_at,omitempty"`
 }
 
@@ -30,7 +30,7 @@ type Failure struct {
 type DeadLetter struct {
 	Event
 	Failure
-	ReceivedAt time.Time // when it came, or, if it came by Inngest's own integration, when it failed
+	ReceivedAt time.Time // when it arrived, or, if it came through Inngest's own integration, when it failed
 	Sends      int       // how often Inngest may have accepted it
 }
 
@@ -38,15 +38,16 @@ func (r row) deadLetter() DeadLetter {
 	return DeadLetter{Event: r.event(), Failure: *r.Failure, ReceivedAt: r.ReceivedAt, Sends: r.Sends}
 }
 
-// FailPending makes an event that is in the inbox a dead letter, which is not sent again. eventID is the id under which
-// Inngest ran it. It tells whether the event is there, as a dead letter or not. It may be repeated.
+// FailPending turns an event in the inbox into a dead letter, which is not sent again. eventID is the id under which
+// Inngest ran the event. there tells whether the event is in the inbox, even if it was a dead letter before.
+// FailPending may be called again.
 func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (there bool, _ error) {
 	id := ParseEventID(eventID).Row
-	if id == "" { // of no event in particular
+	if id == "" { // no event has this id
 		return false, nil
 	}
 	f.At = time.Now()
-	known := false // the same run has failed it before
+	known := false // this failure is noted already
 	done, err := database.Change(ctx, b.rows, id, nil, func(r row) bson.D {
 		there, known = true, r.Failure != nil && r.Failure.RunID == f.RunID
 		return bson.D{
@@ -60,9 +61,9 @@ func (b *Inbox) FailPending(ctx context.Context, eventID string, f Failure) (the
 	return there && err == nil, err
 }
 
-// Fail keeps an event as a dead letter even if it is not in the inbox, because it came by Inngest's own integration or
-// has been cleared. It may be repeated. e.ID is the id under which Inngest ran the event; an event without an id gets
-// one that is made of its content.
+// Fail keeps an event as a dead letter even if it is not in the inbox, because it came through Inngest's own
+// integration or was cleared. e.ID is the id under which Inngest ran the event. An event without an id gets an id that
+// is a hash of its content. Fail may be called again.
 func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
 	if e.ID == "" || e.ID[0] == ':' { // see EventID.Own
 		e.ID = fmt.Sprintf("no-id-%.16x", sha256.Sum256(append([]byte(e.Name), e.Data...))) + e.ID
@@ -74,7 +75,7 @@ func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
 	r := newRow(e, f.At)
 	r.ID, r.Sends, r.Failure = ParseEventID(e.ID).Row, 1, &f
 	_, err := b.rows.InsertOne(ctx, r)
-	if database.IsDuplicate(err) { // another process was quicker, or the event has just been delivered
+	if database.IsDuplicate(err) { // another process was faster, or the event has just been delivered
 		_, err = b.FailPending(ctx, e.ID, f)
 		return err
 	}
@@ -87,14 +88,14 @@ func (b *Inbox) Fail(ctx context.Context, e Event, f Failure) error {
 
 func (b *Inbox) tellFailed(ctx context.Context, id string, f Failure) {
 	b.metrics.failed.Inc()
-	// The error is left out: a function of the app's may have put anything into it.
+	// The error is not logged, because a function of the app may have put secrets into it.
 	b.Log.ErrorContext(ctx, "event failed for good; see clerksync deadletters", "svix_id", id, "function", f.Function)
 }
 
-// DeadLetters returns the dead letters without their data, the oldest failure first; those that were dropped only if
-// told to.
+// DeadLetters returns the dead letters without their data, the oldest failure first. It includes those that were
+// dropped only if dropped is set.
 func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter, _ error) {
-	// By due_at, too, because there is an index on it.
+	// The filter names due_at too, because due_at has an index.
 	err := t.each(ctx, bson.D{exists("failure", true), exists("due_at", false)}, ofData(), func(r row) {
 		if dropped || r.Failure.DroppedAt.IsZero() {
 			all = append(all, r.deadLetter())
@@ -109,10 +110,13 @@ func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter,
 	return all, nil
 }
 
-// ErrNoDeadLetter says that no event with this id has failed for good.
+// ErrNoDeadLetter says that there is no dead letter with this id.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 
-// DeadLetter returns a dead letter with its data, or ErrNoDeadLetter.
+// errPending is ErrNoDeadLetter for an event that waits for its function.
+var errPending = fmt.Errorf("%w", ErrNoDeadLetter)
+
+// DeadLetter returns a dead letter with its data; the error is ErrNoDeadLetter if there is none.
 func (t Table) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
 	r, _, err := database.Get[row](ctx, t.rows, id)
 	if err == nil && r.Failure == nil {
@@ -129,34 +133,29 @@ var ErrOld = errors.New(
 	"the event is older than 90 days: its user may have been deleted since, and nobody would know any more")
 
 const (
-	// maxReplayAge is how old an event may be that could bring a user back. Clerk replays no older one either, and
-	// tombstones are kept for twice as long (store.TombstoneRetention).
+	// maxReplayAge is how old an event that could bring a deleted user back may be when it is replayed. Clerk itself
+	// replays no older events, and tombstones are kept for twice as long (store.TombstoneRetention).
 	maxReplayAge = 90 * 24 * time.Hour
 	// DroppedRetention is how long a dropped dead letter can still be replayed.
 	DroppedRetention = 30 * 24 * time.Hour
 )
 
-// old tells whether a replay of the event could bring back a user whose deletion is forgotten. A deletion brings nobody
-// back.
+// old tells whether a replay of the event could bring back a deleted user whose tombstone may be gone. user.deleted is
+// never old, because it brings nobody back.
 func (r row) old() bool {
 	return slices.Contains([]string{"clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated}, r.Name) &&
 		time.Since(time.UnixMilli(r.TS)) > maxReplayAge
 }
 
-// Replay hands a dead letter to the running services. They send it under an id that is new to Inngest, and for 24 hours
-// again, until a function has written its row. The error may be ErrNoDeadLetter or, unless it is forced, ErrOld.
+// Replay makes a dead letter pending again. A running service then sends it under an id that is new to Inngest, and
+// repeats that for 24 hours until a function has written the user's row. The error may be ErrNoDeadLetter or, unless
+// force is set, ErrOld.
 func (t Table) Replay(ctx context.Context, id string, force bool) error {
-	_, err := t.revive(ctx, id, force)
-	return err
-}
-
-// revive makes a dead letter pending again. The error is ErrNoDeadLetter for an event that is pending, too.
-func (t Table) revive(ctx context.Context, id string, force bool) (pending bool, _ error) {
 	why := ErrNoDeadLetter
 	done, err := t.change(ctx, id, func(r row) bson.D {
 		switch {
 		case r.Failure == nil:
-			pending = true
+			why = errPending
 			return nil
 		case !force && r.old():
 			why = ErrOld
@@ -174,12 +173,12 @@ func (t Table) revive(ctx context.Context, id string, force bool) (pending bool,
 		}
 	})
 	if done || err != nil {
-		return false, err
+		return err
 	}
-	return pending, why
+	return why
 }
 
-// Drop hides a dead letter from the list. It can still be replayed, for DroppedRetention. The error may be
+// Drop hides a dead letter from the list. For DroppedRetention it can still be replayed. The error may be
 // ErrNoDeadLetter.
 func (t Table) Drop(ctx context.Context, id string) error {
 	done, err := t.change(ctx, id, func(r row) bson.D {
@@ -194,8 +193,8 @@ func (t Table) Drop(ctx context.Context, id string) error {
 	return err
 }
 
-// ForgetDropped removes dead letters that were dropped before a time, limit at the most, and returns how many. One that
-// is replayed meanwhile stays.
+// ForgetDropped removes at most limit dead letters that were dropped before a time, and returns how many it removed. A
+// dead letter that is replayed at the same time stays.
 func (t Table) ForgetDropped(ctx context.Context, before time.Time, limit int) (int, error) {
 	return t.rows.RemoveOld(ctx, "failure.dropped_at", before, limit)
 }

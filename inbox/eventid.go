@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// EventID is the id of one sending of an event to Inngest, which ignores an id that it has seen within 24 hours, even
-// if that run failed. So each sending after one that it may have accepted needs another id:
+// EventID is the id of one sending of an event to Inngest. Inngest ignores an id that it has seen in the last 24 hours,
+// even if that run failed. So after Inngest may have accepted one sending, the next one needs another id:
 //
 //	ROW          the first sending
 //	ROW:rN       the sending after N others
@@ -20,7 +20,8 @@ type EventID struct {
 	Replayed bool
 }
 
-// ParseEventID is the inverse of EventID.String. A text that String cannot have made is the id of a row as a whole.
+// ParseEventID is the inverse of EventID.String. If String cannot have made the text, all of the text is the id of a
+// row.
 func ParseEventID(s string) EventID {
 	if i := strings.LastIndex(s, ":r"); i >= 0 {
 		digits, replayed := strings.CutPrefix(s[i:], ":replay")
@@ -45,19 +46,19 @@ func (id EventID) String() string {
 	return id.Row
 }
 
-// Own returns the id of the dead letter that a function has of its own, of the event or of such a dead letter of it.
-// The function's id must not be one for which Ambiguous is true.
+// Own returns the id of the function's own dead letter for this event. id may also be of that dead letter itself. The
+// function's id must not be Ambiguous.
 func (id EventID) Own(function string) EventID {
 	return EventID{Row: id.Message(function) + ":" + function}
 }
 
-// IsOwn tells whether this is the dead letter that a function has of its own.
+// IsOwn tells whether this is the id of the function's own dead letter.
 func (id EventID) IsOwn(function string) bool { return id.Row == id.Own(function).Row }
 
-// Message returns the svix-id, of an event or of the dead letter of it that a function has of its own.
+// Message returns the svix-id. id may be of an event or of the function's own dead letter for it.
 func (id EventID) Message(function string) string { return strings.TrimSuffix(id.Row, ":"+function) }
 
-// Ambiguous tells whether a dead letter of the function with this id would have the id of another sending.
+// Ambiguous tells whether the id of the function's own dead letter would look like the id of a second sending.
 func Ambiguous(function string) bool {
 	own := EventID{}.Own(function)
 	return ParseEventID(own.String()) != own

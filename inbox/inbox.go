@@ -1,5 +1,6 @@
-// Package inbox keeps the events that are not in a row yet: it makes them durable before Clerk gets its 2xx, sends them
-// to Inngest, sends them again when no function has cleared them in time, and keeps those that failed for good.
+// Package inbox keeps the events that are not written to a user's row yet. It makes an event durable before Clerk gets
+// its 2xx, sends it to Inngest, sends it again if no function has cleared it in time, and keeps it as a dead letter if
+// it fails for good.
 package inbox
 
 import (
@@ -17,42 +18,42 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Event is one webhook on its way to a row. Its ID is the svix-id, the same in every delivery of one message, and its
-// Data the webhook's. Its TS is when it happened at Clerk, or when it arrived, see ClerkTime.
+// Event is one webhook on its way to a user's row. Its ID is the svix-id, which is the same in every delivery of a
+// message. Its Data is the data of the webhook. Its TS is when it happened at Clerk or when it arrived, see ClerkTime.
 type Event = inngest.Event
 
-// ClerkTime is the V of an event whose TS is Clerk's own time of it. Nothing else tells that from the time of arrival,
-// which Inngest puts where the sender gives none.
+// ClerkTime is the V of an event whose TS is Clerk's own time of the event. Without this V, TS may be the time of
+// arrival, which Inngest sets if the sender gives no time.
 const ClerkTime = "clerk-time"
 
 // Options is what New needs.
 type Options struct {
 	DB *database.DB
-	// Send sends events to Inngest. It returns nil when Inngest says that it has accepted them all; its errors are
-	// those of inngest.EventAPI.
+	// Send sends events to Inngest. It returns nil if Inngest says that it has accepted all of them. Its errors are
+	// those of inngest.EventAPI.Send.
 	Send func(context.Context, []Event) error
-	// ResendAfter is the time until an event that no function has cleared is sent for the second time. Each further
-	// time takes twice as long, up to maxInterval.
+	// ResendAfter is how long after the first sending an event that no function has cleared is sent again. Each further
+	// interval is twice as long, up to maxInterval.
 	ResendAfter time.Duration
-	// Handled tells whether one of our functions clears the events of this name. Others leave the inbox when Inngest
-	// has accepted them: nobody would ever say that they are done.
+	// Handled tells whether one of our functions clears the events of this name. Other events leave the inbox as soon
+	// as Inngest has accepted them, because no function would clear them.
 	Handled    func(name string) bool
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Inbox is the collection clerksync_inbox and the sending of what is in it. It is safe for concurrent use.
+// Inbox writes events to the collection clerksync_inbox and sends them to Inngest. It is safe for concurrent use.
 type Inbox struct {
 	Options
 	Table
-	ingress *database.Collection // the table, through the connections that are kept for what Clerk waits for
+	ingress *database.Collection // the table, with the connections that are reserved for webhooks
 	puts    chan *put
-	out     chan []row   // events that were written together and are to be sent at once, from memory
+	out     chan []row   // events that one insert wrote and that are sent at once, from memory
 	queued  atomic.Int64 // how many events are in out
 	flow    *flow
-	away    atomic.Bool   // Inngest takes nothing, so events wait in the collection only
-	pause   atomic.Int64  // until when Inngest has asked for no requests, in milliseconds since 1970
-	left    chan struct{} // tells the sweep that Inngest is away, and events are left to it
+	away    atomic.Bool   // Inngest takes no events, so they only wait in the collection
+	pause   atomic.Int64  // Inngest wants no requests until then, in milliseconds since 1970
+	left    chan struct{} // tells the sweep that Inngest is away, so the sweep has to send all events
 	resent  resent
 	metrics metrics
 }
@@ -72,8 +73,8 @@ func New(o Options) *Inbox {
 	}
 }
 
-// Run writes and sends until ctx ends, then sends what is in memory, for drain at the most, and returns. Nothing is
-// lost if it is cut off: what was not sent is in the collection.
+// Run writes and sends events until ctx ends. Then it sends the events that are in memory, for which it takes at most
+// drain, and returns. Nothing is lost if it is cut off, because unsent events are in the collection.
 func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -89,8 +90,8 @@ func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 	sending.Wait()
 }
 
-// Done removes the event whose row has been written. eventID is the id under which Inngest ran it. It is no error if
-// the event never was in the inbox.
+// Done removes an event from the inbox after its user's row was written. eventID is the id under which Inngest ran the
+// event. It is no error if the event was never in the inbox.
 func (b *Inbox) Done(ctx context.Context, eventID string) error {
 	if _, err := b.rows.DeleteOne(ctx, database.ByID(ParseEventID(eventID).Row)); err != nil {
 		return fmt.Errorf("clear the inbox: %w", database.Redact(err))

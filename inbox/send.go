@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// senders is how many sends from memory are in flight.
+	// senders is how many requests with events from memory are in flight.
 	senders = 4
-	// maxSend and maxSendBytes bound one request to Inngest, which takes 5,000 events; its cloud 512 KB.
+	// maxSend and maxSendBytes bound one request to Inngest, which accepts 5,000 events. Inngest Cloud accepts 512 KB.
 	maxSend      = 100
 	maxSendBytes = 500_000
-	// sendTimeout is when a send is given up.
+	// sendTimeout bounds one send, with its retries.
 	sendTimeout = 10 * time.Second
-	// roundTrips is how many rows are changed at once: one after the other would drain a backlog slowly.
+	// roundTrips is how many rows are changed at the same time. One after the other, a backlog would drain slowly.
 	roundTrips = 8
 )
 
-// sendNew sends events that have just been written, from memory, until out is closed and empty.
+// sendNew sends from memory the events that have just been written, until out is closed and empty.
 func (b *Inbox) sendNew(ctx context.Context) {
 	for batch := range b.out {
 		for len(batch) < maxSend {
@@ -38,7 +38,7 @@ func (b *Inbox) sendNew(ctx context.Context) {
 		}
 		b.queued.Add(-int64(len(batch)))
 		switch {
-		case ctx.Err() != nil: // another process, or the next start, finds them in the collection
+		case ctx.Err() != nil: // the events are in the collection, for another process or the next start
 			return
 		case b.away.Load():
 			b.release(ctx, batch)
@@ -48,9 +48,9 @@ func (b *Inbox) sendNew(ctx context.Context) {
 	}
 }
 
-// dispatch sends events in requests of a size that Inngest takes. Their rows are as they were before this sending:
-// Sends is how often Inngest may have accepted the event before. Events that it does not take now go back to the
-// collection.
+// dispatch sends events in requests of a size that Inngest accepts. The rows in batch are as they were before this
+// sending: Sends is how often Inngest may have accepted the event before. Events that Inngest does not accept now
+// become due again in the collection.
 func (b *Inbox) dispatch(ctx context.Context, batch []row) {
 	for first := true; len(batch) > 0; first = false {
 		if !first && b.away.Load() {
@@ -67,14 +67,15 @@ func (b *Inbox) dispatch(ctx context.Context, batch []row) {
 	}
 }
 
-// dispatchOne sends a batch that fits into one request. An event that is not let through has to wait alone if others
-// were let through, or if it had to wait alone before. Otherwise the answer says nothing about the events: Inngest is
-// away.
+// dispatchOne sends a batch that fits into one request. An event that is not let through waits alone if other events
+// were let through, or if it has waited alone before. Otherwise the answer says nothing about the events, and Inngest
+// counts as away.
 func (b *Inbox) dispatchOne(ctx context.Context, batch []row) {
 	d := b.deliver(ctx, batch)
 	known := !slices.ContainsFunc(d.blocked, func(r row) bool { return r.Blocked == 0 })
 	if len(d.unsent) > 0 || !d.heard && !known {
-		// In this order, so that no sweep finds the events before it knows for how long Inngest wants no requests.
+		// The flag is set before the events become due, so that the sweep knows of a pause that Inngest asked for
+		// before it finds the events.
 		b.setAway(ctx, true, d.why)
 		b.release(ctx, append(d.unsent, d.blocked...))
 		return
@@ -87,16 +88,16 @@ func (b *Inbox) dispatchOne(ctx context.Context, batch []row) {
 	}
 }
 
-// delivery is what became of a batch.
+// delivery is the result of deliver.
 type delivery struct {
 	heard   bool  // Inngest itself has answered
-	blocked []row // events that were not let through, even when each was sent alone
-	unsent  []row // events that Inngest does not have, because it is away
-	why     error // why Inngest is away, or why the last event was not let through
+	blocked []row // events that were not let through, each sent alone
+	unsent  []row // events that were not sent, because Inngest is away
+	why     error // why Inngest counts as away, or why the last event was not let through
 }
 
-// deliver sends a batch. If the answer may be about one of its events, the batch is split in halves, until such an
-// event is alone. If Inngest refuses it then, it fails for good. deliver ends early if Inngest is away.
+// deliver sends a batch. If the answer may be about one of its events, deliver splits the batch in halves until that
+// event is alone. If Inngest refuses it then, it becomes a dead letter. deliver ends early if Inngest is away.
 func (b *Inbox) deliver(ctx context.Context, batch []row) delivery {
 	err := b.send(ctx, batch)
 	refused, blocked := errors.Is(err, inngest.ErrRefused), errors.Is(err, inngest.ErrBlocked)
@@ -126,7 +127,7 @@ func (b *Inbox) deliver(ctx context.Context, batch []row) delivery {
 	return delivery{unsent: slices.Clone(batch), why: err}
 }
 
-// send returns nil when Inngest says that it has accepted every event.
+// send sends the events of a batch. It returns nil if Inngest says that it has accepted all of them.
 func (b *Inbox) send(ctx context.Context, batch []row) error {
 	events := make([]Event, len(batch))
 	for i, r := range batch {
@@ -138,19 +139,20 @@ func (b *Inbox) send(ctx context.Context, batch []row) error {
 	return b.Send(ctx, events)
 }
 
-// release gives back events that Inngest did not take: they are due at once, under the same id.
+// release makes events that Inngest did not accept due again at once, under the same ids.
 func (b *Inbox) release(ctx context.Context, batch []row) {
 	for _, r := range batch {
 		if !b.giveBack(ctx, r, 0) {
-			return // the leases end by themselves
+			return // the leases of the others end by themselves
 		}
 	}
 }
 
-// postpone makes an event wait that is not let through although others are, longer each time, up to maxInterval. Such
-// an event is never given up, because Inngest has not seen it: a rule of a proxy or of a firewall may be the reason.
+// postpone makes an event wait that was not let through although others were. Each wait is longer, up to maxInterval.
+// Such an event never becomes a dead letter, because Inngest has not seen it: a proxy or a firewall may have blocked
+// it.
 func (b *Inbox) postpone(ctx context.Context, r row, why error) {
-	// The first wait is short, because Inngest may just have come back, and take it now.
+	// The first wait is short: Inngest may just have come back and may accept the event now.
 	wait := min(time.Second<<min(r.Blocked, 16), maxInterval)
 	b.Log.WarnContext(ctx, "an event is not let through to Inngest, while others are; it waits, and will be sent again",
 		"svix_id", r.ID, "wait", wait.String(), "error", why)
@@ -158,8 +160,8 @@ func (b *Inbox) postpone(ctx context.Context, r row, why error) {
 	b.giveBack(ctx, r, wait)
 }
 
-// giveBack makes an event due again that Inngest did not take. It tells whether the database could be asked; if not,
-// the lease of the event ends by itself.
+// giveBack makes an event that Inngest did not accept due again after wait. It returns false if the database failed;
+// then the event's lease ends by itself.
 func (b *Inbox) giveBack(ctx context.Context, r row, wait time.Duration) bool {
 	fields := due(time.Now().Add(wait), r.Sends)
 	if r.Blocked > 0 {
@@ -168,12 +170,12 @@ func (b *Inbox) giveBack(ctx context.Context, r row, wait time.Duration) bool {
 	return b.setPending(ctx, r.ID, func(row) bson.D { return fields }) == nil
 }
 
-// due says when an event may be sent, and after how many sendings.
+// due returns the fields that say when an event may be sent, and how often it was sent before.
 func due(at time.Time, sends int) bson.D {
 	return bson.D{{Key: "due_at", Value: at}, {Key: "sends", Value: sends}}
 }
 
-// setPending sets fields of an event, unless it has failed meanwhile.
+// setPending sets fields of an event, unless it is a dead letter by now.
 func (b *Inbox) setPending(ctx context.Context, id string, fields func(row) bson.D) error {
 	_, err := b.change(ctx, id, func(r row) bson.D {
 		if r.Failure != nil {
@@ -184,8 +186,8 @@ func (b *Inbox) setPending(ctx context.Context, id string, fields func(row) bson
 	return err
 }
 
-// accepted is called for events that Inngest has taken. It counts those that were sent again, and removes those that no
-// function will clear. If that fails, an event is sent once more than necessary.
+// accepted notes that Inngest has accepted events. It counts those that were sent again, and removes those that no
+// function will clear. If that fails, it logs it, and an event may be sent once more than necessary.
 func (b *Inbox) accepted(ctx context.Context, batch []row) {
 	var g errgroup.Group
 	g.SetLimit(roundTrips)
@@ -213,10 +215,10 @@ func (b *Inbox) accepted(ctx context.Context, batch []row) {
 			return nil
 		})
 	}
-	_ = g.Wait() // none fails
+	_ = g.Wait() // always nil
 }
 
-// setAway says whether Inngest takes events, and if not, why.
+// setAway notes whether Inngest is away. If it is, err says why, and may ask for a pause.
 func (b *Inbox) setAway(ctx context.Context, away bool, err error) {
 	if after, ok := errors.AsType[*backoff.RetryAfterError](err); ok {
 		b.pause.Store(time.Now().Add(after.Duration).UnixMilli())

@@ -13,46 +13,44 @@ import (
 )
 
 const (
-	// maxInterval is the longest time between two sends of an event.
+	// maxInterval is the longest time between two sendings of an event.
 	maxInterval = time.Hour
-	// giveUpAfter is how long an event is sent again. Before it is given up, Inngest must have accepted that
-	// giveUpSends times: the process may have been away for most of that time.
+	// giveUpAfter is how long an event is sent again. After that it becomes a dead letter, but only if Inngest has
+	// accepted these sendings giveUpSends times: this process may have been down for most of the time.
 	giveUpAfter = 24 * time.Hour
 	giveUpSends = 8
-	// probe is how many events are sent to see whether Inngest is back. There are several, because one of them may be
-	// an event that does not pass.
+	// probe is how many events are sent to see whether Inngest is back. It is more than one, because one of them may be
+	// an event that is not let through.
 	probe = 4
-	// resentEvery is how often a line tells what was sent again. After an outage that is every event.
+	// resentEvery is how often a log line counts the events that were sent again, because after an outage that may be
+	// every event.
 	resentEvery = time.Minute
 )
 
-// resendInterval is the time between the nth sending (from 1) and the next.
+// resendInterval returns the time between the nth sending, counted from 1, and the next.
 func (b *Inbox) resendInterval(n int) time.Duration {
 	return min(b.ResendAfter<<min(max(n-1, 0), 16), max(maxInterval, b.ResendAfter))
 }
 
-// sweep sends the events that are due in the collection, again and again until ctx ends: those that other processes
-// left, that came while Inngest was away, or that no function has cleared in time.
+// sweep sends the events in the collection that are due, again and again until ctx ends. These are events that other
+// processes left, that came while Inngest was away, or that no function has cleared in time.
 func (b *Inbox) sweep(ctx, hard context.Context) {
 	every := min(max(b.ResendAfter/4, 50*time.Millisecond), 5*time.Second)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	defer b.resent.tell(ctx, b.Log, time.Time{})
-	var away time.Duration // how long it waits while Inngest is away
+	var wait, away time.Duration // away is the wait between two looks while Inngest is away
 	for {
 		select {
-		case <-timer.C:
+		case <-time.After(wait):
 		case <-b.left:
 		case <-ctx.Done():
 			return
 		}
-		if pause := time.Until(time.UnixMilli(b.pause.Load())); pause > 0 {
-			timer.Reset(pause)
+		if wait = time.Until(time.UnixMilli(b.pause.Load())); wait > 0 {
 			continue
 		}
 		n, scan, err := b.sendDue(hard)
 		b.resent.tell(ctx, b.Log, time.Now().Add(-resentEvery))
-		wait := every
+		wait = every
 		switch {
 		case err != nil:
 			b.Log.WarnContext(ctx, "the inbox cannot be read; trying again", "error", err)
@@ -64,13 +62,13 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 		default:
 			away = 0
 		}
-		// Where a scan reads the whole collection it may take a tenth of the database's time.
-		timer.Reset(max(wait, 9*scan))
+		// If a look for due events reads the whole collection, it may take at most a tenth of the database's time.
+		wait = max(wait, 9*scan)
 	}
 }
 
-// sendDue claims events that are due and sends them. It returns how many there were, and how long it took to find them
-// where that is slow.
+// sendDue claims events that are due and sends them. It returns how many it found, and as scan how long the search took
+// if it read the whole collection, otherwise 0.
 func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err error) {
 	limit := maxSend
 	if b.away.Load() {
@@ -103,7 +101,8 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	return len(found), scan, err
 }
 
-// claim takes the lease of a due event, unless another process was quicker or its time is up.
+// claim takes the lease of a due event, and tells whether it did. It does not if another process was faster. If the
+// event has been sent long enough, claim makes it a dead letter instead.
 func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 	now := time.Now()
 	if r.Accepted >= giveUpSends && now.After(r.GiveUpAt) {
@@ -112,22 +111,22 @@ func (b *Inbox) claim(ctx context.Context, r row) (bool, error) {
 		return false, err
 	}
 	return b.change(ctx, r.ID, func(current row) bson.D {
-		if !current.DueAt.Equal(r.DueAt) { // another process has it, or it has failed
+		if !current.DueAt.Equal(r.DueAt) { // another process has the lease, or the event has failed
 			return nil
 		}
 		n := r.Sends + 1
 		set := due(now.Add(b.resendInterval(n)), n)
-		if r.Sends == 0 { // the 24 hours begin when Inngest can have it
+		if r.Sends == 0 { // the 24 hours begin when the event is first sent
 			set = append(set, bson.E{Key: "give_up_at", Value: now.Add(giveUpAfter)})
 		}
 		return bson.D{{Key: "$set", Value: set}}
 	})
 }
 
-// resent counts what was sent again since the last line about it. Only the sweep uses it.
+// resent counts the events that were sent again since the last log line about them. Only the sweep uses it.
 type resent struct {
 	events int
-	oldest time.Time // when the one that has waited longest was received
+	oldest time.Time // when the oldest of these events was received
 	told   time.Time
 }
 
@@ -137,7 +136,7 @@ func (r *resent) add(e row) {
 	}
 }
 
-// tell logs a line, unless there was one since a time or there is nothing to tell.
+// tell logs a line about the events, unless there are none or the last line was logged after since.
 func (r *resent) tell(ctx context.Context, log *slog.Logger, since time.Time) {
 	if r.events == 0 || !since.IsZero() && r.told.After(since) {
 		return

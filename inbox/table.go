@@ -15,14 +15,15 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Table is the collection clerksync_inbox. Commands, the doctor and the nightly clean-up may use it while a service
-// runs.
+// Table is the collection clerksync_inbox, without the sending. Commands, the doctor and the nightly clean-up may use
+// it while a service runs.
 type Table struct{ rows *database.Collection } // by svix-id
 
 // NewTable returns the table of db.
 func NewTable(db *database.DB) Table { return Table{db.Collection("clerksync_inbox")} }
 
-// row is an event in the collection. A pending one has a time at which it is due; a failed one has a failure instead.
+// row is an event in the collection. A pending event has a time at which it is due; a dead letter has a failure
+// instead.
 type row struct {
 	ID         string    `bson:"_id"`
 	Name       string    `bson:"name"`
@@ -32,17 +33,18 @@ type row struct {
 	// Sends counts how often Inngest may have accepted the event. It is part of the id of the next sending, see
 	// EventID.
 	Sends int `bson:"sends"`
-	// Accepted counts how often Inngest has accepted the event. It leaves out the first time, because counting that
-	// would cost one more write for every event.
+	// Accepted counts how often Inngest has accepted the event, without the first time: to count that would cost one
+	// more write for every event.
 	Accepted int `bson:"accepted,omitempty"`
-	// Blocked counts how often the event was not let through while its neighbours were, see postpone.
+	// Blocked counts how often the event was not let through although others were, see postpone.
 	Blocked int `bson:"blocked,omitempty"`
-	// DueAt is when any process may send the event. Until then the process that wrote or claimed it has the lease.
+	// DueAt is when any process may send the event. Until then the process that wrote or claimed the event has its
+	// lease.
 	DueAt    time.Time `bson:"due_at,omitempty"`
 	GiveUpAt time.Time `bson:"give_up_at"`
-	Replayed bool      `bson:"replayed,omitempty"` // a run had failed before
+	Replayed bool      `bson:"replayed,omitempty"` // a run had failed before the event was replayed
 	Failure  *Failure  `bson:"failure,omitempty"`
-	Data     string    `bson:"data"` // JSON; last, because the driver's buffer grows for it
+	Data     string    `bson:"data"` // JSON; last, because it makes the driver's buffer grow
 }
 
 func newRow(e Event, now time.Time) row {
@@ -56,13 +58,13 @@ func (r row) event() Event {
 	return Event{ID: r.ID, Name: r.Name, TS: r.TS, V: r.V, Data: json.RawMessage(r.Data)}
 }
 
-// change updates an event by what f makes of its row, and tells whether it did: not if f returns nil, if there is no
-// row, or if another process changed meanwhile when the event is due.
+// change does the update that f returns for the row of an event, and tells whether it did. It does nothing if f returns
+// nil, if there is no row, or if another process changed due_at meanwhile.
 func (t Table) change(ctx context.Context, id string, f func(row) bson.D) (bool, error) {
 	return database.Change(ctx, t.rows, id, []string{"due_at"}, f)
 }
 
-// each calls f with every row that the filter finds. The fields in without are left out.
+// each calls f with every row that the filter finds. It does not read the fields that the projection without excludes.
 func (t Table) each(ctx context.Context, filter, without bson.D, f func(row)) error {
 	cur, err := t.rows.Find(ctx, filter, options.Find().SetProjection(without))
 	if err != nil {
@@ -77,7 +79,7 @@ func (t Table) each(ctx context.Context, filter, without bson.D, f func(row)) er
 	return database.Redact(cmp.Or(err, cur.Err(), cur.Close(ctx)))
 }
 
-// ofData are the fields that need not be read where the events' data is not needed.
+// ofData returns the projection that excludes the events' data.
 func ofData() bson.D { return bson.D{{Key: "data", Value: 0}} }
 
 func exists(field string, value bool) bson.E {
@@ -86,23 +88,23 @@ func exists(field string, value bool) bson.E {
 
 func byDue() database.Index { return database.Index{Field: "due_at"} }
 
-// Setup makes the index of the collection. It can be repeated.
+// Setup makes the index of the collection. It may be called again.
 func (t Table) Setup(ctx context.Context) error { return t.rows.EnsureIndex(ctx, byDue()) }
 
 // LacksIndex tells whether Setup has something to do.
 func (t Table) LacksIndex(ctx context.Context) (bool, error) { return t.rows.LacksIndex(ctx, byDue()) }
 
-// Pending is what no function has cleared yet.
+// Pending says how many events no function has cleared yet.
 type Pending struct {
 	Events int
-	Oldest time.Time // since when the oldest waits: it came then, was replayed, or, if Inngest was away, first sent
+	Oldest time.Time // since when the oldest waits: since it was received, replayed or, if Inngest was away, first sent
 }
 
 // Pending counts the events that no function has cleared yet.
 func (t Table) Pending(ctx context.Context) (p Pending, _ error) {
 	err := t.each(ctx, bson.D{exists("due_at", true)}, ofData(), func(r row) {
 		since := r.ReceivedAt
-		if r.Replayed || r.Sends > 0 { // the row says until when a function may clear it
+		if r.Replayed || r.Sends > 0 { // its 24 hours began later than it was received
 			since = r.GiveUpAt.Add(-giveUpAfter)
 		}
 		if p.Events++; p.Events == 1 || since.Before(p.Oldest) {
@@ -115,13 +117,13 @@ func (t Table) Pending(ctx context.Context) (p Pending, _ error) {
 	return p, nil
 }
 
-// Deletions returns the ids of the events that say that a user is deleted: of those that wait for their function, and
-// of those that are dead letters and were not dropped. It reads all deletions in the collection.
+// Deletions returns the sorted ids of the events that say that a user is deleted: waiting are those that are pending,
+// and dead are the dead letters that were not dropped. It reads all deletions in the collection.
 func (t Table) Deletions(ctx context.Context, userID string) (waiting, dead []string, _ error) {
 	err := t.each(ctx, bson.D{{Key: "name", Value: "clerk/" + clerk.UserDeleted}}, bson.D{}, func(r row) {
 		id, err := clerk.ParseDeleted(clerk.Unwrap(json.RawMessage(r.Data)).User)
 		switch {
-		case err != nil || id != userID: // another user's, or nobody's
+		case err != nil || id != userID: // it is of another user, or cannot be read
 		case r.Failure == nil:
 			waiting = append(waiting, r.ID)
 		case r.Failure.DroppedAt.IsZero():

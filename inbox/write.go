@@ -14,23 +14,24 @@ import (
 )
 
 const (
-	// maxInsert and maxInsertBytes bound one insert: FerretDB takes 1,000 rows, MongoDB 48 MB.
+	// maxInsert and maxInsertBytes bound one insert: FerretDB accepts 1,000 rows, MongoDB 48 MB.
 	maxInsert      = 128
 	maxInsertBytes = 8 << 20
-	// insertTimeout bounds one insert. With the wait for its turn it stays well within the 15 s that Clerk waits.
+	// insertTimeout bounds one insert. Together with the wait before it, it stays well within the 15 s for which Clerk
+	// waits.
 	insertTimeout = 5 * time.Second
-	// maxOut is how many events may wait in memory to be sent. What is more waits in the collection.
+	// maxOut is how many events may wait in memory to be sent. Further events wait in the collection.
 	maxOut = 1024
 )
 
-// put is an event that somebody waits for: done gets the answer.
+// put is one call of Put: done gets its result.
 type put struct {
 	event Event
 	done  chan error
 }
 
-// Put returns nil when the event is durable. An event that is there already, by its ID, is the same event: it is not
-// sent again unless it had failed. An error says that the event may be lost and has to be delivered again.
+// Put returns nil when the event is durable. If an event with this ID is in the inbox already, it is the same event,
+// which is sent again only if it was a dead letter. After an error the event may be lost and must be delivered again.
 func (b *Inbox) Put(ctx context.Context, e Event) error {
 	p := &put{event: e, done: make(chan error, 1)}
 	select {
@@ -46,8 +47,8 @@ func (b *Inbox) Put(ctx context.Context, e Event) error {
 	}
 }
 
-// commit writes puts until ctx ends, as a group commit: while as many inserts run as flow allows, new puts wait, and
-// then go into the next insert together. A put that comes while nothing runs is written at once.
+// commit writes the events of puts until ctx ends, as a group commit: while as many inserts run as flow allows, new
+// puts wait, and then go into the next insert together. A put that comes while no insert runs is written at once.
 func (b *Inbox) commit(ctx, hard context.Context) {
 	var writes sync.WaitGroup
 	defer writes.Wait()
@@ -59,7 +60,7 @@ func (b *Inbox) commit(ctx, hard context.Context) {
 			return
 		}
 		b.flow.begin()
-		runtime.Gosched() // so that webhooks which are ready to put go into this insert
+		runtime.Gosched() // so that other webhooks that are ready go into this insert too
 		batch, size := []*put{p}, len(p.event.Data)
 		for size < maxInsertBytes && len(batch) < maxInsert {
 			more, ok := waiting(b.puts)
@@ -76,7 +77,7 @@ func (b *Inbox) commit(ctx, hard context.Context) {
 	}
 }
 
-// waiting takes a value from c if there is one already.
+// waiting takes a value from c if c has one right now.
 func waiting[T any](c <-chan T) (v T, ok bool) {
 	select {
 	case v, ok = <-c:
@@ -89,11 +90,11 @@ func waiting[T any](c <-chan T) (v T, ok bool) {
 func (b *Inbox) write(ctx context.Context, batch []*put) {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()
-	// Events that will be sent at once are written as if they were sent already, so that sending them needs no write of
-	// its own. If sending fails, or this process dies before, they are sent later, under another id.
+	// Events that will be sent at once are written as if they were sent already, so that sending them needs no further
+	// write. If this process dies before it sends them, they are sent later, under another id.
 	direct := !b.away.Load() && b.queued.Load()+int64(len(batch)) <= maxOut
 	now := time.Now()
-	puts := map[string][]*put{} // by id: a redelivery that came meanwhile is the same event
+	puts := map[string][]*put{} // by id: two deliveries of a message are the same event
 	var rows []row
 	var ids []string
 	var docs []any
@@ -111,18 +112,9 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		docs = append(docs, r)
 	}
 	b.metrics.inserts.Inc()
-	// On FerretDB v1 an equal row of the same millisecond may count as written here. Then the event is sent twice under
-	// one id, of which Inngest ignores the second.
-	errs := b.ingress.InsertEach(ctx, ids, docs)
-	var again []string
-	for i, err := range errs {
-		if database.IsDuplicate(err) {
-			again = append(again, ids[i])
-		}
-	}
-	// In one round trip. Clerk may deliver hundreds once more, and one round trip for each would last longer than Clerk
-	// waits.
-	there, unread := b.ingress.FindMany(ctx, again, "failure")
+	// On FerretDB v1, if another insert wrote an equal row in the same millisecond, the row may count as written by
+	// both. Then the event is sent twice under one id, and Inngest ignores the second.
+	there, errs := b.ingress.InsertOrFind(ctx, ids, docs, "failure")
 	var out []row
 	for i, err := range errs {
 		switch {
@@ -132,9 +124,7 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 				out = append(out, rows[i])
 			}
 		case database.IsDuplicate(err):
-			if err = unread; err == nil {
-				err = b.redelivered(ctx, ids[i], there[ids[i]])
-			}
+			err = b.redelivered(ctx, ids[i], there[ids[i]])
 		}
 		if err != nil {
 			err = fmt.Errorf("write to the inbox: %w", err)
@@ -147,14 +137,14 @@ func (b *Inbox) write(ctx context.Context, batch []*put) {
 		b.queued.Add(int64(len(out)))
 		select {
 		case b.out <- out:
-		default: // they are sent later, under another id
+		default: // out is full: the sweep sends them later, under another id
 			b.queued.Add(-int64(len(out)))
 		}
 	}
 }
 
-// redelivered is called for an event that was in the inbox before. One that has failed is sent again: whoever delivers
-// it once more wants it tried once more.
+// redelivered deals with an event that was in the inbox before. A dead letter becomes pending again, because whoever
+// delivers the event again wants it to be tried again.
 func (b *Inbox) redelivered(ctx context.Context, id string, found bson.Raw) error {
 	_, err := found.LookupErr("failure")
 	switch {
@@ -163,9 +153,9 @@ func (b *Inbox) redelivered(ctx context.Context, id string, found bson.Raw) erro
 	case err != nil: // it has not failed
 		return nil
 	}
-	pending, err := b.revive(ctx, id, true)
+	err = b.Replay(ctx, id, true)
 	switch {
-	case pending:
+	case errors.Is(err, errPending):
 		return nil
 	case errors.Is(err, ErrNoDeadLetter):
 		return errVanished
@@ -173,6 +163,6 @@ func (b *Inbox) redelivered(ctx context.Context, id string, found bson.Raw) erro
 	return err
 }
 
-// errVanished says that a row was removed meanwhile: because its event was written, or by the clean-up, as a dropped
-// dead letter. There is no telling which, so the event has to be delivered again.
+// errVanished says that the event's row in the inbox was removed meanwhile. Either a function has cleared it, or the
+// clean-up removed it as a dropped dead letter. Nobody can tell which, so the event must be delivered again.
 var errVanished = errors.New("the event left the inbox while it was delivered once more")

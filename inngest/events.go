@@ -16,26 +16,26 @@ import (
 
 // Event is an event as Inngest's event API takes it (https://www.inngest.com/docs/events).
 type Event struct {
-	ID   string          // by which Inngest drops what it has seen in the last 24 hours
+	ID   string          // Inngest ignores an event whose ID it has seen in the last 24 hours
 	Name string          // such as "clerk/user.created"
 	Data json.RawMessage // sent as it is
 	TS   int64           // in milliseconds since 1970
 	V    string          // the version of the event's data; left out if empty
 }
 
-// MaxEventSize is the largest event that every Inngest takes, in bytes: the limit of its free plan
+// MaxEventSize is the size in bytes of the largest event that every Inngest accepts: the limit of its free plan
 // (https://www.inngest.com/docs/usage-limits/inngest).
 const MaxEventSize = 256 << 10
 
-// Size returns how many bytes Inngest will count for the event.
+// Size returns the size of the event in bytes, as Inngest counts it.
 func (e Event) Size() int {
 	return len(Event{ID: e.ID, Name: e.Name, TS: e.TS, V: e.V}.append(nil)) + len(e.Data)
 }
 
-// append appends the event in JSON. The data is JSON, and stays as it is.
+// append appends the event as JSON. The data is JSON already, and is copied unchanged.
 func (e Event) append(b []byte) []byte {
 	b = append(b, `{"id":`...)
-	b, _ = jsontext.AppendQuote(b, e.ID) // errs where it replaces what is no UTF-8
+	b, _ = jsontext.AppendQuote(b, e.ID) // the error only says that it replaced invalid UTF-8
 	b = append(b, `,"name":`...)
 	b, _ = jsontext.AppendQuote(b, e.Name)
 	b = append(b, `,"data":`...)
@@ -49,47 +49,43 @@ func (e Event) append(b []byte) []byte {
 	return append(b, '}')
 }
 
-// What the errors of Send may say of the events. Of all others that is nothing: Inngest is away, overloaded or in
-// disagreement about the key.
+// These errors of Send say something about the events. Any other error says nothing about them: Inngest is away or
+// overloaded, or does not accept the key.
 var (
-	// ErrRefused says that Inngest, by its own answer, does not take one of the events, however often it comes.
+	// ErrRefused says that Inngest itself has answered that it will never accept one of the events.
 	ErrRefused = errors.New("refused")
-	// ErrBlocked says that one of the events may be why Inngest, or something on the way to it, answered 4xx. It may be
-	// let through at another time.
+	// ErrBlocked says that Inngest, or something between here and Inngest, answered 4xx, perhaps because of one of the
+	// events. It may let that event through at another time.
 	ErrBlocked = errors.New("not let through")
 )
 
 const (
-	// maxRetryAfter is the longest pause that an answer may ask for.
+	// maxRetryAfter bounds the pause that an answer may ask for.
 	maxRetryAfter = time.Minute
-	// idleConns is how many connections are kept open: as many as the inbox sends at once.
+	// idleConns is how many connections are kept open: as many requests as the inbox sends at the same time.
 	idleConns = 4
 )
 
-// EventAPI is Inngest's event API, POST /e/KEY (https://www.inngest.com/docs/events). inngestgo's Client.SendMany sends
-// the same, but it encodes every event's data once more, which was a tenth of what a webhook costs; and it heeds no
+// EventAPI is Inngest's event API, POST /e/KEY (https://www.inngest.com/docs/events). It does the same as inngestgo's
+// Client.SendMany, which encodes every event's data once more, a tenth of the cost of a webhook, and ignores the
 // context.
 type EventAPI struct {
 	server Server
 	client http.Client
 }
 
-// EventAPI returns what sends events to the server, with its event key.
+// EventAPI returns the event API of the server. It sends events with the server's event key.
 func (s Server) EventAPI() *EventAPI {
 	return &EventAPI{s, http.Client{Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second,
 	}}}
 }
 
-// Send returns nil when Inngest says that it has accepted every event. The error may be ErrRefused or ErrBlocked, and
-// holds a backoff.RetryAfterError where the answer has a Retry-After. What may have been a hiccup is tried three times;
-// Inngest knows an event by its id. No error holds the event key.
+// Send returns nil if Inngest says that it has accepted every event. The error may be ErrRefused or ErrBlocked, and
+// holds a backoff.RetryAfterError if the answer has a Retry-After. After a network error or a 5xx, Send tries up to
+// three times; Inngest recognizes the events by their ids. No error holds the event key.
 func (a *EventAPI) Send(ctx context.Context, events []Event) error {
-	size := len("[]")
-	for _, e := range events {
-		size += len(e.ID) + len(e.Name) + len(e.Data) + len(e.V) + 64 // the keys and the time
-	}
-	body := append(make([]byte, 0, size), '[')
+	body := []byte{'['}
 	for i, e := range events {
 		if i > 0 {
 			body = append(body, ',')
@@ -118,16 +114,19 @@ func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 		Status int
 		Error  string
 	}
-	_ = json.Unmarshal(res.body, &answer) // what is no JSON holds no ids, and is not Inngest's own
+	_ = json.Unmarshal(res.body, &answer) // an answer that is not JSON has no ids, and is not Inngest's own
 	code := res.code
 	err = fmt.Errorf("it answers %d %s %s", code, http.StatusText(code), answer.Error)
 	own := answer.Error != "" && answer.Status == code
+	ofNoEvent := slices.Contains([]int{
+		http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+	}, code)
 	switch {
 	case code < http.StatusMultipleChoices:
 		return len(answer.IDs), nil
 	case own && (code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge):
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrRefused, err))
-	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && !ofNoEvent(code):
+	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && !ofNoEvent:
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrBlocked, err))
 	}
 	if pause := retryAfter(res.header.Get("Retry-After"), time.Now()); pause > 0 {
@@ -139,14 +138,8 @@ func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 	return 0, err
 }
 
-// ofNoEvent tells whether an answer of 4xx cannot be about the events that were sent.
-func ofNoEvent(code int) bool {
-	return slices.Contains([]int{
-		http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
-	}, code)
-}
-
-// retryAfter reads the header Retry-After: seconds or a time (RFC 9110, 10.2.3).
+// retryAfter reads the header Retry-After, which has seconds or a time (RFC 9110, 10.2.3). It returns 0 if there is
+// none.
 func retryAfter(header string, now time.Time) time.Duration {
 	if s, err := strconv.ParseUint(header, 10, 31); err == nil {
 		return min(time.Duration(s)*time.Second, maxRetryAfter)

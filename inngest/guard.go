@@ -18,16 +18,16 @@ import (
 
 const (
 	signatureHeader = "X-Inngest-Signature"
-	// tolerance is how old a signature may be, as in the SDK, and how far ahead of our clock.
+	// tolerance is how old a signature may be, as in the SDK, and how far it may be ahead of our clock.
 	tolerance = 5 * time.Minute
-	// canonicalBody and canonicalDepth bound what is canonicalised before it is verified. Inngest's servers sign the
-	// canonical form of their PUT, which holds one URL, and send another; their calls of functions are canonical as
-	// they come.
+	// canonicalBody, in bytes, and canonicalDepth, in levels, bound the bodies that are canonicalised before they are
+	// verified. Inngest's servers sign the canonical form of their PUT, which holds one URL, but send another form.
+	// When they call functions, they send the canonical form.
 	canonicalBody  = 64 << 10
 	canonicalDepth = 100
 )
 
-// Why a call is refused.
+// The reasons why a call is refused.
 var (
 	errUnsigned = errors.New("it is not signed")
 	errForm     = errors.New("its signature cannot be read")
@@ -35,13 +35,13 @@ var (
 	errWrong    = errors.New("it is signed with another key, or was changed: check the signing key")
 )
 
-// guard returns a handler that lets only calls that Inngest has signed reach the handler of inngestgo, which verifies
-// them once more. That canonicalises a body before it knows who has sent it, recursively without a bound and in
-// quadratic time, and takes what it cannot canonicalise for empty (github.com/gowebpki/jcs v1.0.0).
+// guard returns a handler that passes only calls that Inngest has signed to sdk, the handler of inngestgo. The SDK
+// verifies calls too, but before that it canonicalises the body of any sender, recursively without a bound and in
+// quadratic time. If it cannot canonicalise a body, it treats it as empty (github.com/gowebpki/jcs v1.0.0).
 //
-// It answers 401 to what is not signed, 413 to what has more than maxBody bytes, and 400 to what cannot be decoded: no
-// JSON, or more than 10,000 levels deep, where Go's decoders end. At that depth, which Inngest's own servers cannot
-// pass either, the SDK is in no danger.
+// It answers 401 if a call is not signed, 413 if the body has more than maxBody bytes, and 400 if the body cannot be
+// decoded: it is not JSON, or has more than 10,000 levels, where Go's decoders stop. With fewer levels the SDK is safe,
+// and Inngest's own servers cannot send more either.
 func guard(sdk http.Handler, s Server, maxBody int64, log *slog.Logger) http.Handler {
 	var keys [][]byte
 	for _, k := range []string{s.SigningKey, s.SigningKeyFallback} {
@@ -52,7 +52,7 @@ func guard(sdk http.Handler, s Server, maxBody int64, log *slog.Logger) http.Han
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		refuse := func(why error) {
 			level := slog.LevelWarn
-			if errors.Is(why, errUnsigned) { // whoever finds the path
+			if errors.Is(why, errUnsigned) { // anybody who finds the path can cause this
 				level = slog.LevelDebug
 			}
 			log.Log(r.Context(), level, "refused a call of the functions", "method", r.Method, "error", why)
@@ -78,7 +78,7 @@ func guard(sdk http.Handler, s Server, maxBody int64, log *slog.Logger) http.Han
 			refuse(errWrong)
 			return
 		}
-		twice, noUTF8 := jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true) // as Go's decoders do
+		twice, noUTF8 := jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true) // Go's decoders allow both
 		if len(body) > 0 && !jsontext.Value(body).IsValid(twice, noUTF8) {
 			answer(w, http.StatusBadRequest, "the body is no JSON, or too deep")
 			return
@@ -92,10 +92,10 @@ func guard(sdk http.Handler, s Server, maxBody int64, log *slog.Logger) http.Han
 func answer(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = io.WriteString(w, `{"message":`+strconv.Quote(message)+"}\n") // who does not read it comes again
+	_, _ = io.WriteString(w, `{"message":`+strconv.Quote(message)+"}\n") // the caller will call again
 }
 
-// read returns the whole body. The error is an http.MaxBytesError if it has more than limit bytes.
+// read returns the whole body. The error is an http.MaxBytesError if the body has more than limit bytes.
 func read(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	size := bytes.MinRead
 	if n := r.ContentLength; n > 0 && n <= limit {
@@ -112,7 +112,7 @@ type signature struct {
 	mac []byte
 }
 
-// parse reads the header. The error is errUnsigned, errForm or errTime.
+// parse reads the signature header. The error is errUnsigned, errForm or errTime.
 func parse(header string, now time.Time) (signature, error) {
 	if header == "" {
 		return signature{}, errUnsigned
@@ -132,8 +132,8 @@ func parse(header string, now time.Time) (signature, error) {
 	return signature{at: t, mac: mac}, nil
 }
 
-// verifies tells whether one of the keys has signed the body as it is or, of a small body, its canonical form (RFC
-// 8785).
+// verifies tells whether the signature is by one of the keys over the body as it is or, if the body is small, over its
+// canonical form (RFC 8785).
 func (s signature) verifies(body []byte, keys [][]byte) bool {
 	if s.signs(body, keys) {
 		return true
@@ -157,7 +157,7 @@ func (s signature) signs(body []byte, keys [][]byte) bool {
 	return false
 }
 
-// deeper tells whether the JSON is nested more than limit levels deep, or is none.
+// deeper tells whether body has more than limit levels of JSON, or is not JSON.
 func deeper(body []byte, limit int) bool {
 	d := jsontext.NewDecoder(bytes.NewBuffer(body))
 	for {

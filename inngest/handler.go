@@ -1,5 +1,5 @@
-// Package inngest holds all that talks to Inngest, but for the SDK's handler, which it wraps: the verification of
-// Inngest's calls, the registration of the functions, the event API and what else Inngest is asked.
+// Package inngest talks to Inngest: it verifies Inngest's calls before the SDK's handler answers them, registers the
+// functions, sends events, and asks Inngest for what the doctor reports.
 package inngest
 
 import (
@@ -19,46 +19,47 @@ import (
 )
 
 const (
-	// registerTimeout is how long Inngest may take to answer what a registration asks.
+	// registerTimeout bounds a registration with all its requests.
 	registerTimeout = 5 * time.Second
-	// checkpointTimeout is how long a checkpoint may take: the client in the SDK has it, and nobody can set it.
+	// checkpointTimeout is how long a checkpoint may take. It is fixed in the SDK's HTTP client.
 	checkpointTimeout = 30 * time.Second
 )
 
-// WriteTimeout returns how long a server must let a call of the functions take, if what they do takes run at the most:
-// a checkpoint that is not answered comes on top.
+// WriteTimeout returns how long a server must allow for a call of a function whose work takes at most run: a checkpoint
+// that is not answered takes checkpointTimeout more.
 func WriteTimeout(run time.Duration) time.Duration { return run + checkpointTimeout + 30*time.Second }
 
 // Options is what New needs.
 type Options struct {
 	Server Server
-	// Origin is the URL at which Inngest reaches this service, without a path, which is Path. It may be "" for Inngest
-	// Cloud, which knows it.
+	// Origin is the URL at which Inngest reaches this service, without the path, which is Path. Origin may be "" for
+	// Inngest Cloud, which knows it.
 	Origin, Path string
-	// Register creates the functions in a client. It is called twice, for with checkpoints a run of one step is one
-	// request instead of two.
+	// Register creates the functions in a client. It is called twice, once with checkpoints, which spare a run of one
+	// step its second request, and once without, for servers that have none.
 	Register func(client inngestgo.Client, checkpoint bool) error
-	MaxBody  int64 // of a call, in bytes
+	MaxBody  int64 // the largest body of a call, in bytes
 	Log      *slog.Logger
 }
 
-// Handler answers Inngest's calls of the functions, and tells Inngest of them.
+// Handler answers Inngest's calls of the functions, and registers the functions with Inngest.
 type Handler struct {
+	http.Handler // answers one call; it refuses calls that Inngest has not signed, except in dev mode
+
 	o       Options
-	key     string                // that the SDK's clients have
+	key     string                // the signing key of the SDK's clients
 	clients map[bool]http.Handler // the SDK's handlers: with checkpoints, and without
-	calls   http.Handler          // what it verifies goes to one of them
-	// checkpoints tells whether the server takes them. A run may begin without and go on with them, or the other way
-	// round: its steps are the same.
+	// checkpoints tells whether the server takes checkpoints. It may change during a run: the run's steps are the same
+	// with and without them.
 	checkpoints atomic.Bool
 	registered  chan struct{}
 }
 
-// New creates the functions twice, with and without checkpoints, for the SDK lets nobody change that later.
+// New creates the functions twice, with and without checkpoints, because the SDK cannot change that later.
 func New(o Options) (*Handler, error) {
 	s := o.Server
 	h := &Handler{o: o, key: s.SigningKey, clients: map[bool]http.Handler{}, registered: make(chan struct{})}
-	if h.key == "" { // of a dev server; without a key the SDK would not list the functions
+	if h.key == "" { // a dev server needs no key, but without one the SDK would not list the functions
 		h.key = fmt.Sprintf("%x", rand.Text())
 	}
 	for _, checkpoint := range []bool{false, true} {
@@ -68,8 +69,8 @@ func New(o Options) (*Handler, error) {
 		}
 	}
 	sdk := func(w http.ResponseWriter, r *http.Request) { h.sdk().ServeHTTP(w, r) }
-	h.calls = guard(http.HandlerFunc(sdk), s, o.MaxBody, o.Log)
-	h.checkpoints.Store(!s.SelfHosted()) // Inngest Cloud has them
+	h.Handler = guard(http.HandlerFunc(sdk), s, o.MaxBody, o.Log)
+	h.checkpoints.Store(!s.SelfHosted()) // Inngest Cloud takes checkpoints
 	if s.exposes() {
 		o.Log.Info("a run takes two requests instead of one: the checkpoints that spare the second would show "+
 			"the signing key, for Inngest is on another host without https://", "inngest", s.apiURL())
@@ -77,8 +78,8 @@ func New(o Options) (*Handler, error) {
 	return h, nil
 }
 
-// client returns the SDK's handler of a client with the functions. All its settings are passed on: what is not set here
-// the SDK would read from the environment.
+// client returns the SDK's handler of a client that has the functions. It sets all options, because the SDK would read
+// the others from the environment.
 func (h *Handler) client(checkpoint bool) (http.Handler, error) {
 	s := h.o.Server
 	c, err := inngestgo.NewClient(inngestgo.ClientOpts{
@@ -104,14 +105,12 @@ func (h *Handler) client(checkpoint bool) (http.Handler, error) {
 	return c.ServeWithOpts(serve), h.o.Register(c, checkpoint)
 }
 
-// ServeHTTP answers one call. Those that Inngest has not signed are refused, but for a dev server's.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.calls.ServeHTTP(w, r) }
-
 // Registered is closed when Inngest knows the functions for the first time.
 func (h *Handler) Registered() <-chan struct{} { return h.registered }
 
-// KeepRegistered tells an Inngest that does not ask for the functions of them, again and again until ctx ends: one that
-// has lost its data, as the dev server has after every start, has no other way to learn of them.
+// KeepRegistered registers the functions again and again until ctx ends, because a server that has lost its data, as a
+// dev server has after every start, cannot learn of them in any other way. It does nothing for Inngest Cloud, which
+// asks for the functions itself.
 func (h *Handler) KeepRegistered(ctx context.Context) {
 	s := h.o.Server
 	if !s.SelfHosted() {
@@ -145,11 +144,11 @@ func (h *Handler) KeepRegistered(ctx context.Context) {
 	}
 }
 
-// sdk is the handler that fits the server.
+// sdk returns the SDK's handler that fits the server, with or without checkpoints.
 func (h *Handler) sdk() http.Handler { return h.clients[h.checkpoints.Load()] }
 
-// register tells Inngest of the functions once, and asks before whether it takes checkpoints: it may be another version
-// than the last time.
+// register registers the functions once. Before that it asks whether Inngest takes checkpoints, because the server may
+// have another version than the last time.
 func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -158,7 +157,7 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 		half, cancel := context.WithTimeout(ctx, timeout/2)
 		has, err := s.hasCheckpoints(half)
 		cancel()
-		if errors.Is(err, context.DeadlineExceeded) { // each run would wait for it, and longer
+		if errors.Is(err, context.DeadlineExceeded) { // with checkpoints, each run would wait for it even longer
 			has, err = false, nil
 		}
 		if err == nil && h.checkpoints.Swap(has) != has {
@@ -182,15 +181,13 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 	return fmt.Errorf("it cannot be reached: %w", err)
 }
 
-// registration is what Inngest is to know (https://github.com/inngest/inngest/blob/main/docs/SDK_SPEC.md, section
-// 4.3.2). The SDK lists its functions when it is asked by a signed request, as Inngest Cloud asks (section 4.3.5). It
-// would also post them itself, but without a time-out, and its calls of functions would wait meanwhile.
+// registration returns the body that registers the functions
+// (https://github.com/inngest/inngest/blob/main/docs/SDK_SPEC.md, section 4.3.2). It gets the list from the SDK by a
+// signed request, as Inngest Cloud does (section 4.3.5). The SDK could also post the list itself, but without a
+// time-out, and calls of functions would wait meanwhile.
 func (h *Handler) registration(ctx context.Context) ([]byte, error) {
 	url := h.o.Origin + h.o.Path
-	body, err := json.Marshal(map[string]string{"url": url})
-	if err != nil {
-		return nil, err
-	}
+	body, _ := json.Marshal(map[string]string{"url": url}) // texts never fail
 	signature, err := inngestgo.Sign(ctx, time.Now(), []byte(h.key), body)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)

@@ -17,39 +17,40 @@ import (
 	"time"
 )
 
-// Errors of Inngest's answers that callers branch on.
+// Errors that callers tell apart.
 var (
-	// ErrKey says that Inngest does not accept the key that it was asked with.
+	// ErrKey says that Inngest does not accept the key of a request.
 	ErrKey = errors.New("the key is not accepted")
-	// ErrNoLists says that this Inngest does not tell which functions it has.
+	// ErrNoLists says that this Inngest cannot list its functions.
 	ErrNoLists = errors.New("this Inngest does not list functions")
-	// errPart says that the answer was 2xx, and ended too soon.
+	// errPart says that the answer was 2xx, but its body ended too soon.
 	errPart = errors.New("it does not say all of its answer")
 )
 
-// ProbeEvent is the name of the event of SendProbe. No function listens to it.
+// ProbeEvent is the name of the event that SendProbe sends. No function listens to it.
 const ProbeEvent = "clerksync/doctor.checked"
 
-// maxAnswer is how much of an answer is read, in bytes.
+// maxAnswer is how many bytes of an answer are read.
 const maxAnswer = 5 << 20
 
-// Server is an Inngest, and what this app is to it.
+// Server is an Inngest server, with this app's keys and id there.
 type Server struct {
-	URL      string // of a dev server or of an Inngest of one's own, without a slash at the end; "" is Inngest Cloud
-	Dev      bool   // it is a dev server: it takes any event key, and does not sign its calls
+	URL      string // of a dev server or a self-hosted Inngest, without a slash at the end; "" is Inngest Cloud
+	Dev      bool   // it is a dev server, which accepts any event key and does not sign its calls
 	EventKey string
-	// SigningKey is hexadecimal, perhaps with a prefix such as "signkey-prod-". With the fallback, which may be empty,
-	// calls may be signed too.
+	// SigningKey is hexadecimal, perhaps with a prefix such as "signkey-prod-". Calls may also be signed with the
+	// fallback, which may be "".
 	SigningKey, SigningKeyFallback string
-	Env                            string // the branch environment; "" is none
+	Env                            string // the branch environment; "" if there is none
 	AppID                          string
 }
 
-// SelfHosted tells whether Inngest has to be told of the functions. Inngest Cloud asks for them by a signed request,
-// whose answer no other Inngest reads (https://github.com/inngest/inngest/issues/4669).
+// SelfHosted tells whether it is not Inngest Cloud, so that the functions must be registered with it. Inngest Cloud
+// asks for them by a signed request; other servers do not read the answer to it
+// (https://github.com/inngest/inngest/issues/4669).
 func (s Server) SelfHosted() bool { return s.URL != "" }
 
-// Name says which Inngest it is.
+// Name returns how texts call this Inngest.
 func (s Server) Name() string {
 	switch {
 	case s.Dev:
@@ -60,14 +61,14 @@ func (s Server) Name() string {
 	return "Inngest Cloud"
 }
 
-func (s Server) eventKey() string { return cmp.Or(s.EventKey, "dev") } // only a dev server has none
+func (s Server) eventKey() string { return cmp.Or(s.EventKey, "dev") } // only with a dev server may it be empty
 func (s Server) apiURL() string   { return cmp.Or(s.URL, "https://api.inngest.com") }
 func (s Server) eventURL() string { return cmp.Or(s.URL, "https://inn.gs") }
 
-// eventsURL is where events are posted. It holds the event key.
+// eventsURL returns the URL to which events are posted. It holds the event key.
 func (s Server) eventsURL() string { return s.eventURL() + "/e/" + url.PathEscape(s.eventKey()) }
 
-// Reach returns nil if something answers where events are sent, and not with a server's error.
+// Reach returns nil if the server to which events are sent answers, with anything but a 5xx.
 func (s Server) Reach(ctx context.Context) error {
 	_, err := s.ask(ctx, http.MethodGet, s.eventURL()+"/health", "", nil)
 	if a, ok := errors.AsType[answered](err); errors.Is(err, ErrKey) || ok && a.code < http.StatusInternalServerError {
@@ -76,15 +77,16 @@ func (s Server) Reach(ctx context.Context) error {
 	return err
 }
 
-// SendProbe sends an event that does nothing. The error is ErrKey if the event key is not accepted.
+// SendProbe sends an event that does nothing. The error is ErrKey if Inngest does not accept the event key.
 func (s Server) SendProbe(ctx context.Context) error {
 	body := []byte(`[{"name":"` + ProbeEvent + `","data":{}}]`)
 	_, err := s.ask(ctx, http.MethodPost, s.eventsURL(), "", body)
 	return err
 }
 
-// FunctionIDs returns Inngest's ids of the functions that an Inngest of one's own has for the app, none if it does not
-// know the app. The error is ErrKey if the signing key is not accepted, and ErrNoLists if this Inngest does not tell.
+// FunctionIDs returns the ids of the app's functions that are registered with a dev server or a self-hosted Inngest, or
+// none if it does not know the app. The error is ErrKey if Inngest does not accept the signing key, and ErrNoLists if
+// it cannot list functions.
 func (s Server) FunctionIDs(ctx context.Context, signingKey string) ([]string, error) {
 	list := s.apiURL() + "/v1/apps/" + url.PathEscape(s.AppID) + "/functions"
 	b, err := s.ask(ctx, http.MethodGet, list, hashed(signingKey), nil)
@@ -110,16 +112,17 @@ func (s Server) FunctionIDs(ctx context.Context, signingKey string) ([]string, e
 	return ids, nil
 }
 
-// CheckCloudKey asks Inngest Cloud something harmless. The error is ErrKey if the signing key is not accepted.
+// CheckCloudKey sends a harmless request to Inngest Cloud. The error is ErrKey if Inngest does not accept the signing
+// key.
 func (s Server) CheckCloudKey(ctx context.Context, signingKey string) error {
-	// The key itself and not its hash: https://api-docs.inngest.com/authentication
+	// This needs the key itself and not its hash: https://api-docs.inngest.com/authentication
 	events := s.apiURL() + "/v1/events?limit=1&name=" + url.QueryEscape(ProbeEvent)
 	_, err := s.ask(ctx, http.MethodGet, events, signingKey, nil)
 	return err
 }
 
-// hasCheckpoints asks whether the server takes checkpoints: Inngest v1.12.1 knows no such path. The error says that
-// the answer tells nothing.
+// hasCheckpoints asks whether the server takes checkpoints; Inngest v1.12.1, for one, does not know their path. After
+// an error nobody knows.
 func (s Server) hasCheckpoints(ctx context.Context) (bool, error) {
 	const noRun = "00000000000000000000000000" // a ULID
 	err := s.post(ctx, "/v1/checkpoint/"+noRun+"/async", nil)
@@ -127,27 +130,25 @@ func (s Server) hasCheckpoints(ctx context.Context) (bool, error) {
 	switch {
 	case ok && a.code == http.StatusNotFound:
 		return false, nil
-	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // 400: it is empty
+	case err == nil, errors.Is(err, ErrKey), ok && a.code < http.StatusInternalServerError: // 400: nothing was sent
 		return true, nil
 	}
 	return false, err
 }
 
-// exposes tells whether the network between here and the server can read the signing key that the SDK sends with each
-// checkpoint.
+// exposes tells whether others on the network could read the signing key that the SDK sends with each checkpoint.
 func (s Server) exposes() bool {
 	u, err := url.Parse(s.apiURL())
 	if err != nil || u.Scheme == "https" {
 		return err != nil
 	}
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
+	return u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback()
 }
 
 // answered is an answer other than 2xx.
 type answered struct {
 	code int
-	said string // the error in an answer of Inngest
+	said string // the error text in the answer
 }
 
 func (a answered) Error() string {
@@ -158,7 +159,7 @@ func (a answered) Error() string {
 	return text
 }
 
-// post posts to the API with the signing key, or with the fallback if that is not accepted.
+// post posts to the API with the signing key, or with the fallback if Inngest does not accept the signing key.
 func (s Server) post(ctx context.Context, path string, body []byte) error {
 	_, err := s.ask(ctx, http.MethodPost, s.apiURL()+path, hashed(s.SigningKey), body)
 	if errors.Is(err, ErrKey) && s.SigningKeyFallback != "" {
@@ -167,7 +168,7 @@ func (s Server) post(ctx context.Context, path string, body []byte) error {
 	return err
 }
 
-// ask returns the body of a 2xx answer. The error is ErrKey, answered, errPart or that of a network.
+// ask makes a request and returns the body of a 2xx answer. The error is ErrKey, answered, errPart or a network error.
 func (s Server) ask(ctx context.Context, method, to, bearer string, body []byte) ([]byte, error) {
 	res, err := s.call(ctx, &http.Client{}, method, to, bearer, body)
 	switch {
@@ -188,11 +189,11 @@ func (s Server) ask(ctx context.Context, method, to, bearer string, body []byte)
 type response struct {
 	code   int
 	header http.Header
-	body   []byte // or what came of it
+	body   []byte // perhaps not all of it
 }
 
-// call makes a request and returns the answer: nil if there is none, and with an error if not all of its body came. No
-// error quotes the URL, which may hold the event key.
+// call makes a request and returns the answer. The answer is nil if there is none. If only part of its body came, call
+// returns both the answer and an error. No error quotes the URL, which may hold the event key.
 func (s Server) call(
 	ctx context.Context, client *http.Client, method, to, bearer string, body []byte,
 ) (*response, error) {
@@ -217,25 +218,25 @@ func (s Server) call(
 	return &response{res.StatusCode, res.Header, b}, err
 }
 
-// hashed is how the SDKs show a signing key to Inngest's API: the hash of its bytes. A server of one's own takes the
-// key itself too, but may be reached without TLS.
+// hashed returns the hash of a signing key, which the SDKs send to Inngest's API. A self-hosted Inngest accepts the key
+// itself too, but the connection may have no TLS.
 func hashed(key string) string {
 	prefix, bare := splitKey(key)
 	raw, err := hex.DecodeString(bare)
-	if key == "" || err != nil { // the dev server, or the settings' check has said so
+	if key == "" || err != nil { // a dev server's, or a key that the check of the settings has reported
 		return ""
 	}
 	sum := sha256.Sum256(raw)
 	return prefix + hex.EncodeToString(sum[:])
 }
 
-// splitKey parts the prefix of a signing key, such as "signkey-prod-", from the key itself.
+// splitKey splits a signing key into its prefix, such as "signkey-prod-", and the key itself.
 func splitKey(key string) (prefix, bare string) {
 	prefix = regexp.MustCompile(`^signkey-\w+-`).FindString(key)
 	return prefix, key[len(prefix):]
 }
 
-// withoutURL takes the URL out of an error of a request.
+// withoutURL removes the URL from the error of a request.
 func withoutURL(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err

@@ -159,7 +159,7 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 		timer.Reset(quitTimeout)
 		_ = conn.Quit() // the outcome is known already
 	}
-	if doing, err := begin(conn, msg); err != nil {
+	if doing, err := begin(conn, mail.Address{Address: m.from.Address}, mail.Address{Address: u.Email}); err != nil {
 		quit()
 		return m.server.explain(ctx, doing, err)
 	}
@@ -180,14 +180,15 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 		return m.server.explain(ctx, "sending the message", err)
 	}
 	_, _, err = conn.Text.ReadResponse(2) // 2xx
-	if te, ok := errors.AsType[*textproto.Error](err); err == nil || ok && te.Code >= 400 {
+	te, answered := errors.AsType[*textproto.Error](err)
+	switch {
+	case err == nil:
 		quit()
-		if err == nil {
-			return nil
-		}
+		return nil
+	case answered && te.Code >= 400:
+		quit()
 		return m.server.explain(ctx, "sending the message", err)
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return fmt.Errorf("%w: the SMTP server had all of it and did not answer in time", ErrPerhapsSent)
 	}
 	return fmt.Errorf("%w: the SMTP server had all of it and broke the connection, "+
@@ -195,22 +196,12 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 }
 
 // begin sends the commands that come before the message. If one fails, doing says which.
-func begin(conn *smtp.Client, msg *gomail.Msg) (doing string, err error) {
-	from, err := msg.GetSender(false)
-	if err != nil {
-		return "reading the sender", err
-	}
-	to, err := msg.GetRecipients()
-	if err != nil {
-		return "reading the recipient", err
-	}
-	if err := conn.Mail(from); err != nil {
+func begin(conn *smtp.Client, from, to mail.Address) (doing string, err error) {
+	if err := conn.Mail(from.String()); err != nil {
 		return "sending MAIL FROM", err
 	}
-	for _, rcpt := range to {
-		if err := conn.Rcpt(rcpt); err != nil {
-			return "sending RCPT TO", err
-		}
+	if err := conn.Rcpt(to.String()); err != nil {
+		return "sending RCPT TO", err
 	}
 	// conn.Data does not do: its writer does not tell whether the end of the message could be written.
 	if err := conn.Text.PrintfLine("DATA"); err != nil {

@@ -35,12 +35,13 @@ type State struct {
 	EmailVerified bool      `bson:"email_verified"`
 }
 
-func newRow(u clerk.User, version string) Row {
+func newRow(u clerk.User, username, version string) Row {
 	return Row{
 		ID:             u.ID,
 		Email:          u.Email,
 		FullName:       u.FullName,
 		ProfilePicture: u.ImageURL,
+		Username:       username,
 		Clerk: State{
 			Version:       version,
 			CreatedAt:     u.CreatedAt.Time(),
@@ -56,40 +57,26 @@ func newRow(u clerk.User, version string) Row {
 // field is a field of the row that clerksync writes.
 type field struct {
 	name     string
-	value    any  // *string, *bool or *time.Time
+	value    any // a pointer
+	is       bson.Type
 	optional bool // a row that clerksync wrote may lack it
 }
 
 // fields returns all fields that clerksync writes, except _id.
 func (r *Row) fields() []field {
 	return []field{
-		{"email", &r.Email, true},
-		{"full_name", &r.FullName, false},
-		{"profile_picture", &r.ProfilePicture, false},
-		{"username", &r.Username, false},
-		{"clerk.version", &r.Clerk.Version, true},
-		{"clerk.created_at", &r.Clerk.CreatedAt, true},
-		{"clerk.synced_at", &r.Clerk.SyncedAt, true},
-		{"clerk.banned", &r.Clerk.Banned, false},
-		{"clerk.locked", &r.Clerk.Locked, false},
-		{"clerk.deprovisioned", &r.Clerk.Deprovisioned, false},
-		{"clerk.email_verified", &r.Clerk.EmailVerified, false},
+		{"email", &r.Email, bson.TypeString, true},
+		{"full_name", &r.FullName, bson.TypeString, false},
+		{"profile_picture", &r.ProfilePicture, bson.TypeString, false},
+		{"username", &r.Username, bson.TypeString, false},
+		{"clerk.version", &r.Clerk.Version, bson.TypeString, true},
+		{"clerk.created_at", &r.Clerk.CreatedAt, bson.TypeDateTime, true},
+		{"clerk.synced_at", &r.Clerk.SyncedAt, bson.TypeDateTime, true},
+		{"clerk.banned", &r.Clerk.Banned, bson.TypeBoolean, false},
+		{"clerk.locked", &r.Clerk.Locked, bson.TypeBoolean, false},
+		{"clerk.deprovisioned", &r.Clerk.Deprovisioned, bson.TypeBoolean, false},
+		{"clerk.email_verified", &r.Clerk.EmailVerified, bson.TypeBoolean, false},
 	}
-}
-
-// read copies v into the field, and tells whether v had the right type.
-func (f field) read(v bson.RawValue) (ok bool) {
-	switch to := f.value.(type) {
-	case *string:
-		*to, ok = v.StringValueOK()
-	case *bool:
-		*to, ok = v.BooleanOK()
-	case *time.Time:
-		if *to, ok = v.TimeOK(); ok {
-			*to = to.UTC()
-		}
-	}
-	return ok
 }
 
 func (f field) get() any { return reflect.ValueOf(f.value).Elem().Interface() }
@@ -115,7 +102,8 @@ func readRow(id string, raw bson.Raw) found {
 	for _, own := range f.fields() {
 		v, missing := raw.LookupErr(strings.Split(own.name, ".")...)
 		// A version of another type counts as the oldest, see below, and not as odd.
-		if ok := own.read(v); !ok && (missing == nil || !own.optional) && own.name != "clerk.version" {
+		ok := v.Type == own.is && v.Unmarshal(own.value) == nil
+		if !ok && (missing == nil || !own.optional) && own.name != "clerk.version" {
 			f.odd = append(f.odd, own.name)
 		}
 	}
@@ -153,7 +141,7 @@ func (f found) changes(r Row) bson.D {
 
 // isOurs tells whether the row is still as this process wrote it in r.
 func (f found) isOurs(r Row) bool {
-	return f.there && f.Clerk.Version == r.Clerk.Version && f.Clerk.SyncedAt.Equal(r.Clerk.SyncedAt)
+	return f.Clerk.Version == r.Clerk.Version && f.Clerk.SyncedAt.Equal(r.Clerk.SyncedAt)
 }
 
 // Field is a field whose value in the row differs from Clerk's.

@@ -1,10 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
-	"time"
+	"strings"
 
 	"clerksync/clerk"
 )
@@ -37,18 +38,15 @@ type Write struct {
 // farAhead has two uses. A version that is further in the future than this is wrong, because two clocks do not differ
 // by so much. And an answer of Clerk's API overrules a row only if the row's event is older than the question by more
 // than this, because Clerk's lists may lag behind.
-const farAhead = 10 * time.Minute
+const farAhead clerk.Millis = 10 * 60 * 1000
 
 // version returns the version that a write gives to a row. Its first half is never newer than the event itself: with a
 // time from the future, the row would ignore all later events. The version depends on the write alone, so a retry makes
 // the same version.
 func (w Write) version() string {
 	changed := w.User.ChangedAt
-	for _, limit := range []clerk.Millis{w.AnsweredAt, w.EventTime.Clerk, w.EventTime.Arrived} {
-		if limit != 0 {
-			changed = min(changed, endOfSecond(limit))
-			break
-		}
+	if limit := cmp.Or(w.AnsweredAt, w.EventTime.Clerk, w.EventTime.Arrived); limit != 0 {
+		changed = min(changed, endOfSecond(limit))
 	}
 	v := half(changed) + "." + half(w.EventTime.Clerk)
 	if w.EventTime.Clerk == 0 {
@@ -74,37 +72,31 @@ var isVersion = regexp.MustCompile(`^\d{13}\.\d{13}(\.\d{13})?$`).MatchString //
 
 // halves returns the two times of a version. If the version ends with an arrival, that is the second time.
 func halves(version string) (changed, event clerk.Millis) {
-	digits := func(s string) clerk.Millis {
-		n, _ := strconv.ParseInt(s, 10, 64) // they are digits
-		return clerk.Millis(n)
-	}
-	if !isVersion(version) {
-		return 0, 0
-	}
-	return digits(version[:13]), digits(version[len(version)-13:])
+	times := strings.Split(version, ".")
+	first, _ := strconv.ParseInt(times[0], 10, 64) // they are digits
+	last, _ := strconv.ParseInt(times[len(times)-1], 10, 64)
+	return clerk.Millis(first), clerk.Millis(last)
 }
 
 // FromFuture tells whether a version begins with a time that is more than ten minutes after now. A row with such a
 // version would ignore all events until that time. For now, pass the later of our clock and Clerk's.
 func FromFuture(version string, now clerk.Millis) bool {
 	changed, _ := halves(version)
-	return changed > now+clerk.Millis(farAhead.Milliseconds())
+	return changed > now+farAhead
 }
 
 // takes tells whether the write may be done to a row that has the version in was, and which version the row has then.
 func (w Write) takes(was string) (version string, ok bool) {
 	version = w.version()
-	if version >= was {
-		return version, true
-	}
-	if w.overrules == "" || w.overrules != was {
-		return "", false
-	}
 	changed, event := halves(was)
 	switch {
+	case version >= was:
+		return version, true
+	case w.overrules != was:
+		return "", false
 	case FromFuture(was, w.AnsweredAt):
 		return version, true
-	case event < w.EventTime.Clerk-clerk.Millis(farAhead.Milliseconds()):
+	case event < w.EventTime.Clerk-farAhead:
 		// The newest time in the user is older than before, as happens when an address is removed. The first half
 		// stays, so that events from before the removal stay stale.
 		return half(changed) + "." + half(w.EventTime.Clerk), true
@@ -124,8 +116,7 @@ type plan struct {
 // plan compares a write, and the user name that the row is to get, with the row as it was read.
 func (w Write) plan(was found, name string) plan {
 	version, ok := w.takes(was.Clerk.Version)
-	p := plan{row: newRow(w.User, version)}
-	p.row.Username = name
+	p := plan{row: newRow(w.User, name, version)}
 	switch {
 	case !was.there:
 		p.outcome = Created

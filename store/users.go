@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 
+	"clerksync/clerk"
 	"clerksync/store/database"
 )
 
@@ -50,9 +51,9 @@ func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 	return rows[id].Row, err
 }
 
-// find returns the rows of those users who have one, by id. If fields are named, it reads only these.
-func (s *Users) find(ctx context.Context, ids []string, fields ...string) (map[string]found, error) {
-	raws, err := s.rows.FindMany(ctx, ids, fields...)
+// find returns the rows of those users who have one, by id.
+func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error) {
+	raws, err := s.rows.FindMany(ctx, ids)
 	rows := make(map[string]found, len(raws))
 	for id, raw := range raws {
 		rows[id] = readRow(id, raw)
@@ -64,4 +65,44 @@ func (s *Users) find(ctx context.Context, ids []string, fields ...string) (map[s
 // value as another row. Clerk's users may have the same value, such as one address in two sign-ups, or no value at all.
 func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
 	return s.rows.ForeignUnique(ctx, usernames().Field)
+}
+
+// afterUserID sorts after all user ids of Clerk, which begin with clerk.UserIDPrefix.
+const afterUserID = "user`"
+
+// Count returns how many rows have an id in the form that Clerk gives its users.
+func (s *Users) Count(ctx context.Context) (n int, err error) {
+	const page = 10_000
+	for after := ""; ; {
+		rows, err := s.IDs(ctx, after, page)
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range rows {
+			if clerk.IsUserID(r.ID) {
+				n++
+			}
+		}
+		if len(rows) < page {
+			return n, nil
+		}
+		after = rows[page-1].ID
+	}
+}
+
+// RowID is the id of a row.
+type RowID struct {
+	ID   string
+	Ours bool // clerksync has written the row: it has a version
+}
+
+// IDs returns the sorted ids of at most limit rows: those ids that begin as Clerk's do and are greater than after,
+// which is "" for the first page.
+func (s *Users) IDs(ctx context.Context, after string, limit int) ([]RowID, error) {
+	ids, versions, err := s.rows.IDs(ctx, "clerk.version", max(after, clerk.UserIDPrefix), afterUserID, limit)
+	rows := make([]RowID, len(ids))
+	for i, id := range ids {
+		rows[i] = RowID{ID: id, Ours: isVersion(versions[i])}
+	}
+	return rows, err
 }

@@ -180,6 +180,12 @@ func TestInsertEach(t *testing.T) {
 		if len(rows) != 11 || err != nil || rows["id-3"].Lookup("n").AsInt64() != 1003 {
 			t.Errorf("got %v, %v, want 11 rows, the old one unchanged", rows, err)
 		}
+		again := []any{row{ID: "id-2", N: 2000}, row{ID: "id-20", N: 20}}
+		there, errs := c.InsertOrFind(t.Context(), []string{"id-2", "id-20"}, again, "n")
+		if len(there) != 1 || there["id-2"].Lookup("n").AsInt64() != 2 ||
+			!database.IsDuplicate(errs[0]) || errs[1] != nil {
+			t.Errorf("got %v, %v, want the row that was there, and the other one inserted", there, errs)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -46,7 +47,8 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 	if len(ids) == 0 {
 		return rows, nil
 	}
-	if !c.db.OneProcess && len(ids) > 1 {
+	// FerretDB v1 reads the whole collection for $in. If it has no index by _id, it does so for each single row too.
+	if len(ids) > 1 && !c.db.OneProcess || len(ids) > singles && c.db.engine == nil {
 		var all []bson.Raw
 		err := c.findAll(ctx, byIDs(ids), options.Find().SetProjection(projection), &all)
 		for _, raw := range all {
@@ -83,7 +85,8 @@ func (c *Collection) thereOf(ctx context.Context, ids []string) []string {
 	first, last := slices.Min(ids), slices.Max(ids)
 	limit := 4 * len(ids)
 	there, _, err := c.IDs(ctx, "", first[:len(first)-1], last+"~", limit) // IDs leaves out both limits themselves
-	if err != nil || len(there) == limit {                                 // no database yet, or too many other ids between
+	// no database yet, or too many other ids between
+	if err != nil || len(there) == limit {
 		return ids
 	}
 	has := make(map[string]bool, len(there))
@@ -96,6 +99,37 @@ func (c *Collection) thereOf(ctx context.Context, ids []string) []string {
 // InsertEach inserts rows with these _ids and returns one error for each row, nil if it was inserted. IsDuplicate tells
 // of the error whether a row with this _id, or with this value in a unique index, exists already.
 func (c *Collection) InsertEach(ctx context.Context, ids []string, docs []any) []error {
+	return c.insertEach(ctx, ids, docs, map[string]bson.Raw{})
+}
+
+// InsertOrFind inserts rows as InsertEach does. It also returns the rows that existed already, at least these fields of
+// them. A row that was removed meanwhile is not among them.
+func (c *Collection) InsertOrFind(ctx context.Context, ids []string, docs []any, fields ...string) (
+	there map[string]bson.Raw, errs []error,
+) {
+	there = map[string]bson.Raw{}
+	errs = c.insertEach(ctx, ids, docs, there)
+	var again []string
+	for i, err := range errs {
+		switch {
+		case !IsDuplicate(err):
+			delete(there, ids[i])
+		case there[ids[i]] == nil:
+			again = append(again, ids[i])
+		}
+	}
+	found, err := c.FindMany(ctx, again, fields...)
+	maps.Copy(there, found)
+	for i := range errs {
+		if err != nil && IsDuplicate(errs[i]) {
+			errs[i] = err
+		}
+	}
+	return there, errs
+}
+
+// insertEach is InsertEach. It adds the rows that it has read to there.
+func (c *Collection) insertEach(ctx context.Context, ids []string, docs []any, there map[string]bson.Raw) []error {
 	errs := make([]error, len(docs))
 	if len(docs) == 0 {
 		return errs
@@ -106,19 +140,35 @@ func (c *Collection) InsertEach(ctx context.Context, ids []string, docs []any) [
 		return errs
 	}
 	// FerretDB v1 has stopped at the first row that it refused, and does not say which one that is.
-	there, e := c.FindMany(ctx, ids)
-	_ = sideBySide(len(docs), func(i int) error { // each error has its place in errs
+	found, e := c.FindMany(ctx, ids)
+	maps.Copy(there, found)
+	var rest []int // the places of the rows that do not exist yet
+	for i, id := range ids {
 		want, noBSON := bson.Marshal(docs[i])
 		switch errs[i] = errors.Join(e, noBSON); {
 		case errs[i] != nil:
-		case there[ids[i]] == nil:
-			_, err := c.InsertOne(ctx, docs[i])
-			errs[i] = Redact(err)
-		case !bytes.Equal(want, there[ids[i]]): // an equal row was written before the stop
+		case found[id] == nil:
+			rest = append(rest, i)
+		case !bytes.Equal(want, found[id]): // an equal row was written before the stop
 			errs[i] = Redact(err)
 		}
-		return nil
-	})
+	}
+	if len(rest) == len(docs) { // a unique index refuses the first of them, and perhaps others
+		_ = sideBySide(len(docs), func(i int) error { // each error has its place in errs
+			_, err := c.InsertOne(ctx, docs[i])
+			errs[i] = Redact(err)
+			return nil
+		})
+		return errs
+	}
+	restIDs, restDocs := make([]string, len(rest)), make([]any, len(rest))
+	for n, i := range rest {
+		restIDs[n], restDocs[n] = ids[i], docs[i]
+	}
+	// Together again, because one insert for each row takes several times longer.
+	for n, err := range c.insertEach(ctx, restIDs, restDocs, there) {
+		errs[rest[n]] = err
+	}
 	return errs
 }
 
