@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"clerksync/clerk"
@@ -226,14 +227,11 @@ func (a *App) Run(ctx context.Context) error {
 // start runs a part until Close, which waits for its end.
 func (a *App) start(ctx context.Context, part string, run func(context.Context)) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		run(ctx)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { run(ctx) })
 	a.onClose(part, func(context.Context) error {
 		stop()
-		<-ended
+		running.Wait()
 		return nil
 	})
 }

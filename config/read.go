@@ -52,8 +52,6 @@ func settingsOf(t reflect.Type, prefix string) []Setting {
 // no secret.
 type Mistake struct{ Name, Text string }
 
-func (m Mistake) Error() string { return m.Text }
-
 // Mistakes are all that are known.
 type Mistakes []Mistake
 
@@ -74,7 +72,7 @@ func (m Mistakes) Err() error {
 	slices.SortStableFunc(sorted, func(a, b Mistake) int { return cmp.Compare(place(a), place(b)) })
 	var errs []error
 	for _, mistake := range sorted {
-		errs = append(errs, mistake)
+		errs = append(errs, errors.New(mistake.Text))
 	}
 	return errors.Join(errs...)
 }

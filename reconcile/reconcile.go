@@ -232,7 +232,10 @@ func (r *Reconcile) record(ctx context.Context, p Progress, failure error) error
 	}
 	err := keepRun(ctx, r.State, p.Tier, p.Run)
 	if err == nil && (failure != nil || p.Done()) {
-		err = r.claim(ctx, p, time.Now())
+		// If another run has taken the lease, because this step took longer than leaseTime, there is none to give back.
+		if err = r.claim(ctx, p, time.Now()); errors.Is(err, ErrBusy) {
+			err = nil
+		}
 	}
 	return err
 }
