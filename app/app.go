@@ -103,7 +103,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
-	origin := cfg.Inngest.ServeOrigin
+	origin := cfg.Inngest.Origin()
 	if origin == "" && server.SelfHosted() {
 		origin = a.URL()
 	}

@@ -15,8 +15,8 @@ func allFunctions(
 	dead inbox.Table, r *reconcile.Reconcile,
 ) (*functions.Functions, error) {
 	f := &functions.Functions{
-		Users: users, Runs: runs, InstanceID: c.InstanceID, Own: own,
-		BatchSize: c.Batch.Size, BatchTimeout: c.Batch.Timeout,
+		Users: users, Runs: runs, InstanceID: c.InstanceID, ForwardPrivateMetadata: c.ForwardPrivateMetadata,
+		Own: own, BatchSize: c.Batch.Size, BatchTimeout: c.Batch.Timeout,
 	}
 	f.Crons = append(f.Crons, functions.Upkeep(
 		users.SweepBuried,

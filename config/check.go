@@ -65,6 +65,10 @@ func (c Config) Check() Mistakes {
 		},
 		{embedded && dir == "", "MONGODB_URI", "names no folder", "set it to embedded:DIR, such as embedded:./data"},
 		{
+			strings.TrimRightFunc(c.MongoURI, unicode.IsSpace) != c.MongoURI, "MONGODB_URI", "ends with white space",
+			"copy it alone, without the end of the line",
+		},
+		{
 			c.MongoURI != "" && !embedded && !c.IsURI(), "MONGODB_URI", "is of no known kind",
 			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
 		},
@@ -78,6 +82,10 @@ func (c Config) Check() Mistakes {
 		{badURL(i.BaseURL), "INNGEST_BASE_URL", "is no URL", ""},
 		{prod && i.EventKey == "", "INNGEST_EVENT_KEY", "is not set", "set it to an event key" + orDev},
 		{prod && i.SigningKey == "", "INNGEST_SIGNING_KEY", "is not set", "set it to the signing key" + orDev},
+		{
+			hasSpace(i.EventKey), "INNGEST_EVENT_KEY", "holds white space",
+			"copy the key alone, without the end of the line",
+		},
 		{!isHexKey(i.SigningKey), "INNGEST_SIGNING_KEY", "is not hexadecimal", wantKey},
 		{!isHexKey(i.SigningKeyFallback), "INNGEST_SIGNING_KEY_FALLBACK", "is not hexadecimal", wantKey},
 		{badURL(i.ServeOrigin), "INNGEST_SERVE_ORIGIN", "is no URL", ""},
@@ -111,7 +119,9 @@ func (c Config) forwards() (bad, leftOut string) {
 
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
-func isDatabase(s string) bool { return !strings.ContainsAny(s, "/\\. \"$*<>:|?\x00") && len(s) <= 63 }
+func isDatabase(s string) bool {
+	return !strings.ContainsAny(s, "/\\. \"$*<>:|?") && !strings.ContainsFunc(s, unicode.IsControl) && len(s) <= 63
+}
 
 func hasSpace(s string) bool { return strings.ContainsFunc(s, unicode.IsSpace) }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -156,9 +157,12 @@ func (c Config) DatabaseName() string {
 
 // nameInURI returns the database that the path of a connection string names, or "".
 func nameInURI(uri string) string {
-	_, rest, _ := strings.Cut(uri, "://")
+	_, rest, _ := strings.Cut(strings.TrimSpace(uri), "://")
 	_, path, _ := strings.Cut(rest, "/")
 	name, _, _ := strings.Cut(path, "?")
+	if plain, err := url.PathUnescape(name); err == nil { // else the driver refuses the URI
+		return plain
+	}
 	return name
 }
 
@@ -171,6 +175,9 @@ func (c Inngest) IsDev() bool {
 func (c Inngest) DevKnown() bool {
 	return c.IsDev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
 }
+
+// Origin is INNGEST_SERVE_ORIGIN without a slash at the end: a path follows.
+func (c Inngest) Origin() string { return strings.TrimRight(c.ServeOrigin, "/") }
 
 // SelfHosted tells whether it is not Inngest Cloud.
 func (c Inngest) SelfHosted() bool { return c.URL() != "" }

@@ -15,6 +15,7 @@ func TestNameInURI(t *testing.T) {
 		"mongodb://h/app":                 "app",
 		"mongodb://u:p@h1:1,h2:2/app?w=1": "app",
 		"mongodb+srv://h/?retryWrites=1":  "",
+		"mongodb://h/caf%C3%A9":           "café",
 	} {
 		if got := nameInURI(uri); got != want {
 			t.Errorf("nameInURI(%q) = %q, want %q", uri, got, want)
@@ -71,6 +72,36 @@ func TestInngestURL(t *testing.T) {
 	} {
 		if tc.c.IsDev() != tc.dev || tc.c.URL() != tc.want {
 			t.Errorf("%s: got %v %s", name, tc.c.IsDev(), tc.c.URL())
+		}
+	}
+}
+
+// TestServeOriginWithSlash: with the slash, Inngest was told of https://app.example//api/inngest, which is no route.
+func TestServeOriginWithSlash(t *testing.T) {
+	t.Parallel()
+	if got := (Inngest{ServeOrigin: "https://app.example/"}).Origin(); got != "https://app.example" {
+		t.Errorf("got %q, want no slash at the end", got)
+	}
+}
+
+// TestEndOfLine: a secret that was made of a file has the end of its line. With it, the rows went to a database of
+// another name, and each event was refused.
+func TestEndOfLine(t *testing.T) {
+	t.Parallel()
+	for env, want := range map[string]string{
+		"MONGODB_URI=mongodb://h/app\n":     "MONGODB_URI ends with white space: ",
+		"MONGODB_URI=mongodb://h/\r\n":      "MONGODB_URI ends with white space: ",
+		"MONGODB_URI=embedded:./data\n":     "MONGODB_URI ends with white space: ",
+		"MONGODB_URI=mongodb://h/app\n?w=1": "MONGODB_DATABASE is no name for a database: ",
+		"MONGODB_DATABASE=app\n":            "MONGODB_DATABASE is no name for a database: ",
+		"INNGEST_EVENT_KEY=key\n":           "INNGEST_EVENT_KEY holds white space: ",
+	} {
+		name, _, _ := strings.Cut(want, " ")
+		prefix, _, _ := strings.Cut(name, "_")
+		c, unreadable := Read([]string{"MONGODB_URI=mongodb://h/app", "INNGEST_DEV=1", env})
+		all := append(unreadable, c.Check()...).Only(prefix)
+		if len(all) != 1 || !strings.HasPrefix(all[0].Text, want) {
+			t.Errorf("%q: got %v, want one mistake, %s", env, all, want)
 		}
 	}
 }

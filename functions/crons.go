@@ -12,22 +12,7 @@ import (
 )
 
 // Cron is a function that runs at certain times.
-type Cron struct {
-	id, name, schedule string
-	retries            int
-	work               func(ctx context.Context, e Event) (any, error)
-	// more says, from the result of a step, whether another step follows. If it is nil, there are no steps.
-	more func(result json.RawMessage) bool
-}
-
-func (c Cron) registered() registered {
-	fn := registered{Function: Function{ID: c.id, Name: c.name}, schedule: c.schedule, retries: c.retries, more: c.more}
-	if c.more != nil {
-		fn.step = c.id
-	}
-	fn.work = func(ctx context.Context, events []Event) (any, error) { return c.work(ctx, events[0]) }
-	return fn
-}
+type Cron struct{ fn registered }
 
 // reconcileRetries is how often a step is retried, over about half an hour. After that, the next run does the work.
 const reconcileRetries = 6
@@ -46,14 +31,16 @@ func Reconcile(r *reconcile.Reconcile, crons map[reconcile.Tier]string) []Cron {
 		if crons[t.Tier] == "" {
 			continue
 		}
-		all = append(all, Cron{
-			id: t.id, name: t.name, schedule: crons[t.Tier], retries: reconcileRetries,
-			work: func(ctx context.Context, e Event) (any, error) { return reconcileStep(ctx, r, t.Tier, e) },
+		all = append(all, Cron{registered{
+			Function: Function{ID: t.id, Name: t.name}, schedule: crons[t.Tier], retries: reconcileRetries, step: t.id,
+			work: func(ctx context.Context, events []Event) (any, error) {
+				return reconcileStep(ctx, r, t.Tier, events[0])
+			},
 			more: func(result json.RawMessage) bool {
 				var p reconcile.Progress
 				return json.Unmarshal(result, &p) == nil && p.ID != "" && !p.Done()
 			},
-		})
+		}})
 	}
 	return all
 }
@@ -106,7 +93,7 @@ type Retention struct {
 func Upkeep(
 	sweep func(ctx context.Context, after string, limit int) (removed int, next string, err error), kinds ...Retention,
 ) Cron {
-	work := func(ctx context.Context, _ Event) (any, error) {
+	work := func(ctx context.Context, _ []Event) (any, error) {
 		start := time.Now()
 		removed := map[string]int{}
 		// Rows go first, while the tombstones that tell of them are there.
@@ -129,5 +116,6 @@ func Upkeep(
 		}
 		return removed, nil
 	}
-	return Cron{id: "clean-up-old-records", name: "Clean up old records", schedule: cleanUpCron, work: work}
+	fn := Function{ID: "clean-up-old-records", Name: "Clean up old records"}
+	return Cron{registered{Function: fn, schedule: cleanUpCron, work: work}}
 }

@@ -39,7 +39,9 @@ type Functions struct {
 	// InstanceID is the Clerk instance whose events are accepted; "" accepts all. Only events that contain Clerk's
 	// whole envelope name their instance; the webhook has checked the others.
 	InstanceID string
-	Log        *slog.Logger
+	// ForwardPrivateMetadata keeps private_metadata in dead letters too, as it is kept in the events.
+	ForwardPrivateMetadata bool
+	Log                    *slog.Logger
 	// Seen, if set, is called with the time of each event whose work is done. Events from Inngest's own Clerk
 	// integration are webhooks too, which only the functions see.
 	Seen func(at time.Time)
@@ -126,7 +128,7 @@ func (f *Functions) all() []registered {
 		all = append(all, f.welcome())
 	}
 	for _, c := range f.Crons {
-		all = append(all, c.registered())
+		all = append(all, c.fn)
 	}
 	for _, fn := range f.Own {
 		all = append(all, f.own(fn, "", f.Runs))
@@ -138,6 +140,7 @@ func (f *Functions) all() []registered {
 func (f *Functions) check() error {
 	var errs []error
 	isID := regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	isBlank := func(event string) bool { return strings.TrimSpace(event) == "" }
 	taken := (&Functions{Welcome: f.Welcome, Crons: f.Crons}).IDs()
 	for _, fn := range f.Own {
 		for _, c := range []struct {
@@ -147,7 +150,8 @@ func (f *Functions) check() error {
 			{!isID.MatchString(fn.ID), "is no id: use small letters, digits and -"},
 			{inbox.Ambiguous(fn.ID), "is how the id of an event ends that is sent again: choose another"},
 			{slices.Contains(taken, fn.ID), "is the id of another function too: one of them would never run"},
-			{strings.TrimSpace(strings.Join(fn.Events, "")) == "", "runs on no event: set Events"},
+			{len(fn.Events) == 0, "runs on no event: set Events"},
+			{slices.ContainsFunc(fn.Events, isBlank), "runs on an event without a name: Inngest would register no function"},
 			{fn.Run == nil, "does nothing: set Run"},
 		} {
 			if c.wrong {

@@ -1,6 +1,7 @@
 package functions_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -137,6 +138,29 @@ func TestFailedWhileDown(t *testing.T) {
 		}
 		if got := f.deadIDs(t); len(got) > 0 {
 			t.Errorf("got dead letters %v", got)
+		}
+	}
+}
+
+// TestDeadLetterKeepsWhatIsForwarded: the dead letter of an app's function lost private_metadata although the setting
+// keeps it in the events, so that a replay gave the function other data than the first run.
+func TestDeadLetterKeepsWhatIsForwarded(t *testing.T) {
+	t.Parallel()
+	data := strings.Replace(user, "{", `{"private_metadata":{"plan":"pro"},`, 1)
+	for _, forward := range []bool{false, true} {
+		f := setup(t, functions.Functions{
+			ForwardPrivateMetadata: forward,
+			Own: []functions.Function{{
+				ID: "crm", Events: []string{"clerk/user.updated"},
+				Run: func(context.Context, functions.Event) (any, error) { return nil, nil },
+			}},
+		})
+		if r := f.fail(t, "crm", of("msg_1", data)); r.Failed {
+			t.Fatal(r.Error)
+		}
+		dead := f.deadLetters(t)
+		if len(dead) != 1 || strings.Contains(string(dead[0].Data), "private_metadata") != forward {
+			t.Errorf("forwarded %v: got %+v", forward, dead)
 		}
 	}
 }

@@ -39,6 +39,11 @@ func TestRegister(t *testing.T) {
 		"no event": {
 			[]functions.Function{change(func(f *functions.Function) { f.Events = nil })}, "runs on no event",
 		},
+		"an event without a name": {
+			[]functions.Function{change(func(f *functions.Function) {
+				f.Events = []string{"x", " "}
+			})}, "runs on an event without a name",
+		},
 		"does nothing": {
 			[]functions.Function{change(func(f *functions.Function) { f.Run = nil })}, "does nothing",
 		},

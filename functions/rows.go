@@ -22,14 +22,13 @@ type rowFunction struct {
 	id, name string
 	event    string // Clerk's name of the event on which it runs
 	step     string // the step in which it does its work; batches have no step
-	deletes  bool
 }
 
 func rowFunctions() []rowFunction {
 	return []rowFunction{
-		{"sync-user-from-clerk", "Sync a new user from Clerk", clerk.UserCreated, "write-user", false},
-		{"update-user-from-clerk", "Update a user from Clerk", clerk.UserUpdated, "write-user", false},
-		{"delete-user-with-clerk", "Delete a user with Clerk", clerk.UserDeleted, "delete-user", true},
+		{"sync-user-from-clerk", "Sync a new user from Clerk", clerk.UserCreated, "write-user"},
+		{"update-user-from-clerk", "Update a user from Clerk", clerk.UserUpdated, "write-user"},
+		{"delete-user-with-clerk", "Delete a user with Clerk", clerk.UserDeleted, "delete-user"},
 	}
 }
 
@@ -116,7 +115,7 @@ func (f *Functions) read(r rowFunction, e Event) (w store.Write, err error) {
 	switch {
 	case f.foreign(e):
 		err = errForeign
-	case r.deletes:
+	case r.event == clerk.UserDeleted:
 		w.Deleted = true
 		w.User.ID, err = clerk.ParseDeleted(e.payload.User)
 	default:
@@ -214,7 +213,8 @@ func (f *Functions) undone(ctx context.Context, w store.Write) (bool, error) {
 
 // keep writes a dead letter.
 func (f *Functions) keep(ctx context.Context, e Event, why inbox.Failure) error {
-	data, err := clerk.WithoutSecrets(e.Data, false) // our ingress has cut it already, the integration has not
+	// Our ingress has cut it already, the integration has not.
+	data, err := clerk.WithoutSecrets(e.Data, f.ForwardPrivateMetadata)
 	if err != nil {
 		data = json.RawMessage("null")
 		why.Error += "; its data is not kept, because secrets cannot be cut out of it: " + err.Error()

@@ -113,6 +113,9 @@ func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter,
 // ErrNoDeadLetter says that there is no dead letter with this id.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 
+// errPending is ErrNoDeadLetter for an event that waits for its function.
+var errPending = fmt.Errorf("%w", ErrNoDeadLetter)
+
 // DeadLetter returns a dead letter with its data; the error is ErrNoDeadLetter if there is none.
 func (t Table) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
 	r, _, err := database.Get[row](ctx, t.rows, id)
@@ -148,18 +151,11 @@ func (r row) old() bool {
 // repeats that for 24 hours until a function has written the user's row. The error may be ErrNoDeadLetter or, unless
 // force is set, ErrOld.
 func (t Table) Replay(ctx context.Context, id string, force bool) error {
-	_, err := t.revive(ctx, id, force)
-	return err
-}
-
-// revive makes a dead letter pending again. If the event is pending already, pending is true and the error is
-// ErrNoDeadLetter.
-func (t Table) revive(ctx context.Context, id string, force bool) (pending bool, _ error) {
 	why := ErrNoDeadLetter
 	done, err := t.change(ctx, id, func(r row) bson.D {
 		switch {
 		case r.Failure == nil:
-			pending = true
+			why = errPending
 			return nil
 		case !force && r.old():
 			why = ErrOld
@@ -177,9 +173,9 @@ func (t Table) revive(ctx context.Context, id string, force bool) (pending bool,
 		}
 	})
 	if done || err != nil {
-		return false, err
+		return err
 	}
-	return pending, why
+	return why
 }
 
 // Drop hides a dead letter from the list. For DroppedRetention it can still be replayed. The error may be

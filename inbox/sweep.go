@@ -36,24 +36,21 @@ func (b *Inbox) resendInterval(n int) time.Duration {
 // processes left, that came while Inngest was away, or that no function has cleared in time.
 func (b *Inbox) sweep(ctx, hard context.Context) {
 	every := min(max(b.ResendAfter/4, 50*time.Millisecond), 5*time.Second)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	defer b.resent.tell(ctx, b.Log, time.Time{})
-	var away time.Duration // the wait between two looks while Inngest is away
+	var wait, away time.Duration // away is the wait between two looks while Inngest is away
 	for {
 		select {
-		case <-timer.C:
+		case <-time.After(wait):
 		case <-b.left:
 		case <-ctx.Done():
 			return
 		}
-		if pause := time.Until(time.UnixMilli(b.pause.Load())); pause > 0 {
-			timer.Reset(pause)
+		if wait = time.Until(time.UnixMilli(b.pause.Load())); wait > 0 {
 			continue
 		}
 		n, scan, err := b.sendDue(hard)
 		b.resent.tell(ctx, b.Log, time.Now().Add(-resentEvery))
-		wait := every
+		wait = every
 		switch {
 		case err != nil:
 			b.Log.WarnContext(ctx, "the inbox cannot be read; trying again", "error", err)
@@ -66,7 +63,7 @@ func (b *Inbox) sweep(ctx, hard context.Context) {
 			away = 0
 		}
 		// If a look for due events reads the whole collection, it may take at most a tenth of the database's time.
-		timer.Reset(max(wait, 9*scan))
+		wait = max(wait, 9*scan)
 	}
 }
 

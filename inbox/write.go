@@ -153,9 +153,9 @@ func (b *Inbox) redelivered(ctx context.Context, id string, found bson.Raw) erro
 	case err != nil: // it has not failed
 		return nil
 	}
-	pending, err := b.revive(ctx, id, true)
+	err = b.Replay(ctx, id, true)
 	switch {
-	case pending:
+	case errors.Is(err, errPending):
 		return nil
 	case errors.Is(err, ErrNoDeadLetter):
 		return errVanished

@@ -85,11 +85,7 @@ func (s Server) EventAPI() *EventAPI {
 // holds a backoff.RetryAfterError if the answer has a Retry-After. After a network error or a 5xx, Send tries up to
 // three times; Inngest recognizes the events by their ids. No error holds the event key.
 func (a *EventAPI) Send(ctx context.Context, events []Event) error {
-	size := len("[]")
-	for _, e := range events {
-		size += len(e.ID) + len(e.Name) + len(e.Data) + len(e.V) + 64 // for the JSON keys and the time
-	}
-	body := append(make([]byte, 0, size), '[')
+	body := []byte{'['}
 	for i, e := range events {
 		if i > 0 {
 			body = append(body, ',')
@@ -122,12 +118,15 @@ func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 	code := res.code
 	err = fmt.Errorf("it answers %d %s %s", code, http.StatusText(code), answer.Error)
 	own := answer.Error != "" && answer.Status == code
+	ofNoEvent := slices.Contains([]int{
+		http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+	}, code)
 	switch {
 	case code < http.StatusMultipleChoices:
 		return len(answer.IDs), nil
 	case own && (code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge):
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrRefused, err))
-	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && !ofNoEvent(code):
+	case code >= http.StatusBadRequest && code < http.StatusInternalServerError && !ofNoEvent:
 		return 0, backoff.Permanent(fmt.Errorf("%w: %w", ErrBlocked, err))
 	}
 	if pause := retryAfter(res.header.Get("Retry-After"), time.Now()); pause > 0 {
@@ -137,13 +136,6 @@ func (a *EventAPI) post(ctx context.Context, body []byte) (int, error) {
 		return 0, backoff.Permanent(err)
 	}
 	return 0, err
-}
-
-// ofNoEvent tells whether a 4xx answer cannot be about the events that were sent.
-func ofNoEvent(code int) bool {
-	return slices.Contains([]int{
-		http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
-	}, code)
 }
 
 // retryAfter reads the header Retry-After, which has seconds or a time (RFC 9110, 10.2.3). It returns 0 if there is

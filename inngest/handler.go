@@ -44,10 +44,11 @@ type Options struct {
 
 // Handler answers Inngest's calls of the functions, and registers the functions with Inngest.
 type Handler struct {
+	http.Handler // answers one call; it refuses calls that Inngest has not signed, except in dev mode
+
 	o       Options
 	key     string                // the signing key of the SDK's clients
 	clients map[bool]http.Handler // the SDK's handlers: with checkpoints, and without
-	calls   http.Handler          // verifies calls and passes them to one of clients
 	// checkpoints tells whether the server takes checkpoints. It may change during a run: the run's steps are the same
 	// with and without them.
 	checkpoints atomic.Bool
@@ -68,7 +69,7 @@ func New(o Options) (*Handler, error) {
 		}
 	}
 	sdk := func(w http.ResponseWriter, r *http.Request) { h.sdk().ServeHTTP(w, r) }
-	h.calls = guard(http.HandlerFunc(sdk), s, o.MaxBody, o.Log)
+	h.Handler = guard(http.HandlerFunc(sdk), s, o.MaxBody, o.Log)
 	h.checkpoints.Store(!s.SelfHosted()) // Inngest Cloud takes checkpoints
 	if s.exposes() {
 		o.Log.Info("a run takes two requests instead of one: the checkpoints that spare the second would show "+
@@ -103,9 +104,6 @@ func (h *Handler) client(checkpoint bool) (http.Handler, error) {
 	}
 	return c.ServeWithOpts(serve), h.o.Register(c, checkpoint)
 }
-
-// ServeHTTP answers one call. It refuses calls that Inngest has not signed, except in dev mode.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.calls.ServeHTTP(w, r) }
 
 // Registered is closed when Inngest knows the functions for the first time.
 func (h *Handler) Registered() <-chan struct{} { return h.registered }
@@ -189,10 +187,7 @@ func (h *Handler) register(ctx context.Context, timeout time.Duration) error {
 // time-out, and calls of functions would wait meanwhile.
 func (h *Handler) registration(ctx context.Context) ([]byte, error) {
 	url := h.o.Origin + h.o.Path
-	body, err := json.Marshal(map[string]string{"url": url})
-	if err != nil {
-		return nil, err
-	}
+	body, _ := json.Marshal(map[string]string{"url": url}) // texts never fail
 	signature, err := inngestgo.Sign(ctx, time.Now(), []byte(h.key), body)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)

@@ -142,8 +142,7 @@ func (s Server) exposes() bool {
 	if err != nil || u.Scheme == "https" {
 		return err != nil
 	}
-	ip := net.ParseIP(u.Hostname())
-	return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
+	return u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback()
 }
 
 // answered is an answer other than 2xx.

@@ -226,3 +226,79 @@ func (r *Reconcile) write(ctx context.Context, writes []store.Write, t Tier) (re
 
 // mayPass tells whether a user who was not written may be written when that is tried again.
 func mayPass(err error) bool { return err != nil && !errors.Is(err, store.ErrRefused) }
+
+// errAsk says that Clerk could not be asked for one user: the page has to be done again.
+var errAsk = errors.New("a page of users is not done")
+
+// drift returns in what the row of a listed user differs from Clerk, or differed, by what became of its write. The zero
+// Drift is no difference, or one that is to be left alone. It holds errAsk if Clerk could not be asked for the user.
+func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, t Tier) (Drift, error) {
+	d := Drift{UserID: w.User.ID, Kind: Stale, Fields: res.Fields}
+	var err error
+	switch {
+	case res.Err != nil:
+		return Drift{}, res.Err
+	case res.Outcome == store.Created:
+		d.Kind = Missing
+	case res.Outcome == store.Updated:
+	case t != Full:
+		return Drift{}, nil
+	case res.Outcome == store.Deleted:
+		// Clerk's list may go on to name who is deleted: ask for that one.
+		if _, err = r.ask(ctx, w.User.ID); errors.Is(err, clerk.ErrNotUser) {
+			err = nil
+		}
+		d.Kind = Buried
+	default:
+		if d.Fields, err = r.overrule(ctx, w, res); d.Fields == nil && err == nil {
+			return Drift{}, nil
+		}
+	}
+	if errors.Is(err, clerk.ErrNoUser) { // deleted meanwhile
+		return Drift{}, nil
+	}
+	return d, err
+}
+
+// ask asks Clerk for one user. All errors but clerk.ErrNoUser and clerk.ErrNotUser hold errAsk.
+func (r *Reconcile) ask(ctx context.Context, id string) (clerk.Fetched, error) {
+	f, err := r.API.User(ctx, id)
+	if err != nil && !errors.Is(err, clerk.ErrNoUser) && !errors.Is(err, clerk.ErrNotUser) {
+		err = fmt.Errorf("%w: %w", errAsk, err)
+	}
+	return f, err
+}
+
+// overrule repairs a row that is deaf: one that is newer than what Clerk lists, by a time that is wrong, or was right
+// until what had that time was removed from the user. Every event and every tier takes such a row for newer. It returns
+// the fields in which the row differed, or nil if it is left as it is: it may well be newer than the list. Only what
+// Clerk says of this one user is believed, and it is written only over the version that the row had before Clerk was
+// asked.
+func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Result) ([]store.Field, error) {
+	future := store.FromFuture(was.Version, w.AnsweredAt)
+	if !future && (was.Outcome != store.Stale || len(was.Fields) == 0) {
+		return nil, nil
+	}
+	f, err := r.ask(ctx, w.User.ID)
+	if err != nil {
+		return nil, err
+	}
+	one := answer(f)
+	now := r.Users.Write(ctx, []store.Write{one}, store.DryRun)[0]
+	isBehind := !future && !slices.Equal(now.Fields, was.Fields) // Clerk's list
+	if now.Err != nil || now.Version != was.Version || isBehind {
+		return nil, now.Err
+	}
+	fields := now.Fields
+	if future {
+		version := store.Field{Name: "clerk.version", Row: was.Version, Clerk: fmt.Sprintf("%013d", f.User.ChangedAt)}
+		fields = append(fields, version)
+	}
+	if !r.DryRun {
+		o, err := r.Users.Overrule(ctx, one, was.Version)
+		if err != nil || o == store.Stale || o == store.Deleted {
+			return nil, err
+		}
+	}
+	return fields, nil
+}

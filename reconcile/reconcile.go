@@ -171,7 +171,11 @@ func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &step{Reconcile: r, until: time.Now().Add(r.StepTime)}
-	defer s.end(cancel)
+	defer func() {
+		if cancel(); s.next != nil { // this ends what is still being fetched
+			_, _ = s.next()
+		}
+	}()
 	do := map[phase]func(context.Context, Progress) (Progress, error){
 		begin: s.begin, counting: s.absent, deleting: s.absent, listing: s.list, changed: s.recent,
 	}
@@ -193,13 +197,6 @@ type step struct {
 	until time.Time
 	// next fetches the next page of all users, or waits for it. It is nil if the page is not known.
 	next func() (clerk.Page, error)
-}
-
-// end ends what is still being fetched.
-func (s *step) end(cancel context.CancelFunc) {
-	if cancel(); s.next != nil {
-		_, _ = s.next()
-	}
 }
 
 // isAlone tells whether a run keeps others from running and is remembered. Not so a backfill, which harms no other, nor

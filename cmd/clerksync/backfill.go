@@ -28,12 +28,12 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 		r.DryRun, r.Restart, r.OnPage = c.DryRun, c.Restart, bar.show
 		p, err := r.Run(ctx, reconcile.Start(reconcile.Backfill, ""), nil)
 		bar.end()
-		return c.sum(ctx, e.stdout, p, err)
+		return c.sum(ctx, e, p, err)
 	})
 }
 
 // sum prints what a backfill has done, and returns the error of the command.
-func (c backfillCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress, err error) error {
+func (c backfillCmd) sum(ctx context.Context, e env, p reconcile.Progress, err error) error {
 	if p.Phase == "" { // nothing has begun
 		return err
 	}
@@ -41,12 +41,12 @@ func (c backfillCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress,
 	if c.DryRun {
 		what = "users (nothing was written)"
 	}
-	_, _ = fmt.Fprintf(w, "%d %s: ", p.Listed, what)
+	outcomes := ""
 	for _, o := range []store.Outcome{store.Created, store.Updated, store.Unchanged, store.Stale, store.Deleted} {
-		_, _ = fmt.Fprintf(w, "%d %s, ", p.Outcomes[o], o)
+		outcomes += fmt.Sprintf("%d %s, ", p.Outcomes[o], o)
 	}
 	failed := p.Found.Failed
-	_, _ = fmt.Fprintf(w, "%d failed; %s\n", failed, took(p))
+	e.say("%d %s: %s%d failed; %s", p.Listed, what, outcomes, failed, took(p))
 	switch {
 	case err == nil && failed > 0:
 		return fmt.Errorf("%d users could not be read or written: the log names them; "+

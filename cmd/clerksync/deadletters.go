@@ -117,9 +117,6 @@ func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d in
 	if err != nil {
 		return err
 	}
-	say := func(format string, args ...any) {
-		_, _ = fmt.Fprintf(e.stdout, format+"\n", args...) // a closed terminal ends nothing
-	}
 	n, twice, old := 0, 0, 0
 	for _, l := range all {
 		switch perhaps, err := functions.Replay(ctx, db, l.ID, c.Force); {
@@ -130,14 +127,14 @@ func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d in
 			}
 		case errors.Is(err, inbox.ErrOld):
 			old++
-			say("%s is skipped: it happened on %s", oneLine(l.ID), stamp(time.UnixMilli(l.TS)))
+			e.say("%s is skipped: it happened on %s", oneLine(l.ID), stamp(time.UnixMilli(l.TS)))
 		case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
 			return err
 		}
 	}
-	say("%d will be sent again", n)
+	e.say("%d will be sent again", n)
 	if twice > 0 {
-		say("mails among them that were perhaps sent before, so that the user may get two: %d", twice)
+		e.say("mails among them that were perhaps sent before, so that the user may get two: %d", twice)
 	}
 	if old > 0 {
 		return fmt.Errorf("%d were skipped: %w; drop them, or replay them with --force", old, inbox.ErrOld)

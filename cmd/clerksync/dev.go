@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"clerksync/app"
 	"clerksync/config"
 	"clerksync/internal/dev"
-	"clerksync/internal/inngestserver"
 	"clerksync/store"
 	"clerksync/webhook"
 )
@@ -31,12 +31,9 @@ func (devCmd) Help() string {
 
 // Run starts everything, prints where it is, and ends all of it when ctx ends.
 func (c devCmd) Run(ctx context.Context, e env) error {
-	say := func(format string, args ...any) {
-		_, _ = fmt.Fprintf(e.stdout, format+"\n", args...) // a closed terminal ends nothing
-	}
 	cfg, mistakes := config.Read(e.environ)
 	startInngest := !cfg.Inngest.SelfHosted()
-	if err := c.defaults(ctx, &cfg, e.environ, say); err != nil {
+	if err := c.defaults(ctx, &cfg, e); err != nil {
 		return err
 	}
 	if err := append(mistakes, app.Check(cfg)...).Err(); err != nil {
@@ -44,40 +41,29 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var own *inngestserver.Server
-	if startInngest {
-		var err error
-		if own, err = dev.StartInngest(ctx, e.environ, e.stderr, say); err != nil {
-			return err
-		}
-		cfg.Inngest.Dev = own.URL()
-		go func() {
-			<-own.Done()
-			stop(errors.New("the Inngest dev server has ended"))
-		}()
+	if !startInngest {
+		return c.serve(ctx, cfg, e)
 	}
-	err := c.serve(ctx, cfg, e, say)
-	if own != nil {
-		err = errors.Join(err, own.Stop())
+	own, err := dev.StartInngest(ctx, e.environ, e.stderr, e.say)
+	if err != nil {
+		return err
 	}
-	return err
+	cfg.Inngest.Dev = own.URL()
+	go func() {
+		<-own.Done()
+		stop(errors.New("the Inngest dev server has ended"))
+	}()
+	return errors.Join(c.serve(ctx, cfg, e), own.Stop())
 }
 
 // defaults fills in what 'serve' would refuse to start without, and says which settings it ignores.
-func (devCmd) defaults(
-	ctx context.Context, cfg *config.Config, environ []string, say func(string, ...any),
-) (err error) {
-	if cfg.Host == "" {
-		cfg.Host = "127.0.0.1"
-	}
-	if !isSet(environ, "PORT") && !dev.Free(ctx, cfg.Address()) {
+func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) (err error) {
+	cfg.Host, cfg.MongoURI = cmp.Or(cfg.Host, "127.0.0.1"), cmp.Or(cfg.MongoURI, devDatabase)
+	if !isSet(e.environ, "PORT") && !dev.Free(ctx, cfg.Address()) {
 		cfg.Port = "0"
 	}
-	if !isSet(environ, "INBOX_RESEND_AFTER") {
+	if !isSet(e.environ, "INBOX_RESEND_AFTER") {
 		cfg.InboxResendAfter = devResendAfter
-	}
-	if cfg.MongoURI == "" {
-		cfg.MongoURI = devDatabase
 	}
 	if cfg.SigningSecrets == "" {
 		if cfg.SigningSecrets, err = dev.MakeSecret(); err != nil {
@@ -90,18 +76,18 @@ func (devCmd) defaults(
 		i.Dev = "1"
 	}
 	if i.IsDev() && i.SigningKey != "" {
-		say("INNGEST_SIGNING_KEY is ignored: a dev server signs nothing")
+		e.say("INNGEST_SIGNING_KEY is ignored: a dev server signs nothing")
 		i.SigningKey = ""
 	}
 	if i.IsDev() && i.SigningKeyFallback != "" {
-		say("INNGEST_SIGNING_KEY_FALLBACK is ignored: a dev server signs nothing")
+		e.say("INNGEST_SIGNING_KEY_FALLBACK is ignored: a dev server signs nothing")
 		i.SigningKeyFallback = ""
 	}
 	return err
 }
 
 // serve runs the service until ctx ends or the demo is over.
-func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(string, ...any)) error {
+func (c devCmd) serve(ctx context.Context, cfg config.Config, e env) error {
 	a, err := app.New(ctx, app.Options{Config: cfg, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr)})
 	if err != nil {
 		return err
@@ -116,9 +102,9 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(st
 		return errors.Join(err, context.Cause(ctx))
 	}
 	hook := a.URL() + webhook.Path
-	say("\nclerksync   %s\nwebhooks    %s\nInngest     %s", a.URL(), hook, cfg.Inngest.URL())
+	e.say("\nclerksync   %s\nwebhooks    %s\nInngest     %s", a.URL(), hook, cfg.Inngest.URL())
 	if uri := a.Database().EmbeddedURI(); uri != "" {
-		say("database    %s%s (any MongoDB client)", uri, a.Database().Name())
+		e.say("database    %s%s (any MongoDB client)", uri, a.Database().Name())
 	}
 	if c.Demo {
 		err := dev.Demo(ctx, e.stdout, store.NewUsers(a.Database()), hook, cfg.Secrets()[0], rowText)
@@ -129,7 +115,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env, say func(st
 	if !strings.HasSuffix(a.URL(), ":3000") {
 		to = " --to " + hook
 	}
-	say(`
+	e.say(`
 Next: in another terminal, in this folder, send it a signed webhook and look at the collection users:
   go run ./cmd/clerksync send user.created%s
 Ctrl-C ends all of it.`, to)

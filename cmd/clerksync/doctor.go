@@ -41,8 +41,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 		if f.Level == doctor.Fail {
 			failed++
 		}
-		// A closed terminal ends nothing.
-		_, _ = fmt.Fprintf(e.stdout, "%-4s  %-9s  %s\n", f.Level, f.Check, oneLine(f.Text))
+		e.say("%-4s  %-9s  %s", f.Level, f.Check, oneLine(f.Text))
 	})
 	var err error
 	if db != nil {

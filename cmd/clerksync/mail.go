@@ -1,13 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 
 	"clerksync/app"
 	"clerksync/config"
-
 	"clerksync/mail"
 )
 
@@ -22,18 +22,11 @@ type mailTest struct {
 
 // Run sends the mail, whoever has had one before.
 func (c mailTest) Run(ctx context.Context, e env) error {
-	cfg, mistakes := config.Read(e.environ)
-	if err := mistakes.Err(); err != nil {
+	m, err := mailer(e.environ, config.Mail{})
+	if err != nil {
 		return err
 	}
-	if cfg.Mail.SMTPURL == "" {
-		return errors.New("SMTP_URL is not set: set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST")
-	}
-	m, mistakes := app.Mailer(cfg.Mail)
-	if err := mistakes.Err(); err != nil {
-		return err
-	}
-	err := m.Send(ctx, mail.User{ID: "user_test", Email: c.Address, FullName: "Ada Lovelace"}, nil)
+	err = m.Send(ctx, mail.User{ID: "user_test", Email: c.Address, FullName: "Ada Lovelace"}, nil)
 	switch {
 	case errors.Is(err, mail.ErrPerhapsSent):
 		return err
@@ -51,18 +44,8 @@ type mailPreview struct {
 
 // Run works without SMTP_URL too.
 func (c mailPreview) Run(e env) error {
-	cfg, mistakes := config.Read(e.environ)
-	if err := mistakes.Err(); err != nil {
-		return err
-	}
-	if cfg.Mail.SMTPURL == "" {
-		cfg.Mail.SMTPURL = "smtp://localhost"
-	}
-	if cfg.Mail.From == "" {
-		cfg.Mail.From = "App <hello@app.example>"
-	}
-	m, mistakes := app.Mailer(cfg.Mail)
-	if err := mistakes.Err(); err != nil {
+	m, err := mailer(e.environ, config.Mail{SMTPURL: "smtp://localhost", From: "App <hello@app.example>"})
+	if err != nil {
 		return err
 	}
 	subject, text, body, err := m.Render(mail.User{ID: "user_test", Email: "ada@example.com", FullName: c.Name})
@@ -74,4 +57,20 @@ func (c mailPreview) Run(e env) error {
 	}
 	_, err = fmt.Fprint(e.stdout, body)
 	return err
+}
+
+// mailer returns what sends mail as the settings say, with the server and the sender of unset where none is set.
+func mailer(environ []string, unset config.Mail) (*mail.Mailer, error) {
+	cfg, mistakes := config.Read(environ)
+	if err := mistakes.Err(); err != nil {
+		return nil, err
+	}
+	c := cfg.Mail
+	c.SMTPURL, c.From = cmp.Or(c.SMTPURL, unset.SMTPURL), cmp.Or(c.From, unset.From)
+	if c.SMTPURL == "" {
+		return nil, errors.New("SMTP_URL is not set: " +
+			"set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST")
+	}
+	m, mistakes := app.Mailer(c)
+	return m, mistakes.Err()
 }

@@ -48,6 +48,9 @@ type env struct {
 	stdout, stderr io.Writer
 }
 
+// say prints a line. That a terminal has been closed ends nothing.
+func (e env) say(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, format+"\n", args...) }
+
 // run is the whole program but for the process around it.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	exited := false

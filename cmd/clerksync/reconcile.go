@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -25,32 +25,29 @@ type reconcileCmd struct {
 func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	return withClerk(ctx, e, c.DryRun, func(_ *database.DB, r *reconcile.Reconcile) error {
 		r.DryRun, r.RemoveUnknown = c.DryRun, c.RemoveUnknown
-		r.Report = func(d reconcile.Drift) { c.print(e.stdout, d) }
-		host, err := os.Hostname()
-		if err != nil {
-			host = "a host without a name"
-		}
+		r.Report = func(d reconcile.Drift) { c.print(e, d) }
+		host, _ := os.Hostname()
 		// Another run that meets its lease says whose it is.
-		id := fmt.Sprintf("by hand on %s, process %d, %s", host, os.Getpid(), rand.Text()[:8])
+		id := fmt.Sprintf("by hand on %s, process %d, %s",
+			cmp.Or(host, "a host without a name"), os.Getpid(), rand.Text()[:8])
 		p, err := r.Run(ctx, reconcile.Start(reconcile.Full, id), func(b *reconcile.BusyError) {
 			left := max(time.Until(b.Until), 0).Round(time.Second / 10)
 			_, _ = fmt.Fprintf(e.stderr, "%v; waiting for %s, in case it was killed\n", b, left)
 		})
-		return c.sum(ctx, e.stdout, p, err)
+		return c.sum(ctx, e, p, err)
 	}, "RECONCILE_")
 }
 
 // sum prints what a run has found and what to do about it, and returns the error of the command.
-func (c reconcileCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress, err error) error {
+func (c reconcileCmd) sum(ctx context.Context, e env, p reconcile.Progress, err error) error {
 	f, what := p.Found, "repaired"
 	if c.DryRun {
 		what = "nothing was written"
 	}
 	if err == nil || f.Missing+f.Stale+f.Extra+f.Buried+f.Unknown > 0 {
-		_, _ = fmt.Fprintf(w, "%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, ",
-			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed)
-		_, _ = fmt.Fprintf(w, "%d buried, %d unknown; %s\n", f.Buried, f.Unknown, took(p))
-		c.advise(w, f)
+		e.say("%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d buried, %d unknown; %s",
+			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Buried, f.Unknown, took(p))
+		c.advise(e, f)
 	}
 	switch {
 	case errors.Is(err, reconcile.ErrBusy):
@@ -64,34 +61,30 @@ func (c reconcileCmd) sum(ctx context.Context, w io.Writer, p reconcile.Progress
 }
 
 // advise says what to do about what a run has left alone.
-func (c reconcileCmd) advise(w io.Writer, f reconcile.Found) {
+func (c reconcileCmd) advise(e env, f reconcile.Found) {
 	if f.Buried > 0 {
-		_, _ = fmt.Fprintln(w, "buried: Clerk has the user, and here is a tombstone;",
-			"'clerksync users restore ID' brings the user back")
+		e.say("buried: Clerk has the user, and here is a tombstone; 'clerksync users restore ID' brings the user back")
 	}
 	const why = "these rows, and Clerk does not have the users;"
 	switch {
 	case f.Unknown == 0 || c.DryRun && c.RemoveUnknown:
 	case c.RemoveUnknown:
-		_, _ = fmt.Fprintln(w, "unknown: clerksync had never written", why, "they are removed")
+		e.say("unknown: clerksync had never written %s they are removed", why)
 	default:
-		_, _ = fmt.Fprintln(w, "unknown: clerksync has never written", why, "--remove-unknown removes them")
+		e.say("unknown: clerksync has never written %s --remove-unknown removes them", why)
 	}
 }
 
 // print writes the kind, the user and which fields differ, and with ShowValues what the row has and what Clerk has.
-func (c reconcileCmd) print(w io.Writer, d reconcile.Drift) {
-	var fields []string
+func (c reconcileCmd) print(e env, d reconcile.Drift) {
+	fields, sep := []string(nil), ", "
 	for _, f := range d.Fields {
 		if c.ShowValues {
+			sep = "; "
 			f.Name = fmt.Sprintf("%s %q, at Clerk %q", f.Name, f.Row, f.Clerk)
 		}
 		fields = append(fields, f.Name)
 	}
-	sep := ", "
-	if c.ShowValues {
-		sep = "; "
-	}
 	line := fmt.Sprintf("%-7s  %s  %s", d.Kind, d.UserID, strings.Join(fields, sep))
-	_, _ = fmt.Fprintln(w, strings.TrimRight(line, " ")) // a closed terminal ends nothing
+	e.say("%s", strings.TrimRight(line, " "))
 }

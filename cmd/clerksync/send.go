@@ -57,8 +57,7 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 		return fmt.Errorf("the webhook was not accepted")
 	}
 	if c.Type == clerk.UserDeleted && c.Data == "" {
-		_, err = fmt.Fprintln(e.stdout, "a deleted user stays deleted: "+
-			"choose another id with --user for the next user.created")
+		e.say("a deleted user stays deleted: choose another id with --user for the next user.created")
 	}
 	return err
 }

@@ -29,8 +29,8 @@ func (serveCmd) Help() string {
 
 // Run runs the service until ctx ends.
 func (serveCmd) Run(ctx context.Context, e env) error {
-	cfg, err := readConfig(e.environ)
-	if err != nil {
+	cfg, mistakes := config.Read(e.environ)
+	if err := append(mistakes, app.Check(cfg)...).Err(); err != nil {
 		return err
 	}
 	if !isSet(e.environ, "GOGC") {

@@ -64,9 +64,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 		watch, written := cmp.Or(c.watch, restoreWatch), 0
 		restore := &reconcile.Restore{
 			API: r.API, Users: r.Users, Watch: watch, Every: watch / 65,
-			Deletions: func(ctx context.Context, id string) (waiting, dead []string, err error) {
-				return inbox.NewTable(db).Deletions(ctx, id)
-			},
+			Deletions: inbox.NewTable(db).Deletions,
 			Written: func() {
 				what := fmt.Sprintf("the row is written; looking at it for %s", watch)
 				if written++; written > 1 {

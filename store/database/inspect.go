@@ -50,7 +50,8 @@ func (db *DB) Inspect(ctx context.Context) (Server, error) {
 	case hello.SetName == "" && hello.Msg != "isdbgrid":
 		s.Kind = StandAlone
 	}
-	if v := info.FerretDBv1 + info.FerretDB.Version; v != "" { // info.Version is the MongoDB that it imitates
+	// FerretDB's own; info.Version is the MongoDB version that it imitates
+	if v := info.FerretDBv1 + info.FerretDB.Version; v != "" {
 		s.Name, s.Version = "FerretDB", v
 	}
 	if s.Version == "unknown" { // FerretDB says so if it is embedded in another program

@@ -81,7 +81,8 @@ func (c *Collection) thereOf(ctx context.Context, ids []string) []string {
 	first, last := slices.Min(ids), slices.Max(ids)
 	limit := 4 * len(ids)
 	there, _, err := c.IDs(ctx, "", first[:len(first)-1], last+"~", limit) // IDs leaves out both limits themselves
-	if err != nil || len(there) == limit {                                 // no database yet, or too many other ids
+	// no database yet, or too many other ids between
+	if err != nil || len(there) == limit {
 		return ids
 	}
 	has := make(map[string]bool, len(there))

@@ -8,7 +8,99 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/store"
+
+	"golang.org/x/sync/singleflight"
 )
+
+// ErrDeleted says that the user has a tombstone: deleted for good.
+var ErrDeleted = errors.New("the user is deleted")
+
+// ensureTimeout bounds the work for one user with all retries, however many callers wait for it.
+const ensureTimeout = 20 * time.Second
+
+// Ensure makes sure that a user who exists at Clerk has a row: the app often meets a new user before the webhook has
+// come. It sends no events. It is safe for concurrent use.
+type Ensure struct {
+	API   *clerk.API
+	Users *store.Users
+
+	calls singleflight.Group
+}
+
+// Row returns the user's row. If clerksync has not written one it asks Clerk and writes the row by the rules of every
+// write; concurrent calls for one user ask once. It returns ErrDeleted for a user with a tombstone, and clerk.ErrNoUser
+// for one whom Clerk does not have, or whose id is not of the form of Clerk's.
+func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
+	done := e.calls.DoChan(id, func() (any, error) {
+		// The others who wait for it must not depend on the first caller's patience.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ensureTimeout)
+		defer cancel()
+		return e.row(ctx, id)
+	})
+	select {
+	case res := <-done:
+		r, _ := res.Val.(store.Row)
+		return r, res.Err
+	case <-ctx.Done():
+		return store.Row{}, fmt.Errorf("wait for Clerk: %w", ctx.Err())
+	}
+}
+
+func (e *Ensure) row(ctx context.Context, id string) (store.Row, error) {
+	r, err := e.written(ctx, id)
+	if !errors.Is(err, store.ErrNotFound) {
+		return r, err
+	}
+	switch dead, err := e.Users.IsDeleted(ctx, id); {
+	case err != nil:
+		return store.Row{}, err
+	case dead:
+		return store.Row{}, ErrDeleted
+	case !clerk.IsUserID(id): // it could be another page of Clerk's API, such as count
+		return store.Row{}, fmt.Errorf("%w: an id of Clerk's is user_ and 27 letters and digits", clerk.ErrNoUser)
+	}
+	if err := bring(ctx, e.API, e.Users, id); err != nil {
+		return store.Row{}, err
+	}
+	if r, err = e.written(ctx, id); errors.Is(err, store.ErrNotFound) { // deleted since
+		err = ErrDeleted
+	}
+	return r, err
+}
+
+// written returns the user's row. If there is none but one that the app itself has made, the error is
+// store.ErrNotFound: what that row says is not what Clerk says.
+func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
+	r, err := e.Users.Get(ctx, id)
+	if err == nil && r.Clerk.Version == "" {
+		return store.Row{}, store.ErrNotFound
+	}
+	return r, err
+}
+
+// answer returns the write of what Clerk's API says of a user.
+func answer(f clerk.Fetched) store.Write {
+	return store.Write{User: f.User, EventTime: store.EventTime{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
+}
+
+// bring asks Clerk for a user and writes the row. It returns clerk.ErrNoUser if Clerk does not have the user, and
+// ErrDeleted if there is a tombstone.
+func bring(ctx context.Context, api *clerk.API, users *store.Users, id string) error {
+	f, err := api.User(ctx, id)
+	if err != nil {
+		return err
+	}
+	r := users.Write(ctx, []store.Write{answer(f)}, store.All)[0]
+	if r.Err == nil && r.Outcome == store.Deleted {
+		return ErrDeleted
+	}
+	return r.Err
+}
+
+// bury deletes a user for good.
+func bury(ctx context.Context, users *store.Users, id string) error {
+	return users.Write(ctx, []store.Write{{User: clerk.User{ID: id}, Deleted: true}}, store.All)[0].Err
+}
 
 // Restore brings a user back whom Clerk has although there is a tombstone.
 type Restore struct {
