@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -60,4 +61,33 @@ func TestKilledReconcileBlocks(t *testing.T) {
 			t.Errorf("beside one that is alive: got %v, want that it is running", err)
 		}
 	})
+}
+
+// TestLostLeaseHidesError: a run that stops at the brake, and whose lease another has taken meanwhile because its step
+// was so slow, does not wait for the other and go on behind the brake.
+func TestLostLeaseHidesError(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, db, fake, 3)
+	for _, p := range people {
+		fake.Remove(p.ID)
+	}
+	fake.Fail = func(*http.Request) int { // any request: the run has the lease then
+		lease := doc{"holder": "another", "until": time.Now().Add(time.Second)}
+		_, err := db.Collection("clerksync_state").UpdateOne(t.Context(), doc{"_id": "reconcile_lease"}, doc{"$set": lease})
+		if err != nil {
+			t.Error(err)
+		}
+		return 0
+	}
+	_, err := r.Run(t.Context(), reconcile.Start(reconcile.Full, "slow"), func(b *reconcile.BusyError) {
+		t.Errorf("it waits for %s", b.Holder)
+	})
+	if !errors.Is(err, reconcile.ErrBrake) || errors.Is(err, reconcile.ErrBusy) {
+		t.Errorf("got %v, want the brake alone", err)
+	}
+	if n, err := db.Collection("users").CountDocuments(t.Context(), doc{}); err != nil || n != 3 {
+		t.Errorf("%d rows are left, %v, want 3", n, err)
+	}
 }
