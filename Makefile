@@ -46,4 +46,4 @@ dev: ## the service with all that it needs, until Ctrl-C
 	go run ./cmd/clerksync dev
 
 inngest:
-	@go run ./internal/inngestserver/build
+	@go run ./internal/testenv/inngesttest/build

@@ -21,6 +21,7 @@ import (
 
 	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
+	"clerksync/internal/testenv/inngesttest"
 	"clerksync/store"
 	"clerksync/store/database"
 
@@ -123,13 +124,7 @@ func (a app) rows(b *testing.B) *database.DB {
 
 func newInngest(b *testing.B, tick time.Duration) *inngestserver.Server {
 	b.Helper()
-	wd, err := os.Getwd()
-	if err != nil {
-		b.Fatal(err)
-	}
-	cmd, err := inngestserver.ForTests(b.Context(), inngestserver.FindOptions{
-		BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()}, Dir: wd,
-	})
+	cmd, err := inngesttest.Find(b.Context(), "")
 	if err != nil {
 		b.Fatal(err)
 	}

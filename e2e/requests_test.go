@@ -2,11 +2,11 @@ package e2e_test
 
 import (
 	"maps"
-	"os"
 	"testing"
 
 	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
+	"clerksync/internal/testenv/inngesttest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -26,7 +26,7 @@ func TestRequestsARun(t *testing.T) {
 		w.drained()
 	}
 	want := []int{200}
-	if version, err := inngestserver.TestVersion(os.Environ()); err != nil {
+	if version, err := inngesttest.Version(); err != nil {
 		t.Fatal(err)
 	} else if version == inngestserver.OldVersion {
 		want = []int{206, 200}

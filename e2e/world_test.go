@@ -29,6 +29,7 @@ import (
 	"clerksync/internal/child"
 	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
+	"clerksync/internal/testenv/inngesttest"
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/embedded"
@@ -95,10 +96,7 @@ func build(dir string) error {
 		return nil
 	}
 	var err error
-	programs.inngest, err = inngestserver.ForTests(context.Background(), inngestserver.FindOptions{
-		BuildOptions: inngestserver.BuildOptions{Environ: os.Environ()},
-	})
-	if err != nil {
+	if programs.inngest, err = inngesttest.Find(context.Background(), ""); err != nil {
 		return err
 	}
 	programs.clerksync = filepath.Join(dir, "clerksync")
@@ -202,7 +200,7 @@ func endToEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{inngestserver.TestEnv, "INNGEST_CLI"} {
+	for _, name := range []string{inngesttest.Env, "INNGEST_CLI"} {
 		os.Getenv(name)
 	}
 }

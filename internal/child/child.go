@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -27,11 +28,9 @@ type Process struct {
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	if cmd.Cancel != nil { // made with a context
-		cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
+		cmd.Cancel = func() error { return signalGroup(cmd.Process.Pid, syscall.SIGKILL) }
 	}
-	if cmd.WaitDelay == 0 {
-		cmd.WaitDelay = time.Second
-	}
+	cmd.WaitDelay = time.Second
 	ownGroup(cmd)
 	dieWithUs(cmd)
 	started := make(chan error)
@@ -63,7 +62,7 @@ func (p *Process) run(started chan<- error) {
 	defer close(p.done)
 	p.err = p.cmd.Wait()
 	if runtime.GOOS != "windows" { // where the id may be another's by now
-		_ = killGroup(p.cmd.Process.Pid) // what it left behind
+		_ = signalGroup(p.PID(), syscall.SIGKILL) // what it left behind
 	}
 }
 
@@ -102,22 +101,20 @@ func (p *Process) Terminate() error {
 	if p.Ended() {
 		return nil
 	}
-	return terminateGroup(p.PID())
+	return signalGroup(p.PID(), syscall.SIGTERM)
 }
 
 // Stop asks the program to end, kills it if that takes more than 5 s, and returns when nothing of it is left.
 func (p *Process) Stop() error { return p.stop(stopLimit) }
 
 func (p *Process) stop(limit time.Duration) error {
-	if err := p.Terminate(); err != nil {
-		return p.Kill()
+	if p.Terminate() == nil {
+		select {
+		case <-p.done:
+		case <-time.After(limit):
+		}
 	}
-	select {
-	case <-p.done:
-		return nil
-	case <-time.After(limit):
-		return p.Kill()
-	}
+	return p.Kill()
 }
 
 // Kill ends the program as a crash would, and returns when nothing of it is left.
@@ -125,7 +122,7 @@ func (p *Process) Kill() error {
 	if p.Ended() {
 		return nil
 	}
-	if err := killGroup(p.PID()); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := signalGroup(p.PID(), syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill %s: %w", p.cmd.Path, err)
 	}
 	<-p.done

@@ -13,12 +13,7 @@ import (
 // the group.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// terminateGroup asks the process and its children to end. The error is os.ErrProcessDone if there are none.
-func terminateGroup(pid int) error { return signalGroup(pid, syscall.SIGTERM) }
-
-// killGroup ends the process and its children. The error is os.ErrProcessDone if there are none.
-func killGroup(pid int) error { return signalGroup(pid, syscall.SIGKILL) }
-
+// signalGroup asks the process and its children to end, or ends them. The error is os.ErrProcessDone if there are none.
 func signalGroup(pid int, s syscall.Signal) error {
 	err := syscall.Kill(-pid, s)
 	if errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EPERM) { // macOS: if those there are have ended

@@ -12,10 +12,7 @@ func ownGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
-// terminateGroup is killGroup: Windows has no way to ask a process without a window.
-func terminateGroup(pid int) error { return killGroup(pid) }
-
-// killGroup ends the process and its children.
-func killGroup(pid int) error {
+// signalGroup ends the process and its children: Windows has no way to ask a process without a window.
+func signalGroup(pid int, _ syscall.Signal) error {
 	return exec.CommandContext(context.Background(), "taskkill", "/T", "/F", "/PID", strconv.Itoa(pid)).Run()
 }

@@ -57,9 +57,9 @@ func Free(ctx context.Context, addr string) bool {
 func StartInngest(
 	ctx context.Context, environ []string, output io.Writer, say func(string, ...any),
 ) (*inngestserver.Server, error) {
-	cmd, err := inngestserver.Find(ctx, inngestserver.FindOptions{BuildOptions: inngestserver.BuildOptions{
+	cmd, err := inngestserver.Find(ctx, inngestserver.Options{
 		Environ: environ, Progress: func(line string) { say("%s", line) },
-	}})
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -31,29 +31,41 @@ type Command struct {
 	env []string
 }
 
-// FindOptions are where Find looks.
-type FindOptions struct {
-	BuildOptions
-	Dir string // the working directory, for a relative INNGEST_CLI; "" is the current one
+// Options say where a server is looked for, and what builds one.
+type Options struct {
+	Environ  []string          // the process's environment, "NAME=value"
+	Cache    string            // keeps the servers that are built; "" is the user's cache directory
+	Progress func(line string) // is told what takes long, never by two goroutines at once; may be nil
+}
+
+func (o Options) say(format string, args ...any) {
+	if o.Progress != nil {
+		o.Progress(fmt.Sprintf(format, args...))
+	}
 }
 
 // Find returns the server that INNGEST_CLI names or else the first that works of: inngest and inngest-cli on PATH,
 // inngest-cli of our version through npx, and one built from source, which it builds if the cache does not have it. It
 // returns an error if INNGEST_CLI names something that does not work, if there is nothing else either, or if ctx ends.
-func Find(ctx context.Context, o FindOptions) (Command, error) {
-	if c, ok, err := Named(ctx, o); ok || err != nil {
+func Find(ctx context.Context, o Options) (Command, error) {
+	if c, ok, err := Named(ctx, o); ok {
 		return c, err
 	}
-	if c, ok := o.installed(ctx); ok {
-		return c, nil
+	for _, name := range []string{"inngest", "inngest-cli"} {
+		path := lookPath(name, value(o.Environ, "PATH"))
+		if path == "" {
+			continue
+		}
+		c, err := o.try(ctx, path, path)
+		if err == nil {
+			return c, nil
+		}
+		o.say("passing over %s, which does not work: %v", path, err)
 	}
 	if c, ok := o.npx(ctx); ok {
 		return c, nil
 	}
-	if ctx.Err() != nil {
-		return Command{}, context.Cause(ctx)
-	}
-	c, err := Build(ctx, Version, o.BuildOptions)
+	c, err := Build(ctx, Version, o)
 	switch {
 	case ctx.Err() != nil:
 		return Command{}, context.Cause(ctx)
@@ -63,17 +75,15 @@ func Find(ctx context.Context, o FindOptions) (Command, error) {
 	return c, nil
 }
 
-// Named returns the server that INNGEST_CLI names, and whether it is set. It returns an error if that server does not
-// work.
-func Named(ctx context.Context, o FindOptions) (c Command, ok bool, err error) {
+// Named returns the server that INNGEST_CLI names, and whether it is set. It returns an error, and true, if that server
+// does not work.
+func Named(ctx context.Context, o Options) (c Command, ok bool, err error) {
 	path := value(o.Environ, "INNGEST_CLI")
 	if path == "" {
 		return Command{}, false, nil
 	}
-	if !filepath.IsAbs(path) { // it will run in another directory
-		if path, err = filepath.Abs(filepath.Join(o.Dir, path)); err != nil {
-			return Command{}, true, fmt.Errorf("find an Inngest dev server: %w", err)
-		}
+	if path, err = filepath.Abs(path); err != nil { // it will run in another directory
+		return Command{}, true, fmt.Errorf("find an Inngest dev server: %w", err)
 	}
 	if c, err = o.try(ctx, path, "INNGEST_CLI="+path); err != nil {
 		return Command{}, true, fmt.Errorf("the server that INNGEST_CLI names does not work: %w", err)
@@ -82,7 +92,7 @@ func Named(ctx context.Context, o FindOptions) (c Command, ok bool, err error) {
 }
 
 // try returns the command if the server at path can tell its version, and adds that to the source if it is not ours.
-func (o FindOptions) try(ctx context.Context, path, source string) (Command, error) {
+func (o Options) try(ctx context.Context, path, source string) (Command, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
 	c := Command{Path: path, Source: source, env: cleanEnv(o.Environ)}
@@ -93,26 +103,10 @@ func (o FindOptions) try(ctx context.Context, path, source string) (Command, err
 	return c, err
 }
 
-// installed looks on PATH.
-func (o FindOptions) installed(ctx context.Context) (Command, bool) {
-	for _, name := range []string{"inngest", "inngest-cli"} {
-		path := lookPath(name, value(o.Environ, "PATH"))
-		if path == "" {
-			continue
-		}
-		c, err := o.try(ctx, path, path)
-		if err == nil {
-			return c, true
-		}
-		o.say("passing over %s, which does not work: %v", path, err)
-	}
-	return Command{}, false
-}
-
 // npx lets npx install inngest-cli in its cache, and asks it only for the path: a server started through npx and a
 // shell would outlive them. It says nothing of failures, which are usual where npm's registry can be reached and the
 // server's downloads cannot.
-func (o FindOptions) npx(ctx context.Context) (Command, bool) {
+func (o Options) npx(ctx context.Context) (Command, bool) {
 	npx := lookPath("npx", value(o.Environ, "PATH"))
 	if npx == "" {
 		return Command{}, false

@@ -153,7 +153,7 @@ func text(err error) string {
 // no time; and nothing is left of a build but the server.
 func TestBuild(t *testing.T) {
 	r := newRepo(t, map[string]string{"go": builds})
-	o := r.options(nil).BuildOptions
+	o := r.options(nil)
 	if _, err := Built(Version, o); !errors.Is(err, ErrNotBuilt) {
 		t.Errorf("before: got %v, want ErrNotBuilt", err)
 	}
@@ -186,35 +186,6 @@ func TestBuild(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"inngest-v1.12.1.lock", "inngest-v1.44.0", "inngest-v1.44.0.lock"}, left); d != "" {
 		t.Errorf("in the cache (-want +got):\n%s", d)
-	}
-}
-
-// TestForTests: a test waits for no build, and says in a line what is missing.
-func TestForTests(t *testing.T) {
-	r := newRepo(t, map[string]string{"go": builds, "inngest": works, "npx": installs})
-	const missing = " is not built yet: run 'make test', which builds it first, or 'go test -short ./...', which " +
-		"does without"
-	for name, tc := range map[string]struct {
-		env       string
-		want, err string
-	}{
-		"the usual one": {err: "the Inngest server v1.44.0" + missing},
-		"the old one": {
-			env: "CLERKSYNC_TEST_INNGEST=old", err: "the Inngest server v1.12.1" + missing,
-		},
-		"another": {
-			env: "CLERKSYNC_TEST_INNGEST=1", err: `CLERKSYNC_TEST_INNGEST=1: want "old" or nothing`,
-		},
-		"the one that INNGEST_CLI says": {env: "INNGEST_CLI=bin/works", want: "INNGEST_CLI=DIR/bin/works"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := r.options(func(line string) { t.Errorf("it went on: %s", line) })
-			o.Environ = append(o.Environ, tc.env)
-			c, err := ForTests(t.Context(), o)
-			if got := text(err); got != tc.err || err == nil && r.short(c.Source) != tc.want {
-				t.Errorf("got %q, %q, want %q, %q", c.Source, got, tc.want, tc.err)
-			}
-		})
 	}
 }
 
@@ -267,6 +238,7 @@ func newRepo(t *testing.T, programs map[string]string) repo {
 		t.Skip("its programs are shell scripts")
 	}
 	r := repo{t: t, dir: t.TempDir()}
+	t.Chdir(r.dir)
 	write(t, r.long("DIR/module/cmd/main.go"), "package main\n")
 	if err := os.Chmod(r.long("DIR/module/cmd/main.go"), 0o400); err != nil { // as in the module cache
 		t.Fatal(err)
@@ -285,16 +257,13 @@ func (r repo) long(s string) string  { return strings.ReplaceAll(s, "DIR", r.dir
 func (r repo) short(s string) string { return strings.ReplaceAll(s, r.dir, "DIR") }
 
 // options find only what is in the repository, in an environment that would spoil a build.
-func (r repo) options(progress func(string)) FindOptions {
-	return FindOptions{
-		BuildOptions: BuildOptions{
-			Environ: []string{
-				"PATH=relative:" + r.long("DIR/bin"), "GOOS=plan9", "GOFLAGS=-mod=vendor", "GOWORK=/nowhere",
-			},
-			Cache:    r.long("DIR/cache"),
-			Progress: progress,
+func (r repo) options(progress func(string)) Options {
+	return Options{
+		Environ: []string{
+			"PATH=relative:" + r.long("DIR/bin"), "GOOS=plan9", "GOFLAGS=-mod=vendor", "GOWORK=/nowhere",
 		},
-		Dir: r.dir,
+		Cache:    r.long("DIR/cache"),
+		Progress: progress,
 	}
 }
 

@@ -76,10 +76,6 @@ func Start(ctx context.Context, c Command, cfg Config) (*Server, error) {
 	if s.Process, err = child.Start(cmd); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the Inngest dev server: %w", err), os.RemoveAll(dir))
 	}
-	go func() { // for one that ends by itself
-		<-s.Done()
-		_ = os.RemoveAll(dir)
-	}()
 	if err := s.awaitHealth(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the Inngest dev server: %w", err), s.Kill(), s.out.tail())
 	}
@@ -119,15 +115,13 @@ func workDir() (string, error) {
 func (s *Server) awaitHealth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("it did not answer in %s", startLimit))
 	defer cancel()
-	tick := time.NewTicker(pollHealth)
-	defer tick.Stop()
 	client := &http.Client{Timeout: healthLimit, Transport: &http.Transport{DisableKeepAlives: true}} // and no proxy
 	for {
 		if healthy(ctx, client, s.url+"/health") {
 			return nil
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pollHealth):
 		case <-s.Done():
 			return fmt.Errorf("it ended: %s", s.State())
 		case <-ctx.Done():

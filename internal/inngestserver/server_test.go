@@ -255,7 +255,7 @@ func TestRealServer(t *testing.T) {
 	for _, version := range []string{Version, OldVersion} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			c, err := Built(version, BuildOptions{Environ: os.Environ()})
+			c, err := Built(version, Options{Environ: os.Environ()})
 			if err != nil {
 				t.Skip(err)
 			}

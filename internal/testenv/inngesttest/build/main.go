@@ -5,30 +5,26 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"clerksync/internal/inngestserver"
+	"clerksync/internal/testenv/inngesttest"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Environ(), os.Stderr); err != nil {
+	version, err := inngesttest.Version()
+	if err == nil {
+		_, err = inngestserver.Build(ctx, version, inngestserver.Options{
+			Environ: os.Environ(), Progress: func(line string) { fmt.Fprintln(os.Stderr, line) },
+		})
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		stop()
 		os.Exit(1)
 	}
-}
-
-func run(ctx context.Context, environ []string, stderr io.Writer) error {
-	o := inngestserver.BuildOptions{Environ: environ, Progress: func(line string) { _, _ = fmt.Fprintln(stderr, line) }}
-	version, err := inngestserver.TestVersion(environ)
-	if err != nil {
-		return err
-	}
-	_, err = inngestserver.Build(ctx, version, o)
-	return err
 }
