@@ -1,4 +1,4 @@
-// Package app is the service: its parts wired together, its routes, its start and its end.
+// Package app is the service: it wires its parts together, serves its routes, and starts and ends it.
 package app
 
 import (
@@ -28,8 +28,8 @@ import (
 
 // Options is what New needs.
 type Options struct {
-	Config    config.Config        // Check finds no mistake in it
-	Functions []functions.Function // of your own
+	Config    config.Config        // must pass Check
+	Functions []functions.Function // the app's own functions
 	Log       *slog.Logger
 }
 
@@ -52,8 +52,8 @@ type cleanup struct {
 	end  func(context.Context) error
 }
 
-// New listens, opens the database and wires the service; Run serves. If it fails, nothing is left open. It is one
-// straight function, in the order in which the parts need each other, so that one can see what goes where.
+// New listens, opens the database and wires the service; Run serves. If New fails, it leaves nothing open. It is one
+// long function, in the order in which the parts need each other, to show how they are connected.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
 	a := &App{cfg: cfg, log: log}
@@ -136,7 +136,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	return a, nil
 }
 
-// noteSettings logs what the settings leave out, and what is dangerous in them.
+// noteSettings logs what the settings turn off, and which of them are dangerous.
 func (a *App) noteSettings(ctx context.Context) {
 	if _, ok := a.cfg.Embedded(); ok {
 		a.log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; "+
@@ -163,7 +163,8 @@ func (a *App) noteSettings(ctx context.Context) {
 	}
 }
 
-// clerkAPI returns a client of Clerk's API, nil without a key. That Clerk is away is no reason not to start.
+// clerkAPI returns a client of Clerk's API, or nil if no secret key is set. It fails if Clerk does not accept the key,
+// but not if Clerk does not answer: the service starts without Clerk.
 func (a *App) clerkAPI(ctx context.Context) (*clerk.API, error) {
 	if a.cfg.SecretKey == "" {
 		return nil, nil
@@ -184,13 +185,13 @@ func (a *App) clerkAPI(ctx context.Context) (*clerk.API, error) {
 	return api, nil
 }
 
-// URL is where this machine reaches the service. The port is the one that was found if PORT is 0.
+// URL returns the URL at which this machine reaches the service. If PORT is 0, it has the port that the system chose.
 func (a *App) URL() string {
 	_, port, _ := net.SplitHostPort(a.listener.Addr().String())
 	return LocalURL(a.cfg.Host, port)
 }
 
-// LocalURL is where the machine that a service listens on reaches it.
+// LocalURL returns the URL at which a machine reaches a service that listens on it.
 func LocalURL(host, port string) string {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
@@ -201,11 +202,11 @@ func LocalURL(host, port string) string {
 // Registered is closed when Inngest knows the functions for the first time.
 func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
 
-// Database is the open database.
+// Database returns the open database.
 func (a *App) Database() *database.DB { return a.db }
 
-// Run serves until ctx ends, and then closes the service: the server first, which finishes what is in flight, and then
-// the parts that its requests needed.
+// Run serves until ctx ends, and then closes the service. It closes the server first, which finishes the requests in
+// flight, and then the parts that these requests need.
 func (a *App) Run(ctx context.Context) error {
 	a.start(ctx, "inbox", func(ctx context.Context) { a.inbox.Run(ctx, a.cfg.ShutdownTimeout/2) })
 	a.start(ctx, "watch", a.watch.Run)
@@ -224,7 +225,7 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(err, a.Close(ctx))
 }
 
-// start runs a part until Close, which waits for its end.
+// start runs a part of the service until Close, which waits until run returns.
 func (a *App) start(ctx context.Context, part string, run func(context.Context)) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -236,7 +237,8 @@ func (a *App) start(ctx context.Context, part string, run func(context.Context))
 	})
 }
 
-// stopServer finishes the requests in flight, for half of the time that there is: the inbox has the other half.
+// stopServer lets the requests in flight finish. It waits for half of ShutdownTimeout, because the inbox gets the other
+// half.
 func (a *App) stopServer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.ShutdownTimeout/2)
 	defer cancel()
@@ -244,7 +246,7 @@ func (a *App) stopServer(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	a.log.WarnContext(ctx, "requests were cut off", "error", err) // nothing is lost: Clerk and Inngest come again
+	a.log.WarnContext(ctx, "requests were cut off", "error", err) // nothing is lost: Clerk and Inngest repeat them
 	return a.server.Close()
 }
 
@@ -252,9 +254,9 @@ func (a *App) onClose(part string, end func(context.Context) error) {
 	a.cleanups = append(a.cleanups, cleanup{part, end})
 }
 
-// Close ends all parts, the last first. Run does it too; what is closed is not closed again.
+// Close closes all parts, the last one first. Run calls it too, and a second call does nothing.
 func (a *App) Close(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx) // it has ended: that is why
+	ctx = context.WithoutCancel(ctx) // ctx has ended, which is why the service closes
 	var errs []error
 	for _, c := range slices.Backward(a.cleanups) {
 		if err := c.end(ctx); err != nil {

@@ -20,14 +20,14 @@ func OpenDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*da
 	return db, databaseError(err)
 }
 
-// OpenBeside opens the database that the settings name for a command that runs beside the service or without it, and
-// that writes no rows of users. It never makes a new one.
+// OpenBeside opens the database that the settings name for a command that writes no rows of users, whether the service
+// runs or not. It never makes a new database.
 func OpenBeside(ctx context.Context, cfg config.Config, log *slog.Logger) (*database.DB, error) {
 	db, err := database.OpenBeside(ctx, cfg.MongoURI, cfg.DatabaseName(), log)
 	return db, databaseError(err)
 }
 
-// databaseError says what to set.
+// databaseError adds to an error which setting to change.
 func databaseError(err error) error {
 	switch {
 	case errors.Is(err, database.ErrLocked):
@@ -44,7 +44,7 @@ func databaseError(err error) error {
 	return err
 }
 
-// indexed is a collection with indexes of ours.
+// indexed is a collection on which clerksync makes indexes.
 type indexed interface {
 	Setup(ctx context.Context) error
 	LacksIndex(ctx context.Context) (bool, error)
@@ -54,7 +54,8 @@ func collections(db *database.DB) []indexed {
 	return []indexed{store.NewUsers(db), inbox.NewTable(db), store.NewWelcomes(db), store.NewRuns(db)}
 }
 
-// Prepare makes the indexes that are not there, and warns of those of the app's that are in the way.
+// Prepare makes the indexes that are missing, and logs a warning for each unique index of the app that would refuse
+// rows.
 func Prepare(ctx context.Context, db *database.DB) error {
 	for _, c := range collections(db) {
 		if err := c.Setup(ctx); err != nil {
@@ -68,7 +69,7 @@ func Prepare(ctx context.Context, db *database.DB) error {
 	return err
 }
 
-// Prepared tells whether Prepare has been done.
+// Prepared tells whether all indexes exist that Prepare makes.
 func Prepared(ctx context.Context, db *database.DB) (bool, error) {
 	for _, c := range collections(db) {
 		if lacks, err := c.LacksIndex(ctx); lacks || err != nil {

@@ -6,37 +6,40 @@ import (
 	"time"
 )
 
-// These bound the memory that requests take before it is known who sent them: smallBody for each connection, and for
-// all larger ones together largeWebhooks times webhook.MaxBody and largeCalls times maxCall. Svix's library makes three
-// copies of a webhook while it verifies it. The number of connections is bounded by the proxy in front, or by the limit
-// on open files.
+// These limits bound the memory that requests take before anybody knows who sent them. A small request takes smallBody
+// at most. All large requests together take at most largeWebhooks times webhook.MaxBody plus largeCalls times maxCall,
+// and while Svix's library verifies a webhook, it makes three copies of it. The number of connections is bounded by the
+// proxy in front of the service, or by the limit on open files.
 const (
-	// smallBody is far above the 2 to 4 KB of a usual webhook.
+	// smallBody is in bytes, and far above the 2 to 4 KB of a usual webhook.
 	smallBody     = 32 << 10
 	largeWebhooks = 8
 	largeCalls    = 8
-	// maxCall is the largest call of Inngest that is read. Its servers send up to 4 MB; the SDK's own limit is 100 MB.
+	// maxCall is the size in bytes of the largest call of Inngest that is read. Inngest's servers send up to 4 MB; the
+	// SDK's own limit is 100 MB.
 	maxCall = 5 << 20
-	// readTimeout is how long Clerk waits for an answer. Inngest's calls are small enough for it.
+	// readTimeout is how long Clerk waits for an answer. Inngest's calls are small enough to be read in this time too.
 	readTimeout = 15 * time.Second
-	// progressBody is what a large body must bring within limits.progress, unless it is the rest.
+	// progressBody is how many bytes of a large body must arrive within each limits.progress, or all the rest of it.
 	progressBody = 64 << 10
 )
 
-// limits are for requests with a body over smallBody, or of unknown length.
+// limits bound requests whose body is larger than smallBody or of unknown length.
 type limits struct {
-	slots    int           // how many of them are read at once
-	wait     time.Duration // how long another one waits for a slot; nothing of it is read meanwhile
-	progress time.Duration // within which the next progressBody bytes must come, or the connection is closed
-	whole    time.Duration // within which the whole body must come, likewise
+	slots    int           // how many of them are read at the same time
+	wait     time.Duration // how long a further request waits for a slot; its body is not read meanwhile
+	progress time.Duration // the next progressBody bytes must arrive within this time, or the connection is closed
+	whole    time.Duration // the whole body must arrive within this time, or the connection is closed
 }
 
-// boundMemory lets only n large requests into h at once. Others wait, and get 503 when that takes too long.
+// boundMemory passes at most n large requests to h at the same time. Other large requests wait, and get 503 if they
+// wait too long.
 func boundMemory(h http.Handler, n int) http.Handler {
 	return limits{slots: n, wait: 5 * time.Second, progress: 2 * time.Second, whole: readTimeout}.bound(h)
 }
 
-// bound keeps a slot until h returns. The limits of time are for the body: after its last byte, h may take longer.
+// bound keeps a slot for each large request until h returns. The time limits are for the body only: after its last
+// byte, h may take longer.
 func (l limits) bound(h http.Handler) http.Handler {
 	slots := make(chan struct{}, l.slots)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -62,15 +65,15 @@ func (l limits) bound(h http.Handler) http.Handler {
 	})
 }
 
-// timedBody is a body whose next progressBody bytes must come in time. If they do not, the read fails, and net/http
-// closes the connection.
+// timedBody is a body whose next progressBody bytes must always arrive in time. If they do not, the read fails, and
+// net/http closes the connection.
 type timedBody struct {
 	io.ReadCloser
 	conn     *http.ResponseController
 	progress time.Duration
 	end      time.Time
-	left     int // until the time begins anew
-	// over is true after the last byte, when net/http has taken the deadline away: another one would end the context of
+	left     int // how many bytes are left until the deadline is set anew
+	// over is true after the last byte. Then net/http has removed the deadline, and a new one would end the context of
 	// the handler that has read the body.
 	over bool
 }

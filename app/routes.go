@@ -20,7 +20,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// routes answers requests: hook those of Clerk, a.inngest those of Inngest.
+// routes returns the handler of all requests. hook answers Clerk's, and a.inngest answers Inngest's.
 func (a *App) routes(
 	hook http.Handler, server inngest.Server, ensure *reconcile.Ensure, metrics prometheus.Gatherer,
 ) http.Handler {
@@ -39,8 +39,9 @@ func (a *App) routes(
 	return e
 }
 
-// ready answers 200 if the database answers and Inngest can be reached, else 503. It says which of them, and whether
-// webhooks are missing; that alone is no 503, for another process would not mend it.
+// ready answers 200 if the database answers and Inngest can be reached, otherwise 503. The body says which of them
+// fails, and whether webhooks are missing. Missing webhooks alone do not cause a 503, because another process would not
+// get them either.
 func (a *App) ready(c echo.Context, server inngest.Server) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), 3*time.Second)
 	defer cancel()
@@ -58,8 +59,8 @@ func (a *App) ready(c echo.Context, server inngest.Server) error {
 	return c.JSON(code, state)
 }
 
-// ensureUser answers POST /users/{id}/ensure with the user's row, if the request has the token. Hashes are compared,
-// so that the time that this takes does not tell the length of the token.
+// ensureUser answers POST /users/{id}/ensure with the user's row, if the request has the token. It compares hashes, so
+// that the time of the comparison does not reveal the length of the token.
 func (a *App) ensureUser(c echo.Context, ensure *reconcile.Ensure) error {
 	token, ok := strings.CutPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
 	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(a.cfg.AdminToken))

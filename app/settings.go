@@ -21,7 +21,8 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// Check returns all mistakes in the settings: those that config finds, and those that the packages find that use them.
+// Check returns all mistakes in the settings: those that config finds, and those that the packages find which use the
+// settings.
 func Check(c config.Config) config.Mistakes {
 	all := c.Check()
 	add := func(name, sep string, err error) {
@@ -48,7 +49,7 @@ func Check(c config.Config) config.Mistakes {
 	return all
 }
 
-// Reconciler returns what compares rows with Clerk.
+// Reconciler returns a Reconcile with these settings.
 func Reconciler(c config.Config, api *clerk.API, db *database.DB, log *slog.Logger) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
 		API: api, Users: store.NewUsers(db), State: database.NewCheckpoints(db), Log: log,
@@ -57,7 +58,7 @@ func Reconciler(c config.Config, api *clerk.API, db *database.DB, log *slog.Logg
 	}
 }
 
-// ClerkAPI returns a client of Clerk's API. It asks nothing.
+// ClerkAPI returns a client of Clerk's API. It sends no request. It fails if no secret key is set.
 func ClerkAPI(c config.Config) (*clerk.API, error) {
 	if c.SecretKey == "" {
 		return nil, errors.New("CLERK_SECRET_KEY is not set: " +
@@ -69,7 +70,7 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 	})
 }
 
-// Mailer returns what sends mail. It does not dial.
+// Mailer returns the Mailer for these settings, or the mistakes in them. It does not dial.
 func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
 	names := map[string]string{
 		"URL": "SMTP_URL", "From": "MAIL_FROM", "ReplyTo": "MAIL_REPLY_TO", "Subject": "WELCOME_SUBJECT",
@@ -87,8 +88,8 @@ func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
 	return m, mistakes
 }
 
-// allFunctions returns the Inngest functions, without what only a running service has. For their ids alone, users and
-// the others may be zero.
+// allFunctions returns the Inngest functions, without the fields that only a running service can set. If only their ids
+// are needed, users and the parameters after it may be nil or empty.
 func allFunctions(
 	c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs,
 	dead inbox.Table, r *reconcile.Reconcile,
@@ -119,13 +120,13 @@ func allFunctions(
 	return f, mistakes.Err()
 }
 
-// FunctionIDs returns the ids of all functions that the settings make, own among them.
+// FunctionIDs returns the ids of all functions that the service has with these settings, including those in own.
 func FunctionIDs(cfg config.Config, own []functions.Function) ([]string, error) {
 	fns, err := allFunctions(cfg, own, nil, &store.Welcomes{}, &store.Runs{}, inbox.Table{}, nil)
 	return fns.IDs(), err
 }
 
-// InngestServer is the Inngest that the settings name.
+// InngestServer returns the Inngest that the settings name.
 func InngestServer(c config.Inngest) inngest.Server {
 	return inngest.Server{
 		URL: c.URL(), Dev: c.IsDev(), AppID: c.AppID, Env: c.Env,
@@ -133,7 +134,8 @@ func InngestServer(c config.Inngest) inngest.Server {
 	}
 }
 
-// Logger returns the logger that the settings ask for: text for people, JSON for machines unless told otherwise.
+// Logger returns the logger that the settings ask for. If they do not set the format, it writes text to a terminal and
+// JSON to anything else.
 func Logger(c config.Config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.LogLevel}
 	f, isFile := w.(*os.File)

@@ -23,8 +23,8 @@ const (
 	orDev    = " of your Inngest environment, or INNGEST_DEV=1 for the dev server"
 )
 
-// Check returns what is wrong with the settings of 'serve', as far as it can be told without I/O and without the
-// packages that use them.
+// Check returns the mistakes in the settings of 'serve' that can be found without I/O and without the packages that use
+// the settings.
 func (c Config) Check() Mistakes {
 	badPatterns, leftOut := c.forwards()
 	dir, embedded := c.Embedded()
@@ -54,11 +54,11 @@ func (c Config) Check() Mistakes {
 		{badPatterns != "", "CLERK_FORWARD_EVENTS", "holds a bad pattern, " + badPatterns, patterns},
 		{leftOut != "", "CLERK_FORWARD_EVENTS", "leaves out " + leftOut, "add user.*"},
 		{badURL(c.APIURL), "CLERK_API_URL", "is no URL", ""},
-		{!(c.RateShare >= 0.001 && c.RateShare <= 1), "CLERK_RATE_SHARE", "is out of range", ""}, // NaN is neither
+		{!(c.RateShare >= 0.001 && c.RateShare <= 1), "CLERK_RATE_SHARE", "is out of range", ""}, // NaN too
 		{!isCron(tiers.RecentCron), "RECONCILE_RECENT_CRON", "is no cron expression", wantCron},
 		{!isCron(tiers.AbsentCron), "RECONCILE_ABSENT_CRON", "is no cron expression", wantCron},
 		{!isCron(tiers.Cron), "RECONCILE_CRON", "is no cron expression", wantCron},
-		{!(tiers.MaxDelete >= 0 && tiers.MaxDelete <= 100), "RECONCILE_MAX_DELETE", "is out of range", ""}, // likewise
+		{!(tiers.MaxDelete >= 0 && tiers.MaxDelete <= 100), "RECONCILE_MAX_DELETE", "is out of range", ""}, // NaN too
 		{
 			c.MongoURI == "", "MONGODB_URI", "is not set",
 			"set it to mongodb://HOST/DATABASE, or to embedded:DIR for the embedded database (development only)",
@@ -99,8 +99,9 @@ func (c Config) Check() Mistakes {
 	})
 }
 
-// forwards returns the patterns in CLERK_FORWARD_EVENTS that cannot be used, and the types that make rows and that no
-// pattern forwards: a webhook that is not forwarded is answered 2xx, and Clerk never sends it again.
+// forwards returns the patterns in CLERK_FORWARD_EVENTS that cannot be used, and the types that no pattern forwards
+// although rows depend on them. Leaving these out would lose them: a webhook that is not forwarded is answered 2xx, so
+// Clerk never sends it again.
 func (c Config) forwards() (bad, leftOut string) {
 	var badOnes, types []string
 	for _, p := range c.Forward() {
@@ -130,14 +131,14 @@ func isPort(s string) bool {
 	return err == nil
 }
 
-// isHost tells whether one can listen on it: an IP address, the name of a host, or nothing, which is all interfaces.
+// isHost tells whether the service could listen on s: an IP address, the name of a host, or "" for all interfaces.
 func isHost(s string) bool {
 	_, err := netip.ParseAddr(s)
 	return s == "" || err == nil || matches(`^\w([\w.-]*\w)?$`, s)
 }
 
-// isCron tells whether Inngest takes it: five fields, and TZ=… before them. Its servers use the same parser. An
-// empty value, which is the default, and "off" are valid too.
+// isCron tells whether s is "" (the default), "off", or a cron expression that Inngest accepts: five fields, perhaps
+// with TZ=… before them. Inngest's servers use the same parser.
 func isCron(s string) (ok bool) {
 	defer func() { _ = recover() }() // the parser panics at a time zone without a space after it, such as TZ=UTC
 	_, err := cron.ParseStandard(s)
@@ -146,7 +147,7 @@ func isCron(s string) (ok bool) {
 
 func isOff(cron string) bool { return strings.EqualFold(cron, "off") }
 
-// isHexKey tells whether it is a signing key, or nothing.
+// isHexKey tells whether s has the form of a signing key, or is "".
 func isHexKey(s string) bool { return s == "" || matches(`^(signkey-\w+-)?([0-9a-fA-F]{2})+$`, s) }
 
 func badURL(s string) bool { return s != "" && !IsHTTP(s) }

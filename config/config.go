@@ -1,4 +1,4 @@
-// Package config holds every setting: its name, its default, what it is and what it may be. It does no I/O.
+// Package config has all settings: their names, defaults, descriptions and allowed values. It does no I/O.
 package config
 
 import (
@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Config is every setting. Nothing else reads the environment. A field's tags are the whole setting: env and envDefault
-// are its name and its default, desc says what it is, and want what it may be set to.
+// Config has all settings. Nothing else reads the environment. The tags of a field describe its setting: env is the
+// name, envDefault the default, desc what the setting is, and want what it may be set to.
 type Config struct {
 	Port string `env:"PORT" envDefault:"3000" desc:"port to listen on; 0 is any free one" want:"a number up to 65535"`
 	Host string `env:"HOST" desc:"address to listen on" want:"an IP address or a host name, without a port"`
@@ -52,22 +52,22 @@ type Config struct {
 	Mail Mail
 }
 
-// Reconcile is when rows are compared with Clerk, and how much may be removed.
+// Reconcile says when rows are compared with Clerk, and how many rows a run may remove.
 type Reconcile struct {
 	RecentCron string `env:"RECENT_CRON" envDefault:"*/5 * * * *" desc:"when the recent tier runs"`
 	AbsentCron string `env:"ABSENT_CRON" envDefault:"TZ=UTC 41 * * * *" desc:"when the absent tier runs"`
-	Cron       string `env:"CRON" desc:"when the full tier runs"` // "" is spread, see Crons
+	Cron       string `env:"CRON" desc:"when the full tier runs"` // for "" see Crons
 
 	MaxDelete percent `env:"MAX_DELETE" envDefault:"1%" desc:"the brake" want:"a percentage from 0% to 100%"`
 }
 
-// Batch is how many events a function takes in one call.
+// Batch says how many events a function gets in one call.
 type Batch struct {
 	Size    int           `env:"SIZE" envDefault:"1" desc:"how many events a call has" want:"a number from 1 to 100"`
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"1s" desc:"how long a batch may fill" want:"a duration, 1s to 1m"`
 }
 
-// Inngest is which Inngest, and how it reaches the functions.
+// Inngest says which Inngest to use, and how it reaches the functions.
 type Inngest struct {
 	Dev     string `env:"DEV" desc:"1 for a dev server, or its URL"`
 	BaseURL string `env:"BASE_URL" desc:"URL of a self-hosted Inngest" want:"http://HOST:PORT or https://HOST"`
@@ -82,7 +82,7 @@ type Inngest struct {
 	AppID       string `env:"APP_ID" envDefault:"clerksync" desc:"id of the app" want:"letters, digits, - and _"`
 }
 
-// Mail is the welcome mail.
+// Mail has the settings of the welcome mail.
 type Mail struct {
 	SMTPURL     string `env:"SMTP_URL" desc:"mail server: smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST"`
 	From        string `env:"MAIL_FROM" desc:"sender, such as App <hello@app.example>"`
@@ -94,26 +94,26 @@ type Mail struct {
 	Unverified  bool   `env:"WELCOME_UNVERIFIED" desc:"also to addresses that are not verified"`
 }
 
-// percent is a part in a hundred, written "1%" or "1".
+// percent is a percentage, written "1%" or "1".
 type percent float64
 
-// UnmarshalText reads it.
+// UnmarshalText reads a percentage.
 func (p *percent) UnmarshalText(text []byte) error {
 	v, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(string(text), "%")), 64)
 	*p = percent(v)
 	return err
 }
 
-// EmbeddedPrefix begins a MONGODB_URI that names the folder of the embedded database.
+// EmbeddedPrefix is the beginning of a MONGODB_URI that names the folder of an embedded database.
 const EmbeddedPrefix = "embedded:"
 
-// Address is what the service listens on.
+// Address returns the HOST:PORT on which the service listens.
 func (c Config) Address() string { return net.JoinHostPort(c.Host, c.Port) }
 
 // Secrets returns the signing secrets of webhooks.
 func (c Config) Secrets() []string { return list(c.SigningSecrets) }
 
-// Forward returns the patterns of the types that are forwarded.
+// Forward returns the patterns of the event types that are forwarded to Inngest.
 func (c Config) Forward() []string { return list(c.ForwardEvents) }
 
 // list splits at commas and white space.
@@ -121,9 +121,9 @@ func list(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) })
 }
 
-// Crons returns when each tier runs, by the tier's name; one that is off is left out. The minute of the full tier
-// depends on the Clerk instance, or on the app if no instance is set: so all replicas of a service have the same, and
-// not all services of the world ask Clerk's API at the same time.
+// Crons returns the cron expression of each tier, by the tier's name, without the tiers that are off. If none is set
+// for the full tier, its minute depends on the Clerk instance, or on the app's id if no instance is set. So all
+// replicas of a service have the same minute, but not all services ask Clerk's API in the same minute.
 func (c Config) Crons() map[string]string {
 	full := c.Reconcile.Cron
 	if full == "" {
@@ -136,7 +136,7 @@ func (c Config) Crons() map[string]string {
 	return crons
 }
 
-// Embedded returns the folder of the embedded database, if that is what MONGODB_URI names.
+// Embedded returns the folder of the embedded database, and whether MONGODB_URI names one.
 func (c Config) Embedded() (dir string, ok bool) {
 	return strings.CutPrefix(c.MongoURI, EmbeddedPrefix)
 }
@@ -146,7 +146,7 @@ func (c Config) IsURI() bool {
 	return strings.HasPrefix(c.MongoURI, "mongodb://") || strings.HasPrefix(c.MongoURI, "mongodb+srv://")
 }
 
-// DatabaseName returns the name of the database: MONGODB_DATABASE, else the one in the path of the URI.
+// DatabaseName returns the name of the database: MONGODB_DATABASE, or the name in the path of the URI, or "clerksync".
 func (c Config) DatabaseName() string {
 	name := ""
 	if _, embedded := c.Embedded(); !embedded {
@@ -155,7 +155,7 @@ func (c Config) DatabaseName() string {
 	return cmp.Or(c.MongoDatabase, name, "clerksync")
 }
 
-// nameInURI returns the database that the path of a connection string names, or "".
+// nameInURI returns the name of the database in the path of a connection string, or "".
 func nameInURI(uri string) string {
 	_, rest, _ := strings.Cut(strings.TrimSpace(uri), "://")
 	_, path, _ := strings.Cut(rest, "/")
@@ -166,12 +166,13 @@ func nameInURI(uri string) string {
 	return name
 }
 
-// IsDev tells whether INNGEST_DEV asks for the dev server. The SDK takes any value for yes, "0" and "false" too.
+// IsDev tells whether INNGEST_DEV asks for a dev server. The SDK would take any value for yes, even "0" and "false".
 func (c Inngest) IsDev() bool {
 	return c.Dev == "1" || strings.EqualFold(c.Dev, "true") || IsHTTP(c.Dev)
 }
 
-// DevKnown tells whether INNGEST_DEV is a value that is either on or off: who writes "off" must not get an open door.
+// DevKnown tells whether INNGEST_DEV has a known value for on or off. Other values are mistakes, because whoever writes
+// "off" must not get a service without signatures.
 func (c Inngest) DevKnown() bool {
 	return c.IsDev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
 }
@@ -179,10 +180,10 @@ func (c Inngest) DevKnown() bool {
 // Origin is INNGEST_SERVE_ORIGIN without a slash at the end: a path follows.
 func (c Inngest) Origin() string { return strings.TrimRight(c.ServeOrigin, "/") }
 
-// SelfHosted tells whether it is not Inngest Cloud.
+// SelfHosted tells whether Inngest is a dev server or self-hosted, and not Inngest Cloud.
 func (c Inngest) SelfHosted() bool { return c.URL() != "" }
 
-// URL is where a dev server or an Inngest of one's own is, without a slash at the end; "" is Inngest Cloud.
+// URL returns the URL of a dev server or a self-hosted Inngest, without a slash at the end; "" is Inngest Cloud.
 func (c Inngest) URL() string {
 	switch {
 	case c.BaseURL != "":

@@ -10,10 +10,10 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Setting is one of them as its field's tags describe it.
+// Setting is a setting as the tags of its field describe it.
 type Setting struct{ Name, Default, Description, want string }
 
-// String is the line of --help: what it is, what it may be, and the default.
+// String returns the setting's line in --help: its description, what it may be set to, and its default.
 func (s Setting) String() string {
 	text := s.Description
 	if s.want != "" {
@@ -48,21 +48,22 @@ func settingsOf(t reflect.Type, prefix string) []Setting {
 	return all
 }
 
-// Mistake is what is wrong with a setting. The text is one line that begins with the name, says what to do, and quotes
-// no secret.
+// Mistake says what is wrong with a setting. Its text is one line that begins with the setting's name, says what to do,
+// and quotes no secret.
 type Mistake struct{ Name, Text string }
 
-// Mistakes are all that are known.
+// Mistakes are the mistakes in some settings.
 type Mistakes []Mistake
 
-// Only returns those of settings whose names begin with one of the prefixes.
+// Only returns the mistakes in settings whose names begin with one of the prefixes.
 func (m Mistakes) Only(prefixes ...string) Mistakes {
 	return slices.DeleteFunc(slices.Clone(m), func(m Mistake) bool {
 		return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(m.Name, p) })
 	})
 }
 
-// Err returns a line for each, in the order of the settings' declaration, or nil if there are none.
+// Err returns an error with a line for each mistake, in the order in which Config declares the settings, or nil if
+// there are none.
 func (m Mistakes) Err() error {
 	settings := Settings()
 	place := func(m Mistake) int {
@@ -77,8 +78,8 @@ func (m Mistakes) Err() error {
 	return errors.Join(errs...)
 }
 
-// Read reads the settings from environ. The mistakes are values that cannot be read, such as a duration without a unit:
-// these settings have their defaults. Check finds the others.
+// Read reads the settings from environ. It returns a mistake for each value that cannot be read, such as a duration
+// without a unit, and gives that setting its default. Check finds the other mistakes.
 func Read(environ []string) (Config, Mistakes) {
 	var unreadable []problem
 	values := env.ToMap(environ)
@@ -91,17 +92,18 @@ func Read(environ []string) (Config, Mistakes) {
 		}
 	}
 	var c Config
-	_ = env.ParseWithOptions(&c, env.Options{Environment: values}) // what is left can be read
+	_ = env.ParseWithOptions(&c, env.Options{Environment: values}) // the remaining values can be read
 	return c, mistakes(unreadable)
 }
 
-// problem is what may be wrong with the setting of that name, and what to do then: "" is to set it to what it wants.
+// problem says whether something is wrong with the setting called name, what it is, and what to do. If do is "", the
+// advice is to set it to what its tag want says.
 type problem struct {
 	wrong          bool
 	name, what, do string
 }
 
-// mistakes returns those that are. It makes all messages.
+// mistakes returns a Mistake for each problem that is wrong. It writes the texts of all mistakes.
 func mistakes(problems []problem) Mistakes {
 	wants := map[string]string{}
 	for _, s := range Settings() {

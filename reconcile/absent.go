@@ -13,15 +13,16 @@ import (
 )
 
 const (
-	// newborn is how old a user's id must be before Clerk's 404 becomes a deletion, which is for ever: Clerk does not
-	// promise that a new user is found by id at once.
+	// newborn is how old a user's id must be before Clerk's 404 counts as a deletion, which is final: Clerk does not
+	// promise that a new user can be found by id at once.
 	newborn = 10 * time.Minute
-	// minBrake is how many rows a run may always remove.
+	// minBrake is how many rows the brake always lets a run remove.
 	minBrake = 5
 )
 
-// absent asks Clerk for the users of a page of rows. The first time through it counts those whom Clerk's list does not
-// name; the second time it removes those of them whom Clerk does not have. The brake is between the two.
+// absent asks Clerk for the users of a page of rows. The first pass through all pages, counting, counts the users whom
+// Clerk's list does not name. Then the brake decides. The second pass, deleting, asks for each of these users alone and
+// removes the rows of those whom Clerk does not have.
 func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
 	rows, err := r.Users.IDs(ctx, p.Next, clerk.MaxIDs)
 	if err != nil {
@@ -83,8 +84,8 @@ func (r *Reconcile) most(p Progress) int {
 	return max(minBrake, int(math.Ceil(r.MaxDelete/100*float64(p.MayGo))))
 }
 
-// brake refuses to remove too many rows, or all there are: that is what a wrong key looks like. Rows that the run would
-// not remove in any case do not count.
+// brake returns ErrBrake if the run would remove too many rows, or all rows, because that is what happens with the key
+// of another instance. It counts only rows that the run is allowed to remove.
 func (r *Reconcile) brake(p Progress) error {
 	if r.MaxDelete >= 100 || p.Unnamed <= r.most(p) && p.Unnamed < p.MayGo {
 		return nil
@@ -94,10 +95,11 @@ func (r *Reconcile) brake(p Progress) error {
 		ErrBrake, p.Unnamed, p.MayGo)
 }
 
-// remove removes the row of a user if Clerk, asked for that one user, says that there is none.
+// remove removes the row of a user if Clerk, asked for this one user, says that there is no such user. It returns
+// ErrBrake if the run has removed as many rows as it may.
 func (r *Reconcile) remove(ctx context.Context, p *Progress, row store.RowID) error {
 	switch _, err := r.API.User(ctx, row.ID); {
-	case errors.Is(err, clerk.ErrNotUser): // Clerk has the user, whom nobody can read
+	case errors.Is(err, clerk.ErrNotUser): // Clerk has the user, but the answer cannot be read
 		p.Found.Failed++
 		return nil
 	case !errors.Is(err, clerk.ErrNoUser):
@@ -108,7 +110,7 @@ func (r *Reconcile) remove(ctx context.Context, p *Progress, row store.RowID) er
 		removed += p.Found.Unknown
 	}
 	switch _, err := r.Users.Get(ctx, row.ID); {
-	case errors.Is(err, store.ErrNotFound): // another has removed it
+	case errors.Is(err, store.ErrNotFound): // another process has removed it
 		return nil
 	case err != nil:
 		return err

@@ -16,20 +16,20 @@ import (
 )
 
 const (
-	// settle is how long the recent tier leaves a change to its webhook.
+	// settle is how old a change must be for the recent tier: before that it is left to its webhook.
 	settle = time.Minute
-	// overlap is how far the recent tier looks back behind the last run: for clocks that differ, and for what Clerk
-	// lists late.
+	// overlap is how far before the start of its last run the recent tier looks back, because clocks may differ and
+	// Clerk may list changes late.
 	overlap = 5 * time.Minute
-	// firstLook is how far it looks back when there was no run.
+	// firstLook is how far the recent tier looks back if it has never run.
 	firstLook = time.Hour
-	// clocks is how far our clock and Clerk's may be apart.
+	// clocks is how far our clock and Clerk's may differ.
 	clocks = time.Minute
-	// writeTime is how long a backfill tries to write a page while the database fails.
+	// writeTime is how long a backfill tries to write a page if the database fails.
 	writeTime = 30 * time.Second
 )
 
-// resume begins a backfill, or goes on where an earlier one was cut off.
+// resume begins a backfill, or goes on where an earlier backfill was cut off.
 func (r *Reconcile) resume(ctx context.Context, p Progress) (Progress, error) {
 	p.Outcomes = map[store.Outcome]int{}
 	if !r.Restart && !r.DryRun {
@@ -37,7 +37,7 @@ func (r *Reconcile) resume(ctx context.Context, p Progress) (Progress, error) {
 		if err != nil {
 			return p, err
 		}
-		if at.Phase == listing { // else there is none, or it is one of an older version: begin with the first user
+		if at.Phase == listing { // else there is none, or only of an older version: begin anew
 			p.Next, p.Listed, p.Found = at.Next, at.Listed, at.Found
 			maps.Copy(p.Outcomes, at.Outcomes)
 		}
@@ -45,15 +45,16 @@ func (r *Reconcile) resume(ctx context.Context, p Progress) (Progress, error) {
 	return r.toList(ctx, p)
 }
 
-// toList goes on to the list of all users.
+// toList sets the phase to listing, after it has asked for the number of users.
 func (r *Reconcile) toList(ctx context.Context, p Progress) (_ Progress, err error) {
 	p.Phase = listing
 	p.Had, err = r.API.Count(ctx)
 	return p, err
 }
 
-// list repairs a page of all users. If it fails, also because the list has left users out, the same page is asked for
-// again. While the page is written the next one is fetched, so the network and the database work at once.
+// list repairs the next page of Clerk's list of all users. If it fails, also with ErrMissed, the next attempt asks for
+// the same page again. While a page is written, the next one is fetched, so that the network and the database work at
+// the same time.
 func (s *step) list(ctx context.Context, p Progress) (Progress, error) {
 	fetch := func(after string) func() (clerk.Page, error) {
 		return sync.OnceValues(func() (clerk.Page, error) { return s.API.ListCreated(ctx, after) })
@@ -90,8 +91,9 @@ func (s *step) list(ctx context.Context, p Progress) (Progress, error) {
 	return p, err
 }
 
-// missed returns ErrMissed if Clerk's list has left users out. Who was deleted meanwhile may not have been listed, nor
-// who signed up behind the last page.
+// missed returns ErrMissed if Clerk's list has left users out. The list need not name users who were deleted or created
+// during the run, so missed compares the number of listed users with the smaller of two numbers: Clerk's users before
+// the list, and Clerk's users now without those created since.
 func (r *Reconcile) missed(ctx context.Context, p Progress) error {
 	has, err := r.API.Count(ctx)
 	if err != nil || p.Listed >= min(p.Had, has) {
@@ -105,7 +107,8 @@ func (r *Reconcile) missed(ctx context.Context, p Progress) error {
 	return err
 }
 
-// recent repairs a page of the users that changed last. No webhook has brought what it repairs.
+// recent repairs a page of Clerk's list of users, the last changed first. It counts the users whom it repairs as
+// changes that no webhook has brought.
 func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	page, err := r.API.ListChanged(ctx, p.Next)
 	if err != nil {
@@ -115,7 +118,7 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	all := page.Users
 	page.Users = nil
 	for _, u := range all {
-		if u.ChangedAt < from { // so are all that follow: the list is by updated_at, which is never newer than this
+		if u.ChangedAt < from { // so are all that follow: the list is by updated_at, which is never newer
 			page.Next = ""
 		} else if u.ChangedAt <= to {
 			page.Users = append(page.Users, u)
@@ -131,7 +134,7 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	return p, err
 }
 
-// noteSilence counts changes that no webhook has brought.
+// noteSilence adds n to the number of changes that no webhook has brought.
 func (r *Reconcile) noteSilence(ctx context.Context, n int) error {
 	if n == 0 || r.DryRun {
 		return nil
@@ -146,8 +149,9 @@ func (r *Reconcile) noteSilence(ctx context.Context, n int) error {
 	return r.State.Save(ctx, silenceName, s.Silence)
 }
 
-// repair writes those users of a page whose rows differ, and returns how many. A user who cannot be read or written is
-// logged and counted, and stops no other; but if nobody can be written, it is the database, and an error.
+// repair writes the users of a page whose rows differ, and returns how many they are. A user who cannot be read or
+// written is logged and counted, and the others go on. But if no user can be written, and one of the errors may pass,
+// repair fails, because then the database is the reason.
 func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
 	writes := make([]store.Write, len(page.Users))
 	for i, u := range page.Users {
@@ -157,9 +161,9 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	p.Outcomes = maps.Clone(p.Outcomes) // the caller's stay as they are, for it may do this page again
+	p.Outcomes = maps.Clone(p.Outcomes) // the caller's map stays as it is, because the caller may do this page again
 	failed := slices.Clone(page.Skipped)
-	var passing error // of one of failed
+	var passing error // an error of one of failed, which may pass
 	n := 0
 	for i, res := range results {
 		d, err := r.drift(ctx, writes[i], res, p.Tier)
@@ -196,18 +200,18 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	return n, nil
 }
 
-// write writes a page, and returns what became of each user. In a backfill, whose steps nobody repeats, those whom the
-// database does not take are tried again for a while; their errors are in the results.
+// write writes a page and returns the result for each user. Nobody repeats the steps of a backfill, so there it tries
+// the users whom it could not write again, for at most writeTime. The errors that remain are in the results.
 func (r *Reconcile) write(ctx context.Context, writes []store.Write, t Tier) (results []store.Result) {
 	mode, tries := store.Differing, uint(1)
 	if t == Backfill {
-		mode, tries = store.All, 0 // as many as there is time for
+		mode, tries = store.All, 0 // 0 is as many as writeTime allows
 	}
 	if r.DryRun {
 		mode = store.DryRun
 	}
 	_, _ = backoff.Retry(ctx, func() (_ struct{}, passing error) {
-		now := r.Users.Write(ctx, writes, mode) // of those who are written already it changes nothing
+		now := r.Users.Write(ctx, writes, mode) // users who are written already do not change again
 		if results == nil {
 			results = now
 		}
@@ -224,14 +228,15 @@ func (r *Reconcile) write(ctx context.Context, writes []store.Write, t Tier) (re
 	return results
 }
 
-// mayPass tells whether a user who was not written may be written when that is tried again.
+// mayPass tells whether a write that failed with err may succeed when it is tried again.
 func mayPass(err error) bool { return err != nil && !errors.Is(err, store.ErrRefused) }
 
-// errAsk says that Clerk could not be asked for one user: the page has to be done again.
+// errAsk says that Clerk could not be asked for one user, so the page has to be done again.
 var errAsk = errors.New("a page of users is not done")
 
-// drift returns in what the row of a listed user differs from Clerk, or differed, by what became of its write. The zero
-// Drift is no difference, or one that is to be left alone. It holds errAsk if Clerk could not be asked for the user.
+// drift returns how the row of a listed user differs from Clerk, or differed before res, which is the result of its
+// write. It returns the zero Drift if there is no difference, or one that must be left alone. The error is errAsk if
+// Clerk could not be asked for the user.
 func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, t Tier) (Drift, error) {
 	d := Drift{UserID: w.User.ID, Kind: Stale, Fields: res.Fields}
 	var err error
@@ -244,7 +249,7 @@ func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, 
 	case t != Full:
 		return Drift{}, nil
 	case res.Outcome == store.Deleted:
-		// Clerk's list may go on to name who is deleted: ask for that one.
+		// Clerk's list may still name a deleted user, so ask for this one user.
 		if _, err = r.ask(ctx, w.User.ID); errors.Is(err, clerk.ErrNotUser) {
 			err = nil
 		}
@@ -260,7 +265,7 @@ func (r *Reconcile) drift(ctx context.Context, w store.Write, res store.Result, 
 	return d, err
 }
 
-// ask asks Clerk for one user. All errors but clerk.ErrNoUser and clerk.ErrNotUser hold errAsk.
+// ask asks Clerk for one user. The error is clerk.ErrNoUser, clerk.ErrNotUser or else errAsk.
 func (r *Reconcile) ask(ctx context.Context, id string) (clerk.Fetched, error) {
 	f, err := r.API.User(ctx, id)
 	if err != nil && !errors.Is(err, clerk.ErrNoUser) && !errors.Is(err, clerk.ErrNotUser) {
@@ -269,11 +274,11 @@ func (r *Reconcile) ask(ctx context.Context, id string) (clerk.Fetched, error) {
 	return f, err
 }
 
-// overrule repairs a row that is deaf: one that is newer than what Clerk lists, by a time that is wrong, or was right
-// until what had that time was removed from the user. Every event and every tier takes such a row for newer. It returns
-// the fields in which the row differed, or nil if it is left as it is: it may well be newer than the list. Only what
-// Clerk says of this one user is believed, and it is written only over the version that the row had before Clerk was
-// asked.
+// overrule repairs a row that is deaf: its version is newer than anything that Clerk says, so the row would ignore
+// every event and every tier. That happens with a wrong time, or if the newest time disappears from the user. But the
+// row may also really be newer than Clerk's list. So overrule asks Clerk for this one user, and writes the answer only
+// if the row still has the version that it had before the question. It returns the fields in which the row differed, or
+// nil if it left the row as it is.
 func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Result) ([]store.Field, error) {
 	future := store.FromFuture(was.Version, w.AnsweredAt)
 	if !future && (was.Outcome != store.Stale || len(was.Fields) == 0) {
@@ -285,7 +290,7 @@ func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Resul
 	}
 	one := answer(f)
 	now := r.Users.Write(ctx, []store.Write{one}, store.DryRun)[0]
-	isBehind := !future && !slices.Equal(now.Fields, was.Fields) // Clerk's list
+	isBehind := !future && !slices.Equal(now.Fields, was.Fields) // Clerk's list is only behind
 	if now.Err != nil || now.Version != was.Version || isBehind {
 		return nil, now.Err
 	}

@@ -1,4 +1,4 @@
-// Package reconcile makes the rows equal to what Clerk's API says: tier by tier, or for one user at a time.
+// Package reconcile makes the rows equal to what Clerk's API says, for all users in tiers, or for a single user.
 package reconcile
 
 import (
@@ -13,46 +13,46 @@ import (
 	"clerksync/store/database"
 )
 
-// Errors that no retry mends.
+// Errors that a retry does not help with.
 var (
 	ErrBusy   = errors.New("another reconcile is running")
 	ErrBrake  = errors.New("the brake RECONCILE_MAX_DELETE holds")
-	ErrMissed = errors.New("users were passed over") // by Clerk's list
+	ErrMissed = errors.New("users were passed over") // Clerk's list left them out
 )
 
 const (
-	// leaseTime is how long a run that does nothing keeps others from running: longer than any step.
+	// leaseTime is how long after its last step a run still keeps others from running. It is longer than any step.
 	leaseTime = 3 * time.Minute
-	// maxNamed is how many users a run remembers by their ids.
+	// maxNamed is how many buried users a run remembers by their ids.
 	maxNamed = 10
-	// leaseLook is how often a run that waits looks whether it may begin.
+	// leaseLook is the time between two tries of a run that waits for another run's lease.
 	leaseLook = time.Second
 )
 
-// Tier is how much a run compares.
+// Tier says how much a run compares.
 type Tier string
 
 // The tiers.
 const (
 	Recent Tier = "recent" // the users that Clerk has changed since the last run
-	Absent Tier = "absent" // the rows of users that Clerk may not have any more
+	Absent Tier = "absent" // all rows, to find those of users whom Clerk no longer has
 	Full   Tier = "full"   // all rows and all users
-	// Backfill is all users. It removes nothing, so it needs no brake and may run beside others. Cut off, it goes on
-	// where it was.
+	// Backfill writes all users. It removes nothing, so it needs no brake and may run beside other runs. If it is cut
+	// off, the next backfill goes on from there.
 	Backfill Tier = "backfill"
 )
 
-// Tiers returns those that the service runs by itself.
+// Tiers returns the tiers that the service runs by itself.
 func Tiers() []Tier { return []Tier{Recent, Absent, Full} }
 
-// Drift is a row that is not as Clerk has it.
+// Drift is a difference between a row and Clerk.
 type Drift struct {
 	UserID string
 	Kind   Kind
 	Fields []store.Field // of a stale row
 }
 
-// Kind is in what a row differs.
+// Kind says how a row differs from Clerk.
 type Kind string
 
 // The kinds.
@@ -60,26 +60,27 @@ const (
 	Missing Kind = "missing" // Clerk has the user, and there is no row
 	Stale   Kind = "stale"   // the row has other values
 	Extra   Kind = "extra"   // Clerk does not have the user
-	Buried  Kind = "buried"  // Clerk has the user, and there is a tombstone: no run repairs that, see Restore
+	Buried  Kind = "buried"  // Clerk has the user, but there is a tombstone: no run repairs that, see Restore
 	Unknown Kind = "unknown" // Clerk does not have the user, and clerksync has never written the row
 )
 
-// Reconcile makes rows equal to what Clerk's API says. All that it writes goes through the store's rules, so webhooks
-// may arrive meanwhile: the newer change wins, and who is deleted stays so. It sends no events.
+// Reconcile makes rows equal to what Clerk's API says. It writes by the store's rules, so webhooks may arrive at the
+// same time: the newer change wins, and deleted users stay deleted. It sends no events.
 type Reconcile struct {
 	API   *clerk.API
 	Users *store.Users
 	State database.Checkpoints
 	Log   *slog.Logger
-	// InstanceID is the Clerk instance that the operator has set; "" is the one that is remembered.
+	// InstanceID is the Clerk instance that the operator has set. If it is "", the remembered one counts, see
+	// CheckInstance.
 	InstanceID string
-	// MaxDelete is how many rows in a hundred a run may remove; it may always remove minBrake.
+	// MaxDelete is the percentage of the rows that a run may remove. It may always remove minBrake rows.
 	MaxDelete float64
-	// StepTime is about how long a step takes: no page is begun after it.
+	// StepTime is about how long a step takes: after it, no new page is begun.
 	StepTime time.Duration
-	// DryRun only finds drift, and remembers nothing.
+	// DryRun makes a run only report drift. It writes nothing.
 	DryRun bool
-	// RemoveUnknown also removes unknown rows.
+	// RemoveUnknown makes a run also remove unknown rows.
 	RemoveUnknown bool
 	// Restart makes a backfill begin with the first user, although an earlier one was cut off.
 	Restart bool
@@ -89,34 +90,34 @@ type Reconcile struct {
 	OnPage func(Progress)
 }
 
-// phase is what a run does next.
+// phase says what a run does next.
 type phase string
 
 const (
 	begin    phase = ""
-	counting phase = "counting" // rows whose users Clerk's list does not name
-	deleting phase = "deleting" // those of them whom Clerk does not have
-	listing  phase = "listing"  // all users
-	changed  phase = "changed"  // users, last changed first
+	counting phase = "counting" // count the rows whose users Clerk's list does not name
+	deleting phase = "deleting" // remove those of them whom Clerk does not have
+	listing  phase = "listing"  // repair all users
+	changed  phase = "changed"  // repair users, the last changed first
 	done     phase = "done"
 )
 
-// Progress is how far a run is: the one thing that a step hands to the next. It holds nothing of users but ids.
+// Progress says how far a run is. It is all that a step passes to the next. Of users it holds only ids.
 type Progress struct {
 	Run
 	Tier    Tier      `json:"tier"`
 	Phase   phase     `json:"phase"` // "" until the run has begun
 	Next    string    `json:"next,omitempty"`
-	Since   time.Time `json:"since,omitzero"`   // the recent tier looks back so far
+	Since   time.Time `json:"since,omitzero"`   // the recent tier looks back until then
 	MayGo   int       `json:"may_go"`           // rows that the run may remove
-	Unnamed int       `json:"unnamed"`          // those of them whom Clerk's list did not name
-	Had     int       `json:"had,omitempty"`    // users whom Clerk had before it listed them
-	Listed  int       `json:"listed,omitempty"` // users whom Clerk has listed so far
-	// Outcomes counts what a backfill did with the users that it could read and write.
+	Unnamed int       `json:"unnamed"`          // rows among them whose users Clerk's list did not name
+	Had     int       `json:"had,omitempty"`    // how many users Clerk had before the list
+	Listed  int       `json:"listed,omitempty"` // how many users Clerk has listed so far
+	// Outcomes counts the outcomes of a backfill's writes that did not fail.
 	Outcomes map[store.Outcome]int `json:"outcomes,omitempty"`
 }
 
-// Start returns the progress of a run before its first step; id tells the run from all others.
+// Start returns the progress of a run before its first step. id must be different for each run.
 func Start(t Tier, id string) Progress {
 	return Progress{Tier: t, Run: Run{ID: id, StartedAt: time.Now()}}
 }
@@ -124,7 +125,7 @@ func Start(t Tier, id string) Progress {
 // Done tells whether the run has ended.
 func (p Progress) Done() bool { return p.Phase == done }
 
-// BusyError is ErrBusy, and says whose lease it is.
+// BusyError is an ErrBusy that says who holds the lease.
 type BusyError struct{ database.Lease }
 
 func (e *BusyError) Error() string {
@@ -132,11 +133,11 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("%v: %s, whose lease ends at %s UTC unless it goes on", ErrBusy, e.Holder, until)
 }
 
-// Unwrap makes it ErrBusy.
+// Unwrap returns ErrBusy.
 func (*BusyError) Unwrap() error { return ErrBusy }
 
-// Run does all steps of a run, for who waits for its end. If it meets the lease of another run, it calls busy and waits
-// until the lease ends: the other may have been killed. If the other goes on instead, the error is the BusyError.
+// Run does all steps of a run. If another run has the lease, Run calls busy and waits until the lease ends, because
+// that run may have been killed. If that run goes on and extends its lease, the error is the BusyError.
 func (r *Reconcile) Run(ctx context.Context, p Progress, busy func(*BusyError)) (Progress, error) {
 	var first *BusyError
 	for !p.Done() {
@@ -161,10 +162,10 @@ func (r *Reconcile) Run(ctx context.Context, p Progress, busy func(*BusyError)) 
 	return p, nil
 }
 
-// Step goes on with a run for about StepTime, and returns how far it is then. If it fails, the same step may be done
-// again. A run that is neither done nor stepped on for leaseTime lets others run. The error is a BusyError while
-// another runs, ErrBrake if too many rows would go, and clerk.ErrKey if the key is not accepted or is of another
-// instance.
+// Step works on a run for about StepTime, and returns how far the run is then. If it fails, the same step may be done
+// again. A run keeps its lease until it is done, or until leaseTime after its last step. The error is a BusyError if
+// another run has the lease, ErrBrake if too many rows would be removed, and clerk.ErrKey if Clerk does not accept the
+// key or the key is of another instance.
 func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
 	if err := r.claim(ctx, p, time.Now().Add(leaseTime)); err != nil {
 		return p, err
@@ -191,19 +192,21 @@ func (r *Reconcile) Step(ctx context.Context, p Progress) (Progress, error) {
 	return p, errors.Join(err, r.record(ctx, p, err))
 }
 
-// step is a Step that is being done.
+// step is a Step in progress.
 type step struct {
 	*Reconcile
 	until time.Time
-	// next fetches the next page of all users, or waits for it. It is nil if the page is not known.
+	// next returns the next page of all users, after it has waited for it if necessary. It is nil if no page is being
+	// fetched.
 	next func() (clerk.Page, error)
 }
 
-// isAlone tells whether a run keeps others from running and is remembered. Not so a backfill, which harms no other, nor
-// one that writes nothing.
+// isAlone tells whether a run needs the lease, and is remembered. A backfill and a dry run do not, because they cannot
+// harm another run.
 func (r *Reconcile) isAlone(p Progress) bool { return !r.DryRun && p.Tier != Backfill }
 
-// claim takes or prolongs the lease of a run; with a time that is past it gives the lease back.
+// claim takes or extends the lease of a run, or ends it if until is in the past. The error is a BusyError if another
+// run has the lease.
 func (r *Reconcile) claim(ctx context.Context, p Progress, until time.Time) error {
 	if !r.isAlone(p) {
 		return nil
@@ -216,12 +219,12 @@ func (r *Reconcile) claim(ctx context.Context, p Progress, until time.Time) erro
 	return err
 }
 
-// record remembers how far a run is, and ends its lease with it.
+// record saves how far a run is. If the run is done or has failed, record ends its lease.
 func (r *Reconcile) record(ctx context.Context, p Progress, failure error) error {
 	if !r.isAlone(p) {
 		return nil
 	}
-	// That a run was cut off is worth remembering too.
+	// ctx may have ended, but that the run was cut off is saved too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	switch {

@@ -10,20 +10,20 @@ import (
 	"clerksync/store/database"
 )
 
-// keptRuns is how many runs of each tier are remembered.
+// keptRuns is how many runs of each tier are saved.
 const keptRuns = 10
 
-// Run is one run of a tier, as far as it is.
+// Run is one run of a tier, which may not have ended.
 type Run struct {
 	ID        string    `bson:"id"                 json:"id"`
 	StartedAt time.Time `bson:"started_at"         json:"started_at"`
-	EndedAt   time.Time `bson:"ended_at,omitempty" json:"-"` // the zero time while it goes on, and if it failed
+	EndedAt   time.Time `bson:"ended_at,omitempty" json:"-"` // the zero time if it has not ended, or has failed
 	Found     Found     `bson:"found"              json:"found"`
-	Buried    []string  `bson:"buried,omitempty"   json:"buried,omitempty"` // the first of those who are
-	Error     string    `bson:"error,omitempty"    json:"-"`                // why it failed, or its last attempt did
+	Buried    []string  `bson:"buried,omitempty"   json:"buried,omitempty"` // at most maxNamed of these users
+	Error     string    `bson:"error,omitempty"    json:"-"`                // why it, or its last attempt, failed
 }
 
-// lastGood returns the last of the runs that succeeded.
+// lastGood returns the last run that succeeded, and whether there is one. runs are newest first.
 func lastGood(runs []Run) (Run, bool) {
 	for _, r := range runs {
 		if !r.EndedAt.IsZero() {
@@ -33,15 +33,15 @@ func lastGood(runs []Run) (Run, bool) {
 	return Run{}, false
 }
 
-// Found is what a run has seen, and the drift that it has repaired, or would repair.
+// Found counts what a run has compared, and the drift that it has found.
 type Found struct {
-	Users   int `bson:"users"   json:"users"`   // of Clerk's that were compared
-	Rows    int `bson:"rows"    json:"rows"`    // whose ids Clerk was asked for
+	Users   int `bson:"users"   json:"users"`   // Clerk's users that were compared
+	Rows    int `bson:"rows"    json:"rows"`    // rows for whose users Clerk was asked
 	Missing int `bson:"missing" json:"missing"` // users without a row
 	Stale   int `bson:"stale"   json:"stale"`   // rows that differed
 	Extra   int `bson:"extra"   json:"extra"`   // rows of users that Clerk does not have
-	Buried  int `bson:"buried"  json:"buried"`  // users who have a tombstone though Clerk has them
-	Unknown int `bson:"unknown" json:"unknown"` // rows that neither Clerk knows nor clerksync has written
+	Buried  int `bson:"buried"  json:"buried"`  // users who have a tombstone although Clerk has them
+	Unknown int `bson:"unknown" json:"unknown"` // rows that clerksync never wrote, of users that Clerk does not have
 	Failed  int `bson:"failed"  json:"failed"`  // users that cannot be read or written
 }
 
@@ -53,17 +53,18 @@ func (f *Found) counts() map[string]*int {
 	}
 }
 
-// Silence is what Clerk changed and no webhook brought.
+// Silence counts the changes at Clerk that no webhook has brought.
 type Silence struct {
-	Since   time.Time `bson:"since"`   // when the last webhook came; the zero time if none has
+	Since   time.Time `bson:"since"`   // when the last webhook came; the zero time if none came come
 	First   time.Time `bson:"first"`   // when the first such change was found
-	Changed int       `bson:"changed"` // how many users
+	Changed int       `bson:"changed"` // how many users changed
 }
 
-// alarmAfter is how long a change may wait for its webhook: longer than Clerk's first three attempts, 5 minutes.
+// alarmAfter is how long a change may wait for its webhook before there is an alarm. Clerk's first three attempts take
+// 5 minutes.
 const alarmAfter = 15 * time.Minute
 
-// Alarm returns a line that says that Clerk's webhooks do not arrive and what to do, or "".
+// Alarm returns a line that says that Clerk's webhooks do not arrive and what to do, or "" if there is no alarm.
 func (s Silence) Alarm(now time.Time) string {
 	if s.Changed == 0 || now.Sub(s.First) < alarmAfter {
 		return ""
@@ -80,7 +81,7 @@ func (s Silence) Alarm(now time.Time) string {
 		"(enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET", since, s.Changed, users)
 }
 
-// ago writes a time that has passed as people say it: "40 min", "3 h", "12 days".
+// ago formats a duration for people: "40 min", "3 h", "12 days".
 func ago(d time.Duration) string {
 	switch {
 	case d < time.Hour:
@@ -102,41 +103,41 @@ const (
 
 func runsName(t Tier) string { return "reconcile_" + string(t) }
 
-// The documents in State that are not types of their own.
+// Types of the documents in State that nothing else uses.
 type (
 	savedRuns     struct{ Runs []Run } // newest first
 	savedWebhook  struct{ At time.Time }
 	savedInstance struct{ ID string }
 )
 
-// load reads a document from State; the zero value if there is none.
+// load reads a document from State. It returns the zero value if there is none.
 func load[T any](ctx context.Context, state database.Checkpoints, name string) (v T, err error) {
 	_, err = state.Load(ctx, name, &v)
 	return v, err
 }
 
-// Status is what is known of the sync as a whole.
+// Status is what the database says about the sync as a whole.
 type Status struct {
 	LastWebhook time.Time      // the zero time if none has come
 	Runs        map[Tier][]Run // newest first
 	Silence     Silence        // since LastWebhook
 }
 
-// Buried returns users, some of them if there are many, who had a tombstone although Clerk had them, when the full tier
-// last looked.
+// Buried returns the ids of users who had a tombstone although Clerk had them, as the last successful full run found.
+// It returns at most maxNamed of them.
 func (s Status) Buried() []string {
 	run, _ := lastGood(s.Runs[Full])
 	return run.Buried
 }
 
-// heard notes when the last webhook came; that ends a silence.
+// heard notes that the last webhook came at a time, which ends a silence.
 func (s *Status) heard(at time.Time) {
 	if s.LastWebhook = at; at.After(s.Silence.Since) {
 		s.Silence = Silence{Since: at}
 	}
 }
 
-// ReadStatus reads it from the database.
+// ReadStatus reads the status from the database.
 func ReadStatus(ctx context.Context, state database.Checkpoints) (s Status, err error) {
 	if s.Silence, err = load[Silence](ctx, state, silenceName); err != nil {
 		return s, err
@@ -157,7 +158,7 @@ func ReadStatus(ctx context.Context, state database.Checkpoints) (s Status, err 
 	return s, nil
 }
 
-// keepRun remembers a run, in the place of what was remembered of it before.
+// keepRun saves a run, and replaces what was saved of the same run before.
 func keepRun(ctx context.Context, state database.Checkpoints, t Tier, r Run) error {
 	saved, err := load[savedRuns](ctx, state, runsName(t))
 	if err != nil {
@@ -168,10 +169,11 @@ func keepRun(ctx context.Context, state database.Checkpoints, t Tier, r Run) err
 	return state.Save(ctx, runsName(t), savedRuns{runs[:min(len(runs), keptRuns)]})
 }
 
-// CheckInstance makes sure that a key is of the instance whose users are in the collection: another's would be added to
-// them. want is the instance that the operator has set; "" is the one that is remembered: of the first webhook, or of
-// the first key. The error holds clerk.ErrKey and says what to do. A Clerk that does not tell the instance is no error.
-// If remember is set, the instance is remembered unless another is.
+// CheckInstance makes sure that the secret key is of the Clerk instance whose users are in the collection, because
+// otherwise it would add users of another instance to them. want is the instance that the operator has set. If it is
+// "", the remembered instance counts: that of the first webhook or of the first key. The error is clerk.ErrKey and says
+// what to do. It is no error if Clerk does not tell the instance. If remember is set and no instance is remembered yet,
+// or the operator has set this one, CheckInstance remembers it.
 func CheckInstance(ctx context.Context, api *clerk.API, state database.Checkpoints, want string, remember bool) error {
 	got, err := api.Instance(ctx)
 	if err != nil || got == "" {
@@ -189,8 +191,8 @@ func CheckInstance(ctx context.Context, api *clerk.API, state database.Checkpoin
 	return err
 }
 
-// keepInstance returns the instance whose users are in the collection, if it is another than id. If it is not known, or
-// id is the one that the operator wants, and save is set, id becomes that instance.
+// keepInstance returns the remembered instance, whose users are in the collection, if it differs from id, and otherwise
+// "". If no instance is remembered, or the operator wants id, it returns "" and, if save is set, remembers id.
 func keepInstance(ctx context.Context, state database.Checkpoints, id, want string, save bool) (string, error) {
 	saved, err := load[savedInstance](ctx, state, instanceName)
 	switch {

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// ErrDeleted says that the user has a tombstone: deleted for good.
+// ErrDeleted says that the user has a tombstone, and so is deleted for good.
 var ErrDeleted = errors.New("the user is deleted")
 
-// ensureTimeout bounds the work for one user with all retries, however many callers wait for it.
+// ensureTimeout bounds the work for one user, including all retries, however many callers wait for it.
 const ensureTimeout = 20 * time.Second
 
-// Ensure makes sure that a user who exists at Clerk has a row: the app often meets a new user before the webhook has
-// come. It sends no events. It is safe for concurrent use.
+// Ensure makes sure that a user who exists at Clerk has a row, because the app often meets a new user before the
+// webhook has come. It sends no events. It is safe for concurrent use.
 type Ensure struct {
 	API   *clerk.API
 	Users *store.Users
@@ -27,12 +27,12 @@ type Ensure struct {
 	calls singleflight.Group
 }
 
-// Row returns the user's row. If clerksync has not written one it asks Clerk and writes the row by the rules of every
-// write; concurrent calls for one user ask once. It returns ErrDeleted for a user with a tombstone, and clerk.ErrNoUser
-// for one whom Clerk does not have, or whose id is not of the form of Clerk's.
+// Row returns the user's row. If clerksync has not written one, Row asks Clerk and writes the row, by the rules for
+// every write. Concurrent calls for one user ask Clerk once. The error is ErrDeleted if the user has a tombstone, and
+// clerk.ErrNoUser if Clerk does not have the user or id has not the form of Clerk's ids.
 func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 	done := e.calls.DoChan(id, func() (any, error) {
-		// The others who wait for it must not depend on the first caller's patience.
+		// Other callers may wait for this too, so it must not end when the first caller gives up.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ensureTimeout)
 		defer cancel()
 		return e.row(ctx, id)
@@ -56,20 +56,20 @@ func (e *Ensure) row(ctx context.Context, id string) (store.Row, error) {
 		return store.Row{}, err
 	case dead:
 		return store.Row{}, ErrDeleted
-	case !clerk.IsUserID(id): // it could be another page of Clerk's API, such as count
+	case !clerk.IsUserID(id): // in the URL it could name something else of Clerk's API, such as count
 		return store.Row{}, fmt.Errorf("%w: an id of Clerk's is user_ and 27 letters and digits", clerk.ErrNoUser)
 	}
 	if err := bring(ctx, e.API, e.Users, id); err != nil {
 		return store.Row{}, err
 	}
-	if r, err = e.written(ctx, id); errors.Is(err, store.ErrNotFound) { // deleted since
+	if r, err = e.written(ctx, id); errors.Is(err, store.ErrNotFound) { // deleted meanwhile
 		err = ErrDeleted
 	}
 	return r, err
 }
 
-// written returns the user's row. If there is none but one that the app itself has made, the error is
-// store.ErrNotFound: what that row says is not what Clerk says.
+// written returns the user's row if clerksync has written it. If there is no row, or only one that the app has made,
+// which does not have Clerk's values, the error is store.ErrNotFound.
 func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
 	r, err := e.Users.Get(ctx, id)
 	if err == nil && r.Clerk.Version == "" {
@@ -78,12 +78,12 @@ func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
 	return r, err
 }
 
-// answer returns the write of what Clerk's API says of a user.
+// answer returns the write for what Clerk's API says about a user.
 func answer(f clerk.Fetched) store.Write {
 	return store.Write{User: f.User, EventTime: store.EventTime{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
 }
 
-// bring asks Clerk for a user and writes the row. It returns clerk.ErrNoUser if Clerk does not have the user, and
+// bring asks Clerk for a user and writes the row. The error is clerk.ErrNoUser if Clerk does not have the user, and
 // ErrDeleted if there is a tombstone.
 func bring(ctx context.Context, api *clerk.API, users *store.Users, id string) error {
 	f, err := api.User(ctx, id)
@@ -97,27 +97,27 @@ func bring(ctx context.Context, api *clerk.API, users *store.Users, id string) e
 	return r.Err
 }
 
-// bury deletes a user for good.
+// bury deletes a user for good, with a tombstone.
 func bury(ctx context.Context, users *store.Users, id string) error {
 	return users.Write(ctx, []store.Write{{User: clerk.User{ID: id}, Deleted: true}}, store.All)[0].Err
 }
 
-// Restore brings a user back whom Clerk has although there is a tombstone.
+// Restore brings back a user whom Clerk has although there is a tombstone.
 type Restore struct {
 	API   *clerk.API
 	Users *store.Users
-	// Deletions returns the ids of the events that would delete the user again: see inbox.Deletions.
+	// Deletions returns the ids of the events that would delete the user again, as inbox.Table.Deletions does.
 	Deletions func(ctx context.Context, id string) (waiting, dead []string, err error)
-	// Watch is how long the row is watched after the tombstone is lifted: longer than any function runs, for one that
-	// saw the tombstone before may still remove the row. Every is the time between two looks.
+	// Watch is how long the row is watched after the tombstone is lifted. It must be longer than any function runs,
+	// because a function that saw the tombstone before may still remove the row. Every is the time between two looks.
 	Watch, Every time.Duration
-	// Written, if set, is called each time the row has been written.
+	// Written, if set, is called each time after the row is written.
 	Written func()
 }
 
-// Run lifts the tombstone of a user, writes the row and watches it: if the row goes without a new tombstone, it is
-// written again. Run may be repeated. The error is clerk.ErrNoUser if Clerk does not have the user, so that the
-// tombstone is right, and ErrDeleted if the user has been deleted anew.
+// Run lifts the tombstone of a user, writes the row and watches it. If the row disappears without a new tombstone, Run
+// writes it again. Run may be called again. The error is clerk.ErrNoUser if Clerk does not have the user, so that the
+// tombstone is right, and ErrDeleted if the user was deleted again meanwhile.
 func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	if !clerk.IsUserID(id) {
 		return store.Row{}, fmt.Errorf("%q is no id of a Clerk user: it is user_ and 27 letters and digits", id)
@@ -139,8 +139,8 @@ func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	if err != nil {
 		return store.Row{}, err
 	}
-	// Ask for what is to be written only now: a deletion that came before the lifting has found the old tombstone and
-	// made none.
+	// Clerk must be asked for the row's values only now: if the user was deleted before the tombstone was lifted, that
+	// deletion found the old tombstone and made no new one.
 	if err := r.write(ctx, id); err != nil {
 		if lifted && !errors.Is(err, ErrDeleted) && !errors.Is(err, clerk.ErrNoUser) {
 			err = errors.Join(err, r.buryAgain(ctx, id))
@@ -150,7 +150,7 @@ func (r *Restore) Run(ctx context.Context, id string) (store.Row, error) {
 	return r.watch(ctx, id)
 }
 
-// watch looks at the row until Watch has passed, and returns it as it is then.
+// watch looks at the row until Watch is over, and returns the row as it is then.
 func (r *Restore) watch(ctx context.Context, id string) (store.Row, error) {
 	for left := r.Watch; ; left -= r.Every {
 		row, err := r.Users.Get(ctx, id)
@@ -179,7 +179,7 @@ func (r *Restore) watch(ctx context.Context, id string) (store.Row, error) {
 	}
 }
 
-// write writes what Clerk says of the user now. A user whom Clerk no longer has is buried again.
+// write writes what Clerk says about the user now. If Clerk no longer has the user, it makes the tombstone again.
 func (r *Restore) write(ctx context.Context, id string) error {
 	err := bring(ctx, r.API, r.Users, id)
 	if errors.Is(err, clerk.ErrNoUser) {
@@ -191,7 +191,7 @@ func (r *Restore) write(ctx context.Context, id string) error {
 	return err
 }
 
-// buryAgain makes the tombstone again, also if ctx has ended.
+// buryAgain makes the tombstone again, even if ctx has ended.
 func (r *Restore) buryAgain(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()

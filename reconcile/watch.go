@@ -12,22 +12,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// watchEvery is how often a Watch writes and reads.
+// watchEvery is how often a Watch writes and reads the state.
 const watchEvery = 30 * time.Second
 
-// Watch keeps the time of the last webhook in the database, and shows in metrics what the database says of the sync as
-// a whole. Its methods are safe for concurrent use.
+// Watch saves the time of the last webhook in the database, and shows in metrics what the database says about the sync
+// as a whole. Its methods are safe for concurrent use.
 type Watch struct {
 	// InstanceID is the Clerk instance that the operator has set, or "". Set it before Run.
 	InstanceID string
 
 	state database.Checkpoints
 	log   *slog.Logger
-	last  atomic.Int64 // when the last webhook of this process came, in milliseconds since 1970; 0 if none has
+	last  atomic.Int64 // when this process last got a webhook, in milliseconds since 1970; 0 if never
 	// instance is the Clerk instance that the first webhook of this process named; nil before that.
 	instance atomic.Pointer[string]
-	named    chan struct{} // instance is set
-	kept     bool          // instance is in the database; used by sync alone
+	named    chan struct{} // gets a value when instance is set
+	kept     bool          // instance is in the database; only sync uses this
 	alarm    atomic.Value  // a string
 	gauges   gauges
 }
@@ -39,7 +39,7 @@ func NewWatch(state database.Checkpoints, log *slog.Logger, reg prometheus.Regis
 	return w
 }
 
-// Webhook says that a webhook of something that happened at that time has come. It makes no call.
+// Webhook notes that a webhook has come about something that happened at that time. It does not use the database.
 func (w *Watch) Webhook(at time.Time) {
 	for ms := min(at.UnixMilli(), time.Now().UnixMilli()); ; { // Clerk's sample events may be from the future
 		last := w.last.Load()
@@ -49,8 +49,8 @@ func (w *Watch) Webhook(at time.Time) {
 	}
 }
 
-// Verified says that a webhook with a good signature has come, and of which Clerk instance; "" if it did not say. The
-// first instance is kept in the database at once, as the one whose users are there: see CheckInstance.
+// Verified notes that a webhook with a valid signature has come, and its Clerk instance, "" if it names none. Run saves
+// the first instance in the database at once, as the one whose users are there, see CheckInstance.
 func (w *Watch) Verified(at time.Time, instanceID string) {
 	w.Webhook(at)
 	if instanceID != "" && w.instance.CompareAndSwap(nil, &instanceID) {
@@ -58,10 +58,10 @@ func (w *Watch) Verified(at time.Time, instanceID string) {
 	}
 }
 
-// Alarm returns what Silence.Alarm said when the state was last read, which Run does every half minute.
+// Alarm returns what Silence.Alarm said when Run last read the state, which it does every half minute.
 func (w *Watch) Alarm() string { return w.alarm.Load().(string) } //nolint:forcetypeassert // nothing else is stored
 
-// Run keeps the state until ctx ends, and once more then.
+// Run saves and reads the state every half minute until ctx ends, and then once more.
 func (w *Watch) Run(ctx context.Context) {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
@@ -77,7 +77,7 @@ func (w *Watch) Run(ctx context.Context) {
 		case <-w.named:
 		case <-ctx.Done():
 			end = true
-			_ = w.sync(context.WithoutCancel(ctx)) // the database may have gone first
+			_ = w.sync(context.WithoutCancel(ctx)) // the database may already be closed
 		}
 	}
 }
@@ -107,7 +107,8 @@ func (w *Watch) sync(ctx context.Context) error {
 	return nil
 }
 
-// keepInstance keeps the instance that a webhook has named, once.
+// keepInstance saves the instance that the first webhook named, once. It logs a warning if users of another instance
+// are there.
 func (w *Watch) keepInstance(ctx context.Context) error {
 	id := w.instance.Load()
 	if id == nil || w.kept {
@@ -121,7 +122,7 @@ func (w *Watch) keepInstance(ctx context.Context) error {
 	return err
 }
 
-// gauges are metrics by their names without the prefix. They tell of all processes, and are as old as the last sync.
+// gauges are metrics by their names without the prefix. They are about all processes, and as old as the last sync.
 type gauges map[string]*prometheus.GaugeVec
 
 func newGauges(reg prometheus.Registerer) gauges {
@@ -141,7 +142,7 @@ func newGauges(reg prometheus.Registerer) gauges {
 		opts := prometheus.GaugeOpts{Namespace: "clerksync", Name: g.name, Help: g.help}
 		all[g.name] = promauto.With(reg).NewGaugeVec(opts, g.labels)
 	}
-	all.show(Status{}, "") // those without labels are 0 until something is known
+	all.show(Status{}, "") // gauges without labels are 0 until something is known
 	return all
 }
 
