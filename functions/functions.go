@@ -151,7 +151,10 @@ func (f *Functions) check() error {
 			{inbox.Ambiguous(fn.ID), "is how the id of an event ends that is sent again: choose another"},
 			{slices.Contains(taken, fn.ID), "is the id of another function too: one of them would never run"},
 			{len(fn.Events) == 0, "runs on no event: set Events"},
-			{slices.ContainsFunc(fn.Events, isBlank), "runs on an event without a name: Inngest would register no function"},
+			{
+				slices.ContainsFunc(fn.Events, isBlank),
+				"runs on an event without a name: Inngest would register no function",
+			},
 			{fn.Run == nil, "does nothing: set Run"},
 		} {
 			if c.wrong {

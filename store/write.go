@@ -238,19 +238,14 @@ func (b *bulk) say(a *attempt, was found, p plan) {
 // withoutDead returns the inserts of users without a tombstone: a deleted user's row must not be seen even for a
 // moment.
 func (b *bulk) withoutDead(ctx context.Context, inserts []*attempt) (rest []*attempt) {
-	var unsure []*attempt
-	for _, a := range inserts {
-		if !a.looked {
-			unsure = append(unsure, a)
-		}
-		a.looked = true
-	}
+	unsure := slices.DeleteFunc(slices.Clone(inserts), func(a *attempt) bool { return a.looked })
 	stones, err := b.buried(ctx, ids(unsure))
 	if err != nil {
 		fail(inserts, err)
 		return nil
 	}
 	for _, a := range inserts {
+		a.looked = true
 		if stones[a.User.ID] != nil {
 			a.result.Outcome = Deleted
 		} else {
@@ -283,22 +278,18 @@ func (a *attempt) name(was found, others map[string]bool) (string, error) {
 	if clash && a.insert && was.there { // the duplicate was the _id
 		clash, a.taken = false, 0
 	}
-	if keepsName(was, a.User) || suffixed(was, a.User) && others[a.User.Username] {
-		if clash && a.sent.Username == was.Username {
-			return "", a.refused()
-		}
-		return was.Username, nil
-	}
-	if clash {
+	keeps := keepsName(was, a.User) || suffixed(was, a.User) && others[a.User.Username]
+	if clash && !keeps {
 		a.taken++
 	}
-	if all := names(a.User); a.taken < len(all) {
+	switch all := names(a.User); {
+	case keeps && !(clash && a.sent.Username == was.Username):
+		return was.Username, nil
+	case !keeps && a.taken < len(all):
 		return all[a.taken], nil
 	}
-	return "", a.refused()
+	return "", fmt.Errorf("write user %q: %w", a.User.ID, ErrRefused)
 }
-
-func (a *attempt) refused() error { return fmt.Errorf("write user %q: %w", a.User.ID, ErrRefused) }
 
 // retry returns the attempts that failed because of another process or a taken user name, and sets the errors of the
 // others.

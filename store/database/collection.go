@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +28,7 @@ type Collection struct {
 
 // Collection returns a collection of the database.
 func (db *DB) Collection(name string) *Collection {
-	l, _ := db.locks.LoadOrStore(name, newLocks())
+	l, _ := db.locks.LoadOrStore(name, new(locks))
 	return &Collection{db.Database.Collection(name), db, l.(*locks)}
 }
 
@@ -42,6 +44,32 @@ func (c *Collection) Ingress() *Collection {
 	}
 	return &Collection{c.db.Ingress.Collection(c.Name()), c.db, c.locks}
 }
+
+// locks are the locks of a collection's rows within this process. They keep rows correct if the database's updates are
+// not atomic; on other databases they avoid lost races. All rows share 256 locks.
+type locks [256]sync.Mutex
+
+// LockAll locks all these rows and returns the function that unlocks them. It always takes the locks in the same order,
+// so that two calls never wait for each other. The caller must hold no lock of a row.
+func (c *Collection) LockAll(ids []string) (unlock func()) {
+	var wanted []int
+	for _, id := range ids {
+		wanted = append(wanted, int(crc32.ChecksumIEEE([]byte(id))%uint32(len(c.locks))))
+	}
+	slices.Sort(wanted)
+	wanted = slices.Compact(wanted)
+	for _, i := range wanted {
+		c.locks[i].Lock()
+	}
+	return func() {
+		for _, i := range wanted {
+			c.locks[i].Unlock()
+		}
+	}
+}
+
+// Lock locks a row and returns the function that unlocks it.
+func (c *Collection) Lock(id string) (unlock func()) { return c.LockAll([]string{id}) }
 
 // lookup returns the value that a row has at a path, such as "failure.at".
 func lookup(row bson.Raw, path string) bson.RawValue { return row.Lookup(strings.Split(path, ".")...) }
@@ -83,12 +111,12 @@ func Get[T any](ctx context.Context, c *Collection, id string) (row T, there boo
 func Guard(row bson.Raw, fields ...string) bson.D {
 	guard := bson.D{}
 	for _, field := range fields {
-		v, err := row.LookupErr(strings.Split(field, ".")...)
+		v := lookup(row, field)
 		is := bson.D{{Key: "$eq", Value: v}}
-		switch {
-		case err != nil:
+		switch v.Type {
+		case 0: // the row does not have the field
 			is = bson.D{{Key: "$exists", Value: false}}
-		case v.Type == bson.TypeNull: // a comparison with null would match rows without the field too
+		case bson.TypeNull: // a comparison with null would match rows without the field too
 			is = bson.D{{Key: "$type", Value: "null"}}
 		}
 		guard = append(guard, bson.E{Key: field, Value: is})
@@ -190,15 +218,13 @@ func Oldest[T any](
 // RemoveOld removes at most limit rows whose time in a field is before another time, and returns how many it removed. A
 // row whose time changed after it was found stays.
 func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Time, limit int) (int, error) {
-	old, _, err := Oldest[struct {
-		ID string `bson:"_id"`
-	}](ctx, c, field, before, limit)
+	old, _, err := Oldest[bson.Raw](ctx, c, field, before, limit)
 	if err != nil {
 		return 0, err
 	}
 	var removed atomic.Int64
 	err = sideBySide(len(old), func(i int) error {
-		id := old[i].ID
+		id := old[i].Lookup("_id").StringValue()
 		defer c.Lock(id)()
 		row, _, err := Get[bson.Raw](ctx, c, id)
 		if at, ok := lookup(row, field).TimeOK(); err != nil || !ok || !at.Before(before) {

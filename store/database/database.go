@@ -85,14 +85,17 @@ func CheckURI(uri string) error {
 // error is ErrLocked if another process uses that folder. Otherwise it connects to a server, and waits up to 30 seconds
 // while the server starts. No error quotes the URI.
 func Open(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) {
-	dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix)
-	var engine *embedded.Server
-	if isEmbedded {
-		var err error
-		if engine, err = embedded.Start(ctx, dir, "127.0.0.1:0", log); err != nil {
+	if dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix); isEmbedded {
+		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
+		if err != nil {
 			return nil, err
 		}
-		uri = engine.URI()
+		db, err := Open(ctx, engine.URI(), name, log)
+		if err != nil {
+			return nil, errors.Join(err, engine.Close())
+		}
+		db.engine = engine
+		return db, nil
 	}
 	var db *DB
 	bounded, cancel := context.WithTimeout(ctx, patience)
@@ -101,13 +104,10 @@ func Open(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) 
 		db, err = Connect(bounded, uri, name)
 		return err
 	})
-	switch {
-	case err != nil && isEmbedded:
-		return nil, errors.Join(err, engine.Close())
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
-	db.engine, db.Log = engine, log
+	db.Log = log
 	return db, nil
 }
 

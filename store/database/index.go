@@ -42,14 +42,12 @@ const indexTimeout = 2 * time.Hour
 // EnsureIndex makes the index if it does not exist yet. An index of the app on the same field is enough, but if ours is
 // unique, the app's must be unique too. If the collection has rows, building may take long, so it is logged.
 func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
-	specs, err := c.listIndexes(ctx)
-	if err != nil && !errors.Is(err, errNoList) {
-		return err
+	specs, _, err := c.listIndexes(ctx)
+	if err == nil && !slices.ContainsFunc(specs, ix.is) {
+		err = c.makeIndex(ctx, ix)
 	}
-	if !slices.ContainsFunc(specs, ix.is) {
-		if err := c.makeIndex(ctx, ix); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	return c.db.IndexIDs(ctx)
 }
@@ -93,26 +91,20 @@ func (db *DB) IndexIDs(ctx context.Context) error {
 // LacksIndex tells whether EnsureIndex would make the index, and writes nothing. If a server cannot list its indexes,
 // it returns false.
 func (c *Collection) LacksIndex(ctx context.Context, ix Index) (bool, error) {
-	specs, err := c.listIndexes(ctx)
-	if errors.Is(err, errNoList) {
-		return false, nil
-	}
-	return err == nil && !slices.ContainsFunc(specs, ix.is), err
+	specs, listed, err := c.listIndexes(ctx)
+	return listed && !slices.ContainsFunc(specs, ix.is), err
 }
 
 // ForeignUnique returns the names of all unique indexes of the collection except those on the field in ours or on _id.
 // If a server cannot list its indexes, it returns none.
 func (c *Collection) ForeignUnique(ctx context.Context, ours string) (names []string, _ error) {
-	specs, err := c.listIndexes(ctx)
-	if err != nil && !errors.Is(err, errNoList) {
-		return nil, err
-	}
+	specs, _, err := c.listIndexes(ctx)
 	for _, s := range specs {
 		if isUnique(s) && !isOn(s, ours) && !isOn(s, "_id") {
 			names = append(names, s.Name)
 		}
 	}
-	return names, nil
+	return names, err
 }
 
 // is tells whether an index of a collection is ix, or can take its place.
@@ -128,20 +120,17 @@ func isOn(s mongo.IndexSpecification, field string) bool {
 	return err == nil && len(keys) == 1 && keys[0].Key() == field
 }
 
-// errNoList comes from servers that speak MongoDB's protocol but cannot list indexes.
-var errNoList = errors.New("the server cannot list its indexes")
-
-// listIndexes returns the indexes of the collection, or none if the collection does not exist yet. The error may be
-// errNoList.
-func (c *Collection) listIndexes(ctx context.Context) ([]mongo.IndexSpecification, error) {
+// listIndexes returns the indexes of the collection, or none if the collection does not exist yet. listed is false if
+// it failed, and for servers that speak MongoDB's protocol but cannot list indexes.
+func (c *Collection) listIndexes(ctx context.Context) (specs []mongo.IndexSpecification, listed bool, _ error) {
 	specs, err := c.Indexes().ListSpecifications(ctx)
 	switch {
 	case hasCode(err, 59): // CommandNotFound
-		return nil, errNoList
+		return nil, false, nil
 	case hasCode(err, 26): // NamespaceNotFound
-		return nil, nil
+		return nil, true, nil
 	}
-	return specs, c.failed("list the indexes of", err)
+	return specs, err == nil, c.failed("list the indexes of", err)
 }
 
 func hasCode(err error, codes ...int) bool {

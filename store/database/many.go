@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
-	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -74,10 +72,8 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 // thereOf leaves out ids that surely have no row, if an embedded database can say that faster than by a read for each
 // id.
 func (c *Collection) thereOf(ctx context.Context, ids []string) []string {
-	odd := func(r rune) bool {
-		return r != '_' && r != '-' && (r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r))
-	}
-	isOdd := func(id string) bool { return id == "" || strings.ContainsFunc(id, odd) }
+	const letters = "_-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	isOdd := func(id string) bool { return id == "" || strings.Trim(id, letters) != "" }
 	// SQLite sorts ids as JSON, in which characters that Clerk's ids do not have sort differently.
 	if c.db.engine == nil || len(ids) <= singles || slices.ContainsFunc(ids, isOdd) {
 		return ids
@@ -206,7 +202,7 @@ func (c *Collection) UpdateEach(ctx context.Context, updates []Update) []error {
 	}
 	res, err := c.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 	failed := spread(errs, err)
-	if failed < len(updates) && (res == nil || res.MatchedCount < int64(len(updates)-failed)) {
+	if res == nil || res.MatchedCount < int64(len(updates)-failed) {
 		for i := range errs {
 			if errs[i] == nil {
 				errs[i] = ErrUnmatched

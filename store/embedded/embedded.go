@@ -12,18 +12,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path"
 	"strings"
 	"sync"
-	"time"
+	"syscall"
 
 	"github.com/FerretDB/FerretDB/ferretdb"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	_ "modernc.org/sqlite" // FerretDB's own driver, for IndexIDs
 )
-
-// startTimeout bounds the first answer, which takes milliseconds.
-const startTimeout = 10 * time.Second
 
 // opening lets one database be opened at a time in this process, because FerretDB writes to a variable of its own
 // meanwhile.
@@ -37,14 +33,13 @@ type Server struct {
 }
 
 // Start opens the data folder dir, making it if needed, and serves it on addr until Close; ctx bounds only the start.
-// It returns when the server answers. The server asks nobody for a password, so addr is a loopback address
+// It returns when the server listens. The server asks nobody for a password, so addr is a loopback address
 // ("127.0.0.1:0" for any free port) and any other is an error. The error is ErrLocked if another server, of this
 // process or of another, has the folder. Warnings of FerretDB go to log, without their details.
 func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, error) {
 	if ap, err := netip.ParseAddrPort(addr); err != nil || !ap.Addr().IsLoopback() {
 		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use "+
-			"127.0.0.1:PORT",
-			addr)
+			"127.0.0.1:PORT", addr)
 	}
 	f, err := openFolder(dir)
 	if err != nil {
@@ -64,9 +59,6 @@ func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, er
 		stop()
 		return <-stopped
 	})}
-	if err := ping(ctx, s.uri); err != nil {
-		return nil, errors.Join(fmt.Errorf("the database in the folder %s does not answer: %w", dir, err), s.Close())
-	}
 	if err := f.announce(s.uri); err != nil {
 		return nil, errors.Join(fmt.Errorf("say in the folder %s where the database is: %w", dir, err), s.Close())
 	}
@@ -80,7 +72,7 @@ func open(ctx context.Context, f *folder, addr string, log *slog.Logger) (*ferre
 	if err != nil {
 		return nil, fmt.Errorf("choose a free port: %w", err)
 	}
-	if err := l.Close(); err != nil {
+	if err := errors.Join(l.Close(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	opening.Lock()
@@ -91,17 +83,6 @@ func open(ctx context.Context, f *folder, addr string, log *slog.Logger) (*ferre
 		Handler:   "sqlite",
 		SQLiteURL: "file:" + f.url + "?" + pragmas,
 	})
-}
-
-// ping returns when the server at uri has answered, or an error if it does not within startTimeout.
-func ping(ctx context.Context, uri string) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	client, err := mongo.Connect(options.Client().ApplyURI(uri))
-	if err != nil {
-		return err
-	}
-	return errors.Join(client.Ping(ctx, nil), client.Disconnect(context.WithoutCancel(ctx)))
 }
 
 // URI returns the connection string, "mongodb://127.0.0.1:PORT/".
@@ -183,3 +164,39 @@ func (s *Server) query(database string, f func(*sql.DB) error) error {
 	}
 	return errors.Join(f(db), db.Close())
 }
+
+// warnings passes FerretDB's warnings and errors on. Messages as well as attributes of FerretDB can quote documents,
+// which are personal data, so all it tells is the place in FerretDB's source that they come from.
+type warnings struct{ to slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.to.Enabled(ctx, level)
+}
+
+func (w warnings) Handle(ctx context.Context, r slog.Record) error {
+	at := r.Source()
+	switch {
+	case at == nil || strings.HasSuffix(at.Function, ".logResponse"):
+		return nil // a refused command: its client has got the error, and is the one to log it
+	case hungUp(r):
+		return nil
+	}
+	out := slog.NewRecord(r.Time, r.Level, "embedded database warned", r.PC)
+	out.AddAttrs(slog.String("at", fmt.Sprintf("%s:%d", path.Base(at.Function), at.Line)))
+	return w.to.Handle(ctx, out)
+}
+
+// hungUp tells whether a client has closed its connection while it was being answered, as the driver does when a
+// context ends.
+func hungUp(r slog.Record) (yes bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		err := a.Value.String()
+		yes = strings.HasSuffix(err, syscall.EPIPE.Error()) || strings.HasSuffix(err, syscall.ECONNRESET.Error())
+		return !yes
+	})
+	return yes
+}
+
+func (w warnings) WithAttrs([]slog.Attr) slog.Handler { return w }
+
+func (w warnings) WithGroup(string) slog.Handler { return w }
