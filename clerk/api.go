@@ -154,14 +154,7 @@ func (a *API) ListCreated(ctx context.Context, after string) (Page, error) {
 		return Page{}, err
 	}
 	q := url.Values{"order_by": {"+created_at"}, "limit": {strconv.Itoa(a.o.PageSize)}}
-	if last.id == "" {
-		all, when, err := a.list(ctx, q)
-		if err != nil {
-			return Page{}, err
-		}
-		return a.page(all, all, when, 0)
-	}
-	if a.refused.Load() < 3 {
+	if last.id != "" && a.refused.Load() < 3 {
 		q.Set("starting_after", last.id)
 		all, when, err := a.list(ctx, q)
 		if err == nil && len(all) > 0 && all[0].CreatedAt >= last.created {
@@ -219,10 +212,10 @@ func (a *API) page(rest, all []entry, when Times, start int) (Page, error) {
 			p.Users = append(p.Users, e.User)
 		}
 	}
-	switch {
-	case len(all) < a.o.PageSize: // the last page
+	if len(all) < a.o.PageSize { // the last page
 		return p, nil
-	case next.id == "":
+	}
+	if next.id == "" {
 		return Page{}, errors.New("list Clerk's users: nothing in a page has an id")
 	}
 	p.Next = next.String()
@@ -253,17 +246,18 @@ func parsePlace(s string) (l place, err error) {
 // nobody can be missing between the two. If the user of the place is deleted, users who were created at the same
 // millisecond count as coming after it.
 func (l place) rest(all []entry) (rest []entry, joins bool) {
-	for i, e := range all {
-		if e.ID == l.id {
-			return all[i+1:], true
-		}
+	if i := l.index(all); i >= 0 {
+		return all[i+1:], true
 	}
-	for i, e := range all {
-		if e.CreatedAt >= l.created {
-			return all[i:], i > 0
-		}
+	if i := slices.IndexFunc(all, func(e entry) bool { return e.CreatedAt >= l.created }); i >= 0 {
+		return all[i:], i > 0
 	}
 	return nil, len(all) > 0
+}
+
+// index returns where in a list the user of the place is, or -1.
+func (l place) index(all []entry) int {
+	return slices.IndexFunc(all, func(e entry) bool { return e.ID != "" && e.ID == l.id })
 }
 
 // ListChanged returns a page of all users, last changed first. after is the Next of the page before, or "" for the
@@ -281,7 +275,7 @@ func (a *API) ListChanged(ctx context.Context, after string) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	rest := all[1+slices.IndexFunc(all, func(e entry) bool { return e.ID != "" && e.ID == last.id }):]
+	rest := all[1+last.index(all):]
 	if len(rest) == 0 && len(all) == a.o.PageSize { // so many changed that the place is the end of this page
 		rest = all
 	}
@@ -384,7 +378,8 @@ func (a *API) Instance(ctx context.Context) (string, error) {
 // statusError is an answer with a status other than 200.
 type statusError struct {
 	code  int
-	clerk string // Clerk's own code of the error, such as resource_not_found
+	clerk string        // Clerk's own code of the error, such as resource_not_found
+	after time.Duration // what Retry-After says, or 0
 }
 
 func (e statusError) Error() string {
@@ -419,8 +414,9 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 		if err := a.limiter.Wait(ctx); err != nil {
 			return Times{}, backoff.Permanent(fmt.Errorf("wait for Clerk's rate limit: %w", err))
 		}
-		when, w.atLeast, err = a.try(ctx, path, kind, v)
+		when, err = a.try(ctx, path, kind, v)
 		s, answered := errors.AsType[statusError](err)
+		w.atLeast = s.after
 		final := answered && s.code != http.StatusTooManyRequests && s.code < http.StatusInternalServerError
 		if final || errors.Is(err, ErrKey) || w.atLeast > maxWait {
 			err = backoff.Permanent(err)
@@ -429,15 +425,13 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 	}, backoff.WithMaxTries(attempts), backoff.WithBackOff(w))
 }
 
-// try makes one request. after is the time in Retry-After, or 0.
-func (a *API) try(
-	ctx context.Context, path string, kind jsontext.Kind, v any,
-) (when Times, after time.Duration, err error) {
+// try makes one request.
+func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (Times, error) {
 	tctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(tctx, http.MethodGet, a.o.URL+path, nil)
 	if err != nil {
-		return Times{}, 0, errors.New(a.o.URLName + " is not a URL")
+		return Times{}, errors.New(a.o.URLName + " is not a URL")
 	}
 	req.Header.Set("Authorization", "Bearer "+a.o.SecretKey)
 	req.Header.Set("Clerk-API-Version", apiVersion)
@@ -445,39 +439,40 @@ func (a *API) try(
 	res, err := a.client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return Times{}, 0, ctx.Err()
+			return Times{}, ctx.Err()
 		}
 		if e, ok := errors.AsType[*url.Error](err); ok { // whose text has the URL, which may contain ids
 			err = e.Err
 		}
-		return Times{}, 0, fmt.Errorf("no answer from Clerk: %w", err)
+		return Times{}, fmt.Errorf("no answer from Clerk: %w", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
-	when = Times{Millis(start.UnixMilli()), Millis(time.Now().UnixMilli())}
+	when := Times{Millis(start.UnixMilli()), Millis(time.Now().UnixMilli())}
 	if d, err := http.ParseTime(res.Header.Get("Date")); err == nil { // cut off to whole seconds
 		when.At = min(when.At, Millis(d.UnixMilli()))
 		when.AnsweredAt = max(when.AnsweredAt, Millis(d.Add(time.Second).UnixMilli()))
 	}
 	switch {
 	case err != nil:
-		return Times{}, 0, fmt.Errorf("the answer broke off: %w", err)
+		return Times{}, fmt.Errorf("the answer broke off: %w", err)
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
-		return Times{}, 0, KeyError(fmt.Sprintf("%s is not accepted (Clerk answered %d): "+
+		return Times{}, KeyError(fmt.Sprintf("%s is not accepted (Clerk answered %d): "+
 			"copy the secret key again from Clerk's dashboard, API keys", a.o.KeyName, res.StatusCode))
 	case res.StatusCode != http.StatusOK:
-		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
-			after = time.Duration(s) * time.Second
+		s := statusError{code: res.StatusCode, clerk: errorCode(body)}
+		if n, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {
+			s.after = time.Duration(n) * time.Second
 		}
-		return when, after, statusError{res.StatusCode, errorCode(body)}
+		return when, s
 	}
 	// An answer 200 with other content, such as a page of HTML or half an answer, does not come from Clerk but from
 	// something in between. That usually passes, so get tries again.
 	if jsontext.Value(body).Kind() != kind || json.Unmarshal(body, v) != nil {
-		return Times{}, 0, errors.New("an answer 200 that is not the JSON expected: check " +
+		return Times{}, errors.New("an answer 200 that is not the JSON expected: check " +
 			a.o.URLName + ", and what is between Clerk and here")
 	}
-	return when, 0, nil
+	return when, nil
 }
 
 // errorCode returns Clerk's code in the body of an error, or "" if there is nothing that looks like one.

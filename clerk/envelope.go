@@ -34,10 +34,10 @@ type Envelope struct {
 // ParseEnvelope reads the body of a webhook. It returns ErrNotObject, or an error that says that there is no type.
 func ParseEnvelope(body []byte) (Envelope, error) {
 	var e struct {
-		Type       jsontext.Value `json:"type"`
-		Timestamp  jsontext.Value `json:"timestamp"`
-		InstanceID jsontext.Value `json:"instance_id"`
-		Data       jsontext.Value `json:"data"`
+		Type       jsontext.Value  `json:"type"`
+		Timestamp  Millis          `json:"timestamp"`
+		InstanceID jsontext.Value  `json:"instance_id"`
+		Data       json.RawMessage `json:"data"`
 	}
 	// AllowInvalidUTF8 is for lone surrogates, as in a name that was cut in the middle of an emoji: no reason to lose a
 	// user. Bytes that are not UTF-8 are refused.
@@ -45,8 +45,7 @@ func ParseEnvelope(body []byte) (Envelope, error) {
 		jsonv2.Unmarshal(body, &e, jsontext.AllowInvalidUTF8(true)) != nil {
 		return Envelope{}, ErrNotObject
 	}
-	event := Envelope{Type: text(e.Type), InstanceID: text(e.InstanceID), Data: json.RawMessage(e.Data)}
-	_ = event.Timestamp.UnmarshalJSON(e.Timestamp) // never fails
+	event := Envelope{Type: text(e.Type), Timestamp: e.Timestamp, InstanceID: text(e.InstanceID), Data: e.Data}
 	if event.Type == "" {
 		return Envelope{}, errors.New("the event has no type")
 	}

@@ -1,10 +1,10 @@
 package clerk
 
 import (
-	"bytes"
 	"encoding/json"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -23,19 +23,15 @@ const latest = 9_999_999_999_999
 // UnmarshalJSON never fails; see Millis.
 func (m *Millis) UnmarshalJSON(b []byte) error {
 	*m = 0
-	b = bytes.TrimSpace(b)
-	if len(b) > 0 && b[0] == '"' {
-		var s string
-		if json.Unmarshal(b, &s) != nil {
-			return nil
-		}
+	s := string(b)
+	if strings.HasPrefix(s, `"`) {
+		_ = json.Unmarshal(b, &s) // if this fails, s is not a number either
 		if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
 			*m = clamp(float64(t.UnixMilli()))
 			return nil
 		}
-		b = []byte(s)
 	}
-	f, err := strconv.ParseFloat(string(b), 64)
+	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.IsNaN(f) {
 		return nil
 	}

@@ -1,12 +1,13 @@
 package clerk
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"unicode"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ErrNotUser is wrapped by every error of ParseUser and ParseDeleted. No retry can help with such data.
@@ -104,7 +105,7 @@ func Unwrap(data json.RawMessage) Payload {
 			InstanceID any             `json:"instance_id"`
 			Data       json.RawMessage `json:"data"`
 		}
-		if json.Unmarshal(p.User, &w) != nil || w.ID != nil || !isObject(w.Data) {
+		if json.Unmarshal(p.User, &w) != nil || w.ID != nil || jsontext.Value(w.Data).Kind() != '{' {
 			return p
 		}
 		p.User = w.Data
@@ -157,7 +158,7 @@ func ParseDeleted(data json.RawMessage) (string, error) {
 
 func parse(data json.RawMessage) (userJSON, error) {
 	var j userJSON
-	if !isObject(data) {
+	if jsontext.Value(data).Kind() != '{' {
 		return j, fmt.Errorf("%w: the event's data is no object", ErrNotUser)
 	}
 	if err := json.Unmarshal(data, &j); err != nil {
@@ -196,9 +197,4 @@ func primaryEmail(j userJSON) (best emailAddress) {
 		}
 	}
 	return best
-}
-
-func isObject(b json.RawMessage) bool {
-	b = bytes.TrimLeft(b, " \t\r\n")
-	return len(b) > 0 && b[0] == '{'
 }
