@@ -13,11 +13,11 @@ import (
 
 type serveCmd struct{}
 
-// gcPercent is how much garbage there may be, unless GOGC says it: what lives of a webhook is little, and collecting at
-// Go's 100 was a fifth of its cost (docs/performance.md).
+// gcPercent is the garbage collector's percentage, unless GOGC is set. A webhook leaves little in memory, and with Go's
+// default of 100, collecting was a fifth of its cost (docs/performance.md).
 const gcPercent = 200
 
-// Help lists the settings, with the words and the defaults that the tags in package config have.
+// Help lists the settings, with their descriptions and defaults from package config.
 func (serveCmd) Help() string {
 	var b strings.Builder
 	b.WriteString("Settings are environment variables; docs/settings.md says more of each:\n\n") // never fails
