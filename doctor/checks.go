@@ -24,11 +24,11 @@ import (
 	"clerksync/webhook"
 )
 
-// ForeignIndex says what a unique index does that the app has made on the users.
+// ForeignIndex says what harm a unique index does that the app has made on the users.
 const ForeignIndex = "a unique index of the app's on users refuses each user who has the same value as another, " +
 	"who then becomes a dead letter: drop it, or make it not unique"
 
-// database opens the database, and looks at what it is and what it lacks.
+// database opens the database, and checks its kind, its clock and its indexes.
 func (d *doctor) database(ctx context.Context, say report) *Finding {
 	db, err := d.Open(ctx)
 	if err != nil {
@@ -55,12 +55,13 @@ func (d *doctor) database(ctx context.Context, say report) *Finding {
 }
 
 const (
-	// maxSkew is by how much a clock may be wrong before the signatures of Clerk and Inngest are refused.
+	// maxSkew is how far a clock may be wrong before the signatures of Clerk and Inngest are refused. From warnSkew on,
+	// there is a warning.
 	maxSkew  = 5 * time.Minute
 	warnSkew = 5 * time.Second
 )
 
-// server tells what kind of database it is, and what its clock says of ours.
+// server reports the kind of database, and how far its clock differs from ours.
 func (d *doctor) server(s database.Server) {
 	name, skew := strings.TrimSpace(s.Name+" "+s.Version), s.Ahead.Abs().Round(time.Second)
 	_, embedded := d.Config.Embedded()
@@ -78,7 +79,7 @@ func (d *doctor) server(s database.Server) {
 		when(s.Ahead.Abs() > warnSkew, Warn, differ+set, skew))
 }
 
-// inngest tries what the service needs of Inngest.
+// inngest tries everything that the service needs from Inngest.
 func (d *doctor) inngest(ctx context.Context, say report) *Finding {
 	server := d.Inngest
 	if err := server.Reach(ctx); err != nil {
@@ -102,14 +103,14 @@ func (d *doctor) inngest(ctx context.Context, say report) *Finding {
 	return nil
 }
 
-// refused is about a key that Inngest does not accept: its setting, what to set it to, and where Inngest's dashboard
-// shows that.
+// refused returns a finding if err says that Inngest does not accept a key. setting is the end of the setting's name,
+// key is what to set it to, and where says where Inngest's dashboard shows it.
 func refused(err error, setting, key, where string) *Finding {
 	return when(errors.Is(err, inngest.ErrKey), Fail, "INNGEST_%s is not accepted: set it to %s of the same "+
 		"environment (Inngest's dashboard, %s; your own server: what it was started with)", setting, key, where)
 }
 
-// signingKey tries the signing keys, and tells whether Inngest accepts one of them.
+// signingKey tries the signing key and then the fallback, and tells whether Inngest accepts one of them.
 func (d *doctor) signingKey(try func(key string) error) bool {
 	err := try(d.Inngest.SigningKey)
 	fallback := errors.Is(err, inngest.ErrKey) && d.Inngest.SigningKeyFallback != ""
@@ -127,7 +128,8 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 	return err == nil
 }
 
-// registered compares the functions that Inngest has with those that these settings make.
+// registered compares the functions that are registered with Inngest with those that the service has with these
+// settings.
 func (d *doctor) registered(ids []string) {
 	app, n, missing := d.Inngest.AppID, len(ids), []string(nil)
 	for _, id := range d.Functions {
@@ -148,7 +150,7 @@ func (d *doctor) registered(ids []string) {
 		is(OK, "the app %q is registered, with %d functions", app, n))
 }
 
-// clerk tries the secret key, and counts Clerk's users.
+// clerk tries the secret key, and asks Clerk how many users it has.
 func (d *doctor) clerk(ctx context.Context, _ report) *Finding {
 	c := d.Config
 	if d.Clerk == nil {
@@ -173,7 +175,7 @@ func (d *doctor) clerk(ctx context.Context, _ report) *Finding {
 	return is(OK, accepted+", the one that CLERK_INSTANCE_ID names", kind)
 }
 
-// webhooks tells when the last webhook came, and whether one is missing.
+// webhooks reports when the last webhook came, and whether webhooks are missing.
 func (d *doctor) webhooks(context.Context, report) *Finding {
 	alarm, last := d.status.Silence.Alarm(d.now), d.status.LastWebhook
 	return cmp.Or(when(alarm != "", Fail, "%s", alarm),
@@ -181,7 +183,7 @@ func (d *doctor) webhooks(context.Context, report) *Finding {
 		is(OK, "the last came %s ago", d.since(last)))
 }
 
-// reconcile tells what came of the comparisons with Clerk.
+// reconcile reports the last run of each tier.
 func (d *doctor) reconcile(_ context.Context, say report) *Finding {
 	tiers, runs := reconcile.Tiers(), d.status.Runs
 	if !slices.ContainsFunc(tiers, func(t reconcile.Tier) bool { return len(runs[t]) > 0 }) {
@@ -205,7 +207,7 @@ func (d *doctor) reconcile(_ context.Context, say report) *Finding {
 	return nil
 }
 
-// leftAlone says how much of what a run has found it has left as it was.
+// leftAlone says how much drift a run did not repair.
 func leftAlone(f reconcile.Found) (text string) {
 	if f.Buried > 0 {
 		text += fmt.Sprintf(", %d buried", f.Buried)
@@ -219,7 +221,7 @@ func leftAlone(f reconcile.Found) (text string) {
 	return text
 }
 
-// since is how long ago something was, in seconds during the first minute, and then in minutes.
+// since formats how long ago t was: in seconds during the first minute, and then in minutes.
 func (d *doctor) since(t time.Time) string {
 	passed := max(d.now.Sub(t), 0)
 	if passed < time.Minute {
@@ -228,10 +230,11 @@ func (d *doctor) since(t time.Time) string {
 	return strings.TrimSuffix(passed.Truncate(time.Minute).String(), "0s")
 }
 
-// maxPending is how long an event may wait before that says that functions do not run: by then it was sent three times.
+// maxPending is how long an event may wait before the doctor says that functions do not run. By then the event was sent
+// three times.
 const maxPending = 10 * time.Minute
 
-// inbox counts the events that wait and those that failed for good.
+// inbox counts the pending events and the dead letters.
 func (d *doctor) inbox(ctx context.Context, say report) *Finding {
 	p, err := inbox.NewTable(d.db).Pending(ctx)
 	if err != nil {
@@ -248,8 +251,8 @@ func (d *doctor) inbox(ctx context.Context, say report) *Finding {
 		is(OK, "no dead letters"))
 }
 
-// rows names users of whom a tombstone says that they are deleted, and Clerk that they are not, and compares how many
-// rows there are with how many users Clerk has.
+// rows reports the users whom Clerk has although they have a tombstone, and compares the number of rows with the number
+// of Clerk's users.
 func (d *doctor) rows(ctx context.Context, say report) *Finding {
 	users := store.NewUsers(d.db)
 	for _, id := range d.status.Buried() {
@@ -267,8 +270,8 @@ func (d *doctor) rows(ctx context.Context, say report) *Finding {
 		is(OK, "%d, as many as Clerk has users", n))
 }
 
-// url posts a webhook that is not signed to where Clerk posts webhooks. The service must refuse it. It follows no
-// redirect, as Clerk does not.
+// url posts an unsigned webhook to the URL to which Clerk posts webhooks. The service must refuse it. url follows no
+// redirect, because Clerk does not either.
 func (d *doctor) url(ctx context.Context, _ report) *Finding {
 	to := strings.TrimSuffix(strings.TrimRight(d.URL, "/"), webhook.Path) + webhook.Path
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
@@ -282,7 +285,7 @@ func (d *doctor) url(ctx context.Context, _ report) *Finding {
 		return unreachable(err)
 	}
 	defer res.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // a part will do
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // a part is enough
 	code := res.StatusCode
 	ours := code == http.StatusBadRequest && bytes.Contains(body, []byte(webhook.Unsigned))
 	at := "nowhere"
@@ -304,7 +307,7 @@ func (d *doctor) url(ctx context.Context, _ report) *Finding {
 		is(Fail, "%d, which is not the service's answer to an unsigned webhook: check the host and the proxy", code))
 }
 
-// unreachable says what to do about a URL that nothing answers at. It does not quote it, for it may hold a password.
+// unreachable says what to do if nothing answers at the URL. It does not quote the URL, which may hold a password.
 func unreachable(err error) *Finding {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err

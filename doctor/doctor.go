@@ -1,4 +1,4 @@
-// Package doctor looks at a deployment, and says what is wrong with it and what to do about that.
+// Package doctor checks a deployment, and says what is wrong with it and what to do about it.
 package doctor
 
 import (
@@ -33,12 +33,12 @@ type Finding struct {
 	Check, Text string
 }
 
-// Options says what to look at.
+// Options says what to check.
 type Options struct {
 	Config   config.Config
-	Mistakes config.Mistakes // in the settings
-	Whose    string          // for the line that says that there are none
-	URL      string          // where Clerk reaches the service; "" is not checked
+	Mistakes config.Mistakes // the mistakes in the settings
+	Whose    string          // the text of the finding if there are none
+	URL      string          // where Clerk reaches the service; "" means that this is not checked
 
 	Open      func(context.Context) (*database.DB, error)       // opens the database, which Run does not close
 	Prepared  func(context.Context, *database.DB) (bool, error) // tells whether the database has all indexes
@@ -47,20 +47,21 @@ type Options struct {
 	Clerk     *clerk.API // nil without a secret key, or if the settings of Clerk's API are wrong
 }
 
-// doctor makes the checks.
+// doctor does the checks.
 type doctor struct {
 	Options
 	found  func(Finding)
 	now    time.Time
 	db     *database.DB // nil if it cannot be opened or read
 	status reconcile.Status
-	users  int // how many Clerk has; -1 if that is not known
+	users  int // how many users Clerk has; -1 if that is not known
 }
 
 // checkTimeout bounds each check, and with it the wait for something that does not answer.
 const checkTimeout = 10 * time.Second
 
-// Run makes all checks, whatever the earlier ones say, until ctx ends. It calls found with each finding at once.
+// Run does all checks, even if earlier ones fail, until ctx ends. It calls found with each finding as soon as it has
+// it.
 func Run(ctx context.Context, o Options, found func(Finding)) {
 	d := &doctor{Options: o, found: found, now: time.Now(), users: -1}
 	if err := o.Mistakes.Err(); err == nil {
@@ -70,12 +71,12 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 			d.on("settings")(is(Fail, "%s", line))
 		}
 	}
-	// f reports what it finds, but for the last finding, which it returns if there is one.
+	// f reports its findings, except the last one, which it returns, or nil if there is none.
 	check := func(name string, off bool, why string, f func(context.Context, report) *Finding) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 		switch say := d.on(name); {
-		case ctx.Err() != nil: // somebody has ended all of it
+		case ctx.Err() != nil: // the operator has ended the command
 		case off:
 			say(is(Skip, "not checked: %s", why))
 		default:
@@ -95,7 +96,7 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 	}
 }
 
-// report reports the first of its arguments that is not nil.
+// report reports the first of the findings that is not nil.
 type report func(...*Finding)
 
 func (d *doctor) on(check string) report {
@@ -107,7 +108,7 @@ func (d *doctor) on(check string) report {
 	}
 }
 
-// when returns a finding if it applies, and else nil.
+// when returns a finding if it applies, and nil if not.
 func when(applies bool, level Level, format string, args ...any) *Finding {
 	if !applies {
 		return nil
@@ -119,5 +120,5 @@ func is(level Level, format string, args ...any) *Finding {
 	return &Finding{Level: level, Text: fmt.Sprintf(format, args...)}
 }
 
-// failed returns the finding that an error is, and nil without one.
+// failed returns a finding with the text of err, or nil if err is nil.
 func failed(err error) *Finding { return when(err != nil, Fail, "%v", err) }

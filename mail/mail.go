@@ -28,11 +28,12 @@ type Options struct {
 	URL         string // smtp://user:pass@host:587 (STARTTLS), or smtps://user:pass@host (TLS from the start)
 	From        string // "App <hello@app.example>"
 	ReplyTo     string // likewise, or ""
-	Subject     string // a text template; "" means a usual one
-	TemplateDir string // the folder with welcome.html and welcome.txt; "" means the embedded ones
+	Subject     string // a text template; "" means "Welcome to {{.AppName}}"
+	TemplateDir string // the folder with welcome.html and welcome.txt; "" means the embedded templates
 	AppName     string // "" means the name in From, or else its domain
 	AppURL      string // what the button opens; "" means no button
-	// Names are what error messages call these options, such as {"URL": "SMTP_URL"}; else they use the names above.
+	// Names are the names of these options in error messages, such as {"URL": "SMTP_URL"}. Options that are not in
+	// Names have the names above.
 	Names map[string]string
 	TLS   *tls.Config // for servers whose certificate the system does not trust; nil means the system's
 	// Dial makes the connections; nil means a net.Dialer's DialContext.
@@ -42,18 +43,18 @@ type Options struct {
 func (o Options) name(option string) string { return cmp.Or(o.Names[option], option) }
 
 // Two times limit one sending: handInTimeout, from dialling to the last byte of the message, and answerTimeout, the
-// wait for the server's answer. The latter is long because servers check for viruses and spam then; RFC 5321,
-// 4.5.3.2.6, wants ten minutes.
+// wait for the server's answer. answerTimeout is long because servers check for viruses and spam before they answer;
+// RFC 5321, 4.5.3.2.6, asks for ten minutes.
 const (
 	handInTimeout = 30 * time.Second
 	answerTimeout = 10 * time.Minute
-	// quitTimeout limits the goodbye, after which nothing depends on the server any more.
+	// quitTimeout limits QUIT, which changes nothing about the mail any more.
 	quitTimeout = 2 * time.Second
 )
 
 var (
-	// ErrRefused is wrapped by errors of Send that no retry can help with: the server answered 5xx (RFC 5321, 4.2.1),
-	// or the user's address is not an address.
+	// ErrRefused is wrapped by errors of Send after which a retry cannot help: the server answered 5xx (RFC 5321,
+	// 4.2.1), or the user's address is not an address.
 	ErrRefused = errors.New("the mail is refused for good")
 	// ErrPerhapsSent is wrapped by errors of Send after which nobody can know whether the mail was sent: the server got
 	// the whole message, but its answer did not arrive.
@@ -166,7 +167,7 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 	if !timer.Reset(answerTimeout) {
 		return m.server.explain(ctx, "sending the message", context.DeadlineExceeded)
 	}
-	if err := w.Close(); err != nil { // it was not sent completely, so its end was not sent either
+	if err := w.Close(); err != nil { // the end of the message was not sent
 		return m.server.explain(ctx, "sending the message", err)
 	}
 	_, _, err = conn.Text.ReadResponse(2) // 2xx
@@ -193,7 +194,7 @@ func begin(conn *smtp.Client, from, to mail.Address) (doing string, err error) {
 	if err := conn.Rcpt(to.String()); err != nil {
 		return "sending RCPT TO", err
 	}
-	// conn.Data does not do: its writer does not tell whether the end of the message could be written.
+	// conn.Data cannot be used, because its writer does not tell whether the end of the message could be written.
 	if err := conn.Text.PrintfLine("DATA"); err != nil {
 		return "sending DATA", err
 	}
@@ -211,7 +212,7 @@ func (m *Mailer) message(u User) (*gomail.Msg, error) {
 	if err != nil || p.Address != u.Email || strings.ContainsFunc(u.Email, unicode.IsControl) {
 		return nil, fmt.Errorf("%w: the user's address is no single address such as name@example.com", ErrRefused)
 	}
-	// The same for a user whenever the mail is sent, so that servers and mail readers can recognize a second one.
+	// A user's mail always has the same Message-ID, so that servers and mail readers can recognize a second copy.
 	sum := sha256.Sum256([]byte(u.ID))
 	_, domain, _ := strings.Cut(m.from.Address, "@")
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
@@ -266,7 +267,7 @@ func (s server) explain(ctx context.Context, doing string, err error) error {
 	return fmt.Errorf("the SMTP server cannot be reached, or broke the connection while %s", doing)
 }
 
-// server is where and how mails are handed in.
+// server says where and how mails are handed in.
 type server struct {
 	urlName    string // what error messages call the URL
 	host       string
@@ -350,7 +351,7 @@ func (s server) client(ctx context.Context) (*gomail.Client, error) {
 		opts = append(opts, gomail.WithSSL())
 	}
 	if s.user != "" {
-		// The best first. PLAIN and LOGIN refuse to work on a connection without TLS.
+		// The best method comes first. PLAIN and LOGIN refuse to work on a connection without TLS.
 		auth := gomail.WithOpportunisticSMTPAuth(
 			gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1, gomail.SMTPAuthPlain, gomail.SMTPAuthLogin)
 		if s.policy == gomail.NoTLS && !s.implicit { // ?tls=off asks for that

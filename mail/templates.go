@@ -27,7 +27,7 @@ type templates struct {
 // ones. It reports each mistake to wrong, with the name of the option.
 func loadTemplates(o Options, wrong func(option, format string, args ...any)) (t templates) {
 	const textFile, htmlFile = "welcome.txt", "welcome.html"
-	files, _ := fs.Sub(embedded, "templates") // it is embedded
+	files, _ := fs.Sub(embedded, "templates") // it cannot fail
 	var err error
 	if o.TemplateDir != "" {
 		files = os.DirFS(o.TemplateDir)

@@ -26,13 +26,13 @@ import (
 	svix "github.com/svix/svix-webhooks/go"
 )
 
-// Path is where the service takes webhooks.
+// Path is the path at which the service takes webhooks.
 const Path = "/webhooks/clerk"
 
-// SampleInstance is the instance in the events that 'clerksync send' makes. It is none of Clerk's.
+// SampleInstance is the instance in the events that 'clerksync send' makes. Clerk has no such instance.
 const SampleInstance = "ins_2clerksyncSample"
 
-// Unsigned is in the answer to a webhook that is not signed. It is what Svix's library says.
+// Unsigned is in the answer to an unsigned webhook. It is the error text of Svix's library.
 const Unsigned = "missing required headers"
 
 const (
@@ -40,12 +40,13 @@ const (
 	MaxBody = 512 << 10
 	// putTimeout is how long a webhook waits for a slow database. Clerk gives up after 15 s.
 	putTimeout = 8 * time.Second
-	// retryAfter is when Clerk may try again while the database is down. Svix obeys it up to twice its own schedule.
+	// retryAfter is the pause before Clerk tries again if the database does not answer. Svix obeys it up to twice the
+	// pause in its own schedule.
 	retryAfter = 5 * time.Second
 	// minKey is the shortest key that a signing secret may have, in bytes. Clerk's have 24.
 	minKey = 16
-	// ahead is how much later than its delivery an event may have happened: svix-timestamp is in whole seconds, and
-	// Clerk's clock may differ from Svix's.
+	// ahead is how much later than the svix-timestamp of its delivery an event may have happened: svix-timestamp is in
+	// whole seconds, and Clerk's clock may differ from Svix's.
 	ahead = 5 * time.Second
 	// maxID limits the length of a svix-id, which becomes the key of a row.
 	maxID = 256
@@ -60,13 +61,13 @@ type Options struct {
 	InstanceID string
 	// SecretsName and InstanceName are what answers call these two options, such as the names of environment variables.
 	SecretsName, InstanceName string
-	// Forward are patterns (path.Match) of the types of events that go to Inngest. See OneTimeCodes for the types that
-	// only their full name forwards.
+	// Forward are patterns (path.Match) of the types of events that go to Inngest. Types with one-time codes are
+	// forwarded only if a pattern is their full name, see OneTimeCodes.
 	Forward []string
 	// ForwardPrivateMetadata keeps private_metadata in the events.
 	ForwardPrivateMetadata bool
-	// Seen, if set, is called for each verified webhook, with the instance that the event names, or "", as
-	// for a sample.
+	// Seen, if set, is called for each verified webhook, with the Clerk instance that the event names. It is "" if the
+	// event names none or SampleInstance.
 	Seen func(at time.Time, instanceID string)
 	// Put makes an event durable. It is the method of an inbox.Inbox.
 	Put        func(ctx context.Context, e inbox.Event) error
@@ -164,7 +165,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 			return answer{http.StatusUnsupportedMediaType, "not_json", "the content type is not application/json"}
 		}
 	}
-	body, err := read(w, r) // the raw bytes, because those are signed
+	body, err := read(w, r) // the raw bytes, because the signature is over them
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return tooLarge
 	}
@@ -207,7 +208,7 @@ func (h *Handler) accept(ctx context.Context, body []byte, header http.Header) a
 	}
 	data, err := clerk.WithoutSecrets(e.Data, h.o.ForwardPrivateMetadata)
 	if err != nil {
-		if errors.Is(err, clerk.ErrNotObject) { // the body was JSON, so there is no data
+		if errors.Is(err, clerk.ErrNotObject) { // the body is JSON, so data is missing
 			err = errors.New("the event has no data")
 		}
 		h.o.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
@@ -231,8 +232,8 @@ func (h *Handler) accept(ctx context.Context, body []byte, header http.Header) a
 	return answer{http.StatusAccepted, "durable", ""}
 }
 
-// verify checks that one of the secrets has signed the body, no more than Svix's five minutes before or after now. It
-// returns the id of the message and when it was sent, in whole seconds. Its errors quote nothing.
+// verify checks that one of the secrets has signed the body, at most five minutes (Svix's limit) before or after now.
+// It returns the id of the message and when it was sent, in whole seconds. Its errors quote nothing of the webhook.
 func (h *Handler) verify(body []byte, header http.Header) (id string, sent time.Time, err error) {
 	for _, hook := range h.hooks {
 		if err = hook.Verify(body, header); err == nil {
@@ -256,10 +257,10 @@ func signed(header http.Header) (id string, sent time.Time, _ error) {
 	return header.Get(family + "Id"), time.Unix(seconds, 0), err
 }
 
-// read reads the body, at most MaxBody. It allocates at once what the client announces: package app limits how many
-// large bodies there are at a time.
+// read reads the body, at most MaxBody bytes. It allocates at once as much as the client announces; package app limits
+// how many large bodies are read at the same time.
 func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength < 0 { // not announced. A buffer that grows would leave three times as much garbage
+	if r.ContentLength < 0 { // unknown: a buffer that grows would leave three times as much garbage
 		body := bytes.NewBuffer(make([]byte, 0, MaxBody+bytes.MinRead))
 		_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody))
 		return body.Bytes(), err
@@ -269,9 +270,9 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, err
 }
 
-// OneTimeCodes returns which types of events with one-time codes the patterns forward, and which they leave out
-// although a pattern matches. Inngest keeps events in its history, where codes do not belong, so only the full name of
-// such a type forwards it.
+// OneTimeCodes returns which types of events with one-time codes the patterns forward, and which are left out although
+// a pattern matches them. Inngest keeps events in its history, where such codes must not be. So these types are
+// forwarded only if a pattern is their full name.
 func OneTimeCodes(patterns []string) (forwarded, leftOut []string) {
 	for _, typ := range codeTypes() {
 		switch {
@@ -284,7 +285,7 @@ func OneTimeCodes(patterns []string) (forwarded, leftOut []string) {
 	return forwarded, leftOut
 }
 
-// codeTypes are the types of events whose data has a one-time code, or a link that signs the user in.
+// codeTypes returns the types of events whose data has a one-time code, or a link that signs the user in.
 func codeTypes() []string { return []string{"email.created", "sms.created"} }
 
 func forwards(patterns []string, typ string) bool {
@@ -301,11 +302,11 @@ func matches(patterns []string, typ string) bool {
 	})
 }
 
-// mend returns the time of an event, in milliseconds, such that Inngest accepts it: Inngest delays an event from the
-// future until its time has come, and refuses one from before 1980. sent is the svix-timestamp, the time of this
-// delivery by the sender's clock. Our own clock does not do: if it were slow, all changes within a second would get the
-// same time, and so be ordered by their arrival. v is inbox.ClerkTime if the result is Clerk's time, and ""
-// if it is the delivery's.
+// mend returns the time of an event, in milliseconds, changed if necessary so that Inngest accepts it: Inngest delays
+// an event from the future until that time, and refuses one from before 1980. sent is the svix-timestamp, which is the
+// time of this delivery by the sender's clock. With our own clock instead, if it were slow, all changes within a second
+// would get the same time and be ordered by their arrival. v is inbox.ClerkTime if the result is Clerk's time and not
+// the delivery's.
 func mend(t clerk.Millis, sent time.Time) (ts int64, v string) {
 	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	if int64(t) < earliest {

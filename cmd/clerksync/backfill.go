@@ -21,7 +21,7 @@ type backfillCmd struct {
 	Restart bool `help:"Begin with the first user again, though an earlier run was cut off."`
 }
 
-// Run brings all users in. Cut off, it says how to go on.
+// Run writes all of Clerk's users. If it is cut off, it says how to go on.
 func (c backfillCmd) Run(ctx context.Context, e env) error {
 	return withClerk(ctx, e, c.DryRun, func(_ *database.DB, r *reconcile.Reconcile) error {
 		bar := &progress{w: e.stderr}
@@ -34,7 +34,7 @@ func (c backfillCmd) Run(ctx context.Context, e env) error {
 
 // sum prints what a backfill has done, and returns the error of the command.
 func (c backfillCmd) sum(ctx context.Context, e env, p reconcile.Progress, err error) error {
-	if p.Phase == "" { // nothing has begun
+	if p.Phase == "" { // the run has not begun
 		return err
 	}
 	what := "users"
@@ -62,16 +62,16 @@ func (c backfillCmd) sum(ctx context.Context, e env, p reconcile.Progress, err e
 // took returns how long a run has taken.
 func took(p reconcile.Progress) time.Duration { return time.Since(p.StartedAt).Round(time.Second / 10) }
 
-// progress shows how far a run is: a bar on a terminal, and a line now and then elsewhere.
+// progress shows how far a run is: as a bar on a terminal, and otherwise as a line every few seconds.
 type progress struct {
 	w     io.Writer
-	bar   *progressbar.ProgressBar // nil elsewhere
+	bar   *progressbar.ProgressBar // nil if w is not a terminal
 	begun time.Time
-	first int // how many users there were when it began
+	first int // how many users were listed when it began
 	said  time.Time
 }
 
-// lineEvery is how often a line is written where there is no terminal.
+// lineEvery is how often a line is written if there is no terminal.
 const lineEvery = 5 * time.Second
 
 func (p *progress) show(of reconcile.Progress) {
@@ -89,7 +89,7 @@ func (p *progress) show(of reconcile.Progress) {
 		return
 	}
 	if p.bar != nil {
-		_ = p.bar.Set(min(n, total)) // a terminal that has gone ends nothing
+		_ = p.bar.Set(min(n, total)) // a closed terminal does not end the run
 		return
 	}
 	if now.Sub(p.said) < lineEvery {

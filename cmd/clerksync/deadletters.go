@@ -26,7 +26,7 @@ type deadLettersList struct {
 	Dropped bool `help:"Also those that were dropped."`
 }
 
-// Run prints a line each.
+// Run prints a line for each dead letter.
 func (c deadLettersList) Run(ctx context.Context, e env) error {
 	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
 		all, err := d.DeadLetters(ctx, c.Dropped)
@@ -51,7 +51,7 @@ type deadLettersShow struct {
 	Data bool `help:"Also the event's data, which holds what Clerk knows of the user."`
 }
 
-// Run prints a line for each thing that is known.
+// Run prints a line for each field that has a value.
 func (c deadLettersShow) Run(ctx context.Context, e env) error {
 	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
 		l, err := d.DeadLetter(ctx, string(c.ID))
@@ -90,7 +90,7 @@ type deadLettersReplay struct {
 	Force bool `help:"Also events over 90 days old: look first that the user was not deleted since."`
 }
 
-// Run marks them to be sent.
+// Run makes dead letters pending again, so that a running service sends them.
 func (c deadLettersReplay) Run(ctx context.Context, e env) error {
 	if (c.ID == "") != c.All {
 		return errors.New("say what to replay: the id of a dead letter, or --all")
@@ -128,7 +128,7 @@ func (c deadLettersReplay) all(ctx context.Context, e env, db *database.DB, d in
 		case errors.Is(err, inbox.ErrOld):
 			old++
 			e.say("%s is skipped: it happened on %s", oneLine(l.ID), stamp(time.UnixMilli(l.TS)))
-		case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody else has done it
+		case !errors.Is(err, inbox.ErrNoDeadLetter): // else somebody has replayed it meanwhile
 			return err
 		}
 	}
@@ -146,7 +146,7 @@ type deadLettersDrop struct {
 	ID id `arg:"" help:"Id of the event."`
 }
 
-// Run hides it.
+// Run drops a dead letter.
 func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 	return withDeadLetters(ctx, e, func(_ *database.DB, d inbox.Table) error {
 		if err := d.Drop(ctx, string(c.ID)); err != nil {
@@ -181,7 +181,7 @@ func explain(err error, id id) error {
 	return err
 }
 
-// stamp prints a time, and nothing for none.
+// stamp formats a time, and the zero time as "".
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -199,19 +199,20 @@ func times(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// id is the id of an event or of a user, as somebody has typed it. It prints as one line that is not too long.
+// id is the id of an event or of a user, as the operator typed it. It prints as one line of at most 300 characters.
 type id string
 
 func (i id) String() string { return oneLine(fmt.Sprintf("%.300s", string(i))) }
 
-// oneLine makes one line of a text that somebody else may have written.
+// oneLine makes a text that others may have written safe to print as one line.
 func oneLine(s string) string { return escaped(strings.ReplaceAll(s, "\n", " "), "") }
 
-// escaped keeps a terminal from what somebody else has put into a text: control characters, C1 too, and those that turn
-// the direction of the text, but for some. They become JSON's escapes, so that JSON stays JSON.
+// escaped protects the terminal from a text that others may have written. It replaces control characters, including C1,
+// and those that change the direction of the text, except the characters in but. It writes them as JSON's escapes, so
+// that JSON stays JSON.
 func escaped(s, but string) string {
 	var b strings.Builder
-	for _, r := range s { // what is no UTF-8 becomes U+FFFD: on a terminal it could be C1
+	for _, r := range s { // invalid UTF-8, which could be C1 on a terminal, becomes U+FFFD
 		if !strings.ContainsRune(but, r) && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
 			_, _ = fmt.Fprintf(&b, `\u%04x`, r) // never fails
 			continue

@@ -15,21 +15,21 @@ import (
 	"clerksync/webhook"
 )
 
-// devResendAfter is how long 'dev' waits for a function: its Inngest keeps what it has accepted in memory, and a minute
-// is long for somebody who looks on.
+// devResendAfter is how long 'dev' waits before it sends an event again. Its Inngest keeps accepted events in memory
+// and may lose them, and a minute is long for somebody who watches.
 const devResendAfter = 5 * time.Second
 
 type devCmd struct {
 	Demo bool `help:"Then play a sign-up, a change and a deletion, print the row after each, and end."`
 }
 
-// Help is what --help says beside the flags.
+// Help returns the text of --help besides the flags.
 func (devCmd) Help() string {
 	return "It starts an embedded database in ./" + dev.Folder + ", an Inngest dev server, which it builds if there " +
 		"is none, and the service. With --demo, the exit status tells whether all three rows were right."
 }
 
-// Run starts everything, prints where it is, and ends all of it when ctx ends.
+// Run starts everything, prints the URLs, and ends everything when ctx ends.
 func (c devCmd) Run(ctx context.Context, e env) error {
 	cfg, mistakes := config.Read(e.environ)
 	startInngest := !cfg.Inngest.SelfHosted()
@@ -56,7 +56,7 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 	return errors.Join(c.serve(ctx, cfg, e), own.Stop())
 }
 
-// defaults fills in what 'serve' would refuse to start without, and says which settings it ignores.
+// defaults sets what 'serve' would not start without, and says which settings it ignores.
 func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) (err error) {
 	cfg.Host, cfg.MongoURI = cmp.Or(cfg.Host, "127.0.0.1"), cmp.Or(cfg.MongoURI, devDatabase)
 	if !isSet(e.environ, "PORT") && !dev.Free(ctx, cfg.Address()) {
@@ -120,7 +120,7 @@ Next: in another terminal, in this folder, send it a signed webhook and look at 
   go run ./cmd/clerksync send user.created%s
 Ctrl-C ends all of it.`, to)
 	err = <-ended
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) { // which is a normal end
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) { // Canceled is a normal end
 		err = errors.Join(err, cause)
 	}
 	return err

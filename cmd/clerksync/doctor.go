@@ -17,7 +17,7 @@ type doctorCmd struct {
 	URL string `name:"url" placeholder:"https://HOST" help:"Where Clerk reaches the service: posts a webhook there."`
 }
 
-// Help is what --help says beside the flags.
+// Help returns the text of --help besides the flags.
 func (doctorCmd) Help() string {
 	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: " +
 		"ok, warn, FAIL with what to do, or - for what could not be checked. The exit status is 1 if something " +
@@ -33,7 +33,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 	o := doctorOptions(e.environ, c.URL)
 	var db *database.DB
 	o.Open = func(ctx context.Context) (_ *database.DB, err error) {
-		db, err = app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // a finding says what is wrong
+		db, err = app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // the finding has the error
 		return db, err
 	}
 	failed := 0
@@ -58,7 +58,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 	return err
 }
 
-// doctorOptions reads the settings, those of 'clerksync dev' in this folder too, and makes what they describe.
+// doctorOptions reads the settings, or those of 'clerksync dev' in this folder, and returns what the doctor checks.
 func doctorOptions(environ []string, url string) doctor.Options {
 	cfg, mistakes := config.Read(environ)
 	whose := "complete"
@@ -71,7 +71,7 @@ func doctorOptions(environ []string, url string) doctor.Options {
 		Prepared: app.Prepared, Inngest: app.InngestServer(cfg.Inngest),
 	}
 	if len(mistakes.Only(clerkSettings()...)) == 0 && cfg.SecretKey != "" {
-		o.Clerk, _ = app.ClerkAPI(cfg) // it has just been checked
+		o.Clerk, _ = app.ClerkAPI(cfg) // the settings have just been checked
 	}
 	if ids, err := app.FunctionIDs(cfg, appFunctions(cfg)); err == nil {
 		o.Functions = ids

@@ -5,7 +5,7 @@ import (
 	"clerksync/functions"
 )
 
-// appFunctions are the functions of your own, a line each: see docs/your-own-function.md.
+// appFunctions returns your own functions, one per line: see docs/your-own-function.md.
 func appFunctions(_ config.Config) []functions.Function {
 	return []functions.Function{}
 }

@@ -16,14 +16,15 @@ type healthCmd struct {
 	Timeout time.Duration `default:"4s" help:"How long the service and the database may take to answer, together."`
 }
 
-// Help is what --help says beside the flags.
+// Help returns the text of --help besides the flags.
 func (healthCmd) Help() string {
 	return "For the health check of a container, beside the service and with its settings. It asks the service on " +
 		"this machine (/healthz) and the database, and not Inngest: while that is away, webhooks are taken. The " +
 		"exit status is 1 if one of the two does not answer."
 }
 
-// Run asks the service first: where that runs, an embedded database is its own, and is not started here.
+// Run asks the service first: if the service runs, it has the embedded database open, so the database is not started
+// here.
 func (c healthCmd) Run(ctx context.Context, e env) error {
 	cfg, err := readConfigForCommand(e.environ, "HOST", "PORT")
 	if err != nil {
@@ -65,7 +66,7 @@ func healthz(ctx context.Context, url string) error {
 	return nil
 }
 
-// withoutURL takes the URL out of an error of a request.
+// withoutURL removes the URL from the error of a request.
 func withoutURL(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err

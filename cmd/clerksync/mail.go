@@ -20,7 +20,7 @@ type mailTest struct {
 	Address string `arg:"" help:"Where to send it."`
 }
 
-// Run sends the mail, whoever has had one before.
+// Run sends the mail, even to somebody who has had one before.
 func (c mailTest) Run(ctx context.Context, e env) error {
 	m, err := mailer(e.environ, config.Mail{})
 	if err != nil {
@@ -42,7 +42,7 @@ type mailPreview struct {
 	Name string `help:"Full name of the user." default:"Ada Lovelace"`
 }
 
-// Run works without SMTP_URL too.
+// Run prints the mail, even if SMTP_URL is not set.
 func (c mailPreview) Run(e env) error {
 	m, err := mailer(e.environ, config.Mail{SMTPURL: "smtp://localhost", From: "App <hello@app.example>"})
 	if err != nil {

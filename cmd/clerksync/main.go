@@ -1,4 +1,4 @@
-// Command clerksync keeps an application's MongoDB users collection equal to Clerk.
+// Command clerksync keeps the users collection of an application in MongoDB equal to Clerk.
 package main
 
 import (
@@ -21,7 +21,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	if ctx.Err() == nil || !errors.Is(err, context.Canceled) { // else somebody ended it before it had started
+	if ctx.Err() == nil || !errors.Is(err, context.Canceled) { // else a signal ended it before it had started
 		fmt.Fprintln(os.Stderr, escaped(err.Error(), "\n"))
 	}
 	os.Exit(1)
@@ -42,7 +42,7 @@ type cli struct {
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
-// env is what a command is given besides its flags.
+// env has what a command gets besides its flags.
 type env struct {
 	environ        []string
 	stdout, stderr io.Writer
@@ -51,7 +51,7 @@ type env struct {
 // say prints a line. That a terminal has been closed ends nothing.
 func (e env) say(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, format+"\n", args...) }
 
-// run is the whole program but for the process around it.
+// run is the whole program, without the process: the tests call it too.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	exited := false
 	parser, err := kong.New(&cli{}, kong.Name("clerksync"),
@@ -66,7 +66,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case exited: // --help
 		return nil
 	case err != nil:
-		if p, ok := errors.AsType[*fs.PathError](err); ok && p.Op == "write" { // of what --help prints
+		if p, ok := errors.AsType[*fs.PathError](err); ok && p.Op == "write" { // of the text of --help
 			return err
 		}
 		return errors.New(id(err.Error()).String() + ": see clerksync --help")

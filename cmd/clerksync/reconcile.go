@@ -17,17 +17,17 @@ import (
 type reconcileCmd struct {
 	DryRun     bool `help:"Only say what differs."`
 	ShowValues bool `help:"Say the values too, which are personal data."`
-	// RemoveUnknown is never set by a tier.
+	// No tier of the service sets RemoveUnknown.
 	RemoveUnknown bool `help:"Also remove unknown rows: clerksync never wrote them, and Clerk has no such users."`
 }
 
-// Run compares all rows and all users, and prints a line for each that differs.
+// Run compares all rows with all users, and prints a line for each difference.
 func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	return withClerk(ctx, e, c.DryRun, func(_ *database.DB, r *reconcile.Reconcile) error {
 		r.DryRun, r.RemoveUnknown = c.DryRun, c.RemoveUnknown
 		r.Report = func(d reconcile.Drift) { c.print(e, d) }
 		host, _ := os.Hostname()
-		// Another run that meets its lease says whose it is.
+		// Another run that finds the lease taken prints this id.
 		id := fmt.Sprintf("by hand on %s, process %d, %s",
 			cmp.Or(host, "a host without a name"), os.Getpid(), rand.Text()[:8])
 		p, err := r.Run(ctx, reconcile.Start(reconcile.Full, id), func(b *reconcile.BusyError) {
@@ -38,7 +38,7 @@ func (c reconcileCmd) Run(ctx context.Context, e env) error {
 	}, "RECONCILE_")
 }
 
-// sum prints what a run has found and what to do about it, and returns the error of the command.
+// sum prints what a run has found and what the operator can do about it, and returns the error of the command.
 func (c reconcileCmd) sum(ctx context.Context, e env, p reconcile.Progress, err error) error {
 	f, what := p.Found, "repaired"
 	if c.DryRun {
@@ -60,7 +60,7 @@ func (c reconcileCmd) sum(ctx context.Context, e env, p reconcile.Progress, err 
 	return err
 }
 
-// advise says what to do about what a run has left alone.
+// advise says what to do about drift that the run did not repair.
 func (c reconcileCmd) advise(e env, f reconcile.Found) {
 	if f.Buried > 0 {
 		e.say("buried: Clerk has the user, and here is a tombstone; 'clerksync users restore ID' brings the user back")
@@ -75,7 +75,8 @@ func (c reconcileCmd) advise(e env, f reconcile.Found) {
 	}
 }
 
-// print writes the kind, the user and which fields differ, and with ShowValues what the row has and what Clerk has.
+// print writes the kind of a drift, the user and the fields that differ, and with ShowValues the values of the row and
+// of Clerk.
 func (c reconcileCmd) print(e env, d reconcile.Drift) {
 	fields, sep := []string(nil), ", "
 	for _, f := range d.Fields {

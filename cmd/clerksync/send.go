@@ -83,7 +83,7 @@ func (c sendCmd) secret(environ []string) (string, error) {
 	return secret, err
 }
 
-// body returns the whole event.
+// body returns the event to post.
 func (c sendCmd) body() ([]byte, error) {
 	if c.Data == "" {
 		return dev.Sample(c.Type, c.Sample, c.User)
@@ -96,7 +96,7 @@ func (c sendCmd) body() ([]byte, error) {
 		return nil, fmt.Errorf("%s is not JSON", c.Data)
 	}
 	if e, err := clerk.ParseEnvelope(data); err == nil && e.Data != nil {
-		return data, nil // byte for byte
+		return data, nil // unchanged
 	}
 	return dev.Event(c.Type, data)
 }

@@ -13,18 +13,17 @@ import (
 
 type serveCmd struct{}
 
-// gcPercent is how much garbage there may be, unless GOGC says it: what lives of a webhook is little, and collecting at
-// Go's 100 was a fifth of its cost (docs/performance.md).
+// gcPercent is the garbage collector's percentage, unless GOGC is set. A webhook leaves little in memory, and with Go's
+// default of 100, collecting was a fifth of its cost (docs/performance.md).
 const gcPercent = 200
 
-// Help lists the settings, with the words and the defaults that the tags in package config have.
+// Help lists the settings, with their descriptions and defaults from package config.
 func (serveCmd) Help() string {
-	var b strings.Builder
-	b.WriteString("Settings are environment variables; docs/settings.md says more of each:\n\n") // never fails
+	text := "Settings are environment variables; docs/settings.md says more of each:\n\n"
 	for _, s := range config.Settings() {
-		fmt.Fprintf(&b, "  %-30s  %s\n", s.Name, s) // likewise
+		text += fmt.Sprintf("  %-30s  %s\n", s.Name, s)
 	}
-	return b.String()
+	return text
 }
 
 // Run runs the service until ctx ends.

@@ -13,9 +13,9 @@ import (
 	"clerksync/store/database"
 )
 
-// readConfigForCommand reads the settings for a command other than 'serve' and 'dev', and checks those of the database,
-// of Clerk's API, and those whose names begin with also. Without MONGODB_URI the database is that of 'clerksync dev' in
-// this folder.
+// readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. It checks only those of the
+// database and of Clerk's API, and those whose names begin with one of also. If MONGODB_URI is not set, it takes the
+// database of 'clerksync dev' in this folder.
 func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := config.Read(environ)
 	takeDevFolder(&cfg)
@@ -23,7 +23,7 @@ func readConfigForCommand(environ []string, also ...string) (config.Config, erro
 	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
 }
 
-// clerkSettings begin the names of the settings of Clerk's API.
+// clerkSettings returns the names of the settings of Clerk's API.
 func clerkSettings() []string {
 	return []string{"CLERK_INSTANCE_ID", "CLERK_SECRET_KEY", "CLERK_API_URL", "CLERK_RATE_SHARE"}
 }
@@ -31,8 +31,8 @@ func clerkSettings() []string {
 // devDatabase is the database of 'clerksync dev'.
 const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
 
-// takeDevFolder takes the database of 'clerksync dev' in this folder, and with it its Inngest and its signing secret
-// where none is set, if no database is set and there is such a folder. It tells whether it did.
+// takeDevFolder sets the database to that of 'clerksync dev' in this folder, if no database is set and the folder has
+// one. It tells whether it did. Then it also sets dev's Inngest and signing secret, if these are not set.
 func takeDevFolder(c *config.Config) bool {
 	if f, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil || !f.IsDir() {
 		return false
@@ -42,18 +42,18 @@ func takeDevFolder(c *config.Config) bool {
 		c.Inngest.Dev = "1"
 	}
 	if c.SigningSecrets == "" {
-		c.SigningSecrets, _ = dev.Secret() // one that cannot be read is not set
+		c.SigningSecrets, _ = dev.Secret() // if it cannot be read, it stays unset
 	}
 	return true
 }
 
-// withClerk reads the settings of the database, of Clerk's API and those whose names begin with also, opens the
-// database, prepares it unless the command only looks, and calls do.
+// withClerk reads the settings as readConfigForCommand does, opens the database, makes its indexes unless onlyLooks is
+// set, and calls do.
 func withClerk(
 	ctx context.Context, e env, onlyLooks bool, do func(*database.DB, *reconcile.Reconcile) error, also ...string,
 ) error {
 	if !isSet(e.environ, "GOGC") {
-		// Who goes through all users keeps little in memory and throws much away: this takes a fifth less CPU time.
+		// A run over all users keeps little in memory and makes much garbage: with 400 it takes a fifth less CPU time.
 		defer debug.SetGCPercent(debug.SetGCPercent(400))
 	}
 	cfg, err := readConfigForCommand(e.environ, also...)

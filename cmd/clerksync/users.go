@@ -44,13 +44,13 @@ func (c usersEnsure) Run(ctx context.Context, e env) error {
 type usersRestore struct {
 	ID id `arg:"" help:"Clerk's id of the user (user_…)."`
 
-	watch time.Duration // 0 is restoreWatch
+	watch time.Duration // 0 means restoreWatch
 }
 
-// restoreWatch is how long a function that saw the tombstone before it was lifted may still run, and a little more.
+// restoreWatch is a little longer than a function that saw the tombstone before it was lifted may still run.
 const restoreWatch = functions.RunTimeout + 5*time.Second
 
-// Help is what --help says beside the flags.
+// Help returns the text of --help besides the flags.
 func (usersRestore) Help() string {
 	return "A user who is deleted stays so, by a tombstone. If Clerk has the user nevertheless " +
 		"('clerksync reconcile --dry-run' says buried), this lifts the tombstone, writes the row, and looks at it " +
@@ -70,7 +70,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 				if written++; written > 1 {
 					what = "the row has gone, and is written again"
 				}
-				_, _ = fmt.Fprintln(e.stderr, what) // a closed terminal ends nothing
+				_, _ = fmt.Fprintln(e.stderr, what) // a closed terminal does not end it
 			},
 		}
 		row, err := restore.Run(ctx, string(c.ID))
@@ -89,7 +89,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 	})
 }
 
-// printRow is a command that makes the row of one of Clerk's users and prints it.
+// printRow calls makeRow, which returns the row of one of Clerk's users, and prints the row.
 func printRow(
 	ctx context.Context, e env, makeRow func(*database.DB, *reconcile.Reconcile) (store.Row, error),
 ) error {
@@ -109,8 +109,8 @@ func printRow(
 	})
 }
 
-// rowText prints a row as docs/your-app.md shows it.
+// rowText formats a row as docs/your-app.md shows it. The user has chosen the names in it, so they are escaped.
 func rowText(r store.Row) (string, error) {
 	b, err := bson.MarshalExtJSONIndent(r, false, false, "", "  ")
-	return string(b), err
+	return escaped(string(b), "\n"), err
 }

@@ -1,5 +1,5 @@
-// Package dev is what 'clerksync dev' and 'clerksync send' do besides parsing and printing: sample webhooks, the
-// demo, the signing secret of a developer's folder, and the start of an Inngest dev server.
+// Package dev does the work of 'clerksync dev' and 'clerksync send', which only parse and print: it makes sample
+// webhooks, plays the demo, keeps a signing secret in the developer's folder, and starts an Inngest dev server.
 package dev
 
 import (
@@ -24,7 +24,7 @@ const Folder = "data"
 func Secret() (string, error) {
 	b, err := os.ReadFile(secretFile())
 	secret := strings.TrimSpace(string(b))
-	if secret == "" && err == nil { // whoever was making it was killed
+	if secret == "" && err == nil { // the process that made the file was killed
 		err = fs.ErrNotExist
 	}
 	return secret, err
@@ -32,7 +32,7 @@ func Secret() (string, error) {
 
 func secretFile() string { return filepath.Join(Folder, "signing-secret") }
 
-// MakeSecret returns the signing secret in Folder, which it makes if there is none: 'clerksync send' finds it there.
+// MakeSecret returns the signing secret in Folder, where 'clerksync send' finds it. It makes one if there is none.
 func MakeSecret() (string, error) {
 	secret, err := Secret()
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -47,13 +47,14 @@ func MakeSecret() (string, error) {
 	return secret, os.WriteFile(secretFile(), []byte(secret+"\n"), 0o600)
 }
 
-// Free tells whether the address can be listened on.
+// Free tells whether a server could listen on the address.
 func Free(ctx context.Context, addr string) bool {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	return err == nil && l.Close() == nil
 }
 
-// StartInngest finds, or builds, and starts an Inngest dev server: at its usual port, or at any if that is taken.
+// StartInngest finds or builds an Inngest dev server and starts it, on its usual port, or on any free port if that is
+// taken.
 func StartInngest(
 	ctx context.Context, environ []string, output io.Writer, say func(string, ...any),
 ) (*inngestserver.Server, error) {

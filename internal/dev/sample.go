@@ -25,7 +25,8 @@ import (
 //go:embed samples
 var samples embed.FS
 
-// Sample returns an event of the given type about one of the sample users, with that id, as Clerk would post it now.
+// Sample returns an event of the given type about one of the sample users, who gets the given id, as Clerk would post
+// it now.
 func Sample(typ, sample, userID string) ([]byte, error) {
 	b, err := samples.ReadFile(path.Join("samples", sample+"."+typ+".json"))
 	if err != nil {
@@ -39,7 +40,7 @@ func Sample(typ, sample, userID string) ([]byte, error) {
 	now := time.Now().UnixMilli()
 	data["id"] = userID
 	if typ == clerk.UserCreated {
-		data["created_at"] = now // a welcome mail is for new users
+		data["created_at"] = now // only new users get the welcome mail
 	}
 	if _, ok := data["updated_at"]; ok {
 		data["updated_at"] = now
@@ -50,17 +51,17 @@ func Sample(typ, sample, userID string) ([]byte, error) {
 	return Event(typ, b)
 }
 
-// names returns which samples there are for which type.
+// names returns the samples as "SAMPLE for TYPE".
 func names() []string {
 	var all []string
-	entries, _ := samples.ReadDir("samples") // it is embedded
+	entries, _ := samples.ReadDir("samples") // it cannot fail
 	for _, e := range entries {
 		all = append(all, strings.Replace(strings.TrimSuffix(e.Name(), ".json"), ".", " for ", 1))
 	}
 	return all
 }
 
-// Event returns an event with this data as Clerk would post it now, but of no instance of Clerk's.
+// Event returns an event with this data as Clerk would post it now, but with the instance webhook.SampleInstance.
 func Event(typ string, data json.RawMessage) ([]byte, error) {
 	request := map[string]any{"client_ip": "", "user_agent": "clerksync send"}
 	return json.Marshal(map[string]any{
@@ -70,6 +71,7 @@ func Event(typ string, data json.RawMessage) ([]byte, error) {
 }
 
 // Post signs an event as Svix does, with a new message id, posts it and returns the answer.
+// It follows no redirect, as Clerk does not.
 func Post(ctx context.Context, url, secret string, event []byte) (status int, text string, err error) {
 	now, id := time.Now(), "msg_"+rand.Text()
 	wh, err := svix.NewWebhook(secret)
@@ -88,7 +90,8 @@ func Post(ctx context.Context, url, secret string, event []byte) (status int, te
 		"Content-Type": {"application/json"}, "Svix-Id": {id}, "Svix-Signature": {signature},
 		"Svix-Timestamp": {strconv.FormatInt(now.Unix(), 10)},
 	}
-	res, err := (&http.Client{}).Do(req)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, "", err
 	}
