@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // TestReplayOfMailPerhapsSent: nothing but a person sends a mail again that was perhaps sent, and he is told.
@@ -210,5 +211,23 @@ func TestStrangersEventOnTheTerminal(t *testing.T) {
 		if !strings.Contains(printed, `"id": "user_Zoë\u009b2J`) || cmp.Diff(want, got) != "" {
 			t.Errorf("printed %q for the data", printed)
 		}
+	}
+}
+
+// TestStrangersNameOnTheTerminal: whoever signs up chooses a name, and 'users ensure' printed its C1 control characters
+// and those that turn the direction of the text as they were. The row is printed with JSON's escapes for them.
+func TestStrangersNameOnTheTerminal(t *testing.T) {
+	t.Parallel()
+	want := store.Row{ID: "user_1", FullName: "Zoë\u009b2J\u202e\x1b\x7f"}
+	text, err := rowText(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text, `"full_name": "Zoë\u009b2J\u202e\u001b\u007f"`) {
+		t.Errorf("printed %q", text)
+	}
+	var got store.Row
+	if err := bson.UnmarshalExtJSON([]byte(text), false, &got); err != nil || got.FullName != want.FullName {
+		t.Errorf("got %q, %v back, want %q", got.FullName, err, want.FullName)
 	}
 }

@@ -653,6 +653,24 @@ func TestSend(t *testing.T) {
 	}
 }
 
+// TestSendToRedirect: 'send' followed a redirect, such as one to the page of a login, and took that page for the answer.
+// Clerk follows none.
+func TestSendToRedirect(t *testing.T) {
+	t.Parallel()
+	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/login" {
+			http.Redirect(w, r, "/login", http.StatusFound)
+		}
+	}))
+	t.Cleanup(login.Close)
+	var out bytes.Buffer
+	args := []string{"send", "user.created", "--secret", testenv.Secret, "--to", login.URL + "/webhooks/clerk"}
+	err := run(t.Context(), args, nil, &out, io.Discard)
+	if err == nil || err.Error() != "the webhook was not accepted" || !strings.HasPrefix(out.String(), "302 Found") {
+		t.Errorf("got %q, %v, want 302 and that it was not accepted", &out, err)
+	}
+}
+
 // TestStartWhileDatabaseRefuses: a database that shuts down, recovers or has no primary yet answers with an error
 // first. The service waits for it, as for one that does not answer; one about a login or a setting ends the start at
 // once.

@@ -19,12 +19,11 @@ const gcPercent = 200
 
 // Help lists the settings, with their descriptions and defaults from package config.
 func (serveCmd) Help() string {
-	var b strings.Builder
-	b.WriteString("Settings are environment variables; docs/settings.md says more of each:\n\n") // never fails
+	text := "Settings are environment variables; docs/settings.md says more of each:\n\n"
 	for _, s := range config.Settings() {
-		fmt.Fprintf(&b, "  %-30s  %s\n", s.Name, s) // likewise
+		text += fmt.Sprintf("  %-30s  %s\n", s.Name, s)
 	}
-	return b.String()
+	return text
 }
 
 // Run runs the service until ctx ends.

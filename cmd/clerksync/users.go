@@ -109,8 +109,8 @@ func printRow(
 	})
 }
 
-// rowText formats a row as docs/your-app.md shows it.
+// rowText formats a row as docs/your-app.md shows it. The user has chosen the names in it, so they are escaped.
 func rowText(r store.Row) (string, error) {
 	b, err := bson.MarshalExtJSONIndent(r, false, false, "", "  ")
-	return string(b), err
+	return escaped(string(b), "\n"), err
 }

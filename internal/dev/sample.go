@@ -71,6 +71,7 @@ func Event(typ string, data json.RawMessage) ([]byte, error) {
 }
 
 // Post signs an event as Svix does, with a new message id, posts it and returns the answer.
+// It follows no redirect, as Clerk does not.
 func Post(ctx context.Context, url, secret string, event []byte) (status int, text string, err error) {
 	now, id := time.Now(), "msg_"+rand.Text()
 	wh, err := svix.NewWebhook(secret)
@@ -89,7 +90,8 @@ func Post(ctx context.Context, url, secret string, event []byte) (status int, te
 		"Content-Type": {"application/json"}, "Svix-Id": {id}, "Svix-Signature": {signature},
 		"Svix-Timestamp": {strconv.FormatInt(now.Unix(), 10)},
 	}
-	res, err := (&http.Client{}).Do(req)
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, "", err
 	}
