@@ -61,6 +61,7 @@ func (l limits) bound(h http.Handler) http.Handler {
 			w.Header().Set("Retry-After", "5")
 			http.Error(w, "too many large requests at once: send it again", http.StatusServiceUnavailable)
 		case <-r.Context().Done():
+			w.WriteHeader(http.StatusServiceUnavailable) // without this, net/http would answer 200
 		}
 	})
 }

@@ -115,3 +115,18 @@ func TestFunctionMayBeSlow(t *testing.T) {
 		srv.Close()
 	}
 }
+
+// TestGoneWhileWaiting: who has gone while the request waited for a slot is not answered 2xx. A handler that returned
+// without an answer would be, by net/http.
+func TestGoneWhileWaiting(t *testing.T) {
+	t.Parallel()
+	l := limits{slots: 0, wait: time.Hour, progress: time.Hour, whole: time.Hour}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	body := strings.NewReader(strings.Repeat(" ", smallBody+1))
+	l.bound(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/", body))
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("got %d, want 503", w.Code)
+	}
+}

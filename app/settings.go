@@ -72,18 +72,17 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 
 // Mailer returns the Mailer for these settings, or the mistakes in them. It does not dial.
 func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
-	names := map[string]string{
-		"URL": "SMTP_URL", "From": "MAIL_FROM", "ReplyTo": "MAIL_REPLY_TO", "Subject": "WELCOME_SUBJECT",
-		"TemplateDir": "WELCOME_TEMPLATE_DIR", "AppURL": "APP_URL",
-	}
-	m, err := mail.New(mail.Options{
+	m, wrong := mail.New(mail.Options{
 		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
-		AppName: c.AppName, AppURL: c.AppURL, Names: names,
+		AppName: c.AppName, AppURL: c.AppURL,
+		Names: map[string]string{
+			"URL": "SMTP_URL", "From": "MAIL_FROM", "ReplyTo": "MAIL_REPLY_TO", "Subject": "WELCOME_SUBJECT",
+			"TemplateDir": "WELCOME_TEMPLATE_DIR", "AppURL": "APP_URL",
+		},
 	})
 	var mistakes config.Mistakes
-	wrong, _ := errors.AsType[mail.OptionErrors](err)
 	for _, w := range wrong {
-		mistakes = append(mistakes, config.Mistake{Name: names[w.Option], Text: w.Text})
+		mistakes = append(mistakes, config.Mistake(w))
 	}
 	return m, mistakes
 }

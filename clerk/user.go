@@ -180,21 +180,17 @@ func parse(data json.RawMessage) (userJSON, error) {
 
 // primaryEmail returns the address that primary_email_address_id names. If there is none, it returns the first verified
 // address, else the first one. It cannot simply take the first: Clerk lists a new, unverified address first.
-func primaryEmail(j userJSON) (best emailAddress) {
-	bestRank := 0
-	for _, a := range j.EmailAddresses {
-		rank := 1
-		switch {
-		case a.EmailAddress == "":
-			continue
-		case a.ID != "" && a.ID == j.PrimaryEmailAddressID:
-			rank = 3
-		case a.verified():
-			rank = 2
-		}
-		if rank > bestRank {
-			best, bestRank = a, rank
+func primaryEmail(j userJSON) emailAddress {
+	for _, fits := range []func(emailAddress) bool{
+		func(a emailAddress) bool { return a.ID != "" && a.ID == j.PrimaryEmailAddressID },
+		emailAddress.verified,
+		func(emailAddress) bool { return true },
+	} {
+		for _, a := range j.EmailAddresses {
+			if a.EmailAddress != "" && fits(a) {
+				return a
+			}
 		}
 	}
-	return best
+	return emailAddress{}
 }

@@ -72,7 +72,8 @@ func reconcileStep(ctx context.Context, r *reconcile.Reconcile, t reconcile.Tier
 const (
 	// cleanUpCron is a time at which little happens.
 	cleanUpCron = "TZ=UTC 17 4 * * *"
-	// cleanUpBatch limits one removal, and cleanUpTime all removals of a night. The next night continues.
+	// cleanUpBatch limits one removal, and cleanUpTime all removals of a night. Old records that are left go the next
+	// night; the look at the tombstones begins with the first one every night.
 	cleanUpBatch = 500
 	cleanUpTime  = RunTimeout / 2
 )

@@ -29,9 +29,9 @@ type post struct {
 func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool, checkpoint func(n int) int) post {
 	t.Helper()
 	p := post{smtp: testenv.NewSMTP(t, o)}
-	m, err := mail.New(mail.Options{URL: "smtp://" + p.smtp.Addr, From: "App <hello@app.example>"})
-	if err != nil {
-		t.Fatal(err)
+	m, mistakes := mail.New(mail.Options{URL: "smtp://" + p.smtp.Addr, From: "App <hello@app.example>"})
+	if mistakes != nil {
+		t.Fatal(mistakes)
 	}
 	w := &functions.Welcome{Mailer: m, Unverified: unverified}
 	p.rig = setupWith(t, functions.Functions{Welcome: w}, checkpoint)
@@ -283,11 +283,11 @@ func TestWaitForMailServer(t *testing.T) {
 				testenv.NewSMTP(t, testenv.SMTPOptions{
 					Listener: network, Data: func(int) error { <-time.After(tc.answer); return tc.says },
 				})
-				m, err := mail.New(mail.Options{
+				m, mistakes := mail.New(mail.Options{
 					URL: "smtp://127.0.0.1", From: "App <hello@app.example>", Dial: network.Dial,
 				})
-				if err != nil {
-					t.Fatal(err)
+				if mistakes != nil {
+					t.Fatal(mistakes)
 				}
 				w := &functions.Welcome{Mailer: m}
 				f := setup(t, functions.Functions{Welcome: w})

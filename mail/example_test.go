@@ -8,11 +8,11 @@ import (
 
 // The parts of the welcome mail for a user, without a server.
 func ExampleMailer_Render() {
-	mailer, err := mail.New(mail.Options{
+	mailer, mistakes := mail.New(mail.Options{
 		URL: "smtp://localhost", From: "Acme <hello@acme.example>", AppURL: "https://acme.example",
 	})
-	if err != nil {
-		panic(err)
+	if mistakes != nil {
+		panic(mistakes)
 	}
 	subject, text, _, err := mailer.Render(mail.User{ID: "user_2a", Email: "ada@example.com", FullName: "Ada Lovelace"})
 	if err != nil {
@@ -39,14 +39,16 @@ func ExampleMailer_Render() {
 	// If it was not you, you need not do anything.
 }
 
-// New tells all mistakes, a line each, by names that the caller gives.
+// New tells all mistakes, by names that the caller gives.
 func ExampleNew() {
-	_, err := mail.New(mail.Options{
+	_, mistakes := mail.New(mail.Options{
 		URL: "smtp://mail.example/inbox", From: "Acme", Names: map[string]string{
 			"URL": "SMTP_URL", "From": "MAIL_FROM",
 		},
 	})
-	fmt.Println(err)
+	for _, m := range mistakes {
+		fmt.Println(m.Text)
+	}
 	// Output:
 	// SMTP_URL has a path: remove it; a / in the password is written %2F
 	// MAIL_FROM is not set to an address: set it to one such as "App <hello@app.example>"

@@ -77,25 +77,15 @@ type Mailer struct {
 	appName, appURL string
 }
 
-// OptionErrors are the mistakes in Options. Its text has a line for each.
-type OptionErrors []OptionError
+// Mistake is a mistake in an option. Name is what the option is called. Text names it too, and quotes no secret.
+type Mistake struct{ Name, Text string }
 
-// OptionError is a mistake in an option. The text begins with the option's name and quotes no secret.
-type OptionError struct{ Option, Text string }
-
-func (all OptionErrors) Error() string {
-	lines := make([]string, len(all))
-	for i, e := range all {
-		lines[i] = e.Text
-	}
-	return strings.Join(lines, "\n")
-}
-
-// New checks the options and reads the templates. It does not dial. Its error is of the type OptionErrors.
-func New(o Options) (*Mailer, error) {
-	var errs OptionErrors
+// New returns a Mailer, or the mistakes in the options and the templates. It does not dial.
+func New(o Options) (*Mailer, []Mistake) {
+	var mistakes []Mistake
 	wrong := func(option, format string, args ...any) {
-		errs = append(errs, OptionError{option, o.name(option) + fmt.Sprintf(format, args...)})
+		name := o.name(option)
+		mistakes = append(mistakes, Mistake{name, name + fmt.Sprintf(format, args...)})
 	}
 	o.Subject = cmp.Or(o.Subject, "Welcome to {{.AppName}}")
 	m := &Mailer{appName: o.AppName, appURL: o.AppURL}
@@ -123,14 +113,14 @@ func New(o Options) (*Mailer, error) {
 		wrong("AppURL", " is no URL: set it to https://HOST, or leave it unset")
 	}
 	m.templates = loadTemplates(o, wrong)
-	if len(errs) == 0 { // some mistakes in a template only show when it is used
+	if len(mistakes) == 0 { // some mistakes in a template only show when it is used
 		_, _, _, err = m.Render(User{ID: "user_sample", Email: "ada@example.com", FullName: "Ada Lovelace"})
 		if err != nil {
-			errs = append(errs, OptionError{"TemplateDir", err.Error()})
+			mistakes = append(mistakes, Mistake{o.name("TemplateDir"), err.Error()})
 		}
 	}
-	if len(errs) > 0 {
-		return nil, errs
+	if len(mistakes) > 0 {
+		return nil, mistakes
 	}
 	return m, nil
 }
@@ -297,16 +287,14 @@ func parseURL(s string) (server, error) {
 		return server{}, errors.New("cannot be read: " + want +
 			", with other than letters and digits in the password as %XX")
 	}
-	srv := server{host: u.Hostname(), port: 587, implicit: u.Scheme == "smtps", user: u.User.Username()}
+	srv := server{host: u.Hostname(), implicit: u.Scheme == "smtps", user: u.User.Username()}
 	srv.pass, _ = u.User.Password()
+	usual := "587"
 	if srv.implicit {
-		srv.port = 465
+		usual = "465"
 	}
-	if p := u.Port(); p != "" {
-		if srv.port, err = strconv.Atoi(p); err != nil || srv.port > 65535 {
-			srv.port = 0
-		}
-	}
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), usual), 10, 16)
+	srv.port = int(port)
 	q := u.Query()
 	option := strings.Join(q["tls"], " ")
 	known := len(q) == 0 || len(q) == 1 && !srv.implicit && (option == "off" || option == "required")
@@ -316,7 +304,7 @@ func parseURL(s string) (server, error) {
 		wrong = "is of no known kind: " + want
 	case srv.host == "":
 		wrong = "names no host: " + want
-	case srv.port == 0:
+	case err != nil || port == 0:
 		wrong = "names no port: " + want
 	case (srv.user == "") != (srv.pass == ""):
 		wrong = "has a user or a password, not both: " + want
@@ -342,10 +330,7 @@ func parseURL(s string) (server, error) {
 // client returns a client whose connection is closed when ctx ends. go-mail itself obeys the context only while it
 // dials, and its own time limit is set so that it is never reached.
 func (s server) client(ctx context.Context) (*gomail.Client, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.tls != nil {
-		cfg = s.tls.Clone()
-	}
+	cfg := cmp.Or(s.tls, &tls.Config{MinVersion: tls.VersionTLS12}).Clone()
 	cfg.ServerName = s.host
 	opts := []gomail.Option{
 		gomail.WithPort(s.port), gomail.WithTLSPolicy(s.policy), gomail.WithTLSConfig(cfg),
@@ -374,11 +359,7 @@ func (s server) client(ctx context.Context) (*gomail.Client, error) {
 		}
 		opts = append(opts, auth, gomail.WithUsername(s.user), gomail.WithPassword(s.pass))
 	}
-	c, err := gomail.NewClient(s.host, opts...)
-	if err != nil {
-		return nil, fmt.Errorf("prepare to send mail: %w", err)
-	}
-	return c, nil
+	return gomail.NewClient(s.host, opts...)
 }
 
 // oneLine makes a name safe for a header: control characters, such as line breaks, become spaces.

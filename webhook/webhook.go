@@ -215,10 +215,7 @@ func (h *Handler) accept(ctx context.Context, body []byte, header http.Header) a
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
 	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data}
-	ts, clerks := mend(e.Timestamp, sent)
-	if event.TS = ts; clerks {
-		event.V = inbox.ClerkTime
-	}
+	event.TS, event.V = mend(e.Timestamp, sent)
 	if size := event.Size(); size > inngest.MaxEventSize {
 		h.o.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", size)
 		return refusal(http.StatusRequestEntityTooLarge, "event_too_large",
@@ -308,12 +305,12 @@ func matches(patterns []string, typ string) bool {
 // mend returns the time of an event, in milliseconds, changed if necessary so that Inngest accepts it: Inngest delays
 // an event from the future until that time, and refuses one from before 1980. sent is the svix-timestamp, which is the
 // time of this delivery by the sender's clock. With our own clock instead, if it were slow, all changes within a second
-// would get the same time and be ordered by their arrival. clerks tells whether the result is Clerk's time and not the
-// delivery's.
-func mend(t clerk.Millis, sent time.Time) (ts int64, clerks bool) {
+// would get the same time and be ordered by their arrival. v is inbox.ClerkTime if the result is Clerk's time and not
+// the delivery's.
+func mend(t clerk.Millis, sent time.Time) (ts int64, v string) {
 	earliest := time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	if int64(t) < earliest {
-		return sent.UnixMilli(), false
+		return sent.UnixMilli(), ""
 	}
-	return min(int64(t), sent.Add(ahead).UnixMilli()), true
+	return min(int64(t), sent.Add(ahead).UnixMilli()), inbox.ClerkTime
 }
