@@ -70,8 +70,8 @@ func Event(typ string, data json.RawMessage) ([]byte, error) {
 	})
 }
 
-// Post signs an event as Svix does, with a new message id, posts it and returns the answer.
-// It follows no redirect, as Clerk does not.
+// Post signs an event as Svix does, with a new message id, posts it and returns the answer. It follows no redirect,
+// because Clerk does not either.
 func Post(ctx context.Context, url, secret string, event []byte) (status int, text string, err error) {
 	now, id := time.Now(), "msg_"+rand.Text()
 	wh, err := svix.NewWebhook(secret)
