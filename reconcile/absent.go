@@ -45,9 +45,8 @@ func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
 		p.Found.Rows += len(rows)
 	}
 	for _, row := range rows {
-		isNew := time.Since(clerk.UserIDMadeAt(row.ID)) < newborn
 		switch mayGo := row.Ours || r.RemoveUnknown; {
-		case isNew:
+		case time.Since(clerk.UserIDMadeAt(row.ID)) < newborn:
 		case p.Phase == deleting && mayGo && !named[row.ID]:
 			if err := r.remove(ctx, &p, row); err != nil {
 				return p, err

@@ -118,7 +118,7 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	all := page.Users
 	page.Users = nil
 	for _, u := range all {
-		if u.ChangedAt < from { // so are all that follow: the list is by updated_at, which is never newer
+		if u.ChangedAt < from { // all that follow are older too: sorted by updated_at, never newer
 			page.Next = ""
 		} else if u.ChangedAt <= to {
 			page.Users = append(page.Users, u)

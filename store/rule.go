@@ -104,30 +104,26 @@ func (w Write) takes(was string) (version string, ok bool) {
 	return "", false
 }
 
-// plan is what a write will do to a row.
-type plan struct {
-	row     Row
-	outcome Outcome
-	// raised says that an Unchanged row gets a version with a newer first half, or its first version. Without that, an
-	// older event that arrives late would overwrite the row.
-	raised bool
-}
-
-// plan compares a write, and the user name that the row is to get, with the row as it was read.
-func (w Write) plan(was found, name string) plan {
+// plan compares a write, and the user name that the row is to get, with the row as it was read. It returns what the
+// row will be, and what the write does to it.
+func (w Write) plan(was found, name string) (Row, Outcome) {
 	version, ok := w.takes(was.Clerk.Version)
-	p := plan{row: newRow(w.User, name, version)}
+	row := newRow(w.User, name, version)
 	switch {
 	case !was.there:
-		p.outcome = Created
+		return row, Created
 	case !ok:
-		p.outcome = Stale
-	case len(was.differs(p.row)) == 0:
-		before, _ := halves(was.Clerk.Version)
-		now, _ := halves(version)
-		p.outcome, p.raised = Unchanged, before < now || was.Clerk.Version == ""
-	default:
-		p.outcome = Updated
+		return row, Stale
+	case len(was.differs(row)) == 0:
+		return row, Unchanged
 	}
-	return p
+	return row, Updated
+}
+
+// raises tells whether a new version has a newer first half than the version in was, or is the row's first version. If
+// an Unchanged row did not get such a version, an older event that arrives late would overwrite the row.
+func raises(was, version string) bool {
+	before, _ := halves(was)
+	now, _ := halves(version)
+	return before < now || was == ""
 }

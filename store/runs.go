@@ -20,7 +20,7 @@ type Runs struct{ retention }
 
 // NewRuns returns the runs of db. Call Setup once before the first run.
 func NewRuns(db *database.DB) *Runs {
-	return &Runs{retention{db.Collection("clerksync_runs"), "at", RunRetention}}
+	return &Runs{retention{db.Collection("clerksync_runs"), database.Index{Field: "at", TTL: RunRetention}}}
 }
 
 // Has tells whether a function has done its work for a message.

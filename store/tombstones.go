@@ -24,7 +24,7 @@ func (s *Users) IsDeleted(ctx context.Context, id string) (bool, error) {
 	return stones[id] != nil, err
 }
 
-// bury deletes users for ever. It writes the tombstones first: from then on no write can leave a row behind.
+// bury deletes users forever. It writes the tombstones first: from then on no write can leave a row behind.
 func (s *Users) bury(ctx context.Context, ids []string) error {
 	stones := make([]any, len(ids))
 	for i, id := range ids {
@@ -94,4 +94,24 @@ func (s *Users) removeBuriedRow(ctx context.Context, f found) (bool, error) {
 		return false, err
 	}
 	return s.rows.DeleteIf(ctx, f.ID, f.guard)
+}
+
+// retention is a collection whose rows are removed when they are old.
+type retention struct {
+	rows  *database.Collection
+	index database.Index // on the time of a row, with how long after that time MongoDB removes it
+}
+
+// Setup makes the TTL index, by which MongoDB removes old rows. It may be called again.
+func (r retention) Setup(ctx context.Context) error { return r.rows.EnsureIndex(ctx, r.index) }
+
+// LacksIndex tells whether Setup has something to do.
+func (r retention) LacksIndex(ctx context.Context) (bool, error) {
+	return r.rows.LacksIndex(ctx, r.index)
+}
+
+// Forget removes at most limit rows from before a time and returns how many it removed. Only MongoDB removes old rows
+// by itself.
+func (r retention) Forget(ctx context.Context, before time.Time, limit int) (int, error) {
+	return r.rows.RemoveOld(ctx, r.index.Field, before, limit)
 }

@@ -23,7 +23,7 @@ type Users struct {
 func NewUsers(db *database.DB) *Users {
 	rows := db.Collection("users")
 	tombstones := db.Collection("clerksync_deleted_users").LockedWith(rows)
-	return &Users{rows, retention{tombstones, "deleted_at", TombstoneRetention}}
+	return &Users{rows, retention{tombstones, database.Index{Field: "deleted_at", TTL: TombstoneRetention}}}
 }
 
 // usernames returns the unique index on the user names. Rows without a user name, which the app may have, do not clash.

@@ -49,7 +49,8 @@ func (c welcome) over() bool { return time.Since(c.ClaimedAt) >= ClaimLease }
 
 // NewWelcomes returns the welcome mails of db. Call Setup once before the first claim.
 func NewWelcomes(db *database.DB) *Welcomes {
-	return &Welcomes{retention{db.Collection("clerksync_welcome_mails"), "claimed_at", TombstoneRetention}}
+	index := database.Index{Field: "claimed_at", TTL: TombstoneRetention}
+	return &Welcomes{retention{db.Collection("clerksync_welcome_mails"), index}}
 }
 
 // Claim claims the user's mail for one attempt of a run; then only this attempt may send it. Another attempt, even of

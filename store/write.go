@@ -188,15 +188,16 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 			a.result.Err = err
 			continue
 		}
-		p := a.plan(was, name)
-		b.say(a, was, p)
-		switch a.sent, a.insert = p.row, !was.there; {
+		row, outcome := a.plan(was, name)
+		b.say(a, was, row, outcome)
+		switch a.sent, a.insert = row, !was.there; {
 		case a.insert:
 			inserts = append(inserts, a)
-		case p.outcome == Stale, b.mode == Differing && p.outcome == Unchanged && !p.raised:
+		case outcome == Stale:
+		case b.mode == Differing && outcome == Unchanged && !raises(was.Clerk.Version, row.Clerk.Version):
 		default:
 			updates = append(updates, a)
-			changes = append(changes, database.Update{ID: a.User.ID, Guard: was.guard, Change: was.changes(p.row)})
+			changes = append(changes, database.Update{ID: a.User.ID, Guard: was.guard, Change: was.changes(row)})
 		}
 	}
 	if b.mode == DryRun {
@@ -224,14 +225,14 @@ func (b *bulk) read(ctx context.Context, todo []*attempt) (map[string]found, map
 	return rows, others, err
 }
 
-// say sets the result of an attempt to what its plan does to the row.
-func (b *bulk) say(a *attempt, was found, p plan) {
+// say sets the result of an attempt to the outcome of its plan.
+func (b *bulk) say(a *attempt, was found, row Row, outcome Outcome) {
 	if a.result.Outcome == "" {
 		a.result.Version = was.Clerk.Version
 		a.result.Newer = a.version() > was.Clerk.Version
 	}
-	if a.result.Outcome = p.outcome; b.mode != All && (p.outcome == Updated || p.outcome == Stale) {
-		a.result.Fields = was.differs(p.row)
+	if a.result.Outcome = outcome; b.mode != All && (outcome == Updated || outcome == Stale) {
+		a.result.Fields = was.differs(row)
 	}
 }
 

@@ -41,12 +41,12 @@ func (c backfillCmd) sum(ctx context.Context, e env, p reconcile.Progress, err e
 	if c.DryRun {
 		what = "users (nothing was written)"
 	}
-	outcomes := ""
+	line := fmt.Appendf(nil, "%d %s: ", p.Listed, what)
 	for _, o := range []store.Outcome{store.Created, store.Updated, store.Unchanged, store.Stale, store.Deleted} {
-		outcomes += fmt.Sprintf("%d %s, ", p.Outcomes[o], o)
+		line = fmt.Appendf(line, "%d %s, ", p.Outcomes[o], o)
 	}
 	failed := p.Found.Failed
-	e.say("%d %s: %s%d failed; %s", p.Listed, what, outcomes, failed, took(p))
+	e.say("%s%d failed; %s", line, failed, took(p))
 	switch {
 	case err == nil && failed > 0:
 		return fmt.Errorf("%d users could not be read or written: the log names them; "+

@@ -653,8 +653,8 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// TestSendToRedirect: 'send' followed a redirect, such as one to the page of a login, and took that page for the answer.
-// Clerk follows none.
+// TestSendToRedirect: 'send' followed a redirect, such as one to the page of a login, and took that page for the
+// answer. Clerk follows none.
 func TestSendToRedirect(t *testing.T) {
 	t.Parallel()
 	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

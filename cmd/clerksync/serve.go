@@ -19,11 +19,11 @@ const gcPercent = 200
 
 // Help lists the settings, with their descriptions and defaults from package config.
 func (serveCmd) Help() string {
-	text := "Settings are environment variables; docs/settings.md says more of each:\n\n"
+	text := []byte("Settings are environment variables; docs/settings.md says more of each:\n\n")
 	for _, s := range config.Settings() {
-		text += fmt.Sprintf("  %-30s  %s\n", s.Name, s)
+		text = fmt.Appendf(text, "  %-30s  %s\n", s.Name, s)
 	}
-	return text
+	return string(text)
 }
 
 // Run runs the service until ctx ends.

@@ -98,7 +98,7 @@ func (s *Server) Close() error { return s.close() }
 // database. The index is unique: a process that is killed while FerretDB makes a collection leaves it without
 // FerretDB's own.
 func (s *Server) IndexIDs(ctx context.Context, database string) error {
-	err := s.query(database, func(db *sql.DB) error {
+	return s.query(database, "index the _ids of "+database, func(db *sql.DB) error {
 		// One string instead of rows: nothing to close, and no reader open while the indexes are made.
 		var statements sql.NullString
 		err := db.QueryRowContext(ctx, `SELECT group_concat(format(
@@ -111,10 +111,6 @@ func (s *Server) IndexIDs(ctx context.Context, database string) error {
 		_, err = db.ExecContext(ctx, statements.String)
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("index the _ids of %s: %w", database, err)
-	}
-	return nil
 }
 
 // IDs returns the _ids of a collection of the database that are strings between two others, in their order, and with
@@ -122,8 +118,8 @@ func (s *Server) IndexIDs(ctx context.Context, database string) error {
 // the SQLite file by the index that IndexIDs makes. A collection that does not exist has none.
 func (s *Server) IDs(
 	ctx context.Context, database, collection, path, after, before string, limit int,
-) (ids, texts []string, _ error) {
-	err := s.query(database, func(db *sql.DB) error {
+) (ids, texts []string, err error) {
+	err = s.query(database, "read the _ids of "+collection, func(db *sql.DB) error {
 		var statement string
 		err := db.QueryRowContext(ctx, `SELECT format('SELECT json_extract(_ferretdb_sjson, ''$._id''),
 				iif(json_type(_ferretdb_sjson, ?1) = ''text'', json_extract(_ferretdb_sjson, ?1), '''') FROM "%w"
@@ -150,19 +146,19 @@ func (s *Server) IDs(
 		}
 		return rows.Err()
 	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the _ids of %s: %w", collection, err)
-	}
-	return ids, texts, nil
+	return ids, texts, err
 }
 
-// query asks the SQLite file of a database.
-func (s *Server) query(database string, f func(*sql.DB) error) error {
+// query asks the SQLite file of a database; its error begins with what f does.
+func (s *Server) query(database, what string, f func(*sql.DB) error) error {
 	db, err := sql.Open("sqlite", s.folder.file(database)) // connects at the first query
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(db), db.Close())
+	if err := errors.Join(f(db), db.Close()); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // warnings passes FerretDB's warnings and errors on. Messages as well as attributes of FerretDB can quote documents,
@@ -175,10 +171,8 @@ func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
 
 func (w warnings) Handle(ctx context.Context, r slog.Record) error {
 	at := r.Source()
-	switch {
-	case at == nil || strings.HasSuffix(at.Function, ".logResponse"):
-		return nil // a refused command: its client has got the error, and is the one to log it
-	case hungUp(r):
+	// logResponse tells of a refused command: its client has got the error, and is the one to log it.
+	if at == nil || strings.HasSuffix(at.Function, ".logResponse") || hungUp(r) {
 		return nil
 	}
 	out := slog.NewRecord(r.Time, r.Level, "embedded database warned", r.PC)

@@ -57,11 +57,10 @@ func openFolder(dir string) (*folder, error) {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
 	lock := flock.New(filepath.Join(path, "clerksync.lock"))
-	locked, err := lock.TryLock()
-	if err != nil {
+	switch locked, err := lock.TryLock(); {
+	case err != nil:
 		return nil, fmt.Errorf("lock the data folder: %w", err)
-	}
-	if !locked {
+	case !locked:
 		return nil, fmt.Errorf("the folder %s is %w", dir, ErrLocked)
 	}
 	f := &folder{path: path, url: path + "/", lock: lock}
