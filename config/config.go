@@ -177,7 +177,7 @@ func (c Inngest) DevKnown() bool {
 	return c.IsDev() || c.Dev == "" || c.Dev == "0" || strings.EqualFold(c.Dev, "false")
 }
 
-// Origin is INNGEST_SERVE_ORIGIN without a slash at the end: a path follows.
+// Origin returns INNGEST_SERVE_ORIGIN without a slash at the end, because a path follows it.
 func (c Inngest) Origin() string { return strings.TrimRight(c.ServeOrigin, "/") }
 
 // SelfHosted tells whether Inngest is a dev server or self-hosted, and not Inngest Cloud.

@@ -113,7 +113,7 @@ func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter,
 // ErrNoDeadLetter says that there is no dead letter with this id.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 
-// errPending is ErrNoDeadLetter for an event that waits for its function.
+// errPending is the ErrNoDeadLetter for an event that is pending.
 var errPending = fmt.Errorf("%w", ErrNoDeadLetter)
 
 // DeadLetter returns a dead letter with its data; the error is ErrNoDeadLetter if there is none.

@@ -78,9 +78,8 @@ func TestLostLeaseHidesError(t *testing.T) {
 			return 0
 		}
 		lease := doc{"holder": "another", "until": time.Now().Add(time.Second)}
-		_, err := db.Collection("clerksync_state").UpdateOne(t.Context(), doc{"_id": "reconcile_lease"}, doc{
-			"$set": lease,
-		})
+		state := db.Collection("clerksync_state")
+		_, err := state.UpdateOne(t.Context(), doc{"_id": "reconcile_lease"}, doc{"$set": lease})
 		if err != nil {
 			t.Error(err)
 		}

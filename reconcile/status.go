@@ -55,7 +55,7 @@ func (f *Found) counts() map[string]*int {
 
 // Silence counts the changes at Clerk that no webhook has brought.
 type Silence struct {
-	Since   time.Time `bson:"since"`   // when the last webhook came; the zero time if none came come
+	Since   time.Time `bson:"since"`   // when the last webhook came; the zero time if none has come
 	First   time.Time `bson:"first"`   // when the first such change was found
 	Changed int       `bson:"changed"` // how many users changed
 }

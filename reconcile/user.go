@@ -29,7 +29,7 @@ type Ensure struct {
 
 // Row returns the user's row. If clerksync has not written one, Row asks Clerk and writes the row, by the rules for
 // every write. Concurrent calls for one user ask Clerk once. The error is ErrDeleted if the user has a tombstone, and
-// clerk.ErrNoUser if Clerk does not have the user or id has not the form of Clerk's ids.
+// clerk.ErrNoUser if Clerk does not have the user or id does not have the form of Clerk's ids.
 func (e *Ensure) Row(ctx context.Context, id string) (store.Row, error) {
 	done := e.calls.DoChan(id, func() (any, error) {
 		// Other callers may wait for this too, so it must not end when the first caller gives up.

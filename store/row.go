@@ -95,8 +95,8 @@ type found struct {
 }
 
 // readRow reads the fields that clerksync writes, and no others. It never fails, so that one damaged row blocks neither
-// its own user nor the other rows: a value of another type counts as absent, and so does a version that has not the
-// form of one.
+// its own user nor the other rows: a value of another type counts as absent, and so does a version that does not have
+// the form of one.
 func readRow(id string, raw bson.Raw) found {
 	f := found{Row: Row{ID: id}, there: true}
 	for _, own := range f.fields() {

@@ -24,7 +24,7 @@ func (s *Users) IsDeleted(ctx context.Context, id string) (bool, error) {
 	return stones[id] != nil, err
 }
 
-// bury deletes users for ever. It writes the tombstones first: from then on no write can leave a row behind.
+// bury deletes users forever. It writes the tombstones first: from then on no write can leave a row behind.
 func (s *Users) bury(ctx context.Context, ids []string) error {
 	stones := make([]any, len(ids))
 	for i, id := range ids {

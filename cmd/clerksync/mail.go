@@ -59,7 +59,7 @@ func (c mailPreview) Run(e env) error {
 	return err
 }
 
-// mailer returns what sends mail as the settings say, with the server and the sender of unset where none is set.
+// mailer returns the Mailer for the settings. If the server or the sender is not set, it takes the one in unset.
 func mailer(environ []string, unset config.Mail) (*mail.Mailer, error) {
 	cfg, mistakes := config.Read(environ)
 	if err := mistakes.Err(); err != nil {

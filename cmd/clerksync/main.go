@@ -48,7 +48,7 @@ type env struct {
 	stdout, stderr io.Writer
 }
 
-// say prints a line. That a terminal has been closed ends nothing.
+// say prints a line. It ignores errors, so that a closed terminal does not end the command.
 func (e env) say(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, format+"\n", args...) }
 
 // run is the whole program, without the process: the tests call it too.

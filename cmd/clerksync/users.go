@@ -47,7 +47,8 @@ type usersRestore struct {
 	watch time.Duration // 0 means restoreWatch
 }
 
-// restoreWatch is a little longer than a function that saw the tombstone before it was lifted may still run.
+// restoreWatch is a little longer than a function may run: one that saw the tombstone before it was lifted may still
+// remove the row.
 const restoreWatch = functions.RunTimeout + 5*time.Second
 
 // Help returns the text of --help besides the flags.

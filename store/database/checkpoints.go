@@ -26,7 +26,7 @@ func (c Checkpoints) Load(ctx context.Context, name string, v any) (bool, error)
 	return there && err == nil, err
 }
 
-// Save keeps v under a name.
+// Save saves v under a name.
 func (c Checkpoints) Save(ctx context.Context, name string, v any) error {
 	set := bson.D{{Key: "$set", Value: bson.D{{Key: "state", Value: v}}}}
 	_, err := c.rows.UpdateOne(ctx, ByID(name), set, options.UpdateOne().SetUpsert(true))

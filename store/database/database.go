@@ -166,7 +166,7 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", Redact(err))
 	}
-	// until the kind of database is known
+	// Both fields change when the kind of database is known.
 	db := &DB{Database: client.Database(name), Log: slog.New(slog.DiscardHandler)}
 	if err := db.Ping(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))

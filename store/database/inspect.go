@@ -50,7 +50,7 @@ func (db *DB) Inspect(ctx context.Context) (Server, error) {
 	case hello.SetName == "" && hello.Msg != "isdbgrid":
 		s.Kind = StandAlone
 	}
-	// FerretDB's own; info.Version is the MongoDB version that it imitates
+	// FerretDB's info.Version is the version of MongoDB that it imitates.
 	if v := info.FerretDBv1 + info.FerretDB.Version; v != "" {
 		s.Name, s.Version = "FerretDB", v
 	}

@@ -16,8 +16,8 @@ import (
 )
 
 // This file has the operations on many rows by _id. MongoDB does each in one command. On FerretDB v1 bulk updates
-// deadlock, $in reads the whole collection, and a failed bulk insert does not say which row failed, so the rows are
-// done one by one.
+// deadlock, $in reads the whole collection, and a failed bulk insert does not say which row failed, so there most
+// operations do the rows one by one.
 
 // singles is how many rows are done at the same time on FerretDB v1, well below the number at which it deadlocks.
 const singles = 8
@@ -124,7 +124,7 @@ func (c *Collection) InsertOrFind(ctx context.Context, ids []string, docs []any,
 	return there, errs
 }
 
-// insertEach is InsertEach. It adds the rows that it has read to there.
+// insertEach does the work of InsertEach, and adds the rows that it has read to there.
 func (c *Collection) insertEach(ctx context.Context, ids []string, docs []any, there map[string]bson.Raw) []error {
 	errs := make([]error, len(docs))
 	if len(docs) == 0 {
@@ -161,7 +161,7 @@ func (c *Collection) insertEach(ctx context.Context, ids []string, docs []any, t
 	for n, i := range rest {
 		restIDs[n], restDocs[n] = ids[i], docs[i]
 	}
-	// Together again, because one insert for each row takes several times longer.
+	// These rows are inserted together again, because one insert for each row takes several times longer.
 	for n, err := range c.insertEach(ctx, restIDs, restDocs, there) {
 		errs[rest[n]] = err
 	}
