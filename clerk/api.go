@@ -365,9 +365,7 @@ func (a *API) count(ctx context.Context, query string) (int, error) {
 
 // Instance returns the id of the Clerk instance that the key belongs to, or "" if Clerk does not say.
 func (a *API) Instance(ctx context.Context) (string, error) {
-	var i struct {
-		ID string `json:"id"`
-	}
+	var i struct{ ID string }
 	_, err := a.get(ctx, "/v1/instance", '{', &i)
 	if err != nil && !isCode(err, http.StatusNotFound) {
 		return "", fmt.Errorf("ask Clerk for the instance: %w", err)
@@ -477,11 +475,7 @@ func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (
 
 // errorCode returns Clerk's code in the body of an error, or "" if there is nothing that looks like one.
 func errorCode(body []byte) string {
-	var b struct {
-		Errors []struct {
-			Code string `json:"code"`
-		} `json:"errors"`
-	}
+	var b struct{ Errors []struct{ Code string } }
 	if json.Unmarshal(body, &b) != nil || len(b.Errors) == 0 {
 		return ""
 	}

@@ -70,11 +70,11 @@ type User struct {
 
 // Mailer sends the welcome mail. It is safe for concurrent use.
 type Mailer struct {
+	o Options
 	templates
-	server          server
-	from            *mail.Address
-	replyTo         *mail.Address // or nil
-	appName, appURL string
+	server  server
+	from    *mail.Address
+	replyTo *mail.Address // or nil
 }
 
 // Mistake is a mistake in an option. Name is what the option is called. Text names it too, and quotes no secret.
@@ -88,20 +88,21 @@ func New(o Options) (*Mailer, []Mistake) {
 		mistakes = append(mistakes, Mistake{name, name + fmt.Sprintf(format, args...)})
 	}
 	o.Subject = cmp.Or(o.Subject, "Welcome to {{.AppName}}")
-	m := &Mailer{appName: o.AppName, appURL: o.AppURL}
+	srv, text := parseURL(o.URL)
+	m := &Mailer{server: srv}
+	if text != "" {
+		wrong("URL", " %s", text)
+	}
+	o.TLS = cmp.Or(o.TLS, &tls.Config{MinVersion: tls.VersionTLS12})
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{}).DialContext
+	}
 	var err error
-	if m.server, err = parseURL(o.URL); err != nil {
-		wrong("URL", " %v", err)
-	}
-	m.server.urlName, m.server.tls, m.server.dial = o.name("URL"), o.TLS, o.Dial
-	if m.server.dial == nil {
-		m.server.dial = (&net.Dialer{}).DialContext
-	}
 	if m.from, err = mail.ParseAddress(o.From); err != nil {
 		wrong("From", ` is not set to an address: set it to one such as "App <hello@app.example>"`)
 	} else {
 		_, domain, _ := strings.Cut(m.from.Address, "@")
-		m.appName = cmp.Or(m.appName, m.from.Name, domain)
+		o.AppName = cmp.Or(o.AppName, m.from.Name, domain)
 	}
 	if o.ReplyTo != "" {
 		if m.replyTo, err = mail.ParseAddress(o.ReplyTo); err != nil {
@@ -112,10 +113,9 @@ func New(o Options) (*Mailer, []Mistake) {
 	if o.AppURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		wrong("AppURL", " is no URL: set it to https://HOST, or leave it unset")
 	}
-	m.templates = loadTemplates(o, wrong)
+	m.o, m.templates = o, loadTemplates(o, wrong)
 	if len(mistakes) == 0 { // some mistakes in a template only show when it is used
-		_, _, _, err = m.Render(User{ID: "user_sample", Email: "ada@example.com", FullName: "Ada Lovelace"})
-		if err != nil {
+		if _, _, _, err := m.Render(User{Email: "ada@example.com", FullName: "Ada Lovelace"}); err != nil {
 			mistakes = append(mistakes, Mistake{o.name("TemplateDir"), err.Error()})
 		}
 	}
@@ -134,17 +134,17 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx) // closes the connection, see server.client
+	ctx, cancel := context.WithCancelCause(ctx) // closes the connection, see client
 	defer cancel(nil)
 	timer := time.AfterFunc(handInTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
-	client, err := m.server.client(ctx)
+	client, err := m.client(ctx)
 	if err != nil {
 		return err
 	}
 	conn, err := client.DialToSMTPClientWithContext(ctx)
 	if err != nil {
-		return m.server.explain(ctx, "connecting", err)
+		return m.explain(ctx, "connecting", err)
 	}
 	quit := func() {
 		timer.Reset(quitTimeout)
@@ -152,12 +152,12 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 	}
 	if doing, err := begin(conn, mail.Address{Address: m.from.Address}, mail.Address{Address: u.Email}); err != nil {
 		quit()
-		return m.server.explain(ctx, doing, err)
+		return m.explain(ctx, doing, err)
 	}
 	// Until the message is complete no command may be sent, not even QUIT: textproto would first complete the message.
 	w := conn.Text.DotWriter()
 	if _, err := msg.WriteTo(w); err != nil {
-		return m.server.explain(ctx, "sending the message", err)
+		return m.explain(ctx, "sending the message", err)
 	}
 	if beforeEnd != nil {
 		if err := beforeEnd(ctx); err != nil {
@@ -165,10 +165,10 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 		}
 	}
 	if !timer.Reset(answerTimeout) {
-		return m.server.explain(ctx, "sending the message", context.DeadlineExceeded)
+		return m.explain(ctx, "sending the message", context.DeadlineExceeded)
 	}
 	if err := w.Close(); err != nil { // the end of the message was not sent
-		return m.server.explain(ctx, "sending the message", err)
+		return m.explain(ctx, "sending the message", err)
 	}
 	_, _, err = conn.Text.ReadResponse(2) // 2xx
 	te, answered := errors.AsType[*textproto.Error](err)
@@ -178,7 +178,7 @@ func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Contex
 		return nil
 	case answered && te.Code >= 400:
 		quit()
-		return m.server.explain(ctx, "sending the message", err)
+		return m.explain(ctx, "sending the message", err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: the SMTP server had all of it and did not answer in time", ErrPerhapsSent)
 	}
@@ -231,7 +231,7 @@ func (m *Mailer) message(u User) (*gomail.Msg, error) {
 }
 
 // explain says what failed, without the server's words, which may quote addresses.
-func (s server) explain(ctx context.Context, doing string, err error) error {
+func (m *Mailer) explain(ctx context.Context, doing string, err error) error {
 	code := 0
 	if te, ok := errors.AsType[*textproto.Error](err); ok {
 		code = te.Code
@@ -252,15 +252,15 @@ func (s server) explain(ctx context.Context, doing string, err error) error {
 		return fmt.Errorf("the SMTP server answered %d: %s", code, doing)
 	case errors.As(err, &cert):
 		return fmt.Errorf("the SMTP server's certificate is not trusted: "+
-			"use the host name that it is made out to in %s", s.urlName)
+			"use the host name that it is made out to in %s", m.o.name("URL"))
 	case errors.As(err, &dns):
-		return fmt.Errorf("the SMTP server's host is not found: check %s", s.urlName)
+		return fmt.Errorf("the SMTP server's host is not found: check %s", m.o.name("URL"))
 	case strings.Contains(err.Error(), "STARTTLS"): // go-mail has no error type for it
 		return fmt.Errorf("the SMTP server offers no STARTTLS: the password is not sent in the clear; "+
-			"use smtps://, or ?tls=off in %s if the network is yours", s.urlName)
+			"use smtps://, or ?tls=off in %s if the network is yours", m.o.name("URL"))
 	case strings.Contains(err.Error(), "AUTH"), errors.Is(err, gomail.ErrNoSupportedAuthDiscovered):
 		return fmt.Errorf("the SMTP server takes no login, or none that is safe on this connection: "+
-			"remove user and password from %s, or use TLS", s.urlName)
+			"remove user and password from %s, or use TLS", m.o.name("URL"))
 	case ctx.Err() != nil:
 		return fmt.Errorf("the SMTP server did not answer in time: %w", context.Cause(ctx))
 	}
@@ -269,25 +269,21 @@ func (s server) explain(ctx context.Context, doing string, err error) error {
 
 // server says where and how mails are handed in.
 type server struct {
-	urlName    string // what error messages call the URL
 	host       string
 	port       int
 	implicit   bool // TLS from the start
 	policy     gomail.TLSPolicy
 	user, pass string
-	tls        *tls.Config
-	dial       func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// parseURL reads the URL of a server. Its errors do not quote the URL, which contains a password.
-func parseURL(s string) (server, error) {
+// parseURL reads the URL of a server, or says what is wrong with it, without quoting it: it contains a password.
+func parseURL(s string) (srv server, wrong string) {
 	const want = "set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST" //nolint:gosec // an example
 	u, err := url.Parse(s)
 	if err != nil {
-		return server{}, errors.New("cannot be read: " + want +
-			", with other than letters and digits in the password as %XX")
+		return srv, "cannot be read: " + want + ", with other than letters and digits in the password as %XX"
 	}
-	srv := server{host: u.Hostname(), implicit: u.Scheme == "smtps", user: u.User.Username()}
+	srv = server{host: u.Hostname(), implicit: u.Scheme == "smtps", user: u.User.Username()}
 	srv.pass, _ = u.User.Password()
 	usual := "587"
 	if srv.implicit {
@@ -298,7 +294,6 @@ func parseURL(s string) (server, error) {
 	q := u.Query()
 	option := strings.Join(q["tls"], " ")
 	known := len(q) == 0 || len(q) == 1 && !srv.implicit && (option == "off" || option == "required")
-	wrong := ""
 	switch {
 	case u.Scheme != "smtp" && u.Scheme != "smtps":
 		wrong = "is of no known kind: " + want
@@ -321,22 +316,19 @@ func parseURL(s string) (server, error) {
 	default:
 		srv.policy = gomail.TLSOpportunistic
 	}
-	if wrong != "" {
-		return server{}, errors.New(wrong)
-	}
-	return srv, nil
+	return srv, wrong
 }
 
 // client returns a client whose connection is closed when ctx ends. go-mail itself obeys the context only while it
 // dials, and its own time limit is set so that it is never reached.
-func (s server) client(ctx context.Context) (*gomail.Client, error) {
-	cfg := cmp.Or(s.tls, &tls.Config{MinVersion: tls.VersionTLS12}).Clone()
+func (m *Mailer) client(ctx context.Context) (*gomail.Client, error) {
+	s, cfg := m.server, m.o.TLS.Clone()
 	cfg.ServerName = s.host
 	opts := []gomail.Option{
 		gomail.WithPort(s.port), gomail.WithTLSPolicy(s.policy), gomail.WithTLSConfig(cfg),
 		gomail.WithTimeout(handInTimeout + answerTimeout),
 		gomail.WithDialContextFunc(func(dialCtx context.Context, network, address string) (net.Conn, error) {
-			conn, err := s.dial(dialCtx, network, address)
+			conn, err := m.o.Dial(dialCtx, network, address)
 			if err != nil {
 				return nil, err
 			}

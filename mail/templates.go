@@ -59,7 +59,7 @@ func loadTemplates(o Options, wrong func(option, format string, args ...any)) (t
 func (m *Mailer) Render(u User) (subject, text, html string, err error) {
 	name := oneLine(u.FullName)
 	firstName, _, _ := strings.Cut(name, " ")
-	d := data{Name: name, FirstName: firstName, Email: u.Email, AppName: m.appName, AppURL: m.appURL}
+	d := data{Name: name, FirstName: firstName, Email: u.Email, AppName: m.o.AppName, AppURL: m.o.AppURL}
 	var s, t, h strings.Builder
 	if err := errors.Join(m.subject.Execute(&s, d), m.text.Execute(&t, d), m.html.Execute(&h, d)); err != nil {
 		return "", "", "", fmt.Errorf("the welcome mail's template fails: %w", err)

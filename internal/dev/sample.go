@@ -99,11 +99,11 @@ func Post(ctx context.Context, url, secret string, event []byte) (status int, te
 	return res.StatusCode, string(bytes.TrimSpace(answer)), errors.Join(err, res.Body.Close())
 }
 
-// demoWait is how long a row may take; a run takes a quarter of a second.
+// demoWait bounds the wait for a row after its webhook. Usually it takes a quarter of a second.
 const demoWait = 30 * time.Second
 
-// Demo posts three webhooks of one user to hook and prints the row after each, as text makes it. It fails if a row is
-// not as Clerk has the user.
+// Demo posts three webhooks about one user to the URL hook, and prints the user's row after each, formatted by text. It
+// fails if a row does not get the values of its webhook within demoWait.
 func Demo(
 	ctx context.Context, w io.Writer, users *store.Users, hook, secret string, text func(store.Row) (string, error),
 ) error {
@@ -150,7 +150,8 @@ func Demo(
 	return err
 }
 
-// waitFor reads the row until it has what the demo's event has, or is gone if that has nothing.
+// waitFor reads the row until it has the values in want, or, if want is empty, until the row is gone. It fails after
+// demoWait.
 func waitFor(ctx context.Context, users *store.Users, id string, want store.Row) (r store.Row, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, demoWait)
 	defer cancel()
