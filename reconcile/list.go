@@ -118,7 +118,9 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	all := page.Users
 	page.Users = nil
 	for _, u := range all {
-		if u.ChangedAt < from { // all that follow are older too: sorted by updated_at, never newer
+		// The list is sorted by updated_at, which is never newer than ChangedAt. So the users that follow were updated
+		// before from, too.
+		if u.ChangedAt < from {
 			page.Next = ""
 		} else if u.ChangedAt <= to {
 			page.Users = append(page.Users, u)
