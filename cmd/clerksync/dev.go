@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"clerksync/app"
@@ -111,17 +110,21 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env) error {
 		stop()
 		return errors.Join(err, <-ended)
 	}
-	to := ""
-	if !strings.HasSuffix(a.URL(), ":3000") {
-		to = " --to " + hook
-	}
 	e.say(`
 Next: in another terminal, in this folder, send it a signed webhook and look at the collection users:
   go run ./cmd/clerksync send user.created%s
-Ctrl-C ends all of it.`, to)
+Ctrl-C ends all of it.`, toFlag(hook))
 	err = <-ended
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) { // Canceled is a normal end
 		err = errors.Join(err, cause)
 	}
 	return err
+}
+
+// toFlag returns what 'send' has to be told to post to hook, which is nothing if it posts there anyway.
+func toFlag(hook string) string {
+	if hook == "http://127.0.0.1:3000"+webhook.Path {
+		return ""
+	}
+	return " --to " + hook
 }
