@@ -1,6 +1,7 @@
 package clerk
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,9 +110,7 @@ func Unwrap(data json.RawMessage) Payload {
 			return p
 		}
 		p.User = w.Data
-		if w.Timestamp != 0 {
-			p.Timestamp = w.Timestamp
-		}
+		p.Timestamp = cmp.Or(w.Timestamp, p.Timestamp)
 		if id, ok := w.InstanceID.(string); ok {
 			p.InstanceID = id
 		}

@@ -39,19 +39,17 @@ func loadTemplates(o Options, wrong func(option, format string, args ...any)) (t
 	if t.subject, err = texttemplate.New(o.name("Subject")).Parse(o.Subject); err != nil {
 		wrong("Subject", " is no template: %v", err)
 	}
-	var textErr, htmlErr error
-	t.text, textErr = texttemplate.ParseFS(files, textFile)
-	t.html, htmlErr = htmltemplate.ParseFS(files, htmlFile)
-	for _, p := range []struct {
-		file string
-		err  error
-	}{{textFile, textErr}, {htmlFile, htmlErr}} {
-		if _, err := fs.ReadFile(files, p.file); err != nil {
-			wrong("TemplateDir", ": %s cannot be read: put it there, 'clerksync mail preview' has both parts", p.file)
-		} else if p.err != nil {
-			wrong("TemplateDir", ": %v", p.err)
+	check := func(file string, parsed error) {
+		if _, err := fs.ReadFile(files, file); err != nil {
+			wrong("TemplateDir", ": %s cannot be read: put it there, 'clerksync mail preview' has both parts", file)
+		} else if parsed != nil {
+			wrong("TemplateDir", ": %v", parsed)
 		}
 	}
+	t.text, err = texttemplate.ParseFS(files, textFile)
+	check(textFile, err)
+	t.html, err = htmltemplate.ParseFS(files, htmlFile)
+	check(htmlFile, err)
 	return t
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"slices"
@@ -17,10 +18,7 @@ func names(u clerk.User) []string {
 	sum := sha256.Sum256([]byte(u.ID))
 	h := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
 	short, long := h[:6], h[:26] // 30 bits; 130 bits, which never collide
-	base := u.Username
-	if base == "" {
-		base = local
-	}
+	base := cmp.Or(u.Username, local)
 	if base == "" {
 		return []string{"user-" + h[:10], "user-" + long}
 	}

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"clerksync/internal/child"
@@ -65,7 +64,10 @@ func Start(ctx context.Context, c Command, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the Inngest dev server on port %d: %w", cfg.Port, err)
 	}
-	dir, err := workDir()
+	dir, err := os.MkdirTemp("", "clerksync-inngest-")
+	if err == nil { // without this the server searches the directories above, and the user's, for a configuration
+		err = os.WriteFile(filepath.Join(dir, "inngest.json"), []byte("{}"), 0o600)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for the Inngest dev server: %w", err)
 	}
@@ -99,16 +101,6 @@ func freePorts(ctx context.Context, port int) (free [4]string, _ error) {
 		free[i] = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	}
 	return free, nil
-}
-
-// workDir makes a directory with an empty configuration file, which ends the server's search for one in the directories
-// above and in the user's.
-func workDir() (string, error) {
-	dir, err := os.MkdirTemp("", "clerksync-inngest-")
-	if err != nil {
-		return "", err
-	}
-	return dir, os.WriteFile(filepath.Join(dir, "inngest.json"), []byte("{}"), 0o600)
 }
 
 // awaitHealth returns when the server answers, or an error if it ends or if it does not answer in time.
@@ -151,18 +143,14 @@ func (s *Server) Kill() error { return errors.Join(s.Process.Kill(), os.RemoveAl
 
 // output passes on what it is given and keeps the end of it.
 type output struct {
-	to io.Writer
-
-	mu  sync.Mutex
-	end []byte
+	to  io.Writer
+	end []byte // to be read when the server has ended
 }
 
 // Write never fails: a closed terminal ends no server.
 func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
 	o.end = append(o.end, p...)
 	o.end = o.end[max(0, len(o.end)-tailSize):]
-	o.mu.Unlock()
 	if o.to != nil {
 		_, _ = o.to.Write(p)
 	}
@@ -171,8 +159,6 @@ func (o *output) Write(p []byte) (int, error) {
 
 // tail returns the end of the output as an error, or nil if there is none.
 func (o *output) tail() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	if text := strings.TrimSpace(string(o.end)); text != "" {
 		return errors.New(text)
 	}

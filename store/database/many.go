@@ -42,9 +42,6 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 	for _, field := range fields {
 		projection = append(projection, bson.E{Key: field, Value: 1})
 	}
-	if len(ids) == 0 {
-		return rows, nil
-	}
 	// FerretDB v1 reads the whole collection for $in. If it has no index by _id, it does so for each single row too.
 	if len(ids) > 1 && !c.db.OneProcess || len(ids) > singles && c.db.engine == nil {
 		var all []bson.Raw
@@ -139,12 +136,14 @@ func (c *Collection) insertEach(ctx context.Context, ids []string, docs []any, t
 	found, e := c.FindMany(ctx, ids)
 	maps.Copy(there, found)
 	var rest []int // the places of the rows that do not exist yet
+	var restIDs []string
+	var restDocs []any
 	for i, id := range ids {
 		want, noBSON := bson.Marshal(docs[i])
 		switch errs[i] = errors.Join(e, noBSON); {
 		case errs[i] != nil:
 		case found[id] == nil:
-			rest = append(rest, i)
+			rest, restIDs, restDocs = append(rest, i), append(restIDs, id), append(restDocs, docs[i])
 		case !bytes.Equal(want, found[id]): // an equal row was written before the stop
 			errs[i] = Redact(err)
 		}
@@ -156,10 +155,6 @@ func (c *Collection) insertEach(ctx context.Context, ids []string, docs []any, t
 			return nil
 		})
 		return errs
-	}
-	restIDs, restDocs := make([]string, len(rest)), make([]any, len(rest))
-	for n, i := range rest {
-		restIDs[n], restDocs[n] = ids[i], docs[i]
 	}
 	// These rows are inserted together again, because one insert for each row takes several times longer.
 	for n, err := range c.insertEach(ctx, restIDs, restDocs, there) {
@@ -214,11 +209,9 @@ func (c *Collection) UpdateEach(ctx context.Context, updates []Update) []error {
 
 // DeleteEach removes those of the rows that exist.
 func (c *Collection) DeleteEach(ctx context.Context, ids []string) (err error) {
-	switch {
-	case len(ids) == 0:
-	case c.db.OneProcess || len(ids) == 1:
+	if c.db.OneProcess || len(ids) <= 1 {
 		err = sideBySide(len(ids), func(i int) error { _, err := c.DeleteOne(ctx, ByID(ids[i])); return err })
-	default:
+	} else {
 		_, err = c.DeleteMany(ctx, byIDs(ids))
 	}
 	return c.failed("remove from", err)
