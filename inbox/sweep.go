@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -74,12 +75,10 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 	if b.away.Load() {
 		limit = probe
 	}
-	found, scan, err := database.Oldest[row](ctx, b.rows, "due_at", time.Now().Add(time.Millisecond), limit)
-	if err != nil {
-		return 0, 0, err
-	}
+	// An error may be about one odd row, which must not keep the others from being sent.
+	found, scan, unread := database.Oldest[row](ctx, b.rows, "due_at", time.Now().Add(time.Millisecond), limit)
 	if time.Now().UnixMilli() < b.pause.Load() { // the pause has begun during the search
-		return 0, 0, nil
+		return 0, 0, unread
 	}
 	claimed := make([]bool, len(found))
 	g, gctx := errgroup.WithContext(ctx)
@@ -90,7 +89,7 @@ func (b *Inbox) sendDue(ctx context.Context) (n int, scan time.Duration, err err
 			return err
 		})
 	}
-	err = g.Wait()
+	err = errors.Join(unread, g.Wait())
 	var batch []row
 	for i, r := range found {
 		if claimed[i] {

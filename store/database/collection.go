@@ -1,7 +1,6 @@
 package database
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +190,8 @@ func Claim[T any](
 
 // Oldest returns at most limit rows whose time in a field is before another time, the oldest first. The field must have
 // an index. FerretDB v1 cannot use it and reads the whole collection: then Oldest returns how long that took, otherwise
-// 0, and sorts only the first rows found, a hundred or limit if that is more.
+// 0, and sorts only the first rows found, a hundred or limit if that is more. Rows that cannot be decoded are left out;
+// the error names them, beside the rows that could be.
 func Oldest[T any](
 	ctx context.Context, c *Collection, field string, before time.Time, limit int,
 ) (rows []T, took time.Duration, _ error) {
@@ -208,9 +208,13 @@ func Oldest[T any](
 	at := func(row bson.Raw) time.Time { t, _ := lookup(row, field).TimeOK(); return t }
 	slices.SortStableFunc(raws, func(a, b bson.Raw) int { return at(a).Compare(at(b)) })
 	raws = raws[:min(limit, len(raws))]
-	rows = make([]T, len(raws))
-	for i, raw := range raws {
-		err = cmp.Or(err, c.failed("read", bson.Unmarshal(raw, &rows[i])))
+	for _, raw := range raws {
+		var row T
+		if odd := bson.Unmarshal(raw, &row); odd != nil {
+			err = errors.Join(err, fmt.Errorf("row %s: %w", raw.Lookup("_id"), c.failed("read", odd)))
+			continue
+		}
+		rows = append(rows, row)
 	}
 	return rows, took, err
 }
