@@ -228,7 +228,7 @@ func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Ti
 	}
 	var removed atomic.Int64
 	err = sideBySide(len(old), func(i int) error {
-		id := old[i].Lookup("_id").StringValue()
+		id, _ := old[i].Lookup("_id").StringValueOK() // an id of another type is not ours: its row stays
 		defer c.Lock(id)()
 		row, _, err := Get[bson.Raw](ctx, c, id)
 		if at, ok := lookup(row, field).TimeOK(); err != nil || !ok || !at.Before(before) {

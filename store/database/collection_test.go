@@ -214,3 +214,19 @@ func TestOldest(t *testing.T) {
 		}
 	})
 }
+
+// TestRemoveOldForeignID: a row whose _id is no text ended the clean-up of its collection with an error, every night.
+func TestRemoveOldForeignID(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		now := time.Now()
+		c := fill(t, db, row{ID: "old", At: now.Add(-time.Hour)}, row{ID: "new", At: now.Add(time.Hour)})
+		foreign := bson.D{{Key: "_id", Value: bson.NewObjectID()}, {Key: "at", Value: now.Add(-2 * time.Hour)}}
+		if _, err := c.InsertOne(t.Context(), foreign); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.RemoveOld(t.Context(), "at", now, 10); n != 1 || err != nil {
+			t.Errorf("got %d, %v, want the old row removed", n, err)
+		}
+	})
+}
