@@ -29,7 +29,7 @@ func MayPass(err error) bool {
 	return true
 }
 
-// Redact hides the texts of the driver and the server, because they quote values of rows ("dup key: { username: … }").
+// Redact hides the texts of the driver and the server, because they quote values of rows ("dup key: { username: …").
 // The text of the result is safe in a log and in Inngest's history. errors.Is and errors.As still find err. Redact(nil)
 // is nil.
 func Redact(err error) error {
