@@ -58,7 +58,7 @@ func TestDatabaseCalls(t *testing.T) {
 		},
 		"500, one is written by another meanwhile": {
 			before: list(500, "a-", 1), op: list(500, "b-", 2), meanwhile: list(1, "c-", 3),
-			want: "find update find find",
+			want: "find update find find find",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -169,6 +169,11 @@ func (b *bulk) winners() (winner map[string]int, live, dead []*attempt) {
 // round reads the rows, and plans and does the writes. It returns the attempts that must be tried again, because
 // another process changed the row or because the user name is taken.
 func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
+	todo, err := b.unwritten(ctx, todo)
+	if err != nil {
+		fail(todo, err)
+		return nil
+	}
 	rows, others, err := b.read(ctx, todo)
 	if err != nil {
 		fail(todo, err)
@@ -178,11 +183,6 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	var changes []database.Update
 	for _, a := range todo {
 		was := rows[a.User.ID]
-		// If a bulk update did not match all of its rows, MongoDB does not say which ones it missed, or only since
-		// version 8.0, with another command, which we could not test. This row was not missed.
-		if errors.Is(a.err, database.ErrUnmatched) && was.isOurs(a.sent) {
-			continue
-		}
 		name, err := a.name(was, others)
 		if err != nil {
 			a.result.Err = err
@@ -206,6 +206,21 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	inserts = b.withoutDead(ctx, inserts)
 	again = retry(inserts, b.insert(ctx, inserts), "insert")
 	return append(again, retry(updates, b.rows.UpdateEach(ctx, changes), "update")...)
+}
+
+// unwritten leaves out the attempts whose row was written. If a bulk update did not match all of its rows, MongoDB does
+// not say which ones it missed, or only since version 8.0, with another command, which we could not test. So unwritten
+// reads from each of them the two fields that every write changes.
+func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, error) {
+	unsure := func(a *attempt) bool { return errors.Is(a.err, database.ErrUnmatched) }
+	of := slices.DeleteFunc(slices.Clone(todo), func(a *attempt) bool { return !unsure(a) })
+	if len(of) < 2 { // then this is the one that was missed
+		return todo, nil
+	}
+	rows, err := b.rows.FindMany(ctx, ids(of), "clerk.version", "clerk.synced_at")
+	return slices.DeleteFunc(slices.Clone(todo), func(a *attempt) bool {
+		return err == nil && unsure(a) && readRow(a.User.ID, rows[a.User.ID]).isOurs(a.sent)
+	}), err
 }
 
 // read returns the rows, and, for the rows whose user name has a suffix, which of the names without suffix are still
