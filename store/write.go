@@ -299,7 +299,7 @@ func (a *attempt) name(was found, others map[string]bool) (string, error) {
 		a.taken++
 	}
 	switch all := names(a.User); {
-	case keeps && !(clash && a.sent.Username == was.Username):
+	case keeps && (!clash || a.sent.Username != was.Username):
 		return was.Username, nil
 	case !keeps && a.taken < len(all):
 		return all[a.taken], nil
