@@ -11,14 +11,18 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// TestOddRow: a row that cannot be decoded, by a hand edit or another version, does not keep the others from being sent.
+// TestOddRow: a row that cannot be decoded, after a hand edit or by another version, does not keep the others from being
+// sent.
 func TestOddRow(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		for id, sends := range map[string]any{"msg_odd": "no number", "msg_good": 1} {
 			_, err := db.Collection("clerksync_inbox").InsertOne(t.Context(), bson.D{
-				{Key: "_id", Value: id}, {Key: "name", Value: "clerk/user.created"}, {Key: "sends", Value: sends},
-				{Key: "due_at", Value: time.Now().Add(-time.Minute)}, {Key: "give_up_at", Value: time.Now().Add(time.Hour)},
+				{Key: "_id", Value: id},
+				{Key: "name", Value: "clerk/user.created"},
+				{Key: "sends", Value: sends},
+				{Key: "due_at", Value: time.Now().Add(-time.Minute)},
+				{Key: "give_up_at", Value: time.Now().Add(time.Hour)},
 				{Key: "data", Value: "{}"},
 			})
 			if err != nil {
