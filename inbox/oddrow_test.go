@@ -11,8 +11,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// TestOddRow: a row that cannot be decoded, after a hand edit or by another version, does not keep the others from being
-// sent.
+// TestOddRow: a row that cannot be decoded, because somebody or another version wrote it, does not keep the others from
+// being sent.
 func TestOddRow(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
