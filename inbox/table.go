@@ -45,17 +45,22 @@ type row struct {
 	Replayed bool      `bson:"replayed,omitempty"` // a run had failed before the event was replayed
 	Failure  *Failure  `bson:"failure,omitempty"`
 	Data     string    `bson:"data"` // JSON; last, because it makes the driver's buffer grow
+
+	json json.RawMessage // Data as it came, so that sending it at once needs no copy; nil if the row was read
 }
 
 func newRow(e Event, now time.Time) row {
 	return row{
-		ID: e.ID, Name: e.Name, TS: e.TS, V: e.V, Data: string(e.Data),
+		ID: e.ID, Name: e.Name, TS: e.TS, V: e.V, Data: string(e.Data), json: e.Data,
 		ReceivedAt: now, GiveUpAt: now.Add(giveUpAfter),
 	}
 }
 
 func (r row) event() Event {
-	return Event{ID: r.ID, Name: r.Name, TS: r.TS, V: r.V, Data: json.RawMessage(r.Data)}
+	if r.json == nil {
+		r.json = json.RawMessage(r.Data)
+	}
+	return Event{ID: r.ID, Name: r.Name, TS: r.TS, V: r.V, Data: r.json}
 }
 
 // change does the update that f returns for the row of an event, and tells whether it did. It does nothing if f returns

@@ -85,7 +85,11 @@ func (s Server) EventAPI() *EventAPI {
 // holds a backoff.RetryAfterError if the answer has a Retry-After. After a network error or a 5xx, Send tries up to
 // three times; Inngest recognizes the events by their ids. No error holds the event key.
 func (a *EventAPI) Send(ctx context.Context, events []Event) error {
-	body := []byte{'['}
+	size := 0 // growing the body would copy all events several times
+	for _, e := range events {
+		size += len(e.Data) + 300 // for the other fields
+	}
+	body := append(make([]byte, 0, size), '[')
 	for i, e := range events {
 		if i > 0 {
 			body = append(body, ',')
