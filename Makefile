@@ -12,7 +12,7 @@ help: ## this list
 test: inngest ## every test; builds the Inngest server first if it is not there (three minutes, once)
 	go test ./...
 
-short: ## without the end-to-end tests and most of the random ones: under a minute
+short: ## without the end-to-end tests and most of the random ones: a minute and a half
 	go test -short ./...
 
 race: inngest ## as short and two end-to-end tests, with the race detector, in a random order; needs a C compiler
