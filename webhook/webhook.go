@@ -54,8 +54,8 @@ const (
 
 // Options is what New needs.
 type Options struct {
-	// Secrets are the signing secrets that are accepted, "whsec_…". There may be several, because in Clerk a secret is
-	// rotated by adding a second endpoint with the same URL.
+	// Secrets are the signing secrets that are accepted, "whsec_…". There may be several: Clerk rotates a secret
+	// by a second endpoint with the same URL.
 	Secrets []string
 	// InstanceID is the Clerk instance whose events are accepted; "" accepts all.
 	InstanceID string
