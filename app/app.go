@@ -20,6 +20,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 	"clerksync/webhook"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,7 +85,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := database.Patiently(ctx, log, func() error { return Prepare(ctx, a.db) }); err != nil {
 		return nil, err
 	}
-	users, claims, runs := store.NewUsers(a.db), store.NewWelcomes(a.db), store.NewRuns(a.db)
+	users, claims, runs := store.NewUsers(a.db, mapping.Default()), store.NewWelcomes(a.db), store.NewRuns(a.db)
 
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{

@@ -12,6 +12,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // OpenDatabase opens the database that the settings name.
@@ -51,7 +52,7 @@ type indexed interface {
 }
 
 func collections(db *database.DB) []indexed {
-	return []indexed{store.NewUsers(db), inbox.NewTable(db), store.NewWelcomes(db), store.NewRuns(db)}
+	return []indexed{store.NewUsers(db, mapping.Default()), inbox.NewTable(db), store.NewWelcomes(db), store.NewRuns(db)}
 }
 
 // Prepare makes the indexes that are missing, and logs a warning for each unique index of the app that would refuse
@@ -62,7 +63,7 @@ func Prepare(ctx context.Context, db *database.DB) error {
 			return fmt.Errorf("prepare the database: %w", err)
 		}
 	}
-	foreign, err := store.NewUsers(db).ForeignUnique(ctx)
+	foreign, err := store.NewUsers(db, mapping.Default()).ForeignUnique(ctx)
 	for _, name := range foreign {
 		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name) //nolint:sloglint // it is a constant
 	}

@@ -17,6 +17,7 @@ import (
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/embedded"
+	"clerksync/store/mapping"
 )
 
 // BenchmarkBackfill measures 'clerksync backfill', a process of its own, against a fake Clerk API behind a socket:
@@ -68,7 +69,7 @@ func BenchmarkBackfill(b *testing.B) {
 // bareInserts inserts the rows of the users, 500 at a time, and nothing else. It returns the users a second.
 func bareInserts(b *testing.B, db *database.DB, people []testenv.ClerkUser) float64 {
 	b.Helper()
-	if err := store.NewUsers(db).Setup(b.Context()); err != nil {
+	if err := store.NewUsers(db, mapping.Default()).Setup(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	start := time.Now()

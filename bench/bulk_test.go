@@ -9,6 +9,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // BenchmarkBulk measures a list of 500 updates, and one in which one user wants a user name that another has.
@@ -26,7 +27,7 @@ func BenchmarkBulk(b *testing.B) {
 
 func bulk(b *testing.B, db *database.DB) {
 	b.Helper()
-	s := store.NewUsers(db)
+	s := store.NewUsers(db, mapping.Default())
 	if err := s.Setup(b.Context()); err != nil {
 		b.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/embedded"
+	"clerksync/store/mapping"
 )
 
 // sizes are how many users the collection has.
@@ -76,7 +77,7 @@ func BenchmarkGrowth(b *testing.B) {
 
 func growth(b *testing.B, db *database.DB, sizes []int) {
 	b.Helper()
-	s := store.NewUsers(db)
+	s := store.NewUsers(db, mapping.Default())
 	if err := s.Setup(b.Context()); err != nil {
 		b.Fatal(err)
 	}

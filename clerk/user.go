@@ -29,6 +29,8 @@ type User struct {
 	// ChangedAt is the newest time anywhere in the user, and the first half of the user's version. UpdatedAt alone does
 	// not do, because Clerk leaves it as it is when an address or a phone number is added.
 	ChangedAt Millis
+	// Object is the whole user as Clerk sent it, from which Details reads what only some maps need; nil for none.
+	Object json.RawMessage
 }
 
 // Payload is what the data of a clerk/user.* event contains, from whatever source the event is.
@@ -138,6 +140,7 @@ func ParseUser(data json.RawMessage) (User, error) {
 		Deprovisioned: j.Deprovisioned,
 		CreatedAt:     j.CreatedAt,
 		ChangedAt:     j.UpdatedAt,
+		Object:        data,
 	}
 	primary := primaryEmail(j)
 	u.Email, u.EmailVerified = primary.EmailAddress, primary.verified()

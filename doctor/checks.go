@@ -21,6 +21,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 	"clerksync/webhook"
 )
 
@@ -47,7 +48,7 @@ func (d *doctor) database(ctx context.Context, say report) *Finding {
 	say(failed(err),
 		when(!ready, Fail, "it lacks indexes: start the service once, which makes them"),
 		is(OK, "the indexes are there"))
-	foreign, err := store.NewUsers(db).ForeignUnique(ctx)
+	foreign, err := store.NewUsers(db, mapping.Default()).ForeignUnique(ctx)
 	for _, name := range foreign {
 		say(is(Warn, "%s: %s", name, ForeignIndex))
 	}
@@ -254,7 +255,7 @@ func (d *doctor) inbox(ctx context.Context, say report) *Finding {
 // rows reports the users whom Clerk has although they have a tombstone, and compares the number of rows with the number
 // of Clerk's users.
 func (d *doctor) rows(ctx context.Context, say report) *Finding {
-	users := store.NewUsers(d.db)
+	users := store.NewUsers(d.db, mapping.Default())
 	for _, id := range d.status.Buried() {
 		deleted, err := users.IsDeleted(ctx, id)
 		if err != nil {

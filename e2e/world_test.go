@@ -33,6 +33,7 @@ import (
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/embedded"
+	"clerksync/store/mapping"
 )
 
 // programs are what the tests run.
@@ -247,7 +248,7 @@ func newWorld(t *testing.T, o options) *world {
 		w.checkPrivate()
 	})
 	w.store = testenv.Connect(t, w.uri, w.name)
-	w.users = store.NewUsers(w.store)
+	w.users = store.NewUsers(w.store, mapping.Default())
 	return w
 }
 

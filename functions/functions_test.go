@@ -17,6 +17,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inngest/inngestgo"
@@ -70,7 +71,7 @@ func setupWith(t *testing.T, f functions.Functions, checkpoint func(n int) int) 
 	t.Helper()
 	r := rig{memory: testenv.NewMemory(), faults: &testenv.CommandFaults{}}
 	r.db = r.memory.ConnectFaulty(t, "test", r.faults)
-	r.users = store.NewUsers(r.db)
+	r.users = store.NewUsers(r.db, mapping.Default())
 	if err := r.users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/mapping"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -35,7 +36,7 @@ func TestProperty(t *testing.T) {
 	var executors []*testenv.Executor
 	for _, p := range lab.Processes {
 		client, ex := testenv.NewExecutor(t, servers["checkpoints fail, at times"])
-		users := store.NewUsers(p.DB)
+		users := store.NewUsers(p.DB, mapping.Default())
 		if err := users.Setup(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // TestReconcile: a run goes page by page, each a step that is tried again alone, until all is equal; one that the brake
@@ -67,7 +68,7 @@ func TestReconcile(t *testing.T) {
 			}
 			db := testenv.NewMemory().Connect(t, "test", nil, nil)
 			r := &reconcile.Reconcile{
-				API: api, Users: store.NewUsers(db), State: database.NewCheckpoints(db),
+				API: api, Users: store.NewUsers(db, mapping.Default()), State: database.NewCheckpoints(db),
 				Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
 			}
 			ids := map[reconcile.Tier]string{

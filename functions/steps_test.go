@@ -17,6 +17,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // TestSteps: the work is one named step, which shows ids and the outcome on Inngest's page. A server with a checkpoint
@@ -127,7 +128,7 @@ func TestTierOutlastsRequest(t *testing.T) {
 	}
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
 	r := &reconcile.Reconcile{
-		API: api, Users: store.NewUsers(db), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
+		API: api, Users: store.NewUsers(db, mapping.Default()), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
 		MaxDelete: 1,
 	}
 	crons := functions.Reconcile(r, map[reconcile.Tier]string{reconcile.Full: "* * * * *"})

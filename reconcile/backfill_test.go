@@ -20,6 +20,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -36,7 +37,7 @@ func api(t *testing.T, fake *testenv.ClerkAPI, page int) *clerk.API {
 // backfiller returns a Reconcile of an empty collection, whose pages are 20 users.
 func backfiller(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) *reconcile.Reconcile {
 	t.Helper()
-	users := store.NewUsers(db)
+	users := store.NewUsers(db, mapping.Default())
 	if err := users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // TestEnsure: who exists at Clerk gets a row, by one request however many ask; who is deleted does not.
@@ -22,7 +23,7 @@ func TestEnsure(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		people := testenv.People(3)
 		fake.Put(people[:2]...)
-		users := store.NewUsers(db)
+		users := store.NewUsers(db, mapping.Default())
 		if err := users.Setup(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +82,7 @@ func TestEnsureAsksForUsersOnly(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
-		users := store.NewUsers(db)
+		users := store.NewUsers(db, mapping.Default())
 		e := &reconcile.Ensure{API: api(t, fake, 0), Users: users}
 		for _, id := range []string{
 			"count", "", ".", "..", "user_", "user_nobody", "user_2people0000000000000000000/",
@@ -105,7 +106,7 @@ func TestEnsureAppsOwnRow(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		people := testenv.People(3)
 		fake.Put(people[0])
-		users := store.NewUsers(db)
+		users := store.NewUsers(db, mapping.Default())
 		if err := users.Setup(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -180,7 +181,7 @@ func TestNewUserWithoutCreatedAt(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		r, _ := reconciler(t, db, fake, 3)
 		u := clerk.User{ID: testenv.UserID(time.Now(), 1), Email: "new@mail.example"}
-		users := store.NewUsers(db)
+		users := store.NewUsers(db, mapping.Default())
 		testenv.Write(t, users, store.Write{
 			User: u, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())},
 		})

@@ -13,6 +13,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -24,7 +25,7 @@ func apply(t *testing.T, db *database.DB, p testenv.ClerkUser, at int64) store.O
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := store.NewUsers(db).Write(t.Context(),
+	r := store.NewUsers(db, mapping.Default()).Write(t.Context(),
 		[]store.Write{{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(at)}}}, store.All)[0]
 	if r.Err != nil {
 		t.Fatal(r.Err)
@@ -34,7 +35,7 @@ func apply(t *testing.T, db *database.DB, p testenv.ClerkUser, at int64) store.O
 
 func row(t *testing.T, db *database.DB, id string) store.Row {
 	t.Helper()
-	r, err := store.NewUsers(db).Get(t.Context(), id)
+	r, err := store.NewUsers(db, mapping.Default()).Get(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}

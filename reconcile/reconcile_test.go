@@ -19,6 +19,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,7 +97,7 @@ func TestFull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		users := store.NewUsers(db)
+		users := store.NewUsers(db, mapping.Default())
 		testenv.Write(t, users, store.Write{User: u, EventTime: store.EventTime{Clerk: u.ChangedAt}})
 		fake.Remove(young.ID)
 

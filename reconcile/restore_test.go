@@ -17,13 +17,14 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func bury(t *testing.T, db *database.DB, id string) {
 	t.Helper()
-	if r := store.NewUsers(db).Write(t.Context(), []store.Write{{User: clerk.User{ID: id}, Deleted: true}},
+	if r := store.NewUsers(db, mapping.Default()).Write(t.Context(), []store.Write{{User: clerk.User{ID: id}, Deleted: true}},
 		store.All)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
@@ -32,7 +33,7 @@ func bury(t *testing.T, db *database.DB, id string) {
 func restorer(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) *reconcile.Restore {
 	t.Helper()
 	return &reconcile.Restore{
-		API: api(t, fake, 0), Users: store.NewUsers(db), Watch: 3 * time.Millisecond, Every: time.Millisecond,
+		API: api(t, fake, 0), Users: store.NewUsers(db, mapping.Default()), Watch: 3 * time.Millisecond, Every: time.Millisecond,
 		Deletions: func(context.Context, string) (waiting, dead []string, err error) { return nil, nil, nil },
 	}
 }
@@ -71,7 +72,7 @@ func TestFalseTombstone(t *testing.T) {
 		if err != nil || row.ID != ada || row.FullName != "Ada Lovelace 3" {
 			t.Fatalf("restore: got %+v, %v", row, err)
 		}
-		if _, err := store.NewUsers(db).Get(t.Context(), ada); err != nil {
+		if _, err := store.NewUsers(db, mapping.Default()).Get(t.Context(), ada); err != nil {
 			t.Error(err)
 		}
 		if found, drift, err := run(t, r, reconcile.Full); err != nil || drift != nil {
@@ -132,7 +133,7 @@ func TestRestoreRefuses(t *testing.T) {
 			if _, err := r.Run(t.Context(), id); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %s", err, tc.want)
 			}
-			if dead, err := store.NewUsers(db).IsDeleted(t.Context(), id); !dead || err != nil {
+			if dead, err := store.NewUsers(db, mapping.Default()).IsDeleted(t.Context(), id); !dead || err != nil {
 				t.Errorf("the tombstone is gone: %v, %v", dead, err)
 			}
 		})
@@ -172,7 +173,7 @@ func TestRestoreAndDeletion(t *testing.T) {
 					!errors.Is(err, tc.want) {
 					t.Errorf("got %v, want %v", err, tc.want)
 				}
-				if dead, err := store.NewUsers(db).IsDeleted(t.Context(), id); !dead || err != nil {
+				if dead, err := store.NewUsers(db, mapping.Default()).IsDeleted(t.Context(), id); !dead || err != nil {
 					t.Errorf("the tombstone is gone: %v", err)
 				}
 			})
@@ -209,7 +210,7 @@ func TestWhoSawTheTombstone(t *testing.T) {
 	for held := 0; ; held++ { // how many calls of the restore come before the removals
 		lab := testenv.NewLab(t, 3)
 		writer, sweeper, restore := lab.Processes[0], lab.Processes[1], lab.Processes[2]
-		if r := store.NewUsers(restore.DB).Write(t.Context(), []store.Write{old}, store.All)[0]; r.Err != nil {
+		if r := store.NewUsers(restore.DB, mapping.Default()).Write(t.Context(), []store.Write{old}, store.All)[0]; r.Err != nil {
 			t.Fatal(r.Err)
 		}
 		if _, err := restore.DB.Collection("clerksync_deleted_users").InsertOne(t.Context(),
@@ -227,10 +228,10 @@ func TestWhoSawTheTombstone(t *testing.T) {
 			}
 		}
 		upTo(writer, "delete", func(ctx context.Context) error {
-			return store.NewUsers(writer.DB).Write(ctx, []store.Write{old}, store.All)[0].Err
+			return store.NewUsers(writer.DB, mapping.Default()).Write(ctx, []store.Write{old}, store.All)[0].Err
 		})
 		upTo(sweeper, "delete", func(ctx context.Context) error {
-			_, _, err := store.NewUsers(sweeper.DB).SweepBuried(ctx, "", 10)
+			_, _, err := store.NewUsers(sweeper.DB, mapping.Default()).SweepBuried(ctx, "", 10)
 			return err
 		})
 

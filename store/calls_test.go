@@ -10,6 +10,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/store"
+	"clerksync/store/mapping"
 )
 
 // TestDatabaseCalls holds how many calls of the database a list of writes takes; one more is cleared from the inbox by
@@ -73,7 +74,7 @@ func TestDatabaseCalls(t *testing.T) {
 			for !ended {
 				calls = append(calls, p.Call())
 				if ended, err = p.Step(testenv.None); len(calls) == 1 && len(tc.meanwhile) > 0 {
-					if err := tc.meanwhile.do(t.Context(), store.NewUsers(lab.Processes[1].DB)); err != nil {
+					if err := tc.meanwhile.do(t.Context(), store.NewUsers(lab.Processes[1].DB, mapping.Default())); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -8,6 +8,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -163,7 +164,7 @@ func TestTakenNameOfForeignRowIsNoRefusal(t *testing.T) {
 	ended, err := first.Start(t.Context(), func(ctx context.Context) error { return operation{of(ada(5))}.do(ctx, s) })
 	for n := 0; !ended; n++ {
 		if n == 2 { // it has read the row, and met the name
-			write(t, store.NewUsers(second.DB), ada(4), 1)
+			write(t, store.NewUsers(second.DB, mapping.Default()), ada(4), 1)
 		}
 		ended, err = first.Step(testenv.None)
 	}

@@ -7,6 +7,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // TestInspect: a database says what it is, lacks its indexes until Setup, and counts Clerk's users alone.
@@ -21,7 +22,7 @@ func TestInspect(t *testing.T) {
 			s.Ahead.Abs() > time.Minute {
 			t.Errorf("got %+v", s)
 		}
-		users, welcomes := store.NewUsers(db), store.NewWelcomes(db)
+		users, welcomes := store.NewUsers(db, mapping.Default()), store.NewWelcomes(db)
 		lacks := func(want bool) {
 			t.Helper()
 			for name, f := range map[string]func() (bool, error){

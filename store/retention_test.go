@@ -10,6 +10,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -61,7 +62,7 @@ func TestCleanUpRemovesWhatIsFreshAgain(t *testing.T) {
 		forget      func(db *database.DB, before time.Time) (int, error)
 	}{
 		{"clerksync_deleted_users", "deleted_at", func(db *database.DB, before time.Time) (int, error) {
-			return store.NewUsers(db).ForgetDeleted(t.Context(), before, 10)
+			return store.NewUsers(db, mapping.Default()).ForgetDeleted(t.Context(), before, 10)
 		}},
 		{"clerksync_welcome_mails", "claimed_at", func(db *database.DB, before time.Time) (int, error) {
 			return store.NewWelcomes(db).Forget(t.Context(), before, 10)

@@ -12,6 +12,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -88,7 +89,7 @@ func TestSweepMeetsRestore(t *testing.T) {
 		t.Run(fmt.Sprint(held), func(t *testing.T) {
 			t.Parallel()
 			lab := testenv.NewLab(t, 2)
-			sweeper, other := lab.Processes[0], store.NewUsers(lab.Processes[1].DB)
+			sweeper, other := lab.Processes[0], store.NewUsers(lab.Processes[1].DB, mapping.Default())
 			write := store.Write{
 				User: clerk.User{ID: id, FullName: "Ada", ChangedAt: 5}, EventTime: store.EventTime{Clerk: 10},
 			}
@@ -99,7 +100,7 @@ func TestSweepMeetsRestore(t *testing.T) {
 				bson.D{{Key: "_id", Value: id}}); err != nil {
 				t.Fatal(err)
 			}
-			s := store.NewUsers(sweeper.DB)
+			s := store.NewUsers(sweeper.DB, mapping.Default())
 			ended, err := sweeper.Start(t.Context(), func(ctx context.Context) error {
 				_, _, err := s.SweepBuried(ctx, "", 10)
 				return err

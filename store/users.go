@@ -8,6 +8,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // ErrNotFound says that a user has no row.
@@ -15,15 +16,16 @@ var ErrNotFound = errors.New("no such user")
 
 // Users is the collection users with its tombstones. It is safe for concurrent use.
 type Users struct {
+	fields     *mapping.Map
 	rows       *database.Collection
 	tombstones retention
 }
 
-// NewUsers returns the users of db. Call Setup once before the first write.
-func NewUsers(db *database.DB) *Users {
-	rows := db.Collection("users")
+// NewUsers returns the users of db, in the collection that m describes. Call Setup once before the first write.
+func NewUsers(db *database.DB, m *mapping.Map) *Users {
+	rows := db.Collection(m.Collection)
 	tombstones := db.Collection("clerksync_deleted_users").LockedWith(rows)
-	return &Users{rows, retention{tombstones, database.Index{Field: "deleted_at", TTL: TombstoneRetention}}}
+	return &Users{m, rows, retention{tombstones, database.Index{Field: "deleted_at", TTL: TombstoneRetention}}}
 }
 
 // usernames returns the unique index on the user names. Rows without a user name, which the app may have, do not clash.

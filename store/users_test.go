@@ -12,6 +12,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -37,7 +38,7 @@ func named(name string) func(*clerk.User) { return func(u *clerk.User) { u.FullN
 
 func users(t *testing.T, db *database.DB) *store.Users {
 	t.Helper()
-	s := store.NewUsers(db)
+	s := store.NewUsers(db, mapping.Default())
 	for range 2 { // it can be repeated
 		if err := s.Setup(t.Context()); err != nil {
 			t.Fatal(err)
@@ -358,8 +359,8 @@ func TestConcurrentWriters(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		processes := []*store.Users{users(t, db)}
 		if !db.OneProcess {
-			processes = append(processes, store.NewUsers(testenv.AnotherProcess(db)),
-				store.NewUsers(testenv.AnotherProcess(db)))
+			processes = append(processes, store.NewUsers(testenv.AnotherProcess(db), mapping.Default()),
+				store.NewUsers(testenv.AnotherProcess(db), mapping.Default()))
 		}
 		const versions = 40
 		var wg sync.WaitGroup
@@ -406,7 +407,7 @@ func TestUsernameRace(t *testing.T) {
 func TestDeleteRace(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
-		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
+		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db), mapping.Default())
 		if db.OneProcess {
 			b = a
 		}

@@ -12,6 +12,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -103,7 +104,7 @@ func TestWriteList(t *testing.T) {
 func TestWriteListsAtOnce(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
-		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db))
+		a, b := users(t, db), store.NewUsers(testenv.AnotherProcess(db), mapping.Default())
 		if db.OneProcess {
 			b = a
 		}

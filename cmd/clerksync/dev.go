@@ -11,6 +11,7 @@ import (
 	"clerksync/config"
 	"clerksync/internal/dev"
 	"clerksync/store"
+	"clerksync/store/mapping"
 	"clerksync/webhook"
 )
 
@@ -106,7 +107,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env) error {
 		e.say("database    %s%s (any MongoDB client)", uri, a.Database().Name())
 	}
 	if c.Demo {
-		err := dev.Demo(ctx, e.stdout, store.NewUsers(a.Database()), hook, cfg.Secrets()[0], rowText)
+		err := dev.Demo(ctx, e.stdout, store.NewUsers(a.Database(), mapping.Default()), hook, cfg.Secrets()[0], rowText)
 		stop()
 		return errors.Join(err, <-ended)
 	}

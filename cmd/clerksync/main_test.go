@@ -28,6 +28,7 @@ import (
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/embedded"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inngest/inngestgo"
@@ -1103,7 +1104,7 @@ func TestEnsure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testenv.Delete(t, store.NewUsers(db), people[1].ID) // no Inngest runs the function
+	testenv.Delete(t, store.NewUsers(db, mapping.Default()), people[1].ID) // no Inngest runs the function
 	if err := db.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}

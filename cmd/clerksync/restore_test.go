@@ -18,6 +18,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -52,7 +53,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := []store.Write{{User: clerk.User{ID: ada}, Deleted: true}}
-	if r := store.NewUsers(db).Write(t.Context(), dead, store.All)[0]; r.Err != nil {
+	if r := store.NewUsers(db, mapping.Default()).Write(t.Context(), dead, store.All)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	row := bson.D{{Key: "_id", Value: stranger}, {Key: "username", Value: "stranger"}}
