@@ -41,7 +41,7 @@ type History struct {
 // Histories returns the lives of n users at Clerk, for the app with the map that is used without a file.
 func Histories(t testing.TB, rng *rand.Rand, n int) []History {
 	t.Helper()
-	return Apps()[0].Histories(t, rng, n)
+	return DefaultApp().Histories(t, rng, n)
 }
 
 // Histories returns the lives of n users at Clerk: created, 0 to 5 changes, some deleted. They are as awkward as real
