@@ -1,0 +1,48 @@
+// Printed by: clerksync types --format typescript. Print it anew when the map changes.
+
+/**
+ * A document of the collection members that clerksync has written. What is readonly it keeps up to
+ * date: the app changes none of it. A document that it has not written yet is a Partial<User>.
+ * _id is an ObjectId, which mongoose and the driver add to the type themselves.
+ */
+export interface User {
+  /** Clerk's id of the user */
+  readonly clerkId: string;
+  /** the first and the last name */
+  readonly name?: string;
+  /** the picture; Clerk makes one if the user has none */
+  readonly image?: string;
+  /** the primary e-mail address */
+  readonly email: string | null;
+  /** unique, and never empty */
+  readonly handle: string;
+  /** from clerksync if it has made the document, and yours from then on: public_metadata.role of Clerk's user */
+  role?: unknown;
+  /** from clerksync if it has made the document, and yours from then on: a constant */
+  isActive?: boolean;
+  /** from clerksync if it has made the document, and yours from then on: when clerksync last changed the document */
+  createdAt?: Date;
+  /** when clerksync last changed the document */
+  readonly updatedAt: Date;
+  readonly _clerk: {
+    /** the order of Clerk's changes */
+    readonly version: string;
+    /** the map by which clerksync wrote the document, if there is one */
+    readonly map?: string;
+    /** when the user signed up at Clerk */
+    readonly created_at?: Date;
+    /** when clerksync wrote the document */
+    readonly synced_at: Date;
+    /** banned at Clerk: check it where you let users in */
+    readonly banned: boolean;
+    /** locked at Clerk, after failed sign-ins for example */
+    readonly locked: boolean;
+    /** removed by a directory (SCIM): check it likewise */
+    readonly deprovisioned: boolean;
+    /** the primary e-mail address is verified */
+    readonly email_verified: boolean;
+  };
+
+  // Fields of your own, such as
+  // plan?: string;
+}
