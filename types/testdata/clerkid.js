@@ -10,10 +10,10 @@ const user = new mongoose.Schema({
   image: String, // the picture; Clerk makes one if the user has none
   email: String, // the primary e-mail address
   handle: String, // unique, and never empty
-  role: mongoose.Schema.Types.Mixed, // from clerksync if it has made the document, and yours from then on: public_metadata.role of Clerk's user
-  isActive: Boolean, // from clerksync if it has made the document, and yours from then on: a constant
-  createdAt: Date, // from clerksync if it has made the document, and yours from then on: when clerksync last changed the document
-  updatedAt: Date, // when clerksync last changed the document
+  role: mongoose.Schema.Types.Mixed, // public_metadata.role of Clerk's user; written only when clerksync makes the document, and yours from then on
+  isActive: Boolean, // a constant; written only when clerksync makes the document, and yours from then on
+  createdAt: Date, // when clerksync has made the document; written only when clerksync makes the document, and yours from then on
+  updatedAt: Date, // when clerksync has last changed the document
   _clerk: {
     version: String, // the order of Clerk's changes
     map: String, // the map by which clerksync wrote the document, if there is one

@@ -16,13 +16,13 @@ export interface User {
   readonly email: string | null;
   /** unique, and never empty */
   readonly handle: string;
-  /** from clerksync if it has made the document, and yours from then on: public_metadata.role of Clerk's user */
+  /** public_metadata.role of Clerk's user; written only when clerksync makes the document, and yours from then on */
   role?: unknown;
-  /** from clerksync if it has made the document, and yours from then on: a constant */
+  /** a constant; written only when clerksync makes the document, and yours from then on */
   isActive?: boolean;
-  /** from clerksync if it has made the document, and yours from then on: when clerksync last changed the document */
+  /** when clerksync has made the document; written only when clerksync makes the document, and yours from then on */
   createdAt?: Date;
-  /** when clerksync last changed the document */
+  /** when clerksync has last changed the document */
   readonly updatedAt: Date;
   readonly _clerk: {
     /** the order of Clerk's changes */

@@ -5,9 +5,7 @@ import mongoose from "mongoose";
 const user = new mongoose.Schema({
   // Written by clerksync: read these fields, and change none of them. Let none be required: Clerk's users need not have
   // an address, a name or a picture. save() sends only what you have changed, so it overwrites nothing here.
-  auth: {
-    "clerk-id": String, // Clerk's id of the user
-  },
+  "clerk-id": String, // Clerk's id of the user
   profile: {
     name: {
       first: String, // the first name
@@ -36,7 +34,7 @@ const user = new mongoose.Schema({
 }, { collection: "users" });
 
 // These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
-user.index({ "auth.clerk-id": 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { "auth.clerk-id": { $gt: "" } } });
+user.index({ "clerk-id": 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { "clerk-id": { $gt: "" } } });
 user.index({ "profile.handle": 1 }, { unique: true, sparse: true });
 
 // Where an address may be there only once, let the index leave out the users who have none:

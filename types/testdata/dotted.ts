@@ -6,10 +6,8 @@
  * _id is an ObjectId, which mongoose and the driver add to the type themselves.
  */
 export interface User {
-  readonly auth: {
-    /** Clerk's id of the user */
-    readonly "clerk-id": string;
-  };
+  /** Clerk's id of the user */
+  readonly "clerk-id": string;
   readonly profile: {
     readonly name?: {
       /** the first name */

@@ -14,7 +14,7 @@ export interface User {
   readonly f1: unknown;
   /** public_metadata of Clerk's user */
   readonly f2: unknown;
-  /** from clerksync if it has made the document, and yours from then on: public_metadata of Clerk's user */
+  /** public_metadata of Clerk's user; written only when clerksync makes the document, and yours from then on */
   f3?: unknown;
   /** "public_metadata.a b.\n* /\u2028 of Clerk's user" */
   readonly f4?: unknown;
@@ -22,7 +22,7 @@ export interface User {
   readonly f5: unknown;
   /** "public_metadata.a b.\n* /\u2028 of Clerk's user" */
   readonly f6: unknown;
-  /** "from clerksync if it has made the document, and yours from then on: public_metadata.a b.\n* /\u2028 of Clerk's user" */
+  /** "public_metadata.a b.\n* /\u2028 of Clerk's user; written only when clerksync makes the document, and yours from then on" */
   f7?: unknown;
   /** unsafe_metadata.x of Clerk's user */
   readonly f8?: unknown;
@@ -30,7 +30,7 @@ export interface User {
   readonly f9: unknown;
   /** unsafe_metadata.x of Clerk's user */
   readonly f10: unknown;
-  /** from clerksync if it has made the document, and yours from then on: unsafe_metadata.x of Clerk's user */
+  /** unsafe_metadata.x of Clerk's user; written only when clerksync makes the document, and yours from then on */
   f11?: unknown;
   /** Clerk's id of the user */
   readonly f12: string;
@@ -38,7 +38,7 @@ export interface User {
   readonly f13: string;
   /** Clerk's id of the user */
   readonly f14: string;
-  /** from clerksync if it has made the document, and yours from then on: Clerk's id of the user */
+  /** Clerk's id of the user; written only when clerksync makes the document, and yours from then on */
   f15?: string;
   /** the first name */
   readonly f16?: string;
@@ -46,7 +46,7 @@ export interface User {
   readonly f17: string | null;
   /** the first name */
   readonly f18: string;
-  /** from clerksync if it has made the document, and yours from then on: the first name */
+  /** the first name; written only when clerksync makes the document, and yours from then on */
   f19?: string;
   /** the last name */
   readonly f20?: string;
@@ -54,7 +54,7 @@ export interface User {
   readonly f21: string | null;
   /** the last name */
   readonly f22: string;
-  /** from clerksync if it has made the document, and yours from then on: the last name */
+  /** the last name; written only when clerksync makes the document, and yours from then on */
   f23?: string;
   /** the first and the last name */
   readonly f24?: string;
@@ -62,7 +62,7 @@ export interface User {
   readonly f25: string | null;
   /** the first and the last name */
   readonly f26: string;
-  /** from clerksync if it has made the document, and yours from then on: the first and the last name */
+  /** the first and the last name; written only when clerksync makes the document, and yours from then on */
   f27?: string;
   /** Clerk's own user name */
   readonly f28?: string;
@@ -70,7 +70,7 @@ export interface User {
   readonly f29: string | null;
   /** Clerk's own user name */
   readonly f30: string;
-  /** from clerksync if it has made the document, and yours from then on: Clerk's own user name */
+  /** Clerk's own user name; written only when clerksync makes the document, and yours from then on */
   f31?: string;
   /** the primary e-mail address */
   readonly f32?: string;
@@ -78,7 +78,7 @@ export interface User {
   readonly f33: string | null;
   /** the primary e-mail address */
   readonly f34: string;
-  /** from clerksync if it has made the document, and yours from then on: the primary e-mail address */
+  /** the primary e-mail address; written only when clerksync makes the document, and yours from then on */
   f35?: string;
   /** whether the primary e-mail address is verified */
   readonly f36: boolean;
@@ -86,7 +86,7 @@ export interface User {
   readonly f37: boolean;
   /** whether the primary e-mail address is verified */
   readonly f38: boolean;
-  /** from clerksync if it has made the document, and yours from then on: whether the primary e-mail address is verified */
+  /** whether the primary e-mail address is verified; written only when clerksync makes the document, and yours from then on */
   f39?: boolean;
   /** the primary phone number, in E.164 */
   readonly f40?: string;
@@ -94,7 +94,7 @@ export interface User {
   readonly f41: string | null;
   /** the primary phone number, in E.164 */
   readonly f42: string;
-  /** from clerksync if it has made the document, and yours from then on: the primary phone number, in E.164 */
+  /** the primary phone number, in E.164; written only when clerksync makes the document, and yours from then on */
   f43?: string;
   /** whether the primary phone number is verified */
   readonly f44: boolean;
@@ -102,7 +102,7 @@ export interface User {
   readonly f45: boolean;
   /** whether the primary phone number is verified */
   readonly f46: boolean;
-  /** from clerksync if it has made the document, and yours from then on: whether the primary phone number is verified */
+  /** whether the primary phone number is verified; written only when clerksync makes the document, and yours from then on */
   f47?: boolean;
   /** the picture; Clerk makes one if the user has none */
   readonly f48?: string;
@@ -110,7 +110,7 @@ export interface User {
   readonly f49: string | null;
   /** the picture; Clerk makes one if the user has none */
   readonly f50: string;
-  /** from clerksync if it has made the document, and yours from then on: the picture; Clerk makes one if the user has none */
+  /** the picture; Clerk makes one if the user has none; written only when clerksync makes the document, and yours from then on */
   f51?: string;
   /** whether the user has a picture that Clerk did not make */
   readonly f52: boolean;
@@ -118,7 +118,7 @@ export interface User {
   readonly f53: boolean;
   /** whether the user has a picture that Clerk did not make */
   readonly f54: boolean;
-  /** from clerksync if it has made the document, and yours from then on: whether the user has a picture that Clerk did not make */
+  /** whether the user has a picture that Clerk did not make; written only when clerksync makes the document, and yours from then on */
   f55?: boolean;
   /** the app's own id of the user, as Clerk keeps it */
   readonly f56?: string;
@@ -126,7 +126,7 @@ export interface User {
   readonly f57: string | null;
   /** the app's own id of the user, as Clerk keeps it */
   readonly f58: string;
-  /** from clerksync if it has made the document, and yours from then on: the app's own id of the user, as Clerk keeps it */
+  /** the app's own id of the user, as Clerk keeps it; written only when clerksync makes the document, and yours from then on */
   f59?: string;
   /** the language, such as de-CH */
   readonly f60?: string;
@@ -134,7 +134,7 @@ export interface User {
   readonly f61: string | null;
   /** the language, such as de-CH */
   readonly f62: string;
-  /** from clerksync if it has made the document, and yours from then on: the language, such as de-CH */
+  /** the language, such as de-CH; written only when clerksync makes the document, and yours from then on */
   f63?: string;
   /** whether a second factor is set up */
   readonly f64: boolean;
@@ -142,7 +142,7 @@ export interface User {
   readonly f65: boolean;
   /** whether a second factor is set up */
   readonly f66: boolean;
-  /** from clerksync if it has made the document, and yours from then on: whether a second factor is set up */
+  /** whether a second factor is set up; written only when clerksync makes the document, and yours from then on */
   f67?: boolean;
   /** whether the user is banned */
   readonly f68: boolean;
@@ -150,7 +150,7 @@ export interface User {
   readonly f69: boolean;
   /** whether the user is banned */
   readonly f70: boolean;
-  /** from clerksync if it has made the document, and yours from then on: whether the user is banned */
+  /** whether the user is banned; written only when clerksync makes the document, and yours from then on */
   f71?: boolean;
   /** whether the user is locked */
   readonly f72: boolean;
@@ -158,7 +158,7 @@ export interface User {
   readonly f73: boolean;
   /** whether the user is locked */
   readonly f74: boolean;
-  /** from clerksync if it has made the document, and yours from then on: whether the user is locked */
+  /** whether the user is locked; written only when clerksync makes the document, and yours from then on */
   f75?: boolean;
   /** whether a directory (SCIM) has removed the user */
   readonly f76: boolean;
@@ -166,7 +166,7 @@ export interface User {
   readonly f77: boolean;
   /** whether a directory (SCIM) has removed the user */
   readonly f78: boolean;
-  /** from clerksync if it has made the document, and yours from then on: whether a directory (SCIM) has removed the user */
+  /** whether a directory (SCIM) has removed the user; written only when clerksync makes the document, and yours from then on */
   f79?: boolean;
   /** when the user signed up at Clerk */
   readonly f80?: Date;
@@ -174,7 +174,7 @@ export interface User {
   readonly f81: Date | null;
   /** when the user signed up at Clerk */
   readonly f82: Date;
-  /** from clerksync if it has made the document, and yours from then on: when the user signed up at Clerk */
+  /** when the user signed up at Clerk; written only when clerksync makes the document, and yours from then on */
   f83?: Date;
   /** when Clerk changed the user */
   readonly f84?: Date;
@@ -182,7 +182,7 @@ export interface User {
   readonly f85: Date | null;
   /** when Clerk changed the user */
   readonly f86: Date;
-  /** from clerksync if it has made the document, and yours from then on: when Clerk changed the user */
+  /** when Clerk changed the user; written only when clerksync makes the document, and yours from then on */
   f87?: Date;
   /** when the user signed in */
   readonly f88?: Date;
@@ -190,7 +190,7 @@ export interface User {
   readonly f89: Date | null;
   /** when the user signed in */
   readonly f90: Date;
-  /** from clerksync if it has made the document, and yours from then on: when the user signed in */
+  /** when the user signed in; written only when clerksync makes the document, and yours from then on */
   f91?: Date;
   /** when the user accepted the terms */
   readonly f92?: Date;
@@ -198,15 +198,15 @@ export interface User {
   readonly f93: Date | null;
   /** when the user accepted the terms */
   readonly f94: Date;
-  /** from clerksync if it has made the document, and yours from then on: when the user accepted the terms */
+  /** when the user accepted the terms; written only when clerksync makes the document, and yours from then on */
   f95?: Date;
-  /** when clerksync last changed the document */
+  /** when clerksync has last changed the document */
   readonly f96: Date;
-  /** when clerksync last changed the document */
+  /** when clerksync has last changed the document */
   readonly f97: Date;
-  /** when clerksync last changed the document */
+  /** when clerksync has last changed the document */
   readonly f98: Date;
-  /** from clerksync if it has made the document, and yours from then on: when clerksync last changed the document */
+  /** when clerksync has made the document; written only when clerksync makes the document, and yours from then on */
   f99?: Date;
   /** a constant */
   readonly f100: string;
