@@ -46,9 +46,10 @@ const user = new mongoose.Schema({
 `, property(f.Path), partial(f.Path))
 		}
 	}
-	b.WriteString(`
-export const User = mongoose.models.User ?? mongoose.model("User", user); // one model, also after a hot reload
-`)
+	fmt.Fprintf(&b, `
+// overwriteModels: a hot reload, as Next.js does it, runs this file again.
+export const User = mongoose.model("User", user, %s, { overwriteModels: true });
+`, text(m.Collection))
 	return b.String()
 }
 
@@ -77,20 +78,32 @@ func (n *node) mongoose(b *strings.Builder, indent string) {
 // options returns the options of the schema. Times of writes that clerksync keeps are mongoose's timestamps too: the
 // app's writes count as well.
 func options(m *mapping.Map) string {
+	all := "collection: " + text(m.Collection)
 	created, updated := "false", "false"
 	for _, f := range m.Fields {
 		switch {
 		case f.From == mapping.Now && f.Create:
-			created = text(f.Path)
+			created = timestamp(f.Path, "createdAt")
 		case f.From == mapping.Now:
-			updated = text(f.Path)
+			updated = timestamp(f.Path, "updatedAt")
 		}
 	}
-	all := "collection: " + text(m.Collection)
-	if created != "false" || updated != "false" {
+	switch {
+	case created == "true" && updated == "true":
+		all += ", timestamps: true"
+	case created != "false" || updated != "false":
 		all += fmt.Sprintf(", timestamps: { createdAt: %s, updatedAt: %s }", created, updated)
 	}
 	return all
+}
+
+// timestamp returns the option for a timestamp at a path. Where the path is the usual one, the types of mongoose can
+// only read true.
+func timestamp(path, usual string) string {
+	if path == usual {
+		return "true"
+	}
+	return text(path)
 }
 
 // partial returns the option of an index that leaves out the documents in which the field is absent, null or "".

@@ -27,10 +27,11 @@ const user = new mongoose.Schema({
 
   // Fields of your own, such as
   // plan: { type: String, default: "free" },
-}, { collection: "members", timestamps: { createdAt: "createdAt", updatedAt: "updatedAt" } });
+}, { collection: "members", timestamps: true });
 
 // These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
 user.index({ clerkId: 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { clerkId: { $gt: "" } } });
 user.index({ handle: 1 }, { unique: true, sparse: true });
 
-export const User = mongoose.models.User ?? mongoose.model("User", user); // one model, also after a hot reload
+// overwriteModels: a hot reload, as Next.js does it, runs this file again.
+export const User = mongoose.model("User", user, "members", { overwriteModels: true });

@@ -31,4 +31,5 @@ user.index({ username: 1 }, { unique: true, sparse: true });
 // Where an address may be there only once, let the index leave out the users who have none:
 // user.index({ email: 1 }, { unique: true, partialFilterExpression: { email: { $gt: "" } } });
 
-export const User = mongoose.models.User ?? mongoose.model("User", user); // one model, also after a hot reload
+// overwriteModels: a hot reload, as Next.js does it, runs this file again.
+export const User = mongoose.model("User", user, "users", { overwriteModels: true });

@@ -138,4 +138,5 @@ user.index({ uid: 1 }, { name: "clerksync_key", unique: true, partialFilterExpre
 // Where an address may be there only once, let the index leave out the users who have none:
 // user.index({ f35: 1 }, { unique: true, partialFilterExpression: { f35: { $gt: "" } } });
 
-export const User = mongoose.models.User ?? mongoose.model("User", user); // one model, also after a hot reload
+// overwriteModels: a hot reload, as Next.js does it, runs this file again.
+export const User = mongoose.model("User", user, "every", { overwriteModels: true });
