@@ -73,7 +73,7 @@ func fromField(f mapping.Field) node {
 		n.about = f.From + " of Clerk's user"
 	}
 	if f.Create { // a document that the app has made does not get it
-		n.about += "; written only when clerksync makes the document, and yours from then on"
+		n.about += "; set once by clerksync, then yours"
 	}
 	return n
 }

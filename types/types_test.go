@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,5 +86,26 @@ func TestOutput(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", file, diff)
 			}
 		}
+	}
+}
+
+// TestDocs: docs/types.md shows what is printed for the map that it shows.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "docs", "types.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(language string) string {
+		_, text, _ := strings.Cut(string(page), "```"+language+"\n")
+		text, _, _ = strings.Cut(text, "```")
+		return text
+	}
+	m, err := mapping.Parse("docs/types.md", []byte(block("yaml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(types.Mongoose(m)+types.TypeScript(m), block("js")+block("ts")); diff != "" {
+		t.Errorf("docs/types.md (-want +got):\n%s", diff)
 	}
 }

@@ -14,8 +14,9 @@ func TypeScript(m *mapping.Map) string {
 	b.WriteString(`// Printed by: clerksync types --format typescript. Print it anew when the map changes.
 
 /**
- * A document of the collection ` + comment(m.Collection) + ` that clerksync has written. What is readonly it keeps up to
- * date: the app changes none of it. A document that it has not written yet is a Partial<User>.
+ * A document that clerksync has written, in the collection ` + comment(m.Collection) + `.
+ * What is readonly it keeps up to date, and the app changes none of it.
+ * A document that it has not written yet is a Partial<User>.
 `)
 	if m.Key != mapping.IDField {
 		b.WriteString(" * _id is an ObjectId, which mongoose and the driver add to the type themselves.\n")

@@ -10,9 +10,9 @@ const user = new mongoose.Schema({
   image: String, // the picture; Clerk makes one if the user has none
   email: String, // the primary e-mail address
   handle: String, // unique, and never empty
-  role: mongoose.Schema.Types.Mixed, // public_metadata.role of Clerk's user; written only when clerksync makes the document, and yours from then on
-  isActive: Boolean, // a constant; written only when clerksync makes the document, and yours from then on
-  createdAt: Date, // when clerksync has made the document; written only when clerksync makes the document, and yours from then on
+  role: mongoose.Schema.Types.Mixed, // public_metadata.role of Clerk's user; set once by clerksync, then yours
+  isActive: Boolean, // a constant; set once by clerksync, then yours
+  createdAt: Date, // when clerksync has made the document; set once by clerksync, then yours
   updatedAt: Date, // when clerksync has last changed the document
   _clerk: {
     version: String, // the order of Clerk's changes

@@ -1,8 +1,9 @@
 // Printed by: clerksync types --format typescript. Print it anew when the map changes.
 
 /**
- * A document of the collection members that clerksync has written. What is readonly it keeps up to
- * date: the app changes none of it. A document that it has not written yet is a Partial<User>.
+ * A document that clerksync has written, in the collection members.
+ * What is readonly it keeps up to date, and the app changes none of it.
+ * A document that it has not written yet is a Partial<User>.
  * _id is an ObjectId, which mongoose and the driver add to the type themselves.
  */
 export interface User {
@@ -16,11 +17,11 @@ export interface User {
   readonly email: string | null;
   /** unique, and never empty */
   readonly handle: string;
-  /** public_metadata.role of Clerk's user; written only when clerksync makes the document, and yours from then on */
+  /** public_metadata.role of Clerk's user; set once by clerksync, then yours */
   role?: unknown;
-  /** a constant; written only when clerksync makes the document, and yours from then on */
+  /** a constant; set once by clerksync, then yours */
   isActive?: boolean;
-  /** when clerksync has made the document; written only when clerksync makes the document, and yours from then on */
+  /** when clerksync has made the document; set once by clerksync, then yours */
   createdAt?: Date;
   /** when clerksync has last changed the document */
   readonly updatedAt: Date;

@@ -1,8 +1,9 @@
 // Printed by: clerksync types --format typescript. Print it anew when the map changes.
 
 /**
- * A document of the collection users that clerksync has written. What is readonly it keeps up to
- * date: the app changes none of it. A document that it has not written yet is a Partial<User>.
+ * A document that clerksync has written, in the collection users.
+ * What is readonly it keeps up to date, and the app changes none of it.
+ * A document that it has not written yet is a Partial<User>.
  */
 export interface User {
   /** Clerk's id of the user */

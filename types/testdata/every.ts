@@ -1,8 +1,9 @@
 // Printed by: clerksync types --format typescript. Print it anew when the map changes.
 
 /**
- * A document of the collection every that clerksync has written. What is readonly it keeps up to
- * date: the app changes none of it. A document that it has not written yet is a Partial<User>.
+ * A document that clerksync has written, in the collection every.
+ * What is readonly it keeps up to date, and the app changes none of it.
+ * A document that it has not written yet is a Partial<User>.
  * _id is an ObjectId, which mongoose and the driver add to the type themselves.
  */
 export interface User {
@@ -14,7 +15,7 @@ export interface User {
   readonly f1: unknown;
   /** public_metadata of Clerk's user */
   readonly f2: unknown;
-  /** public_metadata of Clerk's user; written only when clerksync makes the document, and yours from then on */
+  /** public_metadata of Clerk's user; set once by clerksync, then yours */
   f3?: unknown;
   /** "public_metadata.a b.\n* /\u2028 of Clerk's user" */
   readonly f4?: unknown;
@@ -22,7 +23,7 @@ export interface User {
   readonly f5: unknown;
   /** "public_metadata.a b.\n* /\u2028 of Clerk's user" */
   readonly f6: unknown;
-  /** "public_metadata.a b.\n* /\u2028 of Clerk's user; written only when clerksync makes the document, and yours from then on" */
+  /** "public_metadata.a b.\n* /\u2028 of Clerk's user; set once by clerksync, then yours" */
   f7?: unknown;
   /** unsafe_metadata.x of Clerk's user */
   readonly f8?: unknown;
@@ -30,7 +31,7 @@ export interface User {
   readonly f9: unknown;
   /** unsafe_metadata.x of Clerk's user */
   readonly f10: unknown;
-  /** unsafe_metadata.x of Clerk's user; written only when clerksync makes the document, and yours from then on */
+  /** unsafe_metadata.x of Clerk's user; set once by clerksync, then yours */
   f11?: unknown;
   /** Clerk's id of the user */
   readonly f12: string;
@@ -38,7 +39,7 @@ export interface User {
   readonly f13: string;
   /** Clerk's id of the user */
   readonly f14: string;
-  /** Clerk's id of the user; written only when clerksync makes the document, and yours from then on */
+  /** Clerk's id of the user; set once by clerksync, then yours */
   f15?: string;
   /** the first name */
   readonly f16?: string;
@@ -46,7 +47,7 @@ export interface User {
   readonly f17: string | null;
   /** the first name */
   readonly f18: string;
-  /** the first name; written only when clerksync makes the document, and yours from then on */
+  /** the first name; set once by clerksync, then yours */
   f19?: string;
   /** the last name */
   readonly f20?: string;
@@ -54,7 +55,7 @@ export interface User {
   readonly f21: string | null;
   /** the last name */
   readonly f22: string;
-  /** the last name; written only when clerksync makes the document, and yours from then on */
+  /** the last name; set once by clerksync, then yours */
   f23?: string;
   /** the first and the last name */
   readonly f24?: string;
@@ -62,7 +63,7 @@ export interface User {
   readonly f25: string | null;
   /** the first and the last name */
   readonly f26: string;
-  /** the first and the last name; written only when clerksync makes the document, and yours from then on */
+  /** the first and the last name; set once by clerksync, then yours */
   f27?: string;
   /** Clerk's own user name */
   readonly f28?: string;
@@ -70,7 +71,7 @@ export interface User {
   readonly f29: string | null;
   /** Clerk's own user name */
   readonly f30: string;
-  /** Clerk's own user name; written only when clerksync makes the document, and yours from then on */
+  /** Clerk's own user name; set once by clerksync, then yours */
   f31?: string;
   /** the primary e-mail address */
   readonly f32?: string;
@@ -78,7 +79,7 @@ export interface User {
   readonly f33: string | null;
   /** the primary e-mail address */
   readonly f34: string;
-  /** the primary e-mail address; written only when clerksync makes the document, and yours from then on */
+  /** the primary e-mail address; set once by clerksync, then yours */
   f35?: string;
   /** whether the primary e-mail address is verified */
   readonly f36: boolean;
@@ -86,7 +87,7 @@ export interface User {
   readonly f37: boolean;
   /** whether the primary e-mail address is verified */
   readonly f38: boolean;
-  /** whether the primary e-mail address is verified; written only when clerksync makes the document, and yours from then on */
+  /** whether the primary e-mail address is verified; set once by clerksync, then yours */
   f39?: boolean;
   /** the primary phone number, in E.164 */
   readonly f40?: string;
@@ -94,7 +95,7 @@ export interface User {
   readonly f41: string | null;
   /** the primary phone number, in E.164 */
   readonly f42: string;
-  /** the primary phone number, in E.164; written only when clerksync makes the document, and yours from then on */
+  /** the primary phone number, in E.164; set once by clerksync, then yours */
   f43?: string;
   /** whether the primary phone number is verified */
   readonly f44: boolean;
@@ -102,7 +103,7 @@ export interface User {
   readonly f45: boolean;
   /** whether the primary phone number is verified */
   readonly f46: boolean;
-  /** whether the primary phone number is verified; written only when clerksync makes the document, and yours from then on */
+  /** whether the primary phone number is verified; set once by clerksync, then yours */
   f47?: boolean;
   /** the picture; Clerk makes one if the user has none */
   readonly f48?: string;
@@ -110,7 +111,7 @@ export interface User {
   readonly f49: string | null;
   /** the picture; Clerk makes one if the user has none */
   readonly f50: string;
-  /** the picture; Clerk makes one if the user has none; written only when clerksync makes the document, and yours from then on */
+  /** the picture; Clerk makes one if the user has none; set once by clerksync, then yours */
   f51?: string;
   /** whether the user has a picture that Clerk did not make */
   readonly f52: boolean;
@@ -118,7 +119,7 @@ export interface User {
   readonly f53: boolean;
   /** whether the user has a picture that Clerk did not make */
   readonly f54: boolean;
-  /** whether the user has a picture that Clerk did not make; written only when clerksync makes the document, and yours from then on */
+  /** whether the user has a picture that Clerk did not make; set once by clerksync, then yours */
   f55?: boolean;
   /** the app's own id of the user, as Clerk keeps it */
   readonly f56?: string;
@@ -126,7 +127,7 @@ export interface User {
   readonly f57: string | null;
   /** the app's own id of the user, as Clerk keeps it */
   readonly f58: string;
-  /** the app's own id of the user, as Clerk keeps it; written only when clerksync makes the document, and yours from then on */
+  /** the app's own id of the user, as Clerk keeps it; set once by clerksync, then yours */
   f59?: string;
   /** the language, such as de-CH */
   readonly f60?: string;
@@ -134,7 +135,7 @@ export interface User {
   readonly f61: string | null;
   /** the language, such as de-CH */
   readonly f62: string;
-  /** the language, such as de-CH; written only when clerksync makes the document, and yours from then on */
+  /** the language, such as de-CH; set once by clerksync, then yours */
   f63?: string;
   /** whether a second factor is set up */
   readonly f64: boolean;
@@ -142,7 +143,7 @@ export interface User {
   readonly f65: boolean;
   /** whether a second factor is set up */
   readonly f66: boolean;
-  /** whether a second factor is set up; written only when clerksync makes the document, and yours from then on */
+  /** whether a second factor is set up; set once by clerksync, then yours */
   f67?: boolean;
   /** whether the user is banned */
   readonly f68: boolean;
@@ -150,7 +151,7 @@ export interface User {
   readonly f69: boolean;
   /** whether the user is banned */
   readonly f70: boolean;
-  /** whether the user is banned; written only when clerksync makes the document, and yours from then on */
+  /** whether the user is banned; set once by clerksync, then yours */
   f71?: boolean;
   /** whether the user is locked */
   readonly f72: boolean;
@@ -158,7 +159,7 @@ export interface User {
   readonly f73: boolean;
   /** whether the user is locked */
   readonly f74: boolean;
-  /** whether the user is locked; written only when clerksync makes the document, and yours from then on */
+  /** whether the user is locked; set once by clerksync, then yours */
   f75?: boolean;
   /** whether a directory (SCIM) has removed the user */
   readonly f76: boolean;
@@ -166,7 +167,7 @@ export interface User {
   readonly f77: boolean;
   /** whether a directory (SCIM) has removed the user */
   readonly f78: boolean;
-  /** whether a directory (SCIM) has removed the user; written only when clerksync makes the document, and yours from then on */
+  /** whether a directory (SCIM) has removed the user; set once by clerksync, then yours */
   f79?: boolean;
   /** when the user signed up at Clerk */
   readonly f80?: Date;
@@ -174,7 +175,7 @@ export interface User {
   readonly f81: Date | null;
   /** when the user signed up at Clerk */
   readonly f82: Date;
-  /** when the user signed up at Clerk; written only when clerksync makes the document, and yours from then on */
+  /** when the user signed up at Clerk; set once by clerksync, then yours */
   f83?: Date;
   /** when Clerk changed the user */
   readonly f84?: Date;
@@ -182,7 +183,7 @@ export interface User {
   readonly f85: Date | null;
   /** when Clerk changed the user */
   readonly f86: Date;
-  /** when Clerk changed the user; written only when clerksync makes the document, and yours from then on */
+  /** when Clerk changed the user; set once by clerksync, then yours */
   f87?: Date;
   /** when the user signed in */
   readonly f88?: Date;
@@ -190,7 +191,7 @@ export interface User {
   readonly f89: Date | null;
   /** when the user signed in */
   readonly f90: Date;
-  /** when the user signed in; written only when clerksync makes the document, and yours from then on */
+  /** when the user signed in; set once by clerksync, then yours */
   f91?: Date;
   /** when the user accepted the terms */
   readonly f92?: Date;
@@ -198,7 +199,7 @@ export interface User {
   readonly f93: Date | null;
   /** when the user accepted the terms */
   readonly f94: Date;
-  /** when the user accepted the terms; written only when clerksync makes the document, and yours from then on */
+  /** when the user accepted the terms; set once by clerksync, then yours */
   f95?: Date;
   /** when clerksync has last changed the document */
   readonly f96: Date;
@@ -206,7 +207,7 @@ export interface User {
   readonly f97: Date;
   /** when clerksync has last changed the document */
   readonly f98: Date;
-  /** when clerksync has made the document; written only when clerksync makes the document, and yours from then on */
+  /** when clerksync has made the document; set once by clerksync, then yours */
   f99?: Date;
   /** a constant */
   readonly f100: string;
