@@ -409,9 +409,9 @@ func (w *world) count(collection string, filter any) int64 {
 }
 
 // row returns the row, or nil.
-func (w *world) row(id string) *store.Row {
+func (w *world) row(id string) *testenv.Row {
 	w.t.Helper()
-	r, err := w.users.Get(w.t.Context(), id)
+	r, err := testenv.Get(w.t, w.users, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

@@ -130,7 +130,7 @@ func (p property) simulate(t *testing.T, seed uint64) {
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
-	for _, d := range testenv.CheckAll(histories, func(id string) *store.Row { return p.lab.Row(t, id) }) {
+	for _, d := range testenv.CheckAll(histories, func(id string) *testenv.Row { return p.lab.Row(t, id) }) {
 		t.Errorf("seed %d: %s", seed, d)
 	}
 	for _, d := range p.lab.Memory.Docs("lab", "users") {

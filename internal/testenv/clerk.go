@@ -28,7 +28,7 @@ type Webhook struct {
 type History struct {
 	UserID   string
 	Webhooks []Webhook
-	Want     *store.Row // how the row must be in the end, except its user name and times; nil if the user is deleted
+	Want     *Row // how the row must be in the end, except its user name and times; nil if the user is deleted
 	// Tie says that two changes differ only in the time in the body, which Inngest's integration does not keep. If they
 	// come by the integration alone, their order is lost.
 	Tie bool
@@ -63,9 +63,9 @@ func Histories(t testing.TB, rng *rand.Rand, n int) []History {
 }
 
 // Check returns how the user's row differs from what it must be, or "". nil means that there is no row.
-func (h History) Check(row *store.Row) string {
+func (h History) Check(row *Row) string {
 	ignore := cmp.Options{
-		cmpopts.IgnoreFields(store.Row{}, "Username"), cmpopts.IgnoreFields(store.State{}, "Version", "SyncedAt"),
+		cmpopts.IgnoreFields(Row{}, "Username"), cmpopts.IgnoreFields(store.State{}, "Version", "SyncedAt"),
 	}
 	if d := cmp.Diff(h.Want, row, ignore); d != "" {
 		return fmt.Sprintf("%s after %d webhooks (-want +got):\n%s", h.UserID, len(h.Webhooks), d)
@@ -88,7 +88,7 @@ func (h History) Check(row *store.Row) string {
 
 // CheckAll returns how the rows differ from what they must be, and which of them share a user name. row returns the row
 // of a user, or nil.
-func CheckAll(histories []History, row func(id string) *store.Row) []string {
+func CheckAll(histories []History, row func(id string) *Row) []string {
 	var wrong []string
 	owner := map[string]string{}
 	for _, h := range histories {
@@ -248,9 +248,9 @@ func (u *user) address() (email, bool) {
 }
 
 // row is what the user's row has to be.
-func (u *user) row() *store.Row {
+func (u *user) row() *Row {
 	e, _ := u.address()
-	return &store.Row{
+	return &Row{
 		ID: u.h.UserID, Email: e.address, ProfilePicture: u.image,
 		FullName: strings.TrimSpace(strings.TrimSpace(u.first) + " " + strings.TrimSpace(u.last)),
 		Clerk: store.State{

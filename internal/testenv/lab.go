@@ -227,21 +227,13 @@ func timeless(v any) any {
 }
 
 // Row returns the row of a user, or nil.
-func (l *Lab) Row(t testing.TB, id string) *store.Row {
+func (l *Lab) Row(t testing.TB, id string) *Row {
 	t.Helper()
 	for _, d := range l.Memory.Docs("lab", "users") {
 		if get(d, "_id") != id {
 			continue
 		}
-		b, err := bson.Marshal(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var r store.Row
-		if err := bson.Unmarshal(b, &r); err != nil {
-			t.Fatal(err)
-		}
-		return &r
+		return new(RowOf(t, store.Row{Doc: d}))
 	}
 	return nil
 }
