@@ -114,16 +114,16 @@ type found struct {
 
 // read reads what the write path needs of a row.
 func (s *Users) read(raw bson.Raw) found {
-	state := raw.Lookup(s.state)
+	state := raw.Lookup(s.m.State)
 	f := found{there: true, raw: raw, state: readState(state)}
 	if s.fields.Username != "" {
 		f.username = database.Text(raw, s.fields.Username)
 	}
-	version := s.state + ".version"
+	version := s.m.State + ".version"
 	if state.Type != 0 && state.Type != bson.TypeEmbeddedDocument { // an update replaces it as a whole
-		version = s.state
+		version = s.m.State
 	}
-	if f.guard = database.Guard(raw, version); s.keyed {
+	if f.guard = database.Guard(raw, version); s.m.Key != mapping.IDField {
 		f.guard = append(bson.D{{Key: mapping.IDField, Value: raw.Lookup(mapping.IDField)}}, f.guard...)
 	}
 	return f

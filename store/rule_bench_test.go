@@ -17,7 +17,8 @@ func BenchmarkRule(b *testing.B) {
 			ChangedAt: 1_767_603_600_000,
 		},
 	}
-	s := &Users{fields: mapping.Compile(mapping.Default(), ownFields()), state: "clerk"}
+	m := mapping.Default()
+	s := &Users{m: m, fields: mapping.Compile(m, ownFields())}
 	p, _, err := s.plan(w, found{}, "ada")
 	if err != nil {
 		b.Fatal(err)

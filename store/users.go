@@ -16,10 +16,9 @@ var ErrNotFound = errors.New("no such user")
 
 // Users is the collection users with its tombstones. It is safe for concurrent use.
 type Users struct {
+	m          *mapping.Map
 	fields     *mapping.Fields
 	rows       *database.Collection
-	key, state string // the paths of the user's id and of the state in a row
-	keyed      bool   // the key is another field than _id
 	tombstones retention
 }
 
@@ -28,8 +27,7 @@ func NewUsers(db *database.DB, m *mapping.Map) *Users {
 	rows := db.Collection(m.Collection).KeyedBy(m.Key)
 	tombstones := db.Collection("clerksync_deleted_users").LockedWith(rows)
 	return &Users{
-		fields: mapping.Compile(m, ownFields()), rows: rows, key: m.Key, state: m.State,
-		keyed:      m.Key != mapping.IDField,
+		m: m, fields: mapping.Compile(m, ownFields()), rows: rows,
 		tombstones: retention{tombstones, database.Index{Field: "deleted_at", TTL: TombstoneRetention}},
 	}
 }
@@ -40,8 +38,8 @@ const KeyIndex = "clerksync_key"
 // indexes returns the unique indexes of the rows. Rows without a user name or without an id of Clerk's, which the app
 // may have, do not clash.
 func (s *Users) indexes() (all []database.Index) {
-	if s.keyed {
-		all = append(all, database.Index{Field: s.key, Name: KeyIndex, Unique: true, Texts: true})
+	if s.m.Key != mapping.IDField {
+		all = append(all, database.Index{Field: s.m.Key, Name: KeyIndex, Unique: true, Texts: true})
 	}
 	if s.fields.Username != "" {
 		all = append(all, database.Index{Field: s.fields.Username, Unique: true})
@@ -94,8 +92,16 @@ func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error
 // ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a row with the same
 // value as another row. Clerk's users may have the same value, such as one address in two sign-ups, or no value at all.
 func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
-	return s.rows.ForeignUnique(ctx, s.key, s.fields.Username)
+	return s.rows.ForeignUnique(ctx, s.m.Key, s.fields.Username)
 }
+
+// Indexes returns the indexes of the collection, ours and the app's; none if the server cannot list them.
+func (s *Users) Indexes(ctx context.Context) ([]database.IndexInfo, error) {
+	return s.rows.ListIndexes(ctx)
+}
+
+// Map returns the map that the rows are written by.
+func (s *Users) Map() *mapping.Map { return s.m }
 
 // afterUserID sorts after all user ids of Clerk, which begin with clerk.UserIDPrefix.
 const afterUserID = "user`"
@@ -129,7 +135,7 @@ type RowID struct {
 // IDs returns the sorted ids of at most limit rows: those ids that begin as Clerk's do and are greater than after,
 // which is "" for the first page.
 func (s *Users) IDs(ctx context.Context, after string, limit int) ([]RowID, error) {
-	ids, versions, err := s.rows.IDs(ctx, s.state+".version", max(after, clerk.UserIDPrefix), afterUserID, limit)
+	ids, versions, err := s.rows.IDs(ctx, s.m.State+".version", max(after, clerk.UserIDPrefix), afterUserID, limit)
 	rows := make([]RowID, len(ids))
 	for i, id := range ids {
 		rows[i] = RowID{ID: id, Ours: isVersion(versions[i])}

@@ -228,7 +228,7 @@ func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, erro
 	if len(of) < 2 { // then this is the one that was missed
 		return todo, nil
 	}
-	rows, err := b.rows.FindMany(ctx, ids(of), b.state+".version", b.state+".synced_at")
+	rows, err := b.rows.FindMany(ctx, ids(of), b.m.State+".version", b.m.State+".synced_at")
 	if err != nil {
 		return todo, err
 	}
