@@ -19,11 +19,12 @@ func (s *Users) Document(ctx context.Context, id string) (json.RawMessage, error
 
 // Written returns the names of the fields of a row that clerksync writes. All others are the app's.
 func (s *Users) Written() []string {
-	names := []string{s.fields.Key}
-	for _, f := range s.fields.Fields {
+	m := s.Map()
+	names := []string{m.Key}
+	for _, f := range m.Fields {
 		names = append(names, f.Path)
 	}
-	return append(names, s.fields.State)
+	return append(names, m.State)
 }
 
 // DeletedAt returns when a user's tombstone was made, and whether there is one.

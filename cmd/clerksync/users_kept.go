@@ -15,7 +15,6 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
-	"clerksync/store/mapping"
 )
 
 // userID is the id of a user, in the form that Clerk gives its users.
@@ -133,7 +132,7 @@ func (usersErase) Help() string {
 
 // Run erases the user, and prints a line for everything that it removes.
 func (c usersErase) Run(ctx context.Context, e env) error {
-	return withClerk(ctx, e, false, func(db *database.DB, r *reconcile.Reconcile) error {
+	return withClerk(ctx, e, access{}, func(db *database.DB, r *reconcile.Reconcile) error {
 		if err := reconcile.CheckInstance(ctx, r.API, r.State, r.InstanceID, false); err != nil {
 			return err
 		}
@@ -188,14 +187,18 @@ func (usersErase) left(e env, left person.Left) {
 // withRecords calls f with the records of the database that the settings name.
 func withRecords(ctx context.Context, e env, f func(person.Records) error) error {
 	cfg, err := readConfigForCommand(e.environ)
-	if err != nil {
+	m, mapErr := app.LoadMap(cfg)
+	if err := errors.Join(err, mapErr); err != nil {
 		return err
 	}
 	db, err := app.OpenBeside(ctx, cfg, app.Logger(cfg, e.stderr))
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(records(db, store.NewUsers(db, mapping.Default()))), db.Close(ctx))
+	if err = app.CheckMap(ctx, db, m, ""); err == nil { // with another map the row would not be found
+		err = f(records(db, store.NewUsers(db, m)))
+	}
+	return errors.Join(err, db.Close(ctx))
 }
 
 func records(db *database.DB, users *store.Users) person.Records {
