@@ -18,7 +18,7 @@ const newborn = 10 * time.Minute
 
 var (
 	// ErrClerkHas says that Clerk still has the user.
-	ErrClerkHas = errors.New("Clerk has the user")
+	ErrClerkHas = errors.New("the user is still at Clerk")
 	// ErrNewborn says that the user's id is younger than ten minutes.
 	ErrNewborn = errors.New("the user's id is younger than ten minutes, and Clerk may not find it yet")
 )

@@ -121,7 +121,8 @@ func (r Records) Export(ctx context.Context, id string) (json.RawMessage, error)
 		return nil, ErrNothing
 	}
 	e := export{
-		UserID: id, ExportedAt: time.Now().UTC(), Row: k.Row, WelcomeMail: k.WelcomeMail, Runs: k.Runs, Naming: k.Naming,
+		UserID: id, ExportedAt: time.Now().UTC(),
+		Row: k.Row, WelcomeMail: k.WelcomeMail, Runs: k.Runs, Naming: k.Naming,
 	}
 	if k.Row != nil {
 		e.Written = r.Users.Written()

@@ -125,7 +125,7 @@ func shuffle(t *testing.T, lab *testenv.Lab, rng *rand.Rand, ops []func(context.
 		i := running[rng.IntN(len(running))]
 		fault := testenv.None
 		if rng.IntN(20) == 0 {
-			fault = []testenv.Fault{testenv.KilledBefore, testenv.KilledAfter, testenv.Refused, testenv.Lost}[rng.IntN(4)]
+			fault = testenv.Refused + testenv.Fault(rng.IntN(4)) // to KilledAfter
 		}
 		p := lab.Processes[i]
 		ended, err := p.Step(fault)

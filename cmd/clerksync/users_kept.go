@@ -152,7 +152,7 @@ func (c usersErase) Run(ctx context.Context, e env) error {
 		case ctx.Err() != nil:
 			return errors.New("cut off: run it again")
 		case errors.Is(err, person.ErrClerkHas):
-			return fmt.Errorf("%s: %w: delete the user there first, in Clerk's dashboard or by its API", c.ID, err)
+			return fmt.Errorf("%s: %w: delete the user there first, in its dashboard or by its API", c.ID, err)
 		case errors.Is(err, person.ErrNewborn):
 			return fmt.Errorf("%s: %w: run this again later", c.ID, err)
 		case err != nil:

@@ -102,7 +102,7 @@ func TestKeptOfAUser(t *testing.T) {
 		want     string
 	}{
 		"no key":         {keyless, ada.ID, "CLERK_SECRET_KEY is not set: "},
-		"Clerk has her":  {keyed, ada.ID, ada.ID + ": Clerk has the user: delete the user there first, in Clerk's "},
+		"Clerk has her":  {keyed, ada.ID, ada.ID + ": the user is still at Clerk: delete the user there first, in its dashboard "},
 		"no user's id":   {keyed, "count", "count is no id of a Clerk user: "},
 		"too new":        {keyed, testenv.UserID(time.Now(), 1), "younger than ten minutes"},
 		"a foreign key":  {keyedAs(keyed, "CLERK_INSTANCE_ID", "ins_other"), ada.ID, "not of CLERK_INSTANCE_ID"},
