@@ -32,7 +32,13 @@ func TestIsOf(t *testing.T) {
 		``:                                                         "",
 	} {
 		is, deletion := clerk.IsOf(json.RawMessage(data), "user_a")
-		got := map[[2]bool]string{{true, false}: "is", {true, true}: "deletion", {false, true}: "odd"}[[2]bool{is, deletion}]
+		got := ""
+		switch {
+		case deletion:
+			got = "deletion"
+		case is:
+			got = "is"
+		}
 		if got != want {
 			t.Errorf("%s: got %q, want %q", data, got, want)
 		}

@@ -122,7 +122,8 @@ func TestDeadLetterOfTheDeleted(t *testing.T) {
 		t.Errorf("before (-want +got):\n%s", d)
 	}
 	testenv.Delete(t, f.users, "user_a")
-	fail(ada("msg_after"), of("msg_wrapped:r1", `{"data":{"id":"user_a"}}`), of("msg_unreadable", `{"id":"user_a","object":7}`),
+	fail(ada("msg_after"), of("msg_wrapped:r1", `{"data":{"id":"user_a"}}`),
+		of("msg_unreadable", `{"id":"user_a","object":7}`),
 		deletion("msg_gone", "user_a"), of("msg_bob", `{"id":"user_b","by":{"user_id":"user_a"}}`),
 		of("msg_session", `{"id":"sess_1","object":"session"}`), of("msg_odd", `[]`))
 	want := []string{"msg_before:crm", "msg_bob:crm", "msg_gone:crm", "msg_odd:crm", "msg_session:crm"}

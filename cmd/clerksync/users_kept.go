@@ -34,8 +34,8 @@ type usersShow struct{ userID }
 
 // Help returns the text of --help besides the flags.
 func (usersShow) Help() string {
-	return "It prints the fields that clerksync writes, whether the user is deleted, and a line for each event of the " +
-		"user that waits or has failed. It asks only the database, and may run beside the service."
+	return "It prints the fields that clerksync writes, whether the user is deleted, and a line for each event " +
+		"of the user that waits or has failed. It asks only the database, and may run beside the service."
 }
 
 // Run prints what there is of the user.
@@ -93,8 +93,8 @@ type usersExport struct{ userID }
 // Help returns the text of --help besides the flags.
 func (usersExport) Help() string {
 	return "It prints one JSON object: the whole row, with the fields of the app too (row_fields_of_clerksync names " +
-		"those that clerksync writes), when the user was deleted, the events that wait or have failed, with their data, " +
-		"and the note of the welcome mail. It asks only the database, and may run beside the service. What the app " +
+		"those that clerksync writes), when the user was deleted, the events that wait or have failed, with their " +
+		"data, and the note of the welcome mail. It asks only the database, and may run beside the service. What the app " +
 		"keeps elsewhere, what Clerk has, and Inngest's history are not in it: see docs/gdpr.md."
 }
 
@@ -122,10 +122,10 @@ type usersErase struct {
 
 // Help returns the text of --help besides the flags.
 func (usersErase) Help() string {
-	return "Delete the user at Clerk first: it asks Clerk, and refuses whom Clerk has. It writes the user's tombstone " +
-		"if there is none, which stays: the id, and when the user was deleted. Then it removes the whole row, with the " +
-		"fields of the app too, the user's events and dead letters, and the note of the welcome mail. If the tombstone " +
-		"is younger than " + restoreWatch.String() + ", it waits and looks once more, for what a function has noted " +
+	return "Delete the user at Clerk first: it asks Clerk, and refuses whom Clerk has. It writes the user's " +
+		"tombstone if there is none, which stays: the id, and when the user was deleted. Then it removes the whole " +
+		"row, with the fields of the app too, the user's events and dead letters, and the note of the welcome mail. " +
+		"If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once more, for what a function has noted " +
 		"that began before. It may be cut off and run again. Out of its reach are Inngest's history, logs, " +
 		"backups, and what the app keeps elsewhere: see docs/gdpr.md."
 }

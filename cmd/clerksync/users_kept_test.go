@@ -65,7 +65,9 @@ func TestKeptOfAUser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		box := inbox.New(inbox.Options{
+			DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		})
 		for id, e := range map[string]inbox.Event{
 			"msg_1":     {Name: "clerk/user.updated", Data: ada.JSON()},
 			"msg_2:crm": {Name: "clerksync/replay.crm", Data: []byte(`{"id":"` + ada.ID + `","deleted":true}`)},
@@ -79,7 +81,8 @@ func TestKeptOfAUser(t *testing.T) {
 	})
 
 	out, err := clerksync(keyless, "users", "show", ada.ID)
-	events := regexp.MustCompile(`(?s)^\{\n  "_id": "` + ada.ID + `",.*"full_name": "Ada Love\\u009blace\\u202e".*\n\}\n` +
+	events := regexp.MustCompile(`(?s)^\{\n  "_id": "` + ada.ID + `",` +
+		`.*"full_name": "Ada Love\\u009blace\\u202e".*\n\}\n` +
 		`msg_\S+: clerk\S+, received at \S+Z, a dead letter since \S+Z\n` +
 		`msg_\S+: clerk\S+, received at \S+Z, a dead letter since \S+Z\n$`)
 	if err != nil || !events.MatchString(out) || strings.Contains(out, "gold") {
@@ -102,7 +105,7 @@ func TestKeptOfAUser(t *testing.T) {
 		want     string
 	}{
 		"no key":         {keyless, ada.ID, "CLERK_SECRET_KEY is not set: "},
-		"Clerk has her":  {keyed, ada.ID, ada.ID + ": the user is still at Clerk: delete the user there first, in its dashboard "},
+		"Clerk has her":  {keyed, ada.ID, ada.ID + ": the user is still at Clerk: delete the user there first, in "},
 		"no user's id":   {keyed, "count", "count is no id of a Clerk user: "},
 		"too new":        {keyed, testenv.UserID(time.Now(), 1), "younger than ten minutes"},
 		"a foreign key":  {keyedAs(keyed, "CLERK_INSTANCE_ID", "ins_other"), ada.ID, "not of CLERK_INSTANCE_ID"},
@@ -139,7 +142,8 @@ $`
 		t.Errorf("erase again: got %s, %v", out, err)
 	}
 	out, err = clerksync(keyless, "users", "show", ada.ID)
-	gone := regexp.MustCompile(`^no row\ndeleted: a tombstone since \S+Z\nmsg_2:crm: clerksync/replay.crm, received .*\n$`)
+	gone := regexp.MustCompile(`^no row\ndeleted: a tombstone since \S+Z\n` +
+		`msg_2:crm: clerksync/replay.crm, received .*\n$`)
 	if err != nil || !gone.MatchString(out) {
 		t.Errorf("show after it: got %s %v", out, err)
 	}
