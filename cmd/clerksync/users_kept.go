@@ -94,8 +94,8 @@ type usersExport struct{ userID }
 func (usersExport) Help() string {
 	return "It prints one JSON object: the whole row, with the fields of the app too (row_fields_of_clerksync names " +
 		"those that clerksync writes), when the user was deleted, the events that wait or have failed, with their " +
-		"data, and the note of the welcome mail. It asks only the database, and may run beside the service. What the app " +
-		"keeps elsewhere, what Clerk has, and Inngest's history are not in it: see docs/gdpr.md."
+		"data, and the note of the welcome mail. It asks only the database, and may run beside the service. What the " +
+		"app keeps elsewhere, what Clerk has, and Inngest's history are not in it: see docs/gdpr.md."
 }
 
 // Run prints all that is kept of the user.
@@ -125,8 +125,8 @@ func (usersErase) Help() string {
 	return "Delete the user at Clerk first: it asks Clerk, and refuses whom Clerk has. It writes the user's " +
 		"tombstone if there is none, which stays: the id, and when the user was deleted. Then it removes the whole " +
 		"row, with the fields of the app too, the user's events and dead letters, and the note of the welcome mail. " +
-		"If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once more, for what a function has noted " +
-		"that began before. It may be cut off and run again. Out of its reach are Inngest's history, logs, " +
+		"If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once more, for what a function has " +
+		"noted that began before. It may be cut off and run again. Out of its reach are Inngest's history, logs, " +
 		"backups, and what the app keeps elsewhere: see docs/gdpr.md."
 }
 
