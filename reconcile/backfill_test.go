@@ -351,15 +351,12 @@ func whileWebhooksArrive(t *testing.T, stepTime time.Duration, tiers []reconcile
 		close(late)
 		lived()
 		wg.Wait()
-		for _, d := range testenv.CheckAll(histories, func(id string) *store.Row {
-			r, err := users.Get(t.Context(), id)
-			if errors.Is(err, store.ErrNotFound) {
-				return nil
-			}
+		for _, d := range testenv.CheckAll(histories, func(id string) testenv.Doc {
+			d, err := testenv.Apps()[0].Find(t.Context(), db, id)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return &r
+			return d
 		}) {
 			t.Error(d)
 		}

@@ -94,7 +94,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 func printRow(
 	ctx context.Context, e env, makeRow func(*database.DB, *reconcile.Reconcile) (store.Row, error),
 ) error {
-	return withClerk(ctx, e, false, func(db *database.DB, r *reconcile.Reconcile) error {
+	return withClerk(ctx, e, access{}, func(db *database.DB, r *reconcile.Reconcile) error {
 		if err := reconcile.CheckInstance(ctx, r.API, r.State, r.InstanceID, false); err != nil {
 			return err
 		}
