@@ -2,7 +2,12 @@
 // on, which is often faster than Clerk's webhook. Copy this file into your app, with CLERKSYNC_URL and ADMIN_TOKEN in
 // its environment, and make one currentRow:
 //
-//   export const currentRow = rowReader<User>(async () => (await client).db("clerksync").collection<User>("users"));
+//   export const currentRow = rowReader(async () => (await client).db("clerksync").collection<User>("users"));
+//   // in a page:
+//   const { userId, redirectToSignIn } = await auth();
+//   if (!userId) return redirectToSignIn();
+//   const row = await currentRow();
+//   if (!row) return notFound(); // Clerk no longer has the user
 import { setTimeout as wait } from "node:timers/promises";
 import { auth } from "@clerk/nextjs/server";
 import type { Collection, Document, Filter, WithId } from "mongodb";

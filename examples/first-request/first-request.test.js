@@ -12,6 +12,7 @@ import { requireUser } from "./require-user.js";
 
 const token = "a token of sixteen";
 const deleted = [410, '{"error":"the user is deleted"}\n'];
+const unknown = [404, '{"error":"no such user at Clerk"}\n'];
 const rows = new Map(); // "key id" → row
 const answers = {}; // what clerksync answers, each time the next, by user id
 const asked = {}; // how often it was asked, by user id
@@ -82,9 +83,9 @@ const cases = {
   "another key": { key: "clerkId", answers: [[200]], want: [200], asks: 1 },
   "the wrong key": { key: "email", answers: [[200]], want: [503], asks: 1 },
   "a deleted user's old session": { answers: [deleted], want: [403, 403, 403], asks: 1 },
-  "a user whom Clerk does not know": { answers: [[404, '{"error":"no such user at Clerk"}']], want: [403, 403], asks: 1 },
+  "a user whom Clerk does not know": { answers: [unknown], want: [403, 403], asks: 1 },
   "a 404 of another server": { answers: [[404, "<html>"], [200]], want: [500, 200], asks: 2 },
-  "a 404 of clerksync without ADMIN_TOKEN": { answers: [[404, '{"message":"Not Found"}'], [200]], want: [500, 200], asks: 2 },
+  "a clerksync without ADMIN_TOKEN": { answers: [[404, '{"message":"Not Found"}'], [200]], want: [500, 200], asks: 2 },
   "the wrong token": { answers: [[401]], want: [500], asks: 1 },
   "503 that passes": { answers: [[503, "{}", { "retry-after": "1" }], [200]], want: [200], asks: 2 },
   "503 that stays": { answers: [[503, "{}", { "retry-after": "x" }]], want: [503], asks: 2 },
@@ -156,7 +157,8 @@ test("express: the session token of Clerk's middleware", async () => {
   const session = (sub) => {
     const now = Math.floor(Date.now() / 1000);
     const part = (v) => Buffer.from(JSON.stringify(v)).toString("base64url");
-    const claims = { iss: "https://clerk.app.example", sub, sid: "sess_1", sts: "active", v: 2, iat: now, nbf: now - 9, exp: now + 60 };
+    const times = { iat: now, nbf: now - 9, exp: now + 60 };
+    const claims = { iss: "https://clerk.app.example", sub, sid: "sess_1", sts: "active", v: 2, ...times };
     const head = part({ alg: "RS256", typ: "JWT", kid: "ins_1" }) + "." + part(claims);
     return head + "." + sign("RSA-SHA256", Buffer.from(head), privateKey).toString("base64url");
   };

@@ -3,9 +3,11 @@
 //
 //	rows := &firstrequest.Rows{
 //		Users:  client.Database("clerksync").Collection("users"),
-//		UserID: func(r *http.Request) string { // behind clerkhttp.RequireHeaderAuthorization()
-//			claims, _ := clerk.SessionClaimsFromContext(r.Context())
-//			return claims.Subject
+//		UserID: func(r *http.Request) string { // behind clerkhttp.WithHeaderAuthorization()
+//			if claims, ok := clerk.SessionClaimsFromContext(r.Context()); ok {
+//				return claims.Subject
+//			}
+//			return ""
 //		},
 //		URL: os.Getenv("CLERKSYNC_URL"), Token: os.Getenv("ADMIN_TOKEN"), Log: slog.Default(),
 //	}
