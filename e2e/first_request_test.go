@@ -75,9 +75,9 @@ func TestFirstRequests(t *testing.T) {
 	}
 }
 
-// TestFirstRequestsBeyondTheLimit: a development instance takes ten requests a second, of which clerksync takes half, so
-// 120 users who come at once need 24 s. Nobody waits for more than the helper's 10 s: it answers 503, and whoever comes
-// again finds the row. Clerk is still asked once for each user.
+// TestFirstRequestsBeyondTheLimit: of a development instance's ten requests a second clerksync takes half, so 120 users
+// who come at once need 24 s. Nobody waits for more than the helper's 10 s: it answers 503, and whoever comes again
+// finds the row. Clerk is still asked once for each user.
 func TestFirstRequestsBeyondTheLimit(t *testing.T) {
 	t.Parallel()
 	endToEnd(t)
