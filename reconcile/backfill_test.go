@@ -89,7 +89,7 @@ func TestBackfill(t *testing.T) {
 			}
 		}
 		for i, name := range map[int]string{0: "Ada Lovelace 0", 1: "by webhook", 109: "Ada Lovelace 109"} {
-			if r, err := users.Get(t.Context(), people[i].ID); err != nil || r.FullName != name {
+			if r, err := testenv.Get(t, users, people[i].ID); err != nil || r.FullName != name {
 				t.Errorf("user %d: got %q, %v, want %q", i, r.FullName, err, name)
 			}
 		}

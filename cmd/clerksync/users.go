@@ -112,6 +112,6 @@ func printRow(
 
 // rowText formats a row as docs/your-app.md shows it. The user has chosen the names in it, so they are escaped.
 func rowText(r store.Row) (string, error) {
-	b, err := bson.MarshalExtJSONIndent(r, false, false, "", "  ")
+	b, err := bson.MarshalExtJSONIndent(r.Doc, false, false, "", "  ")
 	return escaped(string(b), "\n"), err
 }
