@@ -23,7 +23,7 @@ func (s *Users) Clashes(ctx context.Context) ([]Clash, error) {
 	indexes, err := s.rows.ListIndexes(ctx)
 	var clashes []Clash
 	for _, ix := range indexes {
-		if c := clashOf(s.fields, ix); c != nil {
+		if c := clashOf(s.m, ix); c != nil {
 			clashes = append(clashes, *c)
 		}
 	}
