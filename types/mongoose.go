@@ -66,7 +66,7 @@ func (n *node) mongoose(b *strings.Builder, indent string) {
 	kind := map[mapping.Kind]string{
 		mapping.Text: "String", mapping.Bool: "Boolean", mapping.Date: "Date", number: "Number",
 	}[n.kind]
-	if kind == "" {
+	if kind == "" || n.text {
 		kind = "mongoose.Schema.Types.Mixed"
 	}
 	if n.name == "type" { // else mongoose takes it for the type of the object that it is in
