@@ -2,6 +2,7 @@ package types
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"clerksync/store/mapping"
@@ -38,12 +39,12 @@ const user = new mongoose.Schema({
 	if name := m.Username(); name != "" {
 		fmt.Fprintf(&b, "user.index({ %s: 1 }, { unique: true, sparse: true });\n", property(name))
 	}
+	title := "\n// Where a value may be there only once, let the index leave out the users who have none:\n"
 	for _, f := range m.Fields {
-		if f.From == "primary_email" && f.Absent == (mapping.Absent{}) {
-			fmt.Fprintf(&b, `
-// Where an address may be there only once, let the index leave out the users who have none:
-// user.index({ %s: 1 }, { unique: true, %s });
-`, property(f.Path), partial(f.Path))
+		ownID := slices.Contains([]string{"primary_email", "primary_phone", "external_id"}, f.From)
+		if ownID && f.Absent == (mapping.Absent{}) {
+			fmt.Fprintf(&b, "%s// user.index({ %s: 1 }, { unique: true, %s });\n", title, property(f.Path), partial(f.Path))
+			title = ""
 		}
 	}
 	fmt.Fprintf(&b, `

@@ -43,6 +43,12 @@ for await (const doc of User.find()) {
   if (arrays) assert.deepEqual(saved.cart, [{ sku: n }]);
   assert.equal(doc.get(`${stateField}.version`) ?? undefined, stored[stateField]?.version, where + "its version");
 
+  if (stored[stateField]?.version) {
+    for (const name of Object.keys(stored[stateField])) {
+      assert(User.schema.path(`${stateField}.${name}`), where + `the model does not know ${name} of the state`);
+    }
+  }
+
   // The sync writes while the app has the document in memory.
   await rows.updateOne({ _id: doc._id }, { $set: { written: "by the sync" } });
   if (stored[stateField]?.version) {

@@ -37,7 +37,7 @@ const user = new mongoose.Schema({
 user.index({ "clerk-id": 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { "clerk-id": { $gt: "" } } });
 user.index({ "profile.handle": 1 }, { unique: true, sparse: true });
 
-// Where an address may be there only once, let the index leave out the users who have none:
+// Where a value may be there only once, let the index leave out the users who have none:
 // user.index({ "contact.email": 1 }, { unique: true, partialFilterExpression: { "contact.email": { $gt: "" } } });
 
 // overwriteModels: a hot reload, as Next.js does it, runs this file again.

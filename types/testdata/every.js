@@ -132,11 +132,13 @@ const user = new mongoose.Schema({
 // These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
 user.index({ uid: 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { uid: { $gt: "" } } });
 
-// Where an address may be there only once, let the index leave out the users who have none:
+// Where a value may be there only once, let the index leave out the users who have none:
 // user.index({ f32: 1 }, { unique: true, partialFilterExpression: { f32: { $gt: "" } } });
-
-// Where an address may be there only once, let the index leave out the users who have none:
 // user.index({ f35: 1 }, { unique: true, partialFilterExpression: { f35: { $gt: "" } } });
+// user.index({ f40: 1 }, { unique: true, partialFilterExpression: { f40: { $gt: "" } } });
+// user.index({ f43: 1 }, { unique: true, partialFilterExpression: { f43: { $gt: "" } } });
+// user.index({ f56: 1 }, { unique: true, partialFilterExpression: { f56: { $gt: "" } } });
+// user.index({ f59: 1 }, { unique: true, partialFilterExpression: { f59: { $gt: "" } } });
 
 // overwriteModels: a hot reload, as Next.js does it, runs this file again.
 export const User = mongoose.model("User", user, "every", { overwriteModels: true });
