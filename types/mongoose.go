@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"clerksync/store"
 	"clerksync/store/mapping"
 )
 
@@ -33,8 +34,8 @@ const user = new mongoose.Schema({
 		b.WriteString("\n// These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.\n")
 	}
 	if m.Key != mapping.IDField {
-		fmt.Fprintf(&b, "user.index({ %s: 1 }, { name: \"clerksync_key\", unique: true, %s });\n",
-			property(m.Key), partial(m.Key))
+		fmt.Fprintf(&b, "user.index({ %s: 1 }, { name: %s, unique: true, %s });\n",
+			property(m.Key), text(store.KeyIndex), partial(m.Key))
 	}
 	if name := m.Username(); name != "" {
 		fmt.Fprintf(&b, "user.index({ %s: 1 }, { unique: true, sparse: true });\n", property(name))
