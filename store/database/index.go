@@ -55,8 +55,8 @@ func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 	specs, _, err := c.listIndexes(ctx)
 	switch {
 	case err != nil || slices.ContainsFunc(specs, ix.is):
-	case ix.Texts && c.db.OneProcess:
-		err = c.refuseDoubles(ctx, ix.Field)
+	case ix.Texts && c.db.OneProcess: // nothing is made, so there may be no database yet in which to index the _ids
+		return c.refuseDoubles(ctx, ix.Field)
 	default:
 		err = c.makeIndex(ctx, ix)
 	}
