@@ -23,7 +23,8 @@ import (
 func members() *mapping.Map {
 	return &mapping.Map{
 		Collection: "members", Key: "clerkId", State: "clerk", Fields: []mapping.Field{
-			{Path: "name", From: "full_name"}, {Path: "image", From: "image_url"},
+			{Path: "name", From: "full_name"},
+			{Path: "image", From: "image_url"},
 			{Path: "email", From: "primary_email", Absent: mapping.Absent{Null: true}},
 		},
 	}
@@ -204,8 +205,10 @@ func TestMappedBulk(t *testing.T) {
 					writes []store.Write
 					want   store.Outcome
 				}{
-					{list(1, 40), store.Created}, {list(2, 40, named("Ada King")), store.Updated},
-					{list(2, 40, named("Ada King")), store.Unchanged}, {list(1, 40), store.Stale},
+					{list(1, 40), store.Created},
+					{list(2, 40, named("Ada King")), store.Updated},
+					{list(2, 40, named("Ada King")), store.Unchanged},
+					{list(1, 40), store.Stale},
 				} {
 					for i, r := range s.Write(t.Context(), step.writes, store.All) {
 						want := step.want
@@ -423,12 +426,16 @@ func TestNumbersOfAnotherType(t *testing.T) {
 			same     bool
 		}{
 			"other types": {bson.D{
-				{Key: "c", Value: 1e300}, {Key: "b", Value: int64(9007199254740993)}, {Key: "a", Value: 1.0},
+				{Key: "c", Value: 1e300},
+				{Key: "b", Value: int64(9007199254740993)},
+				{Key: "a", Value: 1.0},
 				{Key: "d", Value: bson.A{int64(1), 2.5, nil}},
 				{Key: "e", Value: bson.D{{Key: "y", Value: bson.D{}}, {Key: "x", Value: int32(1)}}},
 			}, true},
 			"a number that lost digits": {bson.D{
-				{Key: "a", Value: 1}, {Key: "b", Value: 9007199254740992.0}, {Key: "c", Value: 1e300},
+				{Key: "a", Value: 1},
+				{Key: "b", Value: 9007199254740992.0},
+				{Key: "c", Value: 1e300},
 				{Key: "d", Value: bson.A{1, 2.5, nil}},
 				{Key: "e", Value: bson.D{{Key: "x", Value: 1}, {Key: "y", Value: bson.D{}}}},
 			}, false},
@@ -459,7 +466,7 @@ func TestMetadataThatNoRowCanHold(t *testing.T) {
 			id := fmt.Sprint("user_", i)
 			writes := []store.Write{
 				of(ada(1, metadata(`{"settings":`+settings+`}`), func(u *clerk.User) { u.ID, u.Username = id, "n"+id })),
-				of(ada(1, func(u *clerk.User) { u.ID, u.Username = id + " beside", "b"+id })),
+				of(ada(1, func(u *clerk.User) { u.ID, u.Username = id+" beside", "b"+id })),
 			}
 			results := s.Write(t.Context(), writes, store.All)
 			if r := results[0]; !errors.Is(r.Err, store.ErrUnfit) || !strings.Contains(r.Err.Error(), "settings: ") {
