@@ -55,7 +55,10 @@ func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 	specs, _, err := c.listIndexes(ctx)
 	switch {
 	case err != nil || slices.ContainsFunc(specs, ix.is):
-	case ix.Texts && c.db.OneProcess: // nothing is made, so there may be no database yet in which to index the _ids
+	case ix.Texts && c.db.OneProcess:
+		c.db.Log.InfoContext(ctx, "each look-up of a row reads the whole collection, because this database finds rows "+
+			"quickly by _id alone", "collection", c.Name(), "key", ix.Field)
+		// Nothing is made, so there may be no database yet in which to index the _ids.
 		return c.refuseDoubles(ctx, ix.Field)
 	default:
 		err = c.makeIndex(ctx, ix)
