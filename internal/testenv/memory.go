@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"reflect"
 	"slices"
@@ -35,6 +36,7 @@ type Memory struct {
 type collection struct {
 	docs    []bson.D
 	indexes []bson.D
+	options bson.D // of its creation; they are only listed
 }
 
 // NewMemory returns an empty database.
@@ -303,7 +305,12 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 			{Key: "minWireVersion", Value: int32(0)},
 			{Key: "maxWireVersion", Value: int32(21)}, // MongoDB 7
 		}, nil
-	case "ping", "endSessions", "killCursors", "create", "buildInfo":
+	case "ping", "endSessions", "killCursors", "buildInfo":
+		return bson.D{}, nil
+	case "create":
+		c().options = slices.DeleteFunc(slices.Clone(cmd), func(e bson.E) bool {
+			return !slices.Contains([]string{"capped", "size", "validator", "validationAction", "viewOn"}, e.Key)
+		})
 		return bson.D{}, nil
 	case "drop":
 		delete(m.collections, database+"."+target)
@@ -317,6 +324,8 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 		return bson.D{}, nil
 	case "find":
 		return c().find(cmd, database+"."+target)
+	case "listCollections":
+		return m.list(database), nil
 	case "aggregate":
 		return c().count(cmd, database+"."+target)
 	case "insert":
@@ -331,6 +340,23 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 		return cursor(c().indexes, database+"."+target), nil
 	}
 	return nil, failure{codeUnknown, "not implemented: " + name}
+}
+
+// list answers listCollections.
+func (m *Memory) list(database string) bson.D {
+	var all []bson.D
+	for _, full := range slices.Sorted(maps.Keys(m.collections)) {
+		if name, ok := strings.CutPrefix(full, database+"."); ok {
+			options, kind := m.collections[full].options, "collection"
+			if get(options, "viewOn") != nil {
+				kind = "view"
+			}
+			all = append(all, bson.D{
+				{Key: "name", Value: name}, {Key: "type", Value: kind}, {Key: "options", Value: options},
+			})
+		}
+	}
+	return cursor(all, database+".$cmd.listCollections")
 }
 
 // get returns what is at a dotted path, or nil.
