@@ -87,8 +87,21 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	r.Proposal = propose(&r.Collection, key)
+	if len(r.Map.Fields) == 0 {
+		return nil, noFields(r)
+	}
 	r.Changes = changes(&r.Collection, &r.Map)
 	return r, l.strays(ctx, r)
+}
+
+// noFields returns the question about a collection in which nothing seems to be Clerk's.
+func noFields(r *Report) Question {
+	help := "with CLERK_SECRET_KEY set, their values tell"
+	if r.Matched > 0 {
+		help = "their values are not those of Clerk's users, so say it in a clerksync.yaml of your own, docs/mapping.md"
+	}
+	return Question(fmt.Sprintf("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of %s none "+
+		"has such a name: %s", r.Name, show(r.Map.Key), list(r.Apps), help))
 }
 
 // looker is a Look in progress.
@@ -133,6 +146,8 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 			": say --collection NAME")
 	case len(ids) == 1 && len(doubts) == 1:
 		return "", nil, doubts[0]
+	case len(ids) == 1:
+		return ids[0], nil, nil
 	case len(ids) > 0:
 		return "", nil, Question("which collection has the users? Clerk's ids are in " + list(ids) +
 			", but none of them has names, pictures or addresses beside them, one row for each user: " +

@@ -292,7 +292,10 @@ func decoded(v bson.RawValue) (value any, there bool) {
 
 // equalBSON tells whether two values would be the same in a document.
 func equalBSON(a, b any) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
 	_, x, errA := bson.MarshalValue(a)
 	_, y, errB := bson.MarshalValue(b)
-	return errA == nil && errB == nil && string(x) == string(y) && (a == nil) == (b == nil)
+	return errA == nil && errB == nil && string(x) == string(y)
 }

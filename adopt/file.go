@@ -90,7 +90,7 @@ func comment(b *strings.Builder, indent, text string) {
 func spec(f mapping.Field) string {
 	var parts []string
 	if f.From != "" {
-		if !f.Create && !f.Unique && !f.Absent.Null && f.Absent.Text == nil {
+		if f.From != mapping.Now && !f.Create && !f.Unique && !f.Absent.Null && f.Absent.Text == nil {
 			return yamlText(f.From)
 		}
 		parts = append(parts, "from: "+yamlText(f.From))

@@ -136,6 +136,9 @@ func (p *proposer) line(f *field) (_ Line, ok bool) {
 	if !f.single() || isSecret(f.path) {
 		return Line{}, false
 	}
+	if f.hasIDs() {
+		return p.sameID(f)
+	}
 	if l, ok := p.technical(f); ok {
 		return l, true
 	}
@@ -160,6 +163,18 @@ func (p *proposer) line(f *field) (_ Line, ok bool) {
 		}
 	}
 	return p.constant(f)
+}
+
+// sameID returns the line of a field that holds the same id as the key.
+func (p *proposer) sameID(f *field) (_ Line, ok bool) {
+	equal := 0
+	for row, v := range f.values {
+		equal += yes(isID(v) && v.v == p.key.values[row].v)
+	}
+	if 100*equal < surely*max(f.filled(), p.key.rows) {
+		return Line{}, false
+	}
+	return on(mapping.Field{Path: f.path, From: "id"}, "the same as %s in %d rows", show(p.key.path), equal)
 }
 
 // technical returns the line for what mongoose and the like add by themselves: times and the version of the document.
@@ -278,6 +293,17 @@ func (p *proposer) clerkPictures(f *field) int {
 	return 100 * f.count(func(v value) bool { return isClerkPicture(v.text()) }) / max(f.filled(), 1)
 }
 
+// ownPicture returns a field with pictures of which none is Clerk's, or "".
+func (p *proposer) ownPicture() string {
+	for _, f := range p.fields {
+		urls := f.count(func(v value) bool { return isURL(v.text()) })
+		if namedFor(f.path) == "image_url" && urls > 0 && p.clerkPictures(f) == 0 {
+			return f.path
+		}
+	}
+	return ""
+}
+
 // byShape returns the line of a field that is known by its name and by the shape of its values.
 func (p *proposer) byShape(f *field, named string) (_ Line, ok bool) {
 	shaped := func(is func(string) bool) int {
@@ -306,8 +332,10 @@ func (p *proposer) byShape(f *field, named string) (_ Line, ok bool) {
 	case "username":
 		return p.username(f, match{}, match{})
 	case "first_name", "last_name", "full_name":
-		if f.texts() == 0 && f.filled() > 0 {
-			return Line{}, false
+		if own := p.ownPicture(); own != "" {
+			p.ask("%s of your app is not Clerk's, so users seem to change their profile in your app: is %s Clerk's %s? With "+
+				"CLERK_SECRET_KEY set, its values tell", show(own), show(f.path), named)
+			return off(maybe, "by its name alone, see the question")
 		}
 		return on(p.withAbsent(f, named), "by its name alone")
 	}

@@ -24,14 +24,11 @@ type adoptCmd struct {
 	ShowValues bool   `help:"Print old and new values, which are personal data, also where there is no terminal."`
 }
 
-// mapFile is the file that the service finds in its working folder.
-const mapFile = "clerksync.yaml"
-
 // Help returns the text of --help besides the flags.
 func (adoptCmd) Help() string {
 	return "For an app that has a collection of users already. It looks at a sample of its rows, its indexes and its " +
 		"validator, and with CLERK_SECRET_KEY at the rows' users at Clerk, so that a field is known by its values and " +
-		"not by its name alone. It prints a map (" + mapFile + ") with a reason beside each line, what will clash, and " +
+		"not by its name alone. It prints a map (" + app.MapFile + ") with a reason beside each line, what will clash, and " +
 		"what the first backfill would change in ten rows. Where it cannot tell, it asks. It writes nothing but, with " +
 		"--write, that file: nothing in the database, and nothing at Clerk. The exit status is 1 if there is no map yet."
 }
@@ -42,8 +39,8 @@ func (c adoptCmd) Run(ctx context.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(mapFile); err == nil && c.Write && !c.Force {
-		return errors.New(mapFile + " is there already: move it away, or replace it with --write --force")
+	if _, err := os.Lstat(app.MapFile); err == nil && c.Write && !c.Force {
+		return errors.New(app.MapFile + " is there already: move it away, or replace it with --write --force")
 	}
 	var api *clerk.API
 	if cfg.SecretKey != "" {
@@ -165,17 +162,17 @@ func valueText(v any) string {
 // finish writes the file if it is to, and says what comes next.
 func (c adoptCmd) finish(e env, file []byte) error {
 	if !c.Write {
-		next := "read the map, then run this again with --write, which writes it as " + mapFile
-		if _, err := os.Lstat(mapFile); err == nil {
-			next = mapFile + " is there already and was not looked at: --write --force would replace it with this map"
+		next := "read the map, then run this again with --write, which writes it as " + app.MapFile
+		if _, err := os.Lstat(app.MapFile); err == nil {
+			next = app.MapFile + " is there already and was not looked at: --write --force would replace it with this map"
 		}
 		e.say("%-9s  %s", "next", next)
 		return nil
 	}
-	if err := writeNew(mapFile, file, c.Force); err != nil {
+	if err := writeNew(app.MapFile, file, c.Force); err != nil {
 		return err
 	}
-	e.say("%-9s  %s", "next", mapFile+" is written: 'clerksync backfill --dry-run' says what it does to all rows")
+	e.say("%-9s  %s", "next", app.MapFile+" is written: 'clerksync backfill --dry-run' says what it does to all rows")
 	return nil
 }
 
