@@ -13,6 +13,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -65,9 +66,12 @@ type Stray struct{ Row, User string }
 
 // Look looks at the collection and proposes a map. A Question says what a person has to decide first.
 func Look(ctx context.Context, o Options) (*Report, error) {
-	infos, err := o.DB.Collections(ctx)
+	infos, listed, err := o.DB.Collections(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the collections: %w", err)
+	}
+	if !listed {
+		infos = []database.CollectionInfo{{Name: cmp.Or(o.Collection, mapping.Default().Collection)}}
 	}
 	l := looker{Options: o, infos: slices.DeleteFunc(infos, func(i database.CollectionInfo) bool {
 		return strings.HasPrefix(i.Name, "system.") || strings.HasPrefix(i.Name, "clerksync_")
@@ -233,7 +237,7 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 	rows := r.Rows
 	if !r.All && path != "" && l.API != nil {
 		var err error
-		rows, err = l.DB.Collection(r.Name).Without(ctx, r.Map.Key, clerk.UserIDPrefix, sampleRows, sampleBytes)
+		rows, err = l.DB.Collection(r.Name).Without(ctx, r.Map.Key, sampleRows, sampleBytes)
 		if err != nil {
 			return err
 		}

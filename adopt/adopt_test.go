@@ -206,3 +206,50 @@ func (s shape) unkeyedCheck(t *testing.T, db *database.DB) {
 	}
 	wellFormed(t, r)
 }
+
+// TestEachDatabase: what Look asks of a database, every one can answer, and nothing is written.
+func TestEachDatabase(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		for _, name := range []string{"nested in profile", "posts, likes and comments beside users", "rows from before Clerk"} {
+			s := shapes()[name]
+			s.name = strings.ReplaceAll(name, " ", "_")
+			for i := range s.indexes { // FerretDB v1 knows no sparse index
+				s.indexes[i] = slices.DeleteFunc(slices.Clone(s.indexes[i]), func(e bson.E) bool { return e.Key == "sparse" && db.OneProcess })
+			}
+			fill(t, db, s)
+			before, _, err := db.Collections(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.named, s.says = true, nil
+			s.check(t, adopt.Options{DB: db, API: api(t, s)})
+			after, _, err := db.Collections(t.Context())
+			byName := cmpopts.SortSlices(func(a, b database.CollectionInfo) bool { return a.Name < b.Name })
+			if d := cmp.Diff(before, after, byName); err != nil || d != "" {
+				t.Errorf("%s: other collections, %v: %s", name, err, d)
+			}
+		}
+	})
+}
+
+// TestStrays: rows without an id of Clerk's that have the address of one of its users are named by their ids alone.
+func TestStrays(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "app", nil, nil)
+	s := shapes()["rows from before Clerk"]
+	fill(t, db, s)
+	r, err := adopt.Look(t.Context(), adopt.Options{DB: db, API: api(t, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []adopt.Stray
+	for i, p := range people(false, false) {
+		if i%3 == 2 && p.Email != "" {
+			want = append(want, adopt.Stray{Row: objectID(i).Hex(), User: p.ID})
+		}
+	}
+	if d := cmp.Diff(want, r.Strays); d != "" || r.Strange != 8 {
+		t.Errorf("got %d rows without an id, want 8; strays (-want +got):\n%s", r.Strange, d)
+	}
+}

@@ -6,11 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"clerksync/clerk"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 func (p *proposer) warn(format string, args ...any) {
@@ -235,67 +232,4 @@ func (p *proposer) types() {
 			p.warn("the validator does not allow null in %s", show(f.Path))
 		}
 	}
-}
-
-// Changes is what the first backfill would change in a row.
-type Changes struct {
-	Row    string // its _id
-	User   string
-	Fields []Change
-}
-
-// Change is a field with the value that the row has and the one that it gets; nil for none.
-type Change struct {
-	Path     string
-	Old, New any
-}
-
-// changes returns the sampled rows that the first backfill would change, besides giving them clerksync's state and the
-// time of the write.
-func changes(c *Collection, m *mapping.Map) (all []Changes) {
-	for _, raw := range c.Rows {
-		id, _ := lookup(raw, m.Key).StringValueOK()
-		u, ok := c.Users[id]
-		if !ok {
-			continue
-		}
-		row := Changes{Row: idText(raw), User: id}
-		values, err := m.Values(u, u.Username, clerk.Millis(0).Time())
-		if err != nil {
-			continue // metadata that cannot be stored: the backfill says so
-		}
-		for _, v := range values {
-			if !v.Field.Compared() || v.Field.Unique && u.Username == "" {
-				continue // a row keeps its user name if Clerk has none
-			}
-			old, there := decoded(lookup(raw, v.Field.Path))
-			if there == v.Unset || !v.Unset && !equalBSON(old, v.Value) {
-				row.Fields = append(row.Fields, Change{v.Field.Path, old, v.Value})
-			}
-		}
-		if len(row.Fields) > 0 {
-			all = append(all, row)
-		}
-	}
-	return all
-}
-
-func decoded(v bson.RawValue) (value any, there bool) {
-	if v.IsZero() {
-		return nil, false
-	}
-	if err := v.Unmarshal(&value); err != nil {
-		return nil, true
-	}
-	return value, true
-}
-
-// equalBSON tells whether two values would be the same in a document.
-func equalBSON(a, b any) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	_, x, errA := bson.MarshalValue(a)
-	_, y, errB := bson.MarshalValue(b)
-	return errA == nil && errB == nil && string(x) == string(y)
 }

@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -40,11 +41,13 @@ func gather(c *Collection, k *key) *evidence {
 		metadataPaths(paths, mapping.Public, details.PublicMetadata, 2)
 		metadataPaths(paths, mapping.Unsafe, details.UnsafeMetadata, 2)
 	}
-	probe := &mapping.Map{}
+	probe, sourceOf := &mapping.Map{Key: mapping.IDField}, map[string]string{}
 	add := func(source string) {
 		e.sources = append(e.sources, source)
 		e.values[source] = make([]any, len(c.Rows))
-		probe.Fields = append(probe.Fields, mapping.Field{Path: source, From: source})
+		path := fmt.Sprint("field", len(sourceOf))
+		sourceOf[path] = source
+		probe.Fields = append(probe.Fields, mapping.Field{Path: path, From: source})
 	}
 	for _, s := range mapping.Sources() {
 		if s.Name != mapping.Now && s.Name != "id" {
@@ -54,17 +57,18 @@ func gather(c *Collection, k *key) *evidence {
 	for _, path := range sorted(paths)[:min(len(paths), maxPaths)] {
 		add(path)
 	}
+	all := mapping.Compile(probe, nil)
 	for row, u := range e.user {
 		if u == nil {
 			continue
 		}
-		values, err := probe.Values(*u, "", time.Time{})
+		values, err := all.Values(*u, "", time.Time{}, true)
 		if err != nil {
 			continue // metadata that could not be stored says nothing
 		}
-		for _, v := range values {
-			if !v.Unset {
-				e.values[v.Field.Path][row] = v.Value
+		for _, field := range all.New(u.ID, values) {
+			if source, ok := sourceOf[field.Key]; ok {
+				e.values[source][row] = field.Value
 			}
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"clerksync/clerk"
 
 	"github.com/mattn/go-isatty"
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 type adoptCmd struct {
@@ -130,9 +129,9 @@ func (c adoptCmd) printChanges(e env, say func(what, format string, args ...any)
 	for _, row := range r.Changes[:min(len(r.Changes), most)] {
 		var fields []string
 		for _, ch := range row.Fields {
-			text := ch.Path
+			text := ch.Name
 			if values {
-				text += ": " + valueText(ch.Old) + " → " + valueText(ch.New)
+				text += fmt.Sprintf(": %.100q → %.100q", ch.Row, ch.Clerk)
 			}
 			fields = append(fields, text)
 		}
@@ -141,22 +140,6 @@ func (c adoptCmd) printChanges(e env, say func(what, format string, args ...any)
 	if len(r.Changes) > 0 && !values {
 		say("", "the values are personal data, and printed only on a terminal or with --show-values")
 	}
-}
-
-// valueText returns a value as JSON, not longer than a line.
-func valueText(v any) string {
-	if v == nil {
-		return "nothing"
-	}
-	b, err := bson.MarshalExtJSON(bson.D{{Key: "v", Value: v}}, false, false)
-	if err != nil {
-		return "?"
-	}
-	text := strings.TrimSuffix(strings.TrimPrefix(string(b), `{"v":`), "}")
-	if r := []rune(text); len(r) > 100 {
-		text = string(r[:100]) + "…"
-	}
-	return text
 }
 
 // finish writes the file if it is to, and says what comes next.

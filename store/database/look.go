@@ -20,10 +20,13 @@ type CollectionInfo struct {
 	Lenient   bool     // what the validator does not like is only logged
 }
 
-// Collections returns the collections of the database, those of the app too, in no particular order.
-func (db *DB) Collections(ctx context.Context) ([]CollectionInfo, error) {
+// Collections returns the collections of the database, those of the app too, in no particular order. listed is false if
+// it failed, and for servers that speak MongoDB's protocol but cannot list collections.
+func (db *DB) Collections(ctx context.Context) (infos []CollectionInfo, listed bool, _ error) {
 	specs, err := db.ListCollectionSpecifications(ctx, bson.D{})
-	infos := make([]CollectionInfo, 0, len(specs))
+	if hasCode(err, 59) { // CommandNotFound
+		return nil, false, nil
+	}
 	for _, s := range specs {
 		var o struct {
 			Capped    bool     `bson:"capped"`
@@ -36,7 +39,7 @@ func (db *DB) Collections(ctx context.Context) ([]CollectionInfo, error) {
 			Lenient: o.Action == "warn",
 		})
 	}
-	return infos, Redact(err)
+	return infos, err == nil, Redact(err)
 }
 
 // IsForbidden tells whether the database refused because its user lacks a right.
@@ -56,11 +59,9 @@ func (c *Collection) Sample(ctx context.Context, limit, maxBytes int) (rows []bs
 	return rows, all, c.failed("read", err)
 }
 
-// Without returns at most limit rows that have no text with this beginning at a path. It stops when it has read
-// maxBytes. It reads the whole collection.
-func (c *Collection) Without(ctx context.Context, path, prefix string, limit, maxBytes int) ([]bson.Raw, error) {
-	filter := bson.D{{Key: path, Value: bson.D{{Key: "$not", Value: bson.Regex{Pattern: "^" + prefix}}}}}
-	cur, err := c.Find(ctx, filter, options.Find().SetLimit(int64(limit)).SetBatchSize(batch))
+// Without returns at most limit rows that have nothing or null in a field. It stops when it has read maxBytes.
+func (c *Collection) Without(ctx context.Context, field string, limit, maxBytes int) ([]bson.Raw, error) {
+	cur, err := c.Find(ctx, bson.D{{Key: field, Value: nil}}, options.Find().SetLimit(int64(limit)).SetBatchSize(batch))
 	rows, _, err := readSome(ctx, cur, err, limit, maxBytes)
 	return rows, c.failed("read", err)
 }
