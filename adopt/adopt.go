@@ -62,7 +62,10 @@ type Report struct {
 }
 
 // Stray is a row without an id of Clerk's that has the address of one of its users.
-type Stray struct{ Row, User string }
+type Stray struct {
+	Row, User string
+	Own       bool // another row has the user's id
+}
 
 // Look looks at the collection and proposes a map. A Question says what a person has to decide first.
 func Look(ctx context.Context, o Options) (*Report, error) {
@@ -266,8 +269,16 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 			}
 		}
 	}
+	ids := make([]string, len(r.Strays))
+	for i, s := range r.Strays {
+		ids[i] = s.User
+	}
+	own, err := l.DB.Collection(r.Name).Taken(ctx, r.Map.Key, ids)
+	for i := range r.Strays {
+		r.Strays[i].Own = own[r.Strays[i].User]
+	}
 	slices.SortFunc(r.Strays, func(a, b Stray) int { return cmp.Compare(a.Row, b.Row) })
-	return nil
+	return err
 }
 
 // IsForbidden tells whether Look failed because the database's user may not look.

@@ -13,7 +13,7 @@ import (
 // width is how long a line of the file may be; reason is where reasons begin.
 const (
 	width  = 118
-	reason = 40
+	reason = 44
 )
 
 // File returns the map as a file that mapping.Load reads, with a reason beside each line.

@@ -117,8 +117,11 @@ func (p *proposer) sayKey() {
 	if !p.key.doubled() {
 		p.Key += ", another in each"
 	}
-	if p.key.unique {
+	switch {
+	case p.key.unique:
 		p.Key += "; your unique index serves"
+	case p.key.path != mapping.IDField:
+		p.Key += "; clerksync makes a unique index on it"
 	}
 }
 

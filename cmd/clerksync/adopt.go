@@ -73,8 +73,8 @@ func (c adoptCmd) print(e env, r *adopt.Report) {
 	}
 	say("found", "%s: %d rows looked at (%s), %d of them without an id of Clerk's in %s, which stay your app's", r.Name,
 		len(r.Rows), how, r.Strange, r.Map.Key)
-	for _, name := range r.Others {
-		say("found", "%s has Clerk's ids too, but not one row for each user", name)
+	if len(r.Others) > 0 {
+		say("found", "Clerk's ids are also in %s, which do not seem to hold the users", strings.Join(r.Others, ", "))
 	}
 	for _, x := range r.Indexes {
 		if x.Unique && x.Name != "_id_" {
@@ -111,11 +111,15 @@ func (c adoptCmd) printStrays(say func(what, format string, args ...any), r *ado
 	}
 	var ids []string
 	for _, s := range r.Strays[:min(len(r.Strays), most)] {
-		ids = append(ids, s.Row+" ("+s.User+")")
+		id := s.Row + " (" + s.User
+		if s.Own {
+			id += ", who has another row"
+		}
+		ids = append(ids, id+")")
 	}
-	say("strays", "%d rows have no id of Clerk's, but the address of one of its users. They are never linked: write the id "+
-		"into %s of those that you know to be theirs, before the backfill makes another row. The first: %s",
-		len(r.Strays), r.Map.Key, strings.Join(ids, ", "))
+	say("strays", "rows without an id of Clerk's that have the address of one of its users: %d. They are never linked. "+
+		"If you know that one is the user's and the user has no other row, write the id into its %s before the backfill, "+
+		"which makes another row otherwise. The first: %s", len(r.Strays), r.Map.Key, strings.Join(ids, ", "))
 }
 
 func (c adoptCmd) printChanges(e env, say func(what, format string, args ...any), r *adopt.Report) {
