@@ -121,7 +121,7 @@ func (p *proposer) sayKey() {
 	case p.key.unique:
 		p.Key += "; your unique index serves"
 	case p.key.path != mapping.IDField:
-		p.Key += "; clerksync makes a unique index on it"
+		p.Key += "; clerksync makes its index"
 	}
 }
 
@@ -280,7 +280,7 @@ func isMetadata(source string) bool {
 
 // equal says how well the values fit.
 func (p *proposer) equal(m match) string {
-	s := fmt.Sprintf("equal in %d of %d rows whose user has one at Clerk", m.equal, m.has)
+	s := fmt.Sprintf("equals Clerk's in %d of %d rows", m.equal, m.has)
 	if n := m.differs(); n > 0 {
 		s += fmt.Sprintf("; the backfill changes %d", n)
 	}
