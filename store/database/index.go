@@ -136,6 +136,7 @@ type IndexInfo struct {
 	Unique  bool
 	Sparse  bool // rows without the fields are not in it
 	Partial bool // only rows that a filter matches are in it
+	Nulls   bool // rows whose first field is null are in it
 }
 
 // ListIndexes returns the indexes of the collection, the app's among them, in the order in which the server lists them.
@@ -175,13 +176,29 @@ func (c *Collection) listIndexes(ctx context.Context) (infos []IndexInfo, listed
 		return nil, true, nil
 	}
 	for _, s := range specs {
-		info := IndexInfo{Name: s.Name, Unique: s.Unique, Sparse: s.Sparse, Partial: s.Partial != nil}
+		info := IndexInfo{
+			Name: s.Name, Unique: s.Unique, Sparse: s.Sparse || s.Unique && c.db.OneProcess, Partial: s.Partial != nil,
+			Nulls: true,
+		}
 		for _, key := range s.Keys {
 			info.Fields = append(info.Fields, key.Key)
+		}
+		if len(info.Fields) > 0 {
+			info.Nulls = !textsOnly(s.Partial, info.Fields[0])
 		}
 		infos = append(infos, info)
 	}
 	return infos, err == nil, c.failed("list the indexes of", err)
+}
+
+// textsOnly tells whether the filter of a partial index leaves out rows whose field is null, as {$type: "string"} and
+// {$gt: ""} do.
+func textsOnly(filter bson.Raw, field string) bool {
+	on, _ := filter.Lookup(field).DocumentOK() // the field's name may have dots
+	typ, _ := on.Lookup("$type").StringValueOK()
+	number, _ := on.Lookup("$type").AsInt64OK()
+	_, above := on.Lookup("$gt").StringValueOK()
+	return typ == "string" || number == int64(bson.TypeString) || above
 }
 
 func hasCode(err error, codes ...int) bool {

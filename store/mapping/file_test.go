@@ -225,7 +225,7 @@ func TestMistakes(t *testing.T) {
 		"fields: {a.: id}":                                                                "1: a.: a name in it is empty",
 		"fields: {.a: id}":                                                                "1: .a: a name in it is empty",
 		"fields: {$set: id}":                                                              "1: $set: a name in it begins with $",
-		"fields: {'a.$[].b': id}":                                                           "a name in it begins with $",
+		"fields: {'a.$[].b': id}":                                                         "a name in it begins with $",
 		"fields: {items.0: id}":                                                           "1: items.0: a name in it is a number, which would write into a list",
 		"fields: {7: id}":                                                                 "1: 7: a name in it is a number",
 		`fields: {"a\0": id}`:                                                             `1: "a\x00": it holds a NUL`,
