@@ -45,7 +45,7 @@ const (
 // eachMap runs the test with every map on every database.
 func eachMap(t *testing.T, f func(t *testing.T, r rig)) {
 	t.Helper()
-	for _, app := range testenv.Apps() {
+	for _, app := range testenv.Apps(t) {
 		t.Run(app.Name, func(t *testing.T) {
 			t.Parallel()
 			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) { f(t, setupWith(t, db, app)) })
@@ -53,7 +53,7 @@ func eachMap(t *testing.T, f func(t *testing.T, r rig)) {
 	}
 }
 
-func setup(t *testing.T, db *database.DB) rig { return setupWith(t, db, testenv.Apps()[0]) }
+func setup(t *testing.T, db *database.DB) rig { return setupWith(t, db, testenv.Apps(t)[0]) }
 
 func setupWith(t *testing.T, db *database.DB, app testenv.App) rig {
 	t.Helper()
@@ -411,7 +411,8 @@ func TestExport(t *testing.T) {
 		want := map[string][]string{
 			"users":   {"_id", "email", "full_name", "profile_picture", "username", "clerk"},
 			"members": {
-				"clerkId", "name", "image", "email", "phone", "plan", "role", "isActive", "createdAt", "updatedAt", "clerk",
+				"clerkId", "name", "image", "email", "phone", "plan", "role", "isActive", "createdAt", "updatedAt",
+				"clerk",
 			},
 			"people": {
 				"auth_id", "email", "handle", "profile.firstName", "profile.lastName", "profile.avatar", "blocked",
