@@ -46,14 +46,14 @@ const (
 func eachMap(t *testing.T, f func(t *testing.T, r rig)) {
 	t.Helper()
 	for _, app := range testenv.Apps(t) {
-		t.Run(app.Name, func(t *testing.T) {
+		t.Run(app.Collection, func(t *testing.T) {
 			t.Parallel()
 			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) { f(t, setupWith(t, db, app)) })
 		})
 	}
 }
 
-func setup(t *testing.T, db *database.DB) rig { return setupWith(t, db, testenv.Apps(t)[0]) }
+func setup(t *testing.T, db *database.DB) rig { return setupWith(t, db, testenv.DefaultApp()) }
 
 func setupWith(t *testing.T, db *database.DB, app testenv.App) rig {
 	t.Helper()
@@ -83,7 +83,7 @@ func setupWith(t *testing.T, db *database.DB, app testenv.App) rig {
 func (r rig) fill(t *testing.T, u testenv.ClerkUser) {
 	t.Helper()
 	r.write(t, u)
-	_, err := r.db.Database.Collection(r.app.Map.Collection).UpdateOne(t.Context(), doc{r.app.Map.Key: u.ID},
+	_, err := r.db.Database.Collection(r.app.Collection).UpdateOne(t.Context(), doc{r.app.Map.Key: u.ID},
 		doc{"$set": doc{"plan": "gold", "bio": "I am " + u.Email}})
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func (r rig) contain(t *testing.T, text string) (found []string) {
 	names, err := r.db.ListCollectionNames(t.Context(), doc{})
 	if err != nil { // the database in memory cannot list them
 		names = []string{
-			r.app.Map.Collection, "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails",
+			r.app.Collection, "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails",
 			"clerksync_runs", "clerksync_state",
 		}
 	}
@@ -377,7 +377,7 @@ func TestExport(t *testing.T) {
 		r.state(t, r.ada.ID)
 		r.fail(t, "msg_bad", "clerk/user.updated", `{"id":"`+r.ada.ID+`"`) // no JSON
 		testenv.Delete(t, r.Users, r.ada.ID)
-		_, err := r.db.Database.Collection(r.app.Map.Collection).InsertOne(t.Context(),
+		_, err := r.db.Database.Collection(r.app.Collection).InsertOne(t.Context(),
 			doc{"_id": r.ada.ID, r.app.Map.Key: r.ada.ID, "bonus": doc{"points": 7}})
 		if err != nil {
 			t.Fatal(err)
@@ -415,10 +415,10 @@ func TestExport(t *testing.T) {
 				"clerk",
 			},
 			"people": {
-				"auth_id", "email", "handle", "profile.firstName", "profile.lastName", "profile.avatar", "blocked",
+				"auth_id", "email", "handle", "profile.name", "profile.first", "profile.avatar", "blocked",
 				"joinedAt", "_sync",
 			},
-		}[r.app.Name]
+		}[r.app.Collection]
 		if d := cmp.Diff(want, got.Ours); d != "" {
 			t.Errorf("fields (-want +got):\n%s", d)
 		}
