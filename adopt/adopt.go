@@ -188,7 +188,7 @@ func (l *looker) collection(ctx context.Context) (Collection, error) {
 		return Collection{}, Question("there is no collection " + l.Collection + ": the database " + l.DB.Name() +
 			" has " + list(names(l.infos)))
 	case l.infos[i].View:
-		return Collection{}, Question(l.Collection + " is a view, which nobody can write to: name the collection behind it")
+		return Collection{}, Question(l.Collection + " is a view or a time series, whose rows cannot be changed: name another collection")
 	}
 	c := Collection{CollectionInfo: l.infos[i]}
 	rows := l.DB.Collection(l.Collection)
@@ -237,8 +237,14 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 		id, _ := lookup(row, r.Map.Key).StringValueOK()
 		return !clerk.IsUserID(id)
 	}
+	for _, row := range r.Rows {
+		r.Strange += yes(without(row))
+	}
+	if path == "" || l.API == nil {
+		return nil
+	}
 	rows := r.Rows
-	if !r.All && path != "" && l.API != nil {
+	if !r.All {
 		var err error
 		rows, err = l.DB.Collection(r.Name).Without(ctx, r.Map.Key, sampleRows, sampleBytes)
 		if err != nil {
@@ -247,16 +253,9 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 	}
 	addresses := map[string]string{} // the _id of the row, by address
 	for _, row := range rows {
-		if !without(row) {
-			continue
-		}
-		r.Strange++
-		if address, ok := lookup(row, path).StringValueOK(); ok && isAddress(address) {
+		if address, ok := lookup(row, path).StringValueOK(); ok && isAddress(address) && without(row) {
 			addresses[strings.ToLower(address)] = idText(row)
 		}
-	}
-	if path == "" || l.API == nil {
-		return nil
 	}
 	for some := range slices.Chunk(sorted(addresses), clerk.MaxIDs) {
 		users, err := l.API.ListByAddress(ctx, some)

@@ -2,14 +2,18 @@ package adopt_test
 
 import (
 	"errors"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"clerksync/adopt"
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
+	"clerksync/reconcile"
+	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
 
@@ -252,4 +256,108 @@ func TestStrays(t *testing.T) {
 	if d := cmp.Diff(want, r.Strays); d != "" || r.Strange != 8 {
 		t.Errorf("got %d rows without an id, want 8; strays (-want +got):\n%s", r.Strange, d)
 	}
+}
+
+// TestBackfill: with the proposed map, a backfill changes what was announced and nothing else, and a second one changes
+// nothing. What the app has besides stays as it is.
+func TestBackfill(t *testing.T) {
+	t.Parallel()
+	for name, s := range shapes() {
+		if s.question != "" || name == "doubles of the same user" { // over which the service would not start
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := testenv.NewMemory().Connect(t, "app", nil, nil)
+			fill(t, db, s)
+			o := adopt.Options{DB: db, API: api(t, s), Collection: s.collection()}
+			r, err := adopt.Look(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := func() map[string]bson.Raw {
+				byID := map[string]bson.Raw{}
+				all, _, err := db.Collection(s.collection()).Sample(t.Context(), 1000, 1<<20)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, row := range all {
+					byID[row.Lookup("_id").String()] = row
+				}
+				return byID
+			}
+			before := rows()
+			users := store.NewUsers(db, &r.Map)
+			if err := users.Setup(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			outcomes := func(dry bool) reconcile.Progress {
+				run := &reconcile.Reconcile{
+					API: o.API, Users: users, State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
+					StepTime: time.Minute, DryRun: dry, Restart: true,
+				}
+				p, err := run.Run(t.Context(), reconcile.Start(reconcile.Backfill, ""), nil)
+				if err != nil || !dry && p.Found.Failed != s.fails {
+					t.Fatalf("backfill: %d failed, %v", p.Found.Failed, err)
+				}
+				return p
+			}
+			outcomes(false)
+			announced := map[string][]string{}
+			for _, c := range r.Changes {
+				for _, f := range c.Fields {
+					announced[c.Row] = append(announced[c.Row], f.Name)
+				}
+			}
+			after := rows()
+			for id, was := range before {
+				is, there := after[id]
+				if !there {
+					t.Errorf("row %s is gone", id)
+					continue
+				}
+				got := changed(was, is, r)
+				if want := announced[idOf(was)]; !slices.Equal(got, want) {
+					t.Errorf("row %s: the backfill changed %v, announced was %v\n%v\n%v", id, got, want, was, is)
+				}
+			}
+			if p := outcomes(true); p.Outcomes[store.Unchanged] != p.Listed-s.fails {
+				t.Errorf("a second backfill would write: %v of %d users", p.Outcomes, p.Listed)
+			}
+		})
+	}
+}
+
+func idOf(row bson.Raw) string {
+	if o, ok := row.Lookup("_id").ObjectIDOK(); ok {
+		return o.Hex()
+	}
+	return row.Lookup("_id").StringValue()
+}
+
+// changed returns the fields that differ between two states of a row, besides clerksync's own state and the times of
+// the write, in the order of the map. Fields that are not in the map are named too.
+func changed(was, is bson.Raw, r *adopt.Report) (names []string) {
+	own := r.Map.State
+	for _, f := range r.Map.Fields {
+		a, _ := was.LookupErr(strings.Split(f.Path, ".")...)
+		b, _ := is.LookupErr(strings.Split(f.Path, ".")...)
+		if f.From != mapping.Now && !a.Equal(b) {
+			names = append(names, f.Path)
+		}
+	}
+	mapped := func(top string) bool {
+		return top == own || slices.ContainsFunc(r.Map.Fields, func(f mapping.Field) bool {
+			return f.Path == top || strings.HasPrefix(f.Path, top+".")
+		})
+	}
+	for _, pair := range [][2]bson.Raw{{was, is}, {is, was}} {
+		elements, _ := pair[0].Elements()
+		for _, e := range elements {
+			if !mapped(e.Key()) && !pair[1].Lookup(e.Key()).Equal(e.Value()) {
+				names = append(names, "the app's "+e.Key())
+			}
+		}
+	}
+	return names
 }

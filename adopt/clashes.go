@@ -105,7 +105,7 @@ func (p *proposer) index(x database.IndexInfo) {
 				mend)
 		}
 	case f.Unique:
-		if whole {
+		if without := len(p.Rows) - p.byPath(path).filled(); whole && without > 0 {
 			p.warn("index %s is neither sparse nor partial: only one row may be without %s; %s", name, show(path), mend)
 		}
 	case f.From == "" || f.From == mapping.Now:

@@ -125,6 +125,16 @@ func (p *proposer) sayKey() {
 	}
 }
 
+// blocked tells whether some row has a value where a path needs a document, so that the path could not be written.
+func (p *proposer) blocked(path string) bool {
+	return slices.ContainsFunc(p.fields, func(f *field) bool {
+		return strings.HasPrefix(path, f.path+".") && f.count(func(v value) bool {
+			_, isDocument := v.v.(bson.D)
+			return v.v != nil && !isDocument
+		}) > 0
+	})
+}
+
 // on and off return lines with a reason.
 func on(f mapping.Field, reason string, args ...any) (Line, bool) {
 	return Line{Field: f, Reason: fmt.Sprintf(reason, args...)}, true
@@ -136,7 +146,7 @@ func off(f mapping.Field, reason string, args ...any) (Line, bool) {
 
 // line returns what to do with a field; ok is false if it simply stays the app's.
 func (p *proposer) line(f *field) (_ Line, ok bool) {
-	if !f.single() || isSecret(f.path) {
+	if !f.single() || isSecret(f.path) || p.blocked(f.path) {
 		return Line{}, false
 	}
 	if f.hasIDs() {
@@ -498,7 +508,7 @@ func (p *proposer) withAbsent(f *field, source string) mapping.Field {
 			missing++
 		case v.v == "":
 			empty++
-		case known && v.text() != "" && source != "primary_email":
+		case known && v.text() != "":
 			placeholders[v.text()]++
 		}
 	}
