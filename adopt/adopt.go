@@ -97,6 +97,9 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	if len(r.Map.Fields) == 0 {
 		return nil, noFields(r)
 	}
+	if _, err := mapping.Parse(r.Name, r.File()); err != nil {
+		return nil, Question(fmt.Sprintf("no map for %s can be proposed, for the service would refuse it: %v", r.Name, err))
+	}
 	r.Changes = changes(&r.Collection, &r.Map)
 	return r, l.strays(ctx, r)
 }

@@ -129,11 +129,11 @@ func (k *key) matching(c *Collection, fields []*field) (n int) {
 func (k *key) compare(other *key) int {
 	return cmp.Or(
 		// Values decide: a row with a user's address is that user's.
-		cmp.Compare(k.share(k.matches), other.share(other.matches)),
+		clearly(k.matches, other.matches),
 		cmp.Compare(yes(!isReference(k.path)), yes(!isReference(other.path))),
 		cmp.Compare(yes(k.mostlyOne()), yes(other.mostlyOne())),
 		cmp.Compare(yes(!k.doubled()), yes(!other.doubled())),
-		k.moreRows(other),
+		clearly(k.rows, other.rows),
 		cmp.Compare(yes(!k.nested()), yes(!other.nested())),
 		cmp.Compare(yes(k.path == mapping.IDField), yes(other.path == mapping.IDField)),
 		cmp.Compare(yes(k.unique), yes(other.unique)),
@@ -143,12 +143,9 @@ func (k *key) compare(other *key) int {
 	)
 }
 
-// share returns which part of the rows with an id n is, in quarters, so that a few rows decide nothing.
-func (k *key) share(n int) int { return 4 * n / k.rows }
-
-// moreRows compares the numbers of rows with an id, if they differ by more than a tenth.
-func (k *key) moreRows(other *key) int {
-	if a, b := k.rows, other.rows; 10*min(a, b) < 9*max(a, b) {
+// clearly compares two numbers of rows, if they differ by more than a tenth.
+func clearly(a, b int) int {
+	if 10*min(a, b) < 9*max(a, b) {
 		return cmp.Compare(a, b)
 	}
 	return 0
