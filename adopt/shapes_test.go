@@ -266,8 +266,11 @@ fields:
 					"username", fmt.Sprint("person", i), "clerk", bson.D{
 						{Key: "version", Value: "1767603600000.1767603600000"},
 						{Key: "created_at", Value: bson.DateTime(p.Created)},
-						{Key: "synced_at", Value: day(i)}, {Key: "banned", Value: false},
-						{Key: "locked", Value: false}, {Key: "deprovisioned", Value: false}, {Key: "email_verified", Value: true},
+						{Key: "synced_at", Value: day(i)},
+						{Key: "banned", Value: false},
+						{Key: "locked", Value: false},
+						{Key: "deprovisioned", Value: false},
+						{Key: "email_verified", Value: true},
 					})
 			},
 			indexes: []bson.D{index("username", "unique", "sparse")},
