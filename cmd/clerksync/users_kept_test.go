@@ -121,6 +121,16 @@ func TestKeptOfAUser(t *testing.T) {
 		}
 	}
 
+	withDB(func(*database.DB) { // as beside the service
+		if out, err := clerksync(keyless, "users", "show", ada.ID); err != nil || !events.MatchString(out) {
+			t.Errorf("show beside the service: got %s %v", out, err)
+		}
+		if out, err := clerksync(keyed, "users", "erase", ada.ID); err == nil || out != "" ||
+			!strings.Contains(err.Error(), "MONGODB_URI=embedded:DIR") {
+			t.Errorf("erase beside the service: got %s %v", out, err)
+		}
+	})
+
 	fake.Remove(ada.ID)
 	erase := func() (string, string, error) {
 		var out, log bytes.Buffer
