@@ -59,10 +59,9 @@ const (
 )
 
 var (
-	// ErrRefused says that the database refuses a row whatever its user name, so a retry cannot help. The last name
-	// that was tried can hardly be taken, so a unique index on another field must be the reason.
-	ErrRefused = errors.New("a unique index refuses the row whatever its user name: " +
-		"drop a unique index of the app's on another field, such as email")
+	// ErrRefused says that the database refuses a row whatever its user name, so that a unique index of the app's on
+	// another field must be the reason. Until the row that has the value changes, a retry cannot help. See TakenError.
+	ErrRefused = errors.New("a unique index of the app's refuses the row")
 	// errRaced says that in each round another process changed the row between read and write.
 	errRaced = fmt.Errorf("other processes wrote the row %d times", maxRounds)
 )
@@ -107,6 +106,8 @@ type attempt struct {
 	insert bool  // the last try was an insert
 	taken  int   // how many of the user names, the best first, other rows have
 	looked bool  // its tombstone was looked for before an insert
+	// refused says that a unique index of the app's refused it although nobody had its values any more, see taken.go.
+	refused bool
 }
 
 func (b *bulk) run(ctx context.Context) {
@@ -179,13 +180,13 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		fail(todo, err)
 		return nil
 	}
-	var inserts, updates []*attempt
+	var inserts, updates, refused []*attempt
 	var changes []database.Update
 	for _, a := range todo {
 		was := rows[a.User.ID]
-		name, err := a.name(was, others)
-		if err != nil {
-			a.result.Err = err
+		name, ok := a.name(was, others)
+		if !ok {
+			refused = append(refused, a)
 			continue
 		}
 		row, outcome := a.plan(was, name)
@@ -204,7 +205,7 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		return nil
 	}
 	inserts = b.withoutDead(ctx, inserts)
-	again = retry(inserts, b.insert(ctx, inserts), "insert")
+	again = append(b.refused(ctx, refused), retry(inserts, b.insert(ctx, inserts), "insert")...)
 	return append(again, retry(updates, b.rows.UpdateEach(ctx, changes), "update")...)
 }
 
@@ -290,8 +291,8 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 	return b.rows.InsertEach(ctx, ids(inserts), docs)
 }
 
-// name returns the user name to try next. The error is ErrRefused if all names have been tried.
-func (a *attempt) name(was found, others map[string]bool) (string, error) {
+// name returns the user name to try next, and false if all names have been tried.
+func (a *attempt) name(was found, others map[string]bool) (string, bool) {
 	clash := a.err != nil && database.IsDuplicate(a.err)
 	if clash && a.insert && was.there { // the duplicate was the _id
 		clash, a.taken = false, 0
@@ -302,11 +303,11 @@ func (a *attempt) name(was found, others map[string]bool) (string, error) {
 	}
 	switch all := names(a.User); {
 	case keeps && (!clash || a.sent.Username != was.Username):
-		return was.Username, nil
+		return was.Username, true
 	case !keeps && a.taken < len(all):
-		return all[a.taken], nil
+		return all[a.taken], true
 	}
-	return "", fmt.Errorf("write user %q: %w", a.User.ID, ErrRefused)
+	return "", false
 }
 
 // retry returns the attempts that failed because of another process or a taken user name, and sets the errors of the
