@@ -30,6 +30,7 @@ import (
 // Options is what New needs.
 type Options struct {
 	Config    config.Config        // must pass Check
+	Map       *mapping.Map         // from LoadMap
 	Functions []functions.Function // the app's own functions
 	Log       *slog.Logger
 }
@@ -40,6 +41,7 @@ type App struct {
 	log      *slog.Logger
 	listener net.Listener
 	db       *database.DB
+	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
 	inngest  *inngest.Handler
@@ -65,6 +67,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.noteMap(ctx, o.Map)
 	a.noteSettings(ctx)
 
 	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Address()); err != nil {
@@ -82,10 +85,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.onClose("database", a.db.Close)
-	if err := database.Patiently(ctx, log, func() error { return Prepare(ctx, a.db) }); err != nil {
+	users := store.NewUsers(a.db, o.Map)
+	if err := database.Patiently(ctx, log, func() error { return Prepare(ctx, a.db, users) }); err != nil {
 		return nil, err
 	}
-	users, claims, runs := store.NewUsers(a.db, mapping.Default()), store.NewWelcomes(a.db), store.NewRuns(a.db)
+	a.users = users
+	claims, runs := store.NewWelcomes(a.db), store.NewRuns(a.db)
 
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
@@ -99,7 +104,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 
-	r := Reconciler(cfg, api, a.db, log)
+	r := Reconciler(cfg, api, a.db, users, log)
 	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, a.inbox.Table, r)
 	if err != nil {
 		return nil, err
@@ -205,6 +210,9 @@ func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
 
 // Database returns the open database.
 func (a *App) Database() *database.DB { return a.db }
+
+// Users returns the users of the open database.
+func (a *App) Users() *store.Users { return a.users }
 
 // Run serves until ctx ends, and then closes the service. It closes the server first, which finishes the requests in
 // flight, and then the parts that these requests need.

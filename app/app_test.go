@@ -12,6 +12,7 @@ import (
 
 	"clerksync/config"
 	"clerksync/internal/testenv"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -22,7 +23,7 @@ func options(dir string, set ...string) Options {
 		"HOST=127.0.0.1", "PORT=0", "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "MONGODB_URI=embedded:" + dir,
 		"INNGEST_DEV=http://127.0.0.1:1",
 	}, set...))
-	return Options{Config: cfg, Log: slog.New(slog.DiscardHandler)}
+	return Options{Config: cfg, Map: mapping.Default(), Log: slog.New(slog.DiscardHandler)}
 }
 
 // TestApp: the service listens when New returns, answers while it runs, and leaves nothing open, whether it has run,

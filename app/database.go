@@ -12,7 +12,6 @@ import (
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/database"
-	"clerksync/store/mapping"
 )
 
 // OpenDatabase opens the database that the settings name.
@@ -51,19 +50,19 @@ type indexed interface {
 	LacksIndex(ctx context.Context) (bool, error)
 }
 
-func collections(db *database.DB) []indexed {
-	return []indexed{store.NewUsers(db, mapping.Default()), inbox.NewTable(db), store.NewWelcomes(db), store.NewRuns(db)}
+func collections(db *database.DB, users *store.Users) []indexed {
+	return []indexed{users, inbox.NewTable(db), store.NewWelcomes(db), store.NewRuns(db)}
 }
 
 // Prepare makes the indexes that are missing, and logs a warning for each unique index of the app that would refuse
 // rows.
-func Prepare(ctx context.Context, db *database.DB) error {
-	for _, c := range collections(db) {
+func Prepare(ctx context.Context, db *database.DB, users *store.Users) error {
+	for _, c := range collections(db, users) {
 		if err := c.Setup(ctx); err != nil {
 			return fmt.Errorf("prepare the database: %w", err)
 		}
 	}
-	foreign, err := store.NewUsers(db, mapping.Default()).ForeignUnique(ctx)
+	foreign, err := users.ForeignUnique(ctx)
 	for _, name := range foreign {
 		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name) //nolint:sloglint // it is a constant
 	}
@@ -71,8 +70,8 @@ func Prepare(ctx context.Context, db *database.DB) error {
 }
 
 // Prepared tells whether all indexes exist that Prepare makes.
-func Prepared(ctx context.Context, db *database.DB) (bool, error) {
-	for _, c := range collections(db) {
+func Prepared(ctx context.Context, db *database.DB, users *store.Users) (bool, error) {
+	for _, c := range collections(db, users) {
 		if lacks, err := c.LacksIndex(ctx); lacks || err != nil {
 			return false, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"clerksync/app"
 	"clerksync/config"
+	"clerksync/store/mapping"
 )
 
 // The service, on the embedded database and on any free port.
@@ -26,7 +27,7 @@ func Example() {
 		panic(err) // a line for each mistake
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	a, err := app.New(ctx, app.Options{Config: cfg, Log: slog.New(slog.DiscardHandler)})
+	a, err := app.New(ctx, app.Options{Config: cfg, Map: mapping.Default(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		panic(err)
 	}

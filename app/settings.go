@@ -16,7 +16,6 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
-	"clerksync/store/mapping"
 	"clerksync/webhook"
 
 	"github.com/mattn/go-isatty"
@@ -51,9 +50,11 @@ func Check(c config.Config) config.Mistakes {
 }
 
 // Reconciler returns a Reconcile with these settings.
-func Reconciler(c config.Config, api *clerk.API, db *database.DB, log *slog.Logger) *reconcile.Reconcile {
+func Reconciler(
+	c config.Config, api *clerk.API, db *database.DB, users *store.Users, log *slog.Logger,
+) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
-		API: api, Users: store.NewUsers(db, mapping.Default()), State: database.NewCheckpoints(db), Log: log,
+		API: api, Users: users, State: database.NewCheckpoints(db), Log: log,
 		InstanceID: c.InstanceID, MaxDelete: float64(c.Reconcile.MaxDelete),
 		StepTime: functions.RunTimeout / 3, // Inngest allows 1,000 steps: 5 hours
 	}

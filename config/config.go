@@ -45,6 +45,8 @@ type Config struct {
 	MongoURI      string `env:"MONGODB_URI" desc:"the database: mongodb://…, mongodb+srv://… or embedded:DIR"`
 	MongoDatabase string `env:"MONGODB_DATABASE" desc:"name of the database" want:"letters, digits, - and _"`
 
+	Map string `env:"CLERKSYNC_MAP" desc:"file that says which fields of which collection are written"`
+
 	Inngest Inngest `envPrefix:"INNGEST_"`
 
 	Batch Batch `envPrefix:"SYNC_BATCH_"`

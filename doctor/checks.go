@@ -21,7 +21,6 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
-	"clerksync/store/mapping"
 	"clerksync/webhook"
 )
 
@@ -38,17 +37,17 @@ func (d *doctor) database(ctx context.Context, say report) *Finding {
 	if d.status, err = reconcile.ReadStatus(ctx, database.NewCheckpoints(db)); err != nil {
 		return failed(err)
 	}
-	d.db = db
+	d.db, d.table = db, store.NewUsers(db, d.Map)
 	server, err := db.Inspect(ctx)
 	if err != nil {
 		return failed(err)
 	}
 	d.server(server)
-	ready, err := d.Prepared(ctx, db)
+	ready, err := d.Prepared(ctx, db, d.table)
 	say(failed(err),
 		when(!ready, Fail, "it lacks indexes: start the service once, which makes them"),
 		is(OK, "the indexes are there"))
-	foreign, err := store.NewUsers(db, mapping.Default()).ForeignUnique(ctx)
+	foreign, err := d.table.ForeignUnique(ctx)
 	for _, name := range foreign {
 		say(is(Warn, "%s: %s", name, ForeignIndex))
 	}
@@ -255,16 +254,15 @@ func (d *doctor) inbox(ctx context.Context, say report) *Finding {
 // rows reports the users whom Clerk has although they have a tombstone, and compares the number of rows with the number
 // of Clerk's users.
 func (d *doctor) rows(ctx context.Context, say report) *Finding {
-	users := store.NewUsers(d.db, mapping.Default())
 	for _, id := range d.status.Buried() {
-		deleted, err := users.IsDeleted(ctx, id)
+		deleted, err := d.table.IsDeleted(ctx, id)
 		if err != nil {
 			return failed(err)
 		}
 		say(when(deleted, Warn, "%[1]s: Clerk has the user, and here is a tombstone: "+
 			"'clerksync users restore %[1]s' brings the user back", id))
 	}
-	n, err := users.Count(ctx)
+	n, err := d.table.Count(ctx)
 	return cmp.Or(failed(err),
 		when(d.users < 0, Skip, "%d; how many users Clerk has is not known without its API", n),
 		when(n != d.users, Warn, "%d, but Clerk has %d users: 'clerksync reconcile --dry-run' lists them", n, d.users),

@@ -12,7 +12,9 @@ import (
 	"clerksync/config"
 	"clerksync/inngest"
 	"clerksync/reconcile"
+	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // Level is how good or bad a finding is.
@@ -40,8 +42,9 @@ type Options struct {
 	Whose    string          // the text of the finding if there are none
 	URL      string          // where Clerk reaches the service; "" means that this is not checked
 
-	Open      func(context.Context) (*database.DB, error)       // opens the database, which Run does not close
-	Prepared  func(context.Context, *database.DB) (bool, error) // tells whether the database has all indexes
+	Map       *mapping.Map                                                    // nil if it has mistakes
+	Open      func(context.Context) (*database.DB, error)                     // opens the database, which Run does not close
+	Prepared  func(context.Context, *database.DB, *store.Users) (bool, error) // tells whether it has all indexes
 	Inngest   inngest.Server
 	Functions []string   // ids of the functions that these settings make; nil if the settings of the mail are wrong
 	Clerk     *clerk.API // nil without a secret key, or if the settings of Clerk's API are wrong
@@ -53,6 +56,7 @@ type doctor struct {
 	found  func(Finding)
 	now    time.Time
 	db     *database.DB // nil if it cannot be opened or read
+	table  *store.Users // of db
 	status reconcile.Status
 	users  int // how many users Clerk has; -1 if that is not known
 }
@@ -84,7 +88,7 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 		}
 	}
 	const settings, needed = "mend its settings first", "it needs the database"
-	check("database", len(o.Mistakes.Only("MONGODB_")) > 0, settings, d.database)
+	check("database", len(o.Mistakes.Only("MONGODB_", "CLERKSYNC_")) > 0, settings, d.database)
 	check("inngest", len(o.Mistakes.Only("INNGEST_")) > 0, settings, d.inngest)
 	check("clerk", o.Clerk == nil && o.Config.SecretKey != "", settings, d.clerk)
 	check("webhooks", d.db == nil, needed, d.webhooks)

@@ -18,7 +18,9 @@ import (
 	"clerksync/inngest"
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
+	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 const signingKey = "signkey-test-0123456789abcdef"
@@ -285,7 +287,7 @@ func TestFailingDatabase(t *testing.T) {
 			Config: config.Config{SecretKey: testenv.ClerkKey}, Clerk: api,
 			Inngest: inngest.Server{URL: "http://127.0.0.1:1"},
 			Open:    func(context.Context) (*database.DB, error) { return db, nil },
-			Prepared: func(context.Context, *database.DB) (bool, error) {
+			Map:     mapping.Default(), Prepared: func(context.Context, *database.DB, *store.Users) (bool, error) {
 				if command == "prepared" {
 					return false, errors.New("code 13")
 				}

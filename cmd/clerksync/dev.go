@@ -10,7 +10,6 @@ import (
 	"clerksync/app"
 	"clerksync/config"
 	"clerksync/internal/dev"
-	"clerksync/store"
 	"clerksync/store/mapping"
 	"clerksync/webhook"
 )
@@ -36,13 +35,14 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 	if err := c.defaults(ctx, &cfg, e); err != nil {
 		return err
 	}
-	if err := append(mistakes, app.Check(cfg)...).Err(); err != nil {
+	m, err := app.LoadMap(cfg)
+	if err := errors.Join(append(mistakes, app.Check(cfg)...).Err(), err); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if !startInngest {
-		return c.serve(ctx, cfg, e)
+		return c.serve(ctx, cfg, m, e)
 	}
 	own, err := dev.StartInngest(ctx, e.environ, e.stderr, e.say)
 	if err != nil {
@@ -53,7 +53,7 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 		<-own.Done()
 		stop(errors.New("the Inngest dev server has ended"))
 	}()
-	return errors.Join(c.serve(ctx, cfg, e), own.Stop())
+	return errors.Join(c.serve(ctx, cfg, m, e), own.Stop())
 }
 
 // defaults sets what 'serve' would not start without, and says which settings it ignores.
@@ -87,8 +87,8 @@ func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) (err erro
 }
 
 // serve runs the service until ctx ends or the demo is over.
-func (c devCmd) serve(ctx context.Context, cfg config.Config, e env) error {
-	a, err := app.New(ctx, app.Options{Config: cfg, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr)})
+func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, e env) error {
+	a, err := app.New(ctx, app.Options{Config: cfg, Map: m, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr)})
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, e env) error {
 		e.say("database    %s%s (any MongoDB client)", uri, a.Database().Name())
 	}
 	if c.Demo {
-		err := dev.Demo(ctx, e.stdout, store.NewUsers(a.Database(), mapping.Default()), hook, cfg.Secrets()[0], rowText)
+		err := dev.Demo(ctx, e.stdout, a.Users(), hook, cfg.Secrets()[0], rowText)
 		stop()
 		return errors.Join(err, <-ended)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"clerksync/app"
 	"clerksync/config"
@@ -66,8 +67,14 @@ func doctorOptions(environ []string, url string) doctor.Options {
 		whose = "those of 'clerksync dev' in this folder"
 	}
 	mistakes = append(mistakes, app.Check(cfg)...)
+	m, err := app.LoadMap(cfg)
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			mistakes = append(mistakes, config.Mistake{Name: "CLERKSYNC_MAP", Text: line})
+		}
+	}
 	o := doctor.Options{
-		Config: cfg, Mistakes: mistakes, Whose: whose, URL: url,
+		Config: cfg, Map: m, Mistakes: mistakes, Whose: whose, URL: url,
 		Prepared: app.Prepared, Inngest: app.InngestServer(cfg.Inngest),
 	}
 	if len(mistakes.Only(clerkSettings()...)) == 0 && cfg.SecretKey != "" {

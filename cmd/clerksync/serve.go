@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -29,13 +30,16 @@ func (serveCmd) Help() string {
 // Run runs the service until ctx ends.
 func (serveCmd) Run(ctx context.Context, e env) error {
 	cfg, mistakes := config.Read(e.environ)
-	if err := append(mistakes, app.Check(cfg)...).Err(); err != nil {
+	m, err := app.LoadMap(cfg)
+	if err := errors.Join(append(mistakes, app.Check(cfg)...).Err(), err); err != nil {
 		return err
 	}
 	if !isSet(e.environ, "GOGC") {
 		debug.SetGCPercent(gcPercent)
 	}
-	a, err := app.New(ctx, app.Options{Config: cfg, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr)})
+	a, err := app.New(ctx, app.Options{
+		Config: cfg, Map: m, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr),
+	})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"clerksync/config"
 	"clerksync/internal/dev"
 	"clerksync/reconcile"
+	"clerksync/store"
 	"clerksync/store/database"
 )
 
@@ -19,7 +20,7 @@ import (
 func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := config.Read(environ)
 	takeDevFolder(&cfg)
-	settings := append(clerkSettings(), append(also, "MONGODB_")...)
+	settings := append(clerkSettings(), append(also, "MONGODB_", "CLERKSYNC_")...)
 	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
 }
 
@@ -57,7 +58,8 @@ func withClerk(
 		defer debug.SetGCPercent(debug.SetGCPercent(400))
 	}
 	cfg, err := readConfigForCommand(e.environ, also...)
-	if err != nil {
+	m, mapErr := app.LoadMap(cfg)
+	if err := errors.Join(err, mapErr); err != nil {
 		return err
 	}
 	api, err := app.ClerkAPI(cfg)
@@ -69,11 +71,12 @@ func withClerk(
 	if err != nil {
 		return err
 	}
+	users := store.NewUsers(db, m)
 	if !onlyLooks {
-		err = app.Prepare(ctx, db)
+		err = app.Prepare(ctx, db, users)
 	}
 	if err == nil {
-		err = do(db, app.Reconciler(cfg, api, db, log))
+		err = do(db, app.Reconciler(cfg, api, db, users, log))
 	}
 	return errors.Join(err, db.Close(ctx))
 }

@@ -33,6 +33,7 @@ type Memory struct {
 }
 
 type collection struct {
+	name    string // with the database's
 	docs    []bson.D
 	indexes []bson.D
 }
@@ -107,7 +108,7 @@ func (m *Memory) collection(name string) *collection {
 			{Key: "name", Value: "_id_"},
 			{Key: "unique", Value: true},
 		}
-		c = &collection{indexes: []bson.D{byID}}
+		c = &collection{name: name, indexes: []bson.D{byID}}
 		m.collections[name] = c
 	}
 	return c
@@ -142,7 +143,7 @@ func (m *Memory) Listen(t testing.TB, refuse func(command string) int32) string 
 			}
 			go serveConn(conn, func(cmd bson.D) bson.D {
 				if code := refuse(cmd[0].Key); code != 0 {
-					return failure{code, "refused"}.reply()
+					return failure{code: code, text: "refused"}.reply()
 				}
 				return m.answer(cmd, nil)
 			})
@@ -238,24 +239,33 @@ func readCommand(op uint32, b []byte) (bson.D, error) {
 	return cmd, nil
 }
 
-// failure is an error with MongoDB's code for it.
+// failure is an error with MongoDB's code for it. more are the further fields of the answer.
 type failure struct {
 	code int32
 	text string
+	more bson.D
 }
 
 func (f failure) Error() string { return f.text }
 
-func (f failure) reply() bson.D {
-	return bson.D{{Key: "ok", Value: 0.0}, {Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text}}
+func (f failure) reply() bson.D { return append(bson.D{{Key: "ok", Value: 0.0}}, f.fields()...) }
+
+func (f failure) fields() bson.D {
+	return append(bson.D{{Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text}}, f.more...)
 }
 
 const (
-	codeRefused   = 96 // OperationFailed
-	codeDuplicate = 11000
-	codeUnknown   = 59 // CommandNotFound
-	codeBadValue  = 2
+	codeRefused       = 96 // OperationFailed
+	codeDuplicate     = 11000
+	codeUnknown       = 59 // CommandNotFound
+	codeBadValue      = 2
+	codePathNotViable = 28
 )
+
+// notDone is the answer to what this database does not know.
+func notDone(what string) failure {
+	return failure{code: codeBadValue, text: "not implemented: " + what}
+}
 
 func (m *Memory) answer(cmd bson.D, gate Gate) bson.D {
 	name := cmd[0].Key
@@ -266,14 +276,14 @@ func (m *Memory) answer(cmd bson.D, gate Gate) bson.D {
 		verdict = gate.Command(name)
 	}
 	var reply bson.D
-	err := error(failure{codeRefused, "refused"})
+	err := error(failure{code: codeRefused, text: "refused"})
 	if verdict != Refuse {
 		m.mu.Lock()
 		reply, err = m.run(name, cmd)
 		m.mu.Unlock()
 	}
 	if verdict == Lose && err == nil {
-		err = failure{codeRefused, "lost"}
+		err = failure{code: codeRefused, text: "lost"}
 	}
 	if err != nil {
 		reply = nil
@@ -330,7 +340,7 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 	case "listIndexes":
 		return cursor(c().indexes, database+"."+target), nil
 	}
-	return nil, failure{codeUnknown, "not implemented: " + name}
+	return nil, failure{code: codeUnknown, text: "not implemented: " + name}
 }
 
 // get returns what is at a dotted path, or nil.
@@ -355,24 +365,49 @@ func lookup(d bson.D, path string) (v any, there bool) {
 	return nil, false
 }
 
-// set returns the document with v at a dotted path. If v is nil, what is at the path is removed.
-func set(d bson.D, path string, v any) bson.D {
+// set returns the document with v at a dotted path. As in MongoDB, objects on the way are made where nothing is, and it
+// is an error if another value is there, even null.
+func set(d bson.D, path string, v any) (bson.D, error) {
 	key, rest, nested := strings.Cut(path, ".")
 	i := slices.IndexFunc(d, func(e bson.E) bool { return e.Key == key })
 	if nested {
-		sub, _ := get(d, key).(bson.D)
-		v = set(sub, rest, v)
+		sub := bson.D{}
+		if i >= 0 {
+			var isObject bool
+			if sub, isObject = d[i].Value.(bson.D); !isObject {
+				return nil, failure{
+					code: codePathNotViable,
+					text: fmt.Sprintf("Cannot create field '%s' in element {%s: %v}", rest, key, d[i].Value),
+				}
+			}
+		}
+		var err error
+		if v, err = set(sub, rest, v); err != nil {
+			return nil, err
+		}
 	}
-	switch {
-	case v == nil && i < 0:
-		return d
-	case v == nil:
-		return slices.Delete(slices.Clone(d), i, i+1)
-	case i < 0:
-		return append(slices.Clone(d), bson.E{Key: key, Value: v})
+	if i < 0 {
+		return append(slices.Clone(d), bson.E{Key: key, Value: v}), nil
 	}
 	d = slices.Clone(d)
 	d[i].Value = v
+	return d, nil
+}
+
+// unset returns the document without what is at a dotted path.
+func unset(d bson.D, path string) bson.D {
+	key, rest, nested := strings.Cut(path, ".")
+	i := slices.IndexFunc(d, func(e bson.E) bool { return e.Key == key })
+	if i < 0 {
+		return d
+	}
+	d = slices.Clone(d)
+	if !nested {
+		return slices.Delete(d, i, i+1)
+	}
+	if sub, isObject := d[i].Value.(bson.D); isObject {
+		d[i].Value = unset(sub, rest)
+	}
 	return d
 }
 
@@ -399,6 +434,10 @@ func compare(a, b any) (order int, ok bool) {
 		y, ok := b.(string)
 		return strings.Compare(x, y), ok
 	}
+	if x, ok := a.(bson.ObjectID); ok {
+		y, ok := b.(bson.ObjectID)
+		return bytes.Compare(x[:], y[:]), ok
+	}
 	x, ok := a.(bool)
 	y, ok2 := b.(bool)
 	return map[bool]int{true: 0, false: 1}[x == y], ok && ok2
@@ -417,7 +456,9 @@ func matches(d, filter bson.D) (bool, error) {
 			case "$eq":
 				ok = ok && order == 0 || reflect.DeepEqual(v, op.Value)
 			case "$type":
-				ok = op.Value == "null" && there && v == nil // no other is used
+				// no other is used
+				_, isText := v.(string)
+				ok = op.Value == "null" && there && v == nil || op.Value == "string" && isText
 			case "$ne":
 				ok = !ok || order != 0
 			case "$lt":
@@ -434,7 +475,7 @@ func matches(d, filter bson.D) (bool, error) {
 				list, _ := op.Value.(bson.A)
 				ok = slices.ContainsFunc(list, func(e any) bool { o, ok := compare(v, e); return ok && o == 0 })
 			default:
-				return false, failure{codeBadValue, "not implemented: " + op.Key}
+				return false, notDone(op.Key)
 			}
 			if !ok {
 				return false, nil
@@ -500,9 +541,9 @@ func project(d, projection bson.D) bson.D {
 	kept, without := bson.D{{Key: "_id", Value: get(d, "_id")}}, false
 	for _, p := range projection {
 		if keep, _ := compare(p.Value, int32(0)); keep == 0 {
-			d, without = set(d, p.Key, nil), true
-		} else {
-			kept = set(kept, p.Key, get(d, p.Key))
+			d, without = unset(d, p.Key), true
+		} else if v, there := lookup(d, p.Key); there {
+			kept, _ = set(kept, p.Key, v) // there is nothing in the way
 		}
 	}
 	if without {
@@ -515,7 +556,7 @@ func project(d, projection bson.D) bson.D {
 func (c *collection) count(cmd bson.D, namespace string) (bson.D, error) {
 	stages, _ := get(cmd, "pipeline").(bson.A)
 	if len(stages) != 2 {
-		return nil, failure{codeBadValue, "not implemented: a pipeline"}
+		return nil, notDone("a pipeline")
 	}
 	docs, err := c.matching(get(stages[0].(bson.D), "$match"))
 	if err != nil || len(docs) == 0 {
@@ -533,9 +574,7 @@ func (c *collection) writes(cmd bson.D, list string, write func(bson.D) (n, modi
 		matched, changed, err := write(w.(bson.D))
 		n, modified = n+matched, modified+changed
 		if f := (failure{}); errors.As(err, &f) {
-			errs = append(errs, bson.D{
-				{Key: "index", Value: int32(i)}, {Key: "code", Value: f.code}, {Key: "errmsg", Value: f.text},
-			})
+			errs = append(errs, append(bson.D{{Key: "index", Value: int32(i)}}, f.fields()...))
 			if get(cmd, "ordered") != false {
 				break
 			}
@@ -551,29 +590,77 @@ func (c *collection) writes(cmd bson.D, list string, write func(bson.D) (n, modi
 	return reply, nil
 }
 
+// entry returns what a document has in an index, by the fields of the index, and whether it is in the index at all: a
+// sparse index leaves out those that have none of its fields, and a partial one those that its filter does not match.
+func entry(index, d bson.D) (bson.D, bool, error) {
+	var values bson.D
+	any := false
+	for _, field := range get(index, "key").(bson.D) {
+		v, there := lookup(d, field.Key)
+		values, any = append(values, bson.E{Key: field.Key, Value: v}), any || there
+	}
+	if filter, partial := get(index, "partialFilterExpression").(bson.D); partial {
+		in, err := matches(d, filter)
+		return values, in, err
+	}
+	return values, any || get(index, "sparse") != true, nil
+}
+
+// same tells whether two documents have the same in an index. A field that is missing counts as null.
+func same(a, b bson.D) bool {
+	for i := range a {
+		if !equal(a[i].Value, b[i].Value) {
+			return false
+		}
+	}
+	return true
+}
+
+func equal(a, b any) bool {
+	if order, ok := compare(a, b); ok {
+		return order == 0
+	}
+	return reflect.DeepEqual(a, b)
+}
+
 // unique returns an error if a unique index does not allow d beside the other rows; old is the row that it replaces.
 func (c *collection) unique(d, old bson.D) error {
 	for _, index := range c.indexes {
 		if get(index, "unique") != true {
 			continue
 		}
-		for _, field := range get(index, "key").(bson.D) {
-			v := get(d, field.Key)
-			if v == nil && get(index, "sparse") == true {
+		values, in, err := entry(index, d)
+		if err != nil {
+			return err
+		}
+		for _, other := range c.docs {
+			if !in || old != nil && equal(get(other, "_id"), get(old, "_id")) {
 				continue
 			}
-			for _, other := range c.docs {
-				if old != nil && get(other, "_id") == get(old, "_id") {
-					continue
-				}
-				o := get(other, field.Key)
-				if order, ok := compare(v, o); ok && order == 0 || v == nil && o == nil {
-					return failure{codeDuplicate, fmt.Sprintf("E11000 duplicate key error: %s", get(index, "name"))}
-				}
+			theirs, both, err := entry(index, other)
+			if err != nil {
+				return err
+			}
+			if both && same(values, theirs) {
+				return c.duplicate(index, values)
 			}
 		}
 	}
 	return nil
+}
+
+// duplicate is the error of MongoDB for a value that a unique index has already.
+func (c *collection) duplicate(index, values bson.D) error {
+	var shown []string
+	for _, e := range values {
+		shown = append(shown, fmt.Sprintf("%s: %#v", e.Key, e.Value))
+	}
+	return failure{
+		code: codeDuplicate,
+		text: fmt.Sprintf("E11000 duplicate key error collection: %s index: %s dup key: { %s }", c.name,
+			get(index, "name"), strings.Join(shown, ", ")),
+		more: bson.D{{Key: "keyPattern", Value: get(index, "key")}, {Key: "keyValue", Value: values}},
+	}
 }
 
 func (c *collection) insert(d bson.D) error {
@@ -586,7 +673,7 @@ func (c *collection) insert(d bson.D) error {
 
 func (c *collection) update(w bson.D) (n, modified int, err error) {
 	if get(w, "multi") == true {
-		return 0, 0, failure{codeBadValue, "not implemented: multi"}
+		return 0, 0, notDone("multi")
 	}
 	found, err := c.matching(get(w, "q"))
 	if err != nil {
@@ -607,11 +694,13 @@ func (c *collection) update(w bson.D) (n, modified int, err error) {
 		for _, f := range op.Value.(bson.D) {
 			switch op.Key {
 			case "$set":
-				d = set(d, f.Key, f.Value)
+				if d, err = set(d, f.Key, f.Value); err != nil {
+					return 0, 0, err
+				}
 			case "$unset":
-				d = set(d, f.Key, nil)
+				d = unset(d, f.Key)
 			default:
-				return 0, 0, failure{codeBadValue, "not implemented: " + op.Key}
+				return 0, 0, notDone(op.Key)
 			}
 		}
 	}
@@ -635,7 +724,7 @@ func (c *collection) delete(w bson.D) (n, modified int, err error) {
 }
 
 func (c *collection) place(d bson.D) int {
-	return slices.IndexFunc(c.docs, func(o bson.D) bool { return get(o, "_id") == get(d, "_id") })
+	return slices.IndexFunc(c.docs, func(o bson.D) bool { return equal(get(o, "_id"), get(d, "_id")) })
 }
 
 func (c *collection) createIndexes(list any) error {
@@ -647,7 +736,7 @@ func (c *collection) createIndexes(list any) error {
 		}
 		c.indexes = append(c.indexes, index)
 		for i, d := range c.docs {
-			if err := (&collection{docs: c.docs[:i], indexes: c.indexes}).unique(d, nil); err != nil {
+			if err := (&collection{name: c.name, docs: c.docs[:i], indexes: c.indexes}).unique(d, nil); err != nil {
 				c.indexes = c.indexes[:len(c.indexes)-1]
 				return err
 			}

@@ -100,37 +100,63 @@ func (c *Collection) LacksIndex(ctx context.Context, ix Index) (bool, error) {
 func (c *Collection) ForeignUnique(ctx context.Context, ours string) (names []string, _ error) {
 	specs, _, err := c.listIndexes(ctx)
 	for _, s := range specs {
-		if isUnique(s) && !isOn(s, ours) && !isOn(s, "_id") {
+		if s.Unique && !s.isOn(ours) && !s.isOn("_id") {
 			names = append(names, s.Name)
 		}
 	}
 	return names, err
 }
 
-// is tells whether an index of a collection is ix, or can take its place.
-func (ix Index) is(s mongo.IndexSpecification) bool {
-	return isOn(s, ix.Field) && (!ix.Unique || isUnique(s))
+// IndexInfo is an index that a collection has.
+type IndexInfo struct {
+	Name    string
+	Fields  []string // in the order of the index
+	Unique  bool
+	Sparse  bool // rows without the fields are not in it
+	Partial bool // only rows that a filter matches are in it
 }
 
-func isUnique(s mongo.IndexSpecification) bool { return s.Unique != nil && *s.Unique }
+// ListIndexes returns the indexes of the collection, the app's among them, in the order in which the server lists them.
+// If a server cannot list its indexes, it returns none.
+func (c *Collection) ListIndexes(ctx context.Context) ([]IndexInfo, error) {
+	specs, _, err := c.listIndexes(ctx)
+	return specs, err
+}
+
+// is tells whether an index of a collection is ix, or can take its place.
+func (ix Index) is(s IndexInfo) bool { return s.isOn(ix.Field) && (!ix.Unique || s.Unique) }
 
 // isOn tells whether an index is on this field alone.
-func isOn(s mongo.IndexSpecification, field string) bool {
-	keys, err := s.KeysDocument.Elements()
-	return err == nil && len(keys) == 1 && keys[0].Key() == field
-}
+func (s IndexInfo) isOn(field string) bool { return len(s.Fields) == 1 && s.Fields[0] == field }
 
 // listIndexes returns the indexes of the collection, or none if the collection does not exist yet. listed is false if
 // it failed, and for servers that speak MongoDB's protocol but cannot list indexes.
-func (c *Collection) listIndexes(ctx context.Context) (specs []mongo.IndexSpecification, listed bool, _ error) {
-	specs, err := c.Indexes().ListSpecifications(ctx)
+func (c *Collection) listIndexes(ctx context.Context) (infos []IndexInfo, listed bool, _ error) {
+	var specs []struct {
+		Name    string   `bson:"name"`
+		Keys    bson.D   `bson:"key"`
+		Unique  bool     `bson:"unique"`
+		Sparse  bool     `bson:"sparse"`
+		Partial bson.Raw `bson:"partialFilterExpression"` // the driver's IndexSpecification does not have it
+	}
+	cur, err := c.Indexes().List(ctx)
+	if err == nil {
+		err = cur.All(ctx, &specs)
+	}
 	switch {
 	case hasCode(err, 59): // CommandNotFound
 		return nil, false, nil
 	case hasCode(err, 26): // NamespaceNotFound
 		return nil, true, nil
 	}
-	return specs, err == nil, c.failed("list the indexes of", err)
+	for _, s := range specs {
+		info := IndexInfo{Name: s.Name, Unique: s.Unique, Sparse: s.Sparse, Partial: s.Partial != nil}
+		for _, key := range s.Keys {
+			info.Fields = append(info.Fields, key.Key)
+		}
+		infos = append(infos, info)
+	}
+	return infos, err == nil, c.failed("list the indexes of", err)
 }
 
 func hasCode(err error, codes ...int) bool {

@@ -13,6 +13,7 @@ import (
 
 // Map describes the app's collection. A Map is not changed after it is made.
 type Map struct {
+	File       string // where it was read from, "" for the default map
 	Collection string
 	Key        string  // the field that holds Clerk's id of the user: "_id", or a path such as "clerkId"
 	State      string  // the field in which clerksync keeps its own state

@@ -1,0 +1,165 @@
+package mapping
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// The functions below return what is wrong with a part of a map and what to do, as the end of a sentence that begins
+// with the name of the part, or "" if nothing is wrong.
+
+// maxCollection leaves room for the name of the database: MongoDB allows both together 255 bytes.
+const maxCollection = 190
+
+func checkCollection(name string) string {
+	switch {
+	case name == "":
+		return "it is empty: name the app's collection of users"
+	case strings.HasPrefix(name, "clerksync_"), strings.HasPrefix(name, "system."):
+		return quote(name) + " is not the app's: name the app's collection of users"
+	case strings.ContainsAny(name, "$\x00"), strings.HasPrefix(name, "."), strings.HasSuffix(name, "."),
+		len(name) > maxCollection:
+		return quote(name) + " is no name of a collection in MongoDB: take one without $, of at most 190 bytes, " +
+			"that neither begins nor ends with a dot"
+	}
+	return ""
+}
+
+func checkKey(name string) string {
+	if name == IDField {
+		return ""
+	}
+	if s, ok := LookUp(name); ok && s.Name != "id" && s.Name != "external_id" {
+		return name + " is what a field is made from, and not where Clerk's id is kept: " +
+			"name the app's field that holds Clerk's id of the user, such as clerkId"
+	}
+	return checkTop(name)
+}
+
+func checkState(name string) string {
+	if name == IDField {
+		return "_id cannot hold it: name a field of its own, such as _clerk"
+	}
+	return checkTop(name)
+}
+
+// checkTop checks the name of a field at the top of a document.
+func checkTop(name string) string {
+	if strings.Contains(name, ".") {
+		return quote(name) + " lies inside another field: name a field of its own, without a dot"
+	}
+	return checkPath(name)
+}
+
+// maxSteps is how deep a field may lie, so that metadata below it stays within MongoDB's 100 levels.
+const maxSteps = 8
+
+// checkPath checks the path of a field that is to be written.
+func checkPath(path string) string {
+	steps := strings.Split(path, ".")
+	if len(steps) > maxSteps {
+		return fmt.Sprintf("it lies more than %d levels deep: choose a field further up", maxSteps)
+	}
+	for _, s := range steps {
+		switch {
+		case s == "":
+			return "a name in it is empty: write names with single dots between them"
+		case strings.HasPrefix(s, "$"):
+			return "a name in it begins with $, which MongoDB takes for an operator: choose another field"
+		case strings.ContainsRune(s, 0):
+			return "it holds a NUL, which MongoDB cannot store: choose another field"
+		case regexp.MustCompile(`^[0-9]+$`).MatchString(s):
+			return "a name in it is a number, which would write into a list: choose a field that is in no list"
+		}
+	}
+	if steps[0] == IDField {
+		return "_id is never written: with 'key: _id' it is Clerk's id, with another key MongoDB's own"
+	}
+	return ""
+}
+
+// checkSource checks the name of a source.
+func checkSource(name string) string {
+	root, path, deep := strings.Cut(name, ".")
+	if normal(root) == normal(private) {
+		return "private_metadata cannot be mapped: it never leaves Clerk; use public_metadata"
+	}
+	_, ok := LookUp(name)
+	if ok && deep {
+		for step := range strings.SplitSeq(path, ".") {
+			if step == "" {
+				return quote(name) + " has an empty name in it: write single dots between names"
+			}
+		}
+	}
+	if ok {
+		return ""
+	}
+	return quote(name) + " is no source: " + suggestSource(name)
+}
+
+// private is the metadata that must not reach the app's rows.
+const private = "private_metadata"
+
+// checkPlaces notes all that the file writes to the same place, or inside one another.
+func (r *reader) checkPlaces(m *Map) {
+	type place struct {
+		what string
+		line int
+	}
+	places := map[string]place{}
+	if m.Key != IDField {
+		places[m.Key] = place{"key", r.line["key"]}
+	}
+	add := func(path string, p place) {
+		if other, taken := places[path]; taken {
+			r.wrong(max(p.line, other.line), "%s and %s are both %s: choose another field for one of them",
+				p.what, other.what, quote(path))
+			return
+		}
+		places[path] = p
+	}
+	add(m.State, place{"state", r.line["state"]})
+	unique := 0
+	for _, f := range m.Fields {
+		what := "the field"
+		if f.Line == 0 {
+			what = "the default field"
+		}
+		add(f.Path, place{what, f.Line})
+		switch {
+		case f.Unique && unique > 0:
+			r.wrong(f.Line, "%s: unique is in line %d already, and there can be one unique user name: remove one of them",
+				quote(f.Path), unique)
+		case f.Unique:
+			unique = max(f.Line, 1)
+		}
+	}
+	for path, p := range places {
+		for i, c := range path {
+			if outer, taken := places[path[:i]]; taken && c == '.' {
+				r.wrong(max(p.line, outer.line), "%s lies inside %s (%s): choose fields that lie apart",
+					quote(path), quote(path[:i]), outer.what)
+			}
+		}
+	}
+}
+
+// Warnings returns a line for each field that does what whoever wrote the map may not expect.
+func (m *Map) Warnings() []string {
+	var lines []string
+	for _, f := range m.Fields {
+		warn := func(text string) {
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", at(m.File, f.Line), quote(f.Path), text))
+		}
+		s, _ := LookUp(f.From)
+		if s.Warn != "" {
+			warn(f.From + ": " + s.Warn)
+		}
+		if f.Create && f.From != "" && f.From != Now {
+			warn("when: create: Clerk's " + f.From + " is written when the row is made and is then never updated")
+		}
+	}
+	return lines
+}

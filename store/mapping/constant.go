@@ -1,0 +1,88 @@
+package mapping
+
+import (
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.yaml.in/yaml/v3"
+)
+
+// maxLevels is how many levels a constant may have: MongoDB stores 100 in a document.
+const maxLevels = 90
+
+// constant returns the BSON of a YAML value. Whole numbers have 32 bits if they fit, as Node's driver writes them.
+func (r *reader) constant(name string, n *yaml.Node) any {
+	if isEmpty(n) {
+		r.wrong(n.Line, "%s: value is empty: write the constant, or null", name)
+		return nil
+	}
+	return r.bson(name, n, maxLevels)
+}
+
+func (r *reader) bson(name string, n *yaml.Node, levels int) any {
+	if levels == 0 {
+		r.wrong(n.Line, "%s: the value has more than %d levels: MongoDB stores 100 in a document", name, maxLevels)
+		return nil
+	}
+	switch n.Kind {
+	case yaml.SequenceNode:
+		list := bson.A{}
+		for _, v := range n.Content {
+			list = append(list, r.bson(name, v, levels-1))
+		}
+		return list
+	case yaml.MappingNode:
+		object := bson.D{}
+		if len(n.Content) == 0 { // {} is a value
+			return object
+		}
+		for k, v := range r.entries(n, name, "write names with values") {
+			if strings.ContainsAny(k.Value, ".\x00") || strings.HasPrefix(k.Value, "$") || k.Value == "" {
+				r.wrong(k.Line, "%s: the value has the name %s: names are not empty, do not begin with $ and have no dot",
+					name, quote(k.Value))
+			}
+			object = append(object, bson.E{Key: k.Value, Value: r.bson(name, v, levels-1)})
+		}
+		return object
+	case yaml.AliasNode:
+		r.wrong(n.Line, "%s: the value has an alias (*%s), which is not followed: write it out", name, n.Value)
+		return nil
+	}
+	return r.scalar(name, n)
+}
+
+func (r *reader) scalar(name string, n *yaml.Node) any {
+	var err error
+	switch n.ShortTag() {
+	case "!!null":
+		return nil
+	case "!!str":
+		return n.Value
+	case "!!bool":
+		var v bool
+		if err = n.Decode(&v); err == nil {
+			return v
+		}
+	case "!!int":
+		var v int64
+		if err = n.Decode(&v); err == nil && v == int64(int32(v)) {
+			return int32(v)
+		} else if err == nil {
+			return v
+		}
+	case "!!float":
+		var v float64
+		if err = n.Decode(&v); err == nil {
+			return v
+		}
+	case "!!timestamp":
+		var v time.Time
+		if err = n.Decode(&v); err == nil {
+			return bson.NewDateTimeFromTime(v)
+		}
+	}
+	r.wrong(n.Line, "%s: the value %s is of a kind that cannot be stored: write text, a number, true, false, null, "+
+		"a date, a list or a map", name, quote(n.Value))
+	return nil
+}
