@@ -26,20 +26,25 @@ import (
 type TakenError struct {
 	UserID string
 	Index  string // its name
-	Holder string // Clerk's id of the user whose row has the value; "" if the row is the app's
-	row    string // the _id of the app's row, for a person
+	Holder string // Clerk's id of the user who may give the value up; "" if the row is the app's, or has no value
+	other  string // the row that has the value, for a person
+	none   bool   // the value is none at all
 }
 
 // TakenText is in the text of every TakenError, and so of the dead letters that come of it.
 const TakenText = "the app's unique index"
 
 func (e *TakenError) Error() string {
-	who := fmt.Sprintf("the row of user %q has the same value: it goes through when that user's change or deletion "+
-		"is written; if its webhook is lost, 'clerksync reconcile' mends both", e.Holder)
-	if e.Holder == "" {
-		who = fmt.Sprintf("the app's own row %s has the same value: change or remove that, clerksync never does", e.row)
+	why := fmt.Sprintf("refuses the row, because %s, a row of the app's, has the same value: "+
+		"change it there, clerksync never does", e.other)
+	switch {
+	case e.none:
+		why = fmt.Sprintf("takes one row without a value, and %s is that: make the index partial, or sparse", e.other)
+	case e.Holder != "":
+		why = fmt.Sprintf("refuses the row, because %s has the same value: it is written when that user's change or "+
+			"deletion is; if its webhook is lost, 'clerksync reconcile' mends it", e.Holder)
 	}
-	return fmt.Sprintf("write user %q: %s %s refuses the row, because %s", e.UserID, TakenText, e.Index, who)
+	return fmt.Sprintf("write user %q: %s %s %s", e.UserID, TakenText, e.Index, why)
 }
 
 // Unwrap returns ErrRefused.
@@ -58,14 +63,14 @@ func (s *Users) taken(ctx context.Context, w Write) (*TakenError, error) {
 		return nil, err
 	}
 	for _, ix := range indexes {
-		wanted, writes := make([]any, len(ix.Fields)), false
+		wanted, writes, none := make([]any, len(ix.Fields)), false, true
 		for i, path := range ix.Fields {
 			if v := at(row, path); v != nil { // the app has written it
-				wanted[i] = *v
+				wanted[i], none = *v, false
 			}
 			for _, v := range values {
 				if v.Field.Path == path && (row == nil || !v.Field.Create) {
-					wanted[i], writes = v.Value, true
+					wanted[i], writes, none = v.Value, true, none && v.Value == nil
 				}
 			}
 		}
@@ -74,31 +79,34 @@ func (s *Users) taken(ctx context.Context, w Write) (*TakenError, error) {
 		}
 		holder, err := s.rows.Clash(ctx, ix, wanted, w.User.ID)
 		if err != nil || holder != nil {
-			return s.heldBy(w, ix, holder), err
+			return s.heldBy(w, ix.Name, holder, none), err
 		}
 	}
 	return nil, nil
 }
 
 // uniques returns the unique indexes, except the one by which user names are given, and the row of a user, or nil.
-func (s *Users) uniques(ctx context.Context, id string) ([]database.UniqueIndex, bson.Raw, error) {
-	indexes, err := s.rows.UniqueIndexes(ctx)
+func (s *Users) uniques(ctx context.Context, id string) ([]database.IndexInfo, bson.Raw, error) {
+	indexes, err := s.rows.ListIndexes(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	rows, err := s.rows.FindMany(ctx, []string{id})
-	return slices.DeleteFunc(indexes, func(ix database.UniqueIndex) bool {
-		return slices.Contains(ix.Fields, s.fields.Username())
+	return slices.DeleteFunc(indexes, func(ix database.IndexInfo) bool {
+		return !ix.Unique || slices.Contains(ix.Fields, s.fields.Username())
 	}), rows[id], err
 }
 
-func (s *Users) heldBy(w Write, ix database.UniqueIndex, holder bson.Raw) *TakenError {
-	e := &TakenError{UserID: w.User.ID, Index: ix.Name}
-	key, _ := holder.LookupErr(strings.Split(s.fields.Key, ".")...)
-	if id, _ := key.StringValueOK(); clerk.IsUserID(id) {
+func (s *Users) heldBy(w Write, index string, holder bson.Raw, none bool) *TakenError {
+	e := &TakenError{UserID: w.User.ID, Index: index, none: none}
+	key, _ := holder.LookupErr(s.fields.Key)
+	switch id, _ := key.StringValueOK(); {
+	case !clerk.IsUserID(id):
+		e.other = printable(holder.Lookup(mapping.IDField))
+	case none:
+		e.other = id
+	default:
 		e.Holder = id
-	} else {
-		e.row = printable(holder.Lookup(mapping.IDField))
 	}
 	return e
 }
@@ -112,7 +120,7 @@ func printable(id bson.RawValue) string {
 	case isText && regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`).MatchString(text):
 		return text
 	}
-	return "whose _id is not shown, because it may be personal,"
+	return "a row whose _id is not shown here"
 }
 
 // at returns the value that a row has at a path; nil means null or nothing.
@@ -167,7 +175,7 @@ func (s *Users) GiveUp(ctx context.Context, w Write, index string) (back func(co
 		return nil, err
 	}
 	in := func(path string) bool {
-		return slices.ContainsFunc(indexes, func(ix database.UniqueIndex) bool {
+		return slices.ContainsFunc(indexes, func(ix database.IndexInfo) bool {
 			return ix.Name == index && slices.Contains(ix.Fields, path)
 		})
 	}

@@ -35,6 +35,10 @@ func uniqueEmail(t *testing.T, db *database.DB, o *options.IndexOptionsBuilder, 
 	if _, err := db.Collection("users").Indexes().CreateOne(t.Context(), m); err != nil {
 		t.Skipf("the database has no such index: %v", err)
 	}
+	all, err := db.Collection("users").ListIndexes(t.Context())
+	if n := len(all); err != nil || len(all[n-1].Fields) != len(d) {
+		t.Skip("the database has no such index")
+	}
 }
 
 // TestTaken: a row that a unique index of the app's refuses names the index and both ids, and no value; it is written
@@ -77,7 +81,7 @@ func TestTaken(t *testing.T) {
 			want:   map[int][]string{0: {"email_1", a.ID, b.ID}},
 		},
 		"a user name alone is taken": {
-			users: []clerk.User{a},
+			users:  []clerk.User{a},
 			writes: []clerk.User{person(2, "b@example.com", 6, func(u *clerk.User) { u.Username = "person-1" })},
 		},
 		"a sparse index": {
@@ -121,7 +125,7 @@ func TestTaken(t *testing.T) {
 					tc.index = options.Index()
 				}
 				uniqueEmail(t, db, tc.index, tc.keys...)
-				if db.OneProcess && (tc.keys != nil || tc.want[0] != nil && tc.users != nil && tc.users[0].Email == "") {
+				if db.OneProcess && strings.HasPrefix(name, "nobody") {
 					t.Skip("FerretDB v1 indexes no null")
 				}
 				for _, d := range tc.before {

@@ -114,6 +114,9 @@ type IndexInfo struct {
 	Unique  bool
 	Sparse  bool // rows without the fields are not in it
 	Partial bool // only rows that a filter matches are in it
+
+	filter    bson.Raw           // of a partial index
+	collation *options.Collation // nil means that texts are compared byte by byte
 }
 
 // ListIndexes returns the indexes of the collection, the app's among them, in the order in which the server lists them.
@@ -138,6 +141,8 @@ func (c *Collection) listIndexes(ctx context.Context) (infos []IndexInfo, listed
 		Unique  bool     `bson:"unique"`
 		Sparse  bool     `bson:"sparse"`
 		Partial bson.Raw `bson:"partialFilterExpression"` // the driver's IndexSpecification does not have it
+
+		Collation *collation `bson:"collation"`
 	}
 	cur, err := c.Indexes().List(ctx)
 	if err == nil {
@@ -150,7 +155,8 @@ func (c *Collection) listIndexes(ctx context.Context) (infos []IndexInfo, listed
 		return nil, true, nil
 	}
 	for _, s := range specs {
-		info := IndexInfo{Name: s.Name, Unique: s.Unique, Sparse: s.Sparse, Partial: s.Partial != nil}
+		info := IndexInfo{Name: s.Name, Unique: s.Unique, Sparse: s.Sparse, Partial: s.Partial != nil, filter: s.Partial}
+		info.collation = (*options.Collation)(s.Collation)
 		for _, key := range s.Keys {
 			info.Fields = append(info.Fields, key.Key)
 		}
