@@ -3,7 +3,6 @@ package reconcile_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -110,19 +109,25 @@ func TestSwappedAddresses(t *testing.T) {
 // next one ends as Clerk has it. So does the run itself if the webhooks of the users come at any point in between.
 func TestKilledBetweenSwappedRows(t *testing.T) {
 	t.Parallel()
-	faults := []testenv.Fault{
-		testenv.None, testenv.Refused, testenv.Lost, testenv.KilledBefore, testenv.KilledAfter, testenv.Panicked,
-		testenv.Cancelled,
-	}
-	for _, of := range [][]int{{0, 1}, {2, 0, 1}} {
-		for _, fault := range faults {
-			t.Run(fmt.Sprint(len(of), fault), func(t *testing.T) {
-				t.Parallel()
-				for at, more := 0, true; more; at++ {
-					more = swap(t, of, fault, at)
-				}
-			})
-		}
+	for name, tc := range map[string]struct {
+		of    []int
+		fault testenv.Fault
+	}{
+		"swap, webhooks":       {[]int{0, 1}, testenv.None},
+		"swap, killed before":  {[]int{0, 1}, testenv.KilledBefore},
+		"swap, killed after":   {[]int{0, 1}, testenv.KilledAfter},
+		"swap, refused":        {[]int{0, 1}, testenv.Refused},
+		"circle, webhooks":     {[]int{2, 0, 1}, testenv.None},
+		"circle, killed after": {[]int{2, 0, 1}, testenv.KilledAfter},
+		"circle, cancelled":    {[]int{2, 0, 1}, testenv.Cancelled},
+		"circle, lost":         {[]int{2, 0, 1}, testenv.Lost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for at, more := 0, true; more; at++ {
+				more = swap(t, tc.of, tc.fault, at)
+			}
+		})
 	}
 }
 
@@ -133,10 +138,12 @@ func swap(t *testing.T, of []int, fault testenv.Fault, at int) bool {
 	lab := testenv.NewLab(t, 1)
 	p := lab.Processes[0]
 	fake := testenv.NewClerkAPI(t)
-	r, people := reconciler(t, p.DB, fake, 3)
+	r, people := backfiller(t, p.DB, fake), testenv.People(3)
 	uniqueEmail(t, p.DB)
-	move(fake, people, of[0], of...)
 	other := lab.Memory.Connect(t, "lab", nil, nil)
+	webhooks(t, other, people)
+	fake.Put(people...)
+	move(fake, people, of[0], of...)
 	ended, err := p.Start(t.Context(), func(ctx context.Context) error {
 		_, err := r.Run(ctx, reconcile.Start(reconcile.Full, "first"), func(*reconcile.BusyError) {})
 		return err
