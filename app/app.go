@@ -86,7 +86,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.onClose("database", a.db.Close)
 	users := store.NewUsers(a.db, o.Map)
-	if err := database.Patiently(ctx, log, func() error { return Prepare(ctx, a.db, users) }); err != nil {
+	if err := database.Patiently(ctx, log, func() error {
+		if err := RememberMap(ctx, a.db, o.Map, cfg.Inngest.AppID); err != nil {
+			return err
+		}
+		return Prepare(ctx, a.db, users)
+	}); err != nil {
 		return nil, err
 	}
 	a.users = users

@@ -69,8 +69,11 @@ func Prepare(ctx context.Context, db *database.DB, users *store.Users) error {
 	return err
 }
 
-// Prepared tells whether all indexes exist that Prepare makes.
+// Prepared tells whether all indexes exist that Prepare makes. It fails if CheckMap does.
 func Prepared(ctx context.Context, db *database.DB, users *store.Users) (bool, error) {
+	if err := CheckMap(ctx, db, users.Map(), ""); err != nil {
+		return false, err
+	}
 	for _, c := range collections(db, users) {
 		if lacks, err := c.LacksIndex(ctx); lacks || err != nil {
 			return false, err

@@ -79,7 +79,7 @@ func (a *App) ensureUser(c echo.Context, ensure *reconcile.Ensure) error {
 		c.Response().Header().Set("Retry-After", "5")
 		return failed(c, http.StatusServiceUnavailable, "the database or Clerk does not answer: ask again")
 	}
-	b, err := bson.MarshalExtJSON(row, false, false)
+	b, err := bson.MarshalExtJSON(row.Doc, false, false)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func bareInserts(b *testing.B, db *database.DB, people []testenv.ClerkUser) floa
 			if err != nil {
 				b.Fatal(err)
 			}
-			rows = append(rows, store.Row{
+			rows = append(rows, testenv.Row{
 				ID: u.ID, Email: u.Email, FullName: u.FullName, ProfilePicture: u.ImageURL,
 				Username: fmt.Sprint("person-", i+k),
 				Clerk: store.State{

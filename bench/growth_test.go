@@ -36,7 +36,7 @@ func fill(b *testing.B, db *database.DB, have, want int) {
 		var rows []any
 		for n := have; n < min(have+1000, want); n++ {
 			u := user(n, 0)
-			rows = append(rows, store.Row{
+			rows = append(rows, testenv.Row{
 				ID: u.ID, Email: u.Email, FullName: u.FullName, ProfilePicture: u.ImageURL,
 				Username: fmt.Sprintf("person-%d", n),
 				Clerk: store.State{

@@ -26,7 +26,7 @@ func TestInngestDown(t *testing.T) {
 	}
 	w.startInngest()
 	w.drained()
-	if r := w.row("user_down"); r == nil || r.FullName != "Ada Byron" {
+	if r := w.row("user_down"); r.Text("full_name") != "Ada Byron" {
 		t.Errorf("got %+v", r)
 	}
 }

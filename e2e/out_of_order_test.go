@@ -84,7 +84,7 @@ func TestOrder(t *testing.T) {
 			}
 			got := ""
 			if r := w.row(id); r != nil {
-				got = r.FullName
+				got = r.Text("full_name")
 			}
 			if got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)

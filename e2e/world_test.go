@@ -33,7 +33,6 @@ import (
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/embedded"
-	"clerksync/store/mapping"
 )
 
 // programs are what the tests run.
@@ -147,6 +146,7 @@ type world struct {
 	private sync.Map // addresses and numbers of users, which nothing may write
 	store   *database.DB
 	users   *store.Users
+	app     testenv.App
 
 	dbProxy, inngestProxy *testenv.Proxy // see options
 }
@@ -213,7 +213,7 @@ const manyEvents = "INBOX_RESEND_AFTER=5s"
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
 func newWorld(t *testing.T, o options) *world {
 	endToEnd(t)
-	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir()}
+	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir(), app: testenv.Apps()[0]}
 	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
@@ -248,7 +248,7 @@ func newWorld(t *testing.T, o options) *world {
 		w.checkPrivate()
 	})
 	w.store = testenv.Connect(t, w.uri, w.name)
-	w.users = store.NewUsers(w.store, mapping.Default())
+	w.users = store.NewUsers(w.store, w.app.Map)
 	return w
 }
 
@@ -409,16 +409,13 @@ func (w *world) count(collection string, filter any) int64 {
 }
 
 // row returns the row, or nil.
-func (w *world) row(id string) *store.Row {
+func (w *world) row(id string) testenv.Doc {
 	w.t.Helper()
-	r, err := w.users.Get(w.t.Context(), id)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
+	d, err := w.app.Find(w.t.Context(), w.store, id)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return &r
+	return d
 }
 
 // hostPort returns the address in the URI of a database.

@@ -51,7 +51,7 @@ func TestBatch(t *testing.T) {
 		t.Errorf("dead letters (-want +got):\n%s", d)
 	}
 	for _, id := range []string{"user_a", "user_b"} {
-		if row, err := f.users.Get(t.Context(), id); err != nil || row.FullName != "Ada Lovelace" {
+		if row, err := testenv.Get(t, f.users, id); err != nil || row.FullName != "Ada Lovelace" {
 			t.Errorf("got %+v, %v", row, err)
 		}
 	}

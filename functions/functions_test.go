@@ -139,7 +139,7 @@ func TestShapes(t *testing.T) {
 	t.Parallel()
 	envelope := `{"data":` + user +
 		`,"object":"event","type":"user.created","timestamp":1767603600050,"instance_id":"ins_1"}`
-	want := store.Row{
+	want := testenv.Row{
 		ID: "user_a", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a",
 		Username: "ada",
 	}
@@ -159,7 +159,7 @@ func TestShapes(t *testing.T) {
 			if got, want := string(r.Output), `{"user_id":"user_a","outcome":"created"}`; got != want {
 				t.Fatalf("got %s, %s, want %s", got, r.Error, want)
 			}
-			got, err := f.users.Get(t.Context(), "user_a")
+			got, err := testenv.Get(t, f.users, "user_a")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -208,7 +208,7 @@ func TestTie(t *testing.T) {
 					t.Fatal(r.Error)
 				}
 			}
-			got, err := f.users.Get(t.Context(), "user_a")
+			got, err := testenv.Get(t, f.users, "user_a")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +234,7 @@ func TestArrivalTakenForClerksTime(t *testing.T) {
 			t.Fatal(r.Error)
 		}
 	}
-	if got, err := f.users.Get(t.Context(), "user_a"); err != nil || got.FullName != "Ada King" {
+	if got, err := testenv.Get(t, f.users, "user_a"); err != nil || got.FullName != "Ada King" {
 		t.Errorf("got %q, %v, want Ada King", got.FullName, err)
 	}
 }

@@ -82,7 +82,7 @@ func TestProperty(t *testing.T) {
 		if err := lab.Simulate(t.Context(), rng, deliveries, 12, func(string) error { return nil }); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		for _, d := range testenv.CheckAll(histories, func(id string) *store.Row { return lab.Row(t, id) }) {
+		for _, d := range testenv.CheckAll(histories, func(id string) testenv.Doc { return lab.Row(t, id) }) {
 			t.Errorf("seed %d: %s", seed, d)
 		}
 		if left := lab.Memory.Docs("lab", "clerksync_inbox"); len(left) > 0 {

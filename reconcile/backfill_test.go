@@ -89,7 +89,7 @@ func TestBackfill(t *testing.T) {
 			}
 		}
 		for i, name := range map[int]string{0: "Ada Lovelace 0", 1: "by webhook", 109: "Ada Lovelace 109"} {
-			if r, err := users.Get(t.Context(), people[i].ID); err != nil || r.FullName != name {
+			if r, err := testenv.Get(t, users, people[i].ID); err != nil || r.FullName != name {
 				t.Errorf("user %d: got %q, %v, want %q", i, r.FullName, err, name)
 			}
 		}
@@ -351,15 +351,12 @@ func whileWebhooksArrive(t *testing.T, stepTime time.Duration, tiers []reconcile
 		close(late)
 		lived()
 		wg.Wait()
-		for _, d := range testenv.CheckAll(histories, func(id string) *store.Row {
-			r, err := users.Get(t.Context(), id)
-			if errors.Is(err, store.ErrNotFound) {
-				return nil
-			}
+		for _, d := range testenv.CheckAll(histories, func(id string) testenv.Doc {
+			d, err := testenv.Apps()[0].Find(t.Context(), db, id)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return &r
+			return d
 		}) {
 			t.Error(d)
 		}

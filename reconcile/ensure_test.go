@@ -48,7 +48,7 @@ func TestEnsure(t *testing.T) {
 				if i == 0 && errors.Is(err, context.Canceled) {
 					return
 				}
-				if err != nil || r.FullName != "Ada Lovelace 0" {
+				if err != nil || r.Text("full_name") != "Ada Lovelace 0" {
 					t.Errorf("got %+v, %v", r, err)
 				}
 			})
@@ -120,7 +120,7 @@ func TestEnsureAppsOwnRow(t *testing.T) {
 			}
 		}
 		e := &reconcile.Ensure{API: api(t, fake, 0), Users: users}
-		if r, err := e.Row(t.Context(), people[0].ID); err != nil || r.FullName != "Ada Lovelace 0" ||
+		if r, err := e.Row(t.Context(), people[0].ID); err != nil || r.Text("full_name") != "Ada Lovelace 0" ||
 			r.Clerk.Version == "" {
 			t.Errorf("got %+v, %v, want Clerk's", r, err)
 		}

@@ -33,9 +33,9 @@ func apply(t *testing.T, db *database.DB, p testenv.ClerkUser, at int64) store.O
 	return r.Outcome
 }
 
-func row(t *testing.T, db *database.DB, id string) store.Row {
+func row(t *testing.T, db *database.DB, id string) testenv.Row {
 	t.Helper()
-	r, err := store.NewUsers(db, mapping.Default()).Get(t.Context(), id)
+	r, err := testenv.Get(t, store.NewUsers(db, mapping.Default()), id)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -281,7 +281,7 @@ func TestRecent(t *testing.T) {
 			t.Errorf("again: got %+v, %v, want that it looks no further back than the last run", found, err)
 		}
 		for i, want := range map[int]string{29: "Ada Byron 29", 30: "Ada Lovelace 30", 31: "Ada Lovelace 31"} {
-			if row, err := r.Users.Get(t.Context(), people[i].ID); err != nil || row.FullName != want {
+			if row, err := testenv.Get(t, r.Users, people[i].ID); err != nil || row.FullName != want {
 				t.Errorf("user %d: got %q, %v, want %q", i, row.FullName, err, want)
 			}
 		}

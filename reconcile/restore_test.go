@@ -69,7 +69,7 @@ func TestFalseTombstone(t *testing.T) {
 			t.Errorf("the status names, %v (-want +got):\n%s", err, d)
 		}
 		row, err := restorer(t, db, fake).Run(t.Context(), ada)
-		if err != nil || row.ID != ada || row.FullName != "Ada Lovelace 3" {
+		if err != nil || row.ID != ada || row.Text("full_name") != "Ada Lovelace 3" {
 			t.Fatalf("restore: got %+v, %v", row, err)
 		}
 		if _, err := store.NewUsers(db, mapping.Default()).Get(t.Context(), ada); err != nil {

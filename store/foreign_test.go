@@ -142,7 +142,7 @@ func TestForeignRowLosesToSecondReplica(t *testing.T) {
 			start(newer, ada(1_700_000_000_200, named("Ada King")))
 			run(newer)
 			run(older)
-			if got := lab.Row(t, "user_ada"); got == nil || got.FullName != "Ada King" {
+			if got := lab.Row(t, "user_ada"); got.Text("full_name") != "Ada King" {
 				t.Errorf("got %+v, want the newer", got)
 			}
 		})

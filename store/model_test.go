@@ -104,7 +104,7 @@ func TestEveryInterleaving(t *testing.T) {
 				var rows []string
 				for _, id := range []string{"user_ada", "user_bob"} {
 					if r := m.lab.Row(t, id); r != nil {
-						rows = append(rows, fmt.Sprintf("%s: %s, %s", id, r.FullName, r.Username))
+						rows = append(rows, fmt.Sprintf("%s: %s, %s", id, r.Text("full_name"), r.Text("username")))
 					}
 				}
 				got, ok := strings.Join(rows, "; "), false

@@ -26,9 +26,9 @@ func names(u clerk.User) []string {
 }
 
 // keepsName tells whether a row keeps its user name, which it does unless Clerk has a user name for this user.
-func keepsName(was found, u clerk.User) bool { return u.Username == "" && was.Username != "" }
+func keepsName(was found, u clerk.User) bool { return u.Username == "" && was.username != "" }
 
 // suffixed tells whether a row has the user name from Clerk with a suffix, because another row had that name.
 func suffixed(was found, u clerk.User) bool {
-	return u.Username != "" && slices.Contains(names(u)[1:], was.Username)
+	return u.Username != "" && slices.Contains(names(u)[1:], was.username)
 }

@@ -1,30 +1,34 @@
 package store
 
 import (
-	"fmt"
-	"reflect"
-	"slices"
-	"strings"
 	"time"
 
 	"clerksync/clerk"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Row has the fields that clerksync writes to a user's row in the collection users. All other fields of the row belong
-// to the app.
+// Row is the row of a user.
 type Row struct {
-	ID             string `bson:"_id"`
-	Email          string `bson:"email,omitempty"` // absent for a phone-only user
-	FullName       string `bson:"full_name"`
-	ProfilePicture string `bson:"profile_picture"`
-	Username       string `bson:"username"`
-	Clerk          State  `bson:"clerk"`
+	ID string // Clerk's id of the user
+	// Doc has what the document holds in _id, in its key and in the fields that clerksync writes, its own state among
+	// them. What the app has added is left out.
+	Doc   bson.D
+	Clerk State
 }
 
-// State has what clerksync itself needs, and Clerk's flags.
+// Text returns the text in a field of the row, such as "profile.name", or "" if there is no text.
+func (r Row) Text(path string) string {
+	raw, err := bson.Marshal(r.Doc)
+	if err != nil {
+		return ""
+	}
+	return database.Text(raw, path)
+}
+
+// State is clerksync's own state in a row.
 type State struct {
 	Version       string    `bson:"version"` // see Write.version; "" if clerksync never wrote the row
 	CreatedAt     time.Time `bson:"created_at,omitempty"`
@@ -33,135 +37,114 @@ type State struct {
 	Locked        bool      `bson:"locked"`
 	Deprovisioned bool      `bson:"deprovisioned"`
 	EmailVerified bool      `bson:"email_verified"`
+	Map           string    `bson:"map,omitempty"` // which fields were written, see mapping.Fields.Hash
 }
 
-func newRow(u clerk.User, username, version string) Row {
-	return Row{
-		ID:             u.ID,
-		Email:          u.Email,
-		FullName:       u.FullName,
-		ProfilePicture: u.ImageURL,
-		Username:       username,
-		Clerk: State{
-			Version:       version,
-			CreatedAt:     u.CreatedAt.Time(),
-			SyncedAt:      time.Now().UTC().Truncate(time.Millisecond),
-			Banned:        u.Banned,
-			Locked:        u.Locked,
-			Deprovisioned: u.Deprovisioned,
-			EmailVerified: u.EmailVerified,
-		},
+func (s *Users) newState(u clerk.User, version string) State {
+	return State{
+		Version:       version,
+		CreatedAt:     u.CreatedAt.Time(),
+		SyncedAt:      time.Now().UTC().Truncate(time.Millisecond),
+		Banned:        u.Banned,
+		Locked:        u.Locked,
+		Deprovisioned: u.Deprovisioned,
+		EmailVerified: u.EmailVerified,
+		Map:           s.fields.Hash,
 	}
 }
 
-// field is a field of the row that clerksync writes.
-type field struct {
-	name     string
-	value    any // a pointer
-	is       bson.Type
-	optional bool // a row that clerksync wrote may lack it
-}
-
-// fields returns all fields that clerksync writes, except _id.
-func (r *Row) fields() []field {
-	return []field{
-		{"email", &r.Email, bson.TypeString, true},
-		{"full_name", &r.FullName, bson.TypeString, false},
-		{"profile_picture", &r.ProfilePicture, bson.TypeString, false},
-		{"username", &r.Username, bson.TypeString, false},
-		{"clerk.version", &r.Clerk.Version, bson.TypeString, true},
-		{"clerk.created_at", &r.Clerk.CreatedAt, bson.TypeDateTime, true},
-		{"clerk.synced_at", &r.Clerk.SyncedAt, bson.TypeDateTime, true},
-		{"clerk.banned", &r.Clerk.Banned, bson.TypeBoolean, false},
-		{"clerk.locked", &r.Clerk.Locked, bson.TypeBoolean, false},
-		{"clerk.deprovisioned", &r.Clerk.Deprovisioned, bson.TypeBoolean, false},
-		{"clerk.email_verified", &r.Clerk.EmailVerified, bson.TypeBoolean, false},
+// ownFields returns the fields of State, in the order of State.values.
+func ownFields() []mapping.Own {
+	return []mapping.Own{
+		// A version of another type counts as the oldest, see readState.
+		{Name: "version", Kind: mapping.Text, Optional: true, Free: true, Lenient: true},
+		{Name: "created_at", Kind: mapping.Date, Optional: true},
+		{Name: "synced_at", Kind: mapping.Date, Optional: true, Free: true},
+		{Name: "banned", Kind: mapping.Bool},
+		{Name: "locked", Kind: mapping.Bool},
+		{Name: "deprovisioned", Kind: mapping.Bool},
+		{Name: "email_verified", Kind: mapping.Bool},
+		{Name: "map", Kind: mapping.Text, Optional: true},
 	}
 }
 
-func (f field) get() any { return reflect.ValueOf(f.value).Elem().Interface() }
+func (s State) values() []any {
+	var created, hash any // nil means that the row must not have it
+	if !s.CreatedAt.IsZero() {
+		created = bson.NewDateTimeFromTime(s.CreatedAt)
+	}
+	if s.Map != "" {
+		hash = s.Map
+	}
+	return []any{
+		s.Version, created, bson.NewDateTimeFromTime(s.SyncedAt), s.Banned, s.Locked, s.Deprovisioned, s.EmailVerified,
+		hash,
+	}
+}
+
+// readState reads the state of a row. It never fails, so that one damaged row blocks neither its own user nor the other
+// rows: a value of another type counts as absent, and so does a version that does not have the form of one.
+func readState(v bson.RawValue) (s State) {
+	doc, _ := v.DocumentOK()
+	s.Version, _ = doc.Lookup("version").StringValueOK()
+	s.CreatedAt, _ = doc.Lookup("created_at").TimeOK()
+	s.SyncedAt, _ = doc.Lookup("synced_at").TimeOK()
+	s.Banned, _ = doc.Lookup("banned").BooleanOK()
+	s.Locked, _ = doc.Lookup("locked").BooleanOK()
+	s.Deprovisioned, _ = doc.Lookup("deprovisioned").BooleanOK()
+	s.EmailVerified, _ = doc.Lookup("email_verified").BooleanOK()
+	s.Map, _ = doc.Lookup("map").StringValueOK()
+	if !isVersion(s.Version) {
+		s.Version = ""
+	}
+	s.CreatedAt, s.SyncedAt = s.CreatedAt.UTC(), s.SyncedAt.UTC()
+	return s
+}
 
 // found is a row as it was read from the collection.
 type found struct {
-	Row
-	there bool
-	// odd are the fields that are missing or hold a value of another type, because the app or one of its tools changed
-	// them. They always count as different from what Clerk says.
-	odd []string
-	// guard is the part of an update's filter that says that the version is still exactly the value that was read.
+	there    bool
+	raw      bson.Raw
+	state    State
+	username string // "" if the row has none, or if the map has no such field
+	// guard is the part of an update's filter that says that the row is still the one that was read, with exactly the
+	// version that it had.
 	guard bson.D
-	// whole says that an update must replace the whole field clerk, because it is not an object.
-	whole bool
 }
 
-// readRow reads the fields that clerksync writes, and no others. It never fails, so that one damaged row blocks neither
-// its own user nor the other rows: a value of another type counts as absent, and so does a version that does not have
-// the form of one.
-func readRow(id string, raw bson.Raw) found {
-	f := found{Row: Row{ID: id}, there: true}
-	for _, own := range f.fields() {
-		v, missing := raw.LookupErr(strings.Split(own.name, ".")...)
-		// A version of another type counts as the oldest, see below, and not as odd.
-		ok := v.Type == own.is && v.Unmarshal(own.value) == nil
-		if !ok && (missing == nil || !own.optional) && own.name != "clerk.version" {
-			f.odd = append(f.odd, own.name)
-		}
+// read reads what the write path needs of a row.
+func (s *Users) read(raw bson.Raw) found {
+	state := raw.Lookup(s.m.State)
+	f := found{there: true, raw: raw, state: readState(state)}
+	if s.fields.Username != "" {
+		f.username = database.Text(raw, s.fields.Username)
 	}
-	f.guard = database.Guard(raw, "clerk.version")
-	if value, err := raw.LookupErr("clerk"); err == nil && value.Type != bson.TypeEmbeddedDocument {
-		f.whole, f.guard = true, database.Guard(raw, "clerk")
+	version := s.m.State + ".version"
+	if state.Type != 0 && state.Type != bson.TypeEmbeddedDocument { // an update replaces it as a whole
+		version = s.m.State
 	}
-	if !isVersion(f.Clerk.Version) {
-		f.Clerk.Version = ""
+	if f.guard = database.Guard(raw, version); s.m.Key != mapping.IDField {
+		f.guard = append(bson.D{{Key: mapping.IDField, Value: raw.Lookup(mapping.IDField)}}, f.guard...)
 	}
 	return f
 }
 
-// changes returns the update that turns f into r. It touches only the fields that clerksync writes.
-func (f found) changes(r Row) bson.D {
-	var set, unset bson.D
-	for _, own := range r.fields() {
-		switch value := own.get(); {
-		case f.whole && strings.HasPrefix(own.name, "clerk."): // set below, as a whole
-		case own.optional && reflect.ValueOf(value).IsZero():
-			unset = append(unset, bson.E{Key: own.name, Value: ""})
-		default: // one by one, so that fields of the app in clerk stay
-			set = append(set, bson.E{Key: own.name, Value: value})
-		}
-	}
-	if f.whole {
-		set = append(set, bson.E{Key: "clerk", Value: r.Clerk})
-	}
-	update := bson.D{{Key: "$set", Value: set}}
-	if len(unset) > 0 {
-		update = append(update, bson.E{Key: "$unset", Value: unset})
-	}
-	return update
+// row returns the row for those outside.
+func (s *Users) row(id string, f found) Row {
+	return Row{ID: id, Doc: s.fields.Read(f.raw), Clerk: f.state}
 }
 
-// isOurs tells whether the row is still as this process wrote it in r.
-func (f found) isOurs(r Row) bool {
-	return f.Clerk.Version == r.Clerk.Version && f.Clerk.SyncedAt.Equal(r.Clerk.SyncedAt)
+// planned is what a row is to be.
+type planned struct {
+	values  mapping.Values
+	state   State
+	differs []Field // in which the row differs, besides the version and the time of the sync
+}
+
+// isOurs tells whether the row is still as this process wrote it in p.
+func (f found) isOurs(p planned) bool {
+	return f.state.Version == p.state.Version && f.state.SyncedAt.Equal(p.state.SyncedAt)
 }
 
 // Field is a field whose value in the row differs from Clerk's.
-type Field struct{ Name, Row, Clerk string }
-
-// differs returns the fields in which the row differs from r. It ignores the version and the time of the sync.
-func (f found) differs(r Row) []Field {
-	var all []Field
-	was := f.fields()
-	for i, own := range r.fields() {
-		row, clerk := was[i].get(), own.get()
-		switch at, isTime := row.(time.Time); {
-		case slices.Contains(f.odd, own.name):
-			row = "(missing, or of another type)"
-		case own.name == "clerk.version" || own.name == "clerk.synced_at":
-			continue
-		case row == clerk || isTime && at.Equal(clerk.(time.Time)):
-			continue
-		}
-		all = append(all, Field{own.name, fmt.Sprint(row), fmt.Sprint(clerk)})
-	}
-	return all
-}
+type Field = mapping.Difference

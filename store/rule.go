@@ -105,19 +105,24 @@ func (w Write) takes(was string) (version string, ok bool) {
 }
 
 // plan compares a write, and the user name that the row is to get, with the row as it was read. It returns what the
-// row will be, and what the write does to it.
-func (w Write) plan(was found, name string) (Row, Outcome) {
-	version, ok := w.takes(was.Clerk.Version)
-	row := newRow(w.User, name, version)
+// row will be, and what the write does to it. The error is ErrUnfit.
+func (s *Users) plan(w Write, was found, name string) (planned, Outcome, error) {
+	version, ok := w.takes(was.state.Version)
+	p := planned{state: s.newState(w.User, version)}
+	var err error
+	p.values, err = s.fields.Values(w.User, name, p.state.SyncedAt, !was.there, p.state.values()...)
+	if err == nil && was.there {
+		p.differs = s.fields.Differences(was.raw, p.values)
+	}
 	switch {
 	case !was.there:
-		return row, Created
-	case !ok:
-		return row, Stale
-	case len(was.differs(row)) == 0:
-		return row, Unchanged
+		return p, Created, unfit(err)
+	case !ok: // then nothing is written, whatever the error
+		return p, Stale, nil
+	case len(p.differs) == 0:
+		return p, Unchanged, unfit(err)
 	}
-	return row, Updated
+	return p, Updated, nil
 }
 
 // raises tells whether a new version has a newer first half than the version in was, or is the row's first version. If

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,30 +53,25 @@ func (*TakenError) Unwrap() error { return ErrRefused }
 // any more, or if the server cannot list its indexes. It looks for the other row because the server's own text quotes
 // values, and not every server names the index. Only a refused write pays for that.
 func (s *Users) taken(ctx context.Context, w Write) (*TakenError, error) {
-	indexes, row, err := s.uniques(ctx, w.User.ID)
-	if err != nil {
-		return nil, err
-	}
-	values, err := s.fields.Values(w.User, "", time.Now())
+	indexes, row, next, err := s.uniques(ctx, w)
 	if err != nil {
 		return nil, err
 	}
 	for _, ix := range indexes {
-		wanted, writes, none := make([]any, len(ix.Fields)), false, true
+		values, writes, none := make([]any, len(ix.Fields)), false, true
 		for i, path := range ix.Fields {
-			if v := at(row, path); v != nil { // the app has written it
-				wanted[i], none = *v, false
+			from := row
+			if s.sets(path, row == nil) {
+				from, writes = next, true
 			}
-			for _, v := range values {
-				if v.Field.Path == path && (row == nil || !v.Field.Create) {
-					wanted[i], writes, none = v.Value, true, none && v.Value == nil
-				}
+			if v := at(from, path); v != nil {
+				values[i], none = *v, false
 			}
 		}
 		if !writes {
 			continue
 		}
-		holder, err := s.rows.Clash(ctx, ix, wanted, w.User.ID)
+		holder, err := s.rows.Clash(ctx, ix, values, w.User.ID)
 		if err != nil || holder != nil {
 			return s.heldBy(w, ix.Name, holder, none), err
 		}
@@ -85,22 +79,40 @@ func (s *Users) taken(ctx context.Context, w Write) (*TakenError, error) {
 	return nil, nil
 }
 
-// uniques returns the unique indexes, except the one by which user names are given, and the row of a user, or nil.
-func (s *Users) uniques(ctx context.Context, id string) ([]database.IndexInfo, bson.Raw, error) {
-	indexes, err := s.rows.ListIndexes(ctx)
+// uniques returns the unique indexes, except the one by which user names are given; the user's row as it is, nil if
+// there is none; and as w would insert it.
+func (s *Users) uniques(ctx context.Context, w Write) (indexes []database.IndexInfo, row, next bson.Raw, _ error) {
+	all, err := s.rows.ListIndexes(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	rows, err := s.rows.FindMany(ctx, []string{id})
-	return slices.DeleteFunc(indexes, func(ix database.IndexInfo) bool {
-		return !ix.Unique || slices.Contains(ix.Fields, s.fields.Username())
-	}), rows[id], err
+	for _, ix := range all {
+		if ix.Unique && (s.fields.Username == "" || !slices.Contains(ix.Fields, s.fields.Username)) {
+			indexes = append(indexes, ix)
+		}
+	}
+	rows, err := s.rows.FindMany(ctx, []string{w.User.ID})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	values, err := s.fields.Values(w.User, "", time.Now(), true)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	next, err = bson.Marshal(s.fields.New(w.User.ID, values))
+	return indexes, rows[w.User.ID], next, err
+}
+
+// sets tells whether a write sets the field at a path of the app's.
+func (s *Users) sets(path string, insert bool) bool {
+	return slices.ContainsFunc(s.m.Fields, func(f mapping.Field) bool {
+		return f.Path == path && !f.Unique && (insert || !f.Create)
+	})
 }
 
 func (s *Users) heldBy(w Write, index string, holder bson.Raw, none bool) *TakenError {
 	e := &TakenError{UserID: w.User.ID, Index: index, none: none}
-	key, _ := holder.LookupErr(s.fields.Key)
-	switch id, _ := key.StringValueOK(); {
+	switch id := database.Text(holder, s.m.Key); {
 	case !clerk.IsUserID(id):
 		e.other = printable(holder.Lookup(mapping.IDField))
 	case none:
@@ -132,12 +144,6 @@ func at(row bson.Raw, path string) *bson.RawValue {
 	return &v
 }
 
-// same tells whether a value of a row is v.
-func same(has bson.RawValue, v any) bool {
-	t, data, err := bson.MarshalValue(v)
-	return err == nil && t == has.Type && bytes.Equal(data, has.Value)
-}
-
 // refused sets the errors of attempts that the database has refused whatever their user name. It returns those that
 // must be tried again, because the other row has given its value up meanwhile.
 func (b *bulk) refused(ctx context.Context, of []*attempt) (again []*attempt) {
@@ -147,11 +153,11 @@ func (b *bulk) refused(ctx context.Context, of []*attempt) (again []*attempt) {
 			a.result.Err = fmt.Errorf("write user %q: %w", a.User.ID, err)
 		case taken != nil:
 			a.result.Err = taken
-		case a.refused:
+		case a.freed:
 			a.result.Err = fmt.Errorf("write user %q: %w whatever its user name: make the indexes on the app's collection "+
 				"not unique", a.User.ID, ErrRefused)
 		default:
-			a.refused, a.err, a.taken = true, nil, 0
+			a.freed, a.err, a.taken = true, nil, 0
 			again = append(again, a)
 		}
 	}
@@ -165,53 +171,50 @@ func (b *bulk) refused(ctx context.Context, of []*attempt) (again []*attempt) {
 // is nil if GiveUp removed nothing. Only reconcile may call GiveUp, because it has asked Clerk.
 func (s *Users) GiveUp(ctx context.Context, w Write, index string) (back func(context.Context) error, _ error) {
 	defer s.rows.Lock(w.User.ID)()
-	indexes, row, err := s.uniques(ctx, w.User.ID)
+	indexes, row, next, err := s.uniques(ctx, w)
 	if err != nil || row == nil {
 		return nil, err
 	}
-	was := readRow(w.User.ID, row)
-	values, err := s.fields.Values(w.User, "", time.Now())
-	if _, ok := w.takes(was.Clerk.Version); !ok || err != nil {
-		return nil, err
+	was := s.read(row)
+	if _, ok := w.takes(was.state.Version); !ok {
+		return nil, nil
 	}
-	in := func(path string) bool {
-		return slices.ContainsFunc(indexes, func(ix database.IndexInfo) bool {
-			return ix.Name == index && slices.Contains(ix.Fields, path)
-		})
-	}
-	for _, v := range values {
-		path := v.Field.Path
-		if has := at(row, path); in(path) && has != nil && !v.Field.Create && !same(*has, v.Value) {
-			return s.empty(ctx, was, v.Field, database.Guard(row, path), *has)
+	for _, ix := range indexes {
+		for _, path := range ix.Fields {
+			has, gets := at(row, path), at(next, path)
+			if ix.Name == index && s.sets(path, false) && has != nil && (gets == nil || !has.Equal(*gets)) {
+				return s.empty(ctx, w.User.ID, was, path, *has)
+			}
 		}
 	}
 	return nil, nil
 }
 
-// empty removes the value that a row has in a field, see GiveUp.
+// empty removes the value that a row has at a path, see GiveUp.
 func (s *Users) empty(
-	ctx context.Context, was found, f *mapping.Field, guard bson.D, has bson.RawValue,
+	ctx context.Context, id string, was found, path string, has bson.RawValue,
 ) (back func(context.Context) error, _ error) {
-	change := bson.D{{Key: "$unset", Value: bson.D{{Key: f.Path, Value: ""}}}}
-	if f.Absent.Null {
-		change = bson.D{{Key: "$set", Value: bson.D{{Key: f.Path, Value: nil}}}}
-	}
-	do := func(ctx context.Context, guard, change bson.D) error {
-		u := database.Update{ID: was.ID, Guard: append(slices.Clone(was.guard), guard...), Change: change}
+	do := func(ctx context.Context, guard bson.D, op string, value any) error {
+		change := bson.D{{Key: op, Value: bson.D{{Key: path, Value: value}}}}
+		u := database.Update{ID: id, Guard: append(slices.Clone(was.guard), guard...), Change: change}
 		return s.rows.UpdateEach(ctx, []database.Update{u})[0]
 	}
-	switch err := do(ctx, guard, change); {
+	op := "$unset"
+	if slices.ContainsFunc(s.m.Fields, func(f mapping.Field) bool { return f.Path == path && f.Absent.Null }) {
+		op = "$set"
+	}
+	switch err := do(ctx, database.Guard(was.raw, path), op, nil); {
 	case errors.Is(err, database.ErrUnmatched):
 		return nil, nil
 	case database.IsDuplicate(err):
 		return nil, fmt.Errorf("write user %q: %w without its %s, which another user has now: make the index partial, "+
-			"or sparse", was.ID, ErrRefused, f.Path)
+			"or sparse", id, ErrRefused, path)
 	case err != nil:
-		return nil, fmt.Errorf("write user %q: %w", was.ID, err)
+		return nil, fmt.Errorf("write user %q: %w", id, err)
 	}
 	return func(ctx context.Context) error {
-		defer s.rows.Lock(was.ID)()
-		err := do(ctx, bson.D{{Key: f.Path, Value: nil}}, bson.D{{Key: "$set", Value: bson.D{{Key: f.Path, Value: has}}}})
+		defer s.rows.Lock(id)()
+		err := do(ctx, bson.D{{Key: path, Value: nil}}, "$set", has)
 		if errors.Is(err, database.ErrUnmatched) || database.IsDuplicate(err) {
 			return nil
 		}

@@ -72,10 +72,10 @@ func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (remov
 	}
 	rows, err := s.find(ctx, stones)
 	for id, row := range rows {
-		if !clerk.IsUserID(id) || row.Clerk.Version == "" {
+		if !clerk.IsUserID(id) || row.state.Version == "" {
 			continue
 		}
-		gone, err := s.removeBuriedRow(ctx, row)
+		gone, err := s.removeBuriedRow(ctx, id, row)
 		if err != nil {
 			return removed, "", err
 		}
@@ -88,12 +88,12 @@ func (s *Users) SweepBuried(ctx context.Context, after string, limit int) (remov
 
 // removeBuriedRow removes the row if it is still as it was read and its user still has a tombstone: somebody may have
 // restored the user meanwhile, and the row was then written anew.
-func (s *Users) removeBuriedRow(ctx context.Context, f found) (bool, error) {
-	defer s.rows.Lock(f.ID)()
-	if dead, err := s.IsDeleted(ctx, f.ID); !dead || err != nil {
+func (s *Users) removeBuriedRow(ctx context.Context, id string, f found) (bool, error) {
+	defer s.rows.Lock(id)()
+	if dead, err := s.IsDeleted(ctx, id); !dead || err != nil {
 		return false, err
 	}
-	return s.rows.DeleteIf(ctx, f.ID, f.guard)
+	return s.rows.DeleteIf(ctx, id, f.guard)
 }
 
 // retention is a collection whose rows are removed when they are old.

@@ -16,30 +16,53 @@ var ErrNotFound = errors.New("no such user")
 
 // Users is the collection users with its tombstones. It is safe for concurrent use.
 type Users struct {
-	fields     *mapping.Map
+	m          *mapping.Map
+	fields     *mapping.Fields
 	rows       *database.Collection
 	tombstones retention
 }
 
 // NewUsers returns the users of db, in the collection that m describes. Call Setup once before the first write.
 func NewUsers(db *database.DB, m *mapping.Map) *Users {
-	rows := db.Collection(m.Collection)
+	rows := db.Collection(m.Collection).KeyedBy(m.Key)
 	tombstones := db.Collection("clerksync_deleted_users").LockedWith(rows)
-	return &Users{m, rows, retention{tombstones, database.Index{Field: "deleted_at", TTL: TombstoneRetention}}}
+	return &Users{
+		m: m, fields: mapping.Compile(m, ownFields()), rows: rows,
+		tombstones: retention{tombstones, database.Index{Field: "deleted_at", TTL: TombstoneRetention}},
+	}
 }
 
-// usernames returns the unique index on the user names. Rows without a user name, which the app may have, do not clash.
-func usernames() database.Index { return database.Index{Field: "username", Unique: true} }
+// KeyIndex is the name of the unique index on the key, if that is another field than _id.
+const KeyIndex = "clerksync_key"
 
-// Setup makes the indexes. It may be called again.
+// indexes returns the unique indexes of the rows. Rows without a user name or without an id of Clerk's, which the app
+// may have, do not clash.
+func (s *Users) indexes() (all []database.Index) {
+	if s.m.Key != mapping.IDField {
+		all = append(all, database.Index{Field: s.m.Key, Name: KeyIndex, Unique: true, Texts: true})
+	}
+	if s.fields.Username != "" {
+		all = append(all, database.Index{Field: s.fields.Username, Unique: true})
+	}
+	return all
+}
+
+// Setup makes the indexes. It may be called again. If rows have the same key, it makes no index on it; the error names
+// the first of them.
 func (s *Users) Setup(ctx context.Context) error {
-	return errors.Join(s.rows.EnsureIndex(ctx, usernames()), s.tombstones.Setup(ctx))
+	var errs []error
+	for _, ix := range s.indexes() {
+		errs = append(errs, s.rows.EnsureIndex(ctx, ix))
+	}
+	return errors.Join(append(errs, s.tombstones.Setup(ctx))...)
 }
 
 // LacksIndex tells whether Setup has something to do.
 func (s *Users) LacksIndex(ctx context.Context) (bool, error) {
-	if lacks, err := s.rows.LacksIndex(ctx, usernames()); lacks || err != nil {
-		return lacks, err
+	for _, ix := range s.indexes() {
+		if lacks, err := s.rows.LacksIndex(ctx, ix); lacks || err != nil {
+			return lacks, err
+		}
 	}
 	return s.tombstones.LacksIndex(ctx)
 }
@@ -47,10 +70,13 @@ func (s *Users) LacksIndex(ctx context.Context) (bool, error) {
 // Get returns the row of a user; the error is ErrNotFound if there is none.
 func (s *Users) Get(ctx context.Context, id string) (Row, error) {
 	rows, err := s.find(ctx, []string{id})
-	if err == nil && !rows[id].there {
-		err = ErrNotFound
+	switch {
+	case err != nil:
+		return Row{}, err
+	case !rows[id].there:
+		return Row{}, ErrNotFound
 	}
-	return rows[id].Row, err
+	return s.row(id, rows[id]), nil
 }
 
 // find returns the rows of those users who have one, by id.
@@ -58,7 +84,7 @@ func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error
 	raws, err := s.rows.FindMany(ctx, ids)
 	rows := make(map[string]found, len(raws))
 	for id, raw := range raws {
-		rows[id] = readRow(id, raw)
+		rows[id] = s.read(raw)
 	}
 	return rows, err
 }
@@ -66,7 +92,7 @@ func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error
 // ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a row with the same
 // value as another row. Clerk's users may have the same value, such as one address in two sign-ups, or no value at all.
 func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
-	return s.rows.ForeignUnique(ctx, usernames().Field)
+	return s.rows.ForeignUnique(ctx, s.m.Key, s.fields.Username)
 }
 
 // Indexes returns the indexes of the collection, ours and the app's; none if the server cannot list them.
@@ -75,7 +101,7 @@ func (s *Users) Indexes(ctx context.Context) ([]database.IndexInfo, error) {
 }
 
 // Map returns the map that the rows are written by.
-func (s *Users) Map() *mapping.Map { return s.fields }
+func (s *Users) Map() *mapping.Map { return s.m }
 
 // afterUserID sorts after all user ids of Clerk, which begin with clerk.UserIDPrefix.
 const afterUserID = "user`"
@@ -109,7 +135,7 @@ type RowID struct {
 // IDs returns the sorted ids of at most limit rows: those ids that begin as Clerk's do and are greater than after,
 // which is "" for the first page.
 func (s *Users) IDs(ctx context.Context, after string, limit int) ([]RowID, error) {
-	ids, versions, err := s.rows.IDs(ctx, "clerk.version", max(after, clerk.UserIDPrefix), afterUserID, limit)
+	ids, versions, err := s.rows.IDs(ctx, s.m.State+".version", max(after, clerk.UserIDPrefix), afterUserID, limit)
 	rows := make([]RowID, len(ids))
 	for i, id := range ids {
 		rows[i] = RowID{ID: id, Ours: isVersion(versions[i])}

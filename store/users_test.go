@@ -53,9 +53,9 @@ func write(t *testing.T, s *store.Users, u clerk.User, ms clerk.Millis) store.Ou
 	return testenv.Write(t, s, store.Write{User: u, EventTime: store.EventTime{Clerk: noon + ms}})
 }
 
-func get(t *testing.T, s *store.Users, id string) store.Row {
+func get(t *testing.T, s *store.Users, id string) testenv.Row {
 	t.Helper()
-	r, err := s.Get(t.Context(), id)
+	r, err := testenv.Get(t, s, id)
 	if err != nil {
 		t.Fatalf("Get(%s): %v", id, err)
 	}
@@ -158,7 +158,7 @@ func TestUsers(t *testing.T) {
 						t.Fatalf("write %d: got %q, want %q", i, o, w.want)
 					}
 				}
-				r, err := s.Get(t.Context(), "user_ada")
+				r, err := testenv.Get(t, s, "user_ada")
 				if tc.want == "" && !errors.Is(err, store.ErrNotFound) || tc.want != "" && err != nil {
 					t.Fatalf("Get: %v", err)
 				}
@@ -176,7 +176,7 @@ func TestRow(t *testing.T) {
 		s := users(t, db)
 		u := ada(1_700_000_000_100, func(u *clerk.User) { u.Banned, u.Locked, u.Deprovisioned = true, true, true })
 		write(t, s, u, 150)
-		want := store.Row{
+		want := testenv.Row{
 			ID: "user_ada", Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.example/a",
 			Username: "ada",
 			Clerk: store.State{

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"clerksync/clerk"
 	"clerksync/store/database"
 )
 
@@ -62,6 +63,9 @@ var (
 	// ErrRefused says that the database refuses a row whatever its user name, so that a unique index of the app's on
 	// another field must be the reason. Until the row that has the value changes, a retry cannot help. See TakenError.
 	ErrRefused = errors.New("a unique index of the app's refuses the row")
+	// ErrUnfit says that a row cannot be written as the map says, because of what the app has in it or of what Clerk's
+	// user has. A retry cannot help. The error around it says what it is.
+	ErrUnfit = errors.New("the row cannot be written")
 	// errRaced says that in each round another process changed the row between read and write.
 	errRaced = fmt.Errorf("other processes wrote the row %d times", maxRounds)
 )
@@ -101,13 +105,13 @@ type bulk struct {
 type attempt struct {
 	Write
 	result *Result
-	sent   Row   // the row that was last tried to be written
-	err    error // of the last try
-	insert bool  // the last try was an insert
-	taken  int   // how many of the user names, the best first, other rows have
-	looked bool  // its tombstone was looked for before an insert
-	// refused says that a unique index of the app's refused it although nobody had its values any more, see taken.go.
-	refused bool
+	name   string  // the user name that was last tried
+	sent   planned // what was last tried to be written
+	err    error   // of the last try
+	insert bool    // the last try was an insert
+	taken  int     // how many of the user names, the best first, other rows have
+	looked bool    // its tombstone was looked for before an insert
+	freed  bool    // it was refused, but the row that had the value had given it up already, see taken.go
 }
 
 func (b *bulk) run(ctx context.Context) {
@@ -184,21 +188,27 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 	var changes []database.Update
 	for _, a := range todo {
 		was := rows[a.User.ID]
-		name, ok := a.name(was, others)
+		name, ok := b.name(a, was, others)
 		if !ok {
 			refused = append(refused, a)
 			continue
 		}
-		row, outcome := a.plan(was, name)
-		b.say(a, was, row, outcome)
-		switch a.sent, a.insert = row, !was.there; {
+		p, outcome, err := b.plan(a.Write, was, name)
+		var change database.Update
+		writes := outcome == Updated || outcome == Unchanged && (b.mode == All || raises(was.state.Version, p.state.Version))
+		if err == nil && writes {
+			change, err = b.change(a.User.ID, was, p, outcome)
+		}
+		if err != nil {
+			a.result.Err = fmt.Errorf("write user %q: %w", a.User.ID, err)
+			continue
+		}
+		b.say(a, was, p, outcome)
+		switch a.sent, a.name, a.insert = p, name, !was.there; {
 		case a.insert:
 			inserts = append(inserts, a)
-		case outcome == Stale:
-		case b.mode == Differing && outcome == Unchanged && !raises(was.Clerk.Version, row.Clerk.Version):
-		default:
-			updates = append(updates, a)
-			changes = append(changes, database.Update{ID: a.User.ID, Guard: was.guard, Change: was.changes(row)})
+		case writes:
+			updates, changes = append(updates, a), append(changes, change)
 		}
 	}
 	if b.mode == DryRun {
@@ -218,11 +228,11 @@ func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, erro
 	if len(of) < 2 { // then this is the one that was missed
 		return todo, nil
 	}
-	rows, err := b.rows.FindMany(ctx, ids(of), "clerk.version", "clerk.synced_at")
+	rows, err := b.rows.FindMany(ctx, ids(of), b.m.State+".version", b.m.State+".synced_at")
 	if err != nil {
 		return todo, err
 	}
-	written := func(a *attempt) bool { return unsure(a) && readRow(a.User.ID, rows[a.User.ID]).isOurs(a.sent) }
+	written := func(a *attempt) bool { return unsure(a) && b.Users.read(rows[a.User.ID]).isOurs(a.sent) }
 	return slices.DeleteFunc(slices.Clone(todo), written), nil
 }
 
@@ -239,18 +249,18 @@ func (b *bulk) read(ctx context.Context, todo []*attempt) (map[string]found, map
 			wanted = append(wanted, a.User.Username)
 		}
 	}
-	others, err := b.rows.Taken(ctx, "username", wanted)
+	others, err := b.rows.Taken(ctx, b.fields.Username, wanted)
 	return rows, others, err
 }
 
 // say sets the result of an attempt to the outcome of its plan.
-func (b *bulk) say(a *attempt, was found, row Row, outcome Outcome) {
+func (b *bulk) say(a *attempt, was found, p planned, outcome Outcome) {
 	if a.result.Outcome == "" {
-		a.result.Version = was.Clerk.Version
-		a.result.Newer = a.version() > was.Clerk.Version
+		a.result.Version = was.state.Version
+		a.result.Newer = a.version() > was.state.Version
 	}
 	if a.result.Outcome = outcome; b.mode != All && (outcome == Updated || outcome == Stale) {
-		a.result.Fields = was.differs(row)
+		a.result.Fields = p.differs
 	}
 }
 
@@ -280,19 +290,20 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 	given := map[string]bool{}
 	docs := make([]any, len(inserts))
 	for i, a := range inserts {
-		for _, name := range names(a.User)[a.taken:] {
-			if a.sent.Username = name; !given[name] {
+		for _, name := range b.names(a.User)[a.taken:] {
+			if a.name = name; !given[name] {
 				break
 			}
 		}
-		given[a.sent.Username] = true
-		docs[i] = a.sent
+		given[a.name] = true
+		b.fields.Rename(a.sent.values, a.name)
+		docs[i] = b.fields.New(a.User.ID, a.sent.values)
 	}
 	return b.rows.InsertEach(ctx, ids(inserts), docs)
 }
 
 // name returns the user name to try next, and false if all names have been tried.
-func (a *attempt) name(was found, others map[string]bool) (string, bool) {
+func (b *bulk) name(a *attempt, was found, others map[string]bool) (string, bool) {
 	clash := a.err != nil && database.IsDuplicate(a.err)
 	if clash && a.insert && was.there { // the duplicate was the _id
 		clash, a.taken = false, 0
@@ -301,13 +312,35 @@ func (a *attempt) name(was found, others map[string]bool) (string, bool) {
 	if clash && !keeps {
 		a.taken++
 	}
-	switch all := names(a.User); {
-	case keeps && (!clash || a.sent.Username != was.Username):
-		return was.Username, true
+	switch all := b.names(a.User); {
+	case keeps && (!clash || a.name != was.username):
+		return was.username, true
 	case !keeps && a.taken < len(all):
 		return all[a.taken], true
 	}
 	return "", false
+}
+
+// names returns the user names to try, the best first: only "" if the map has no field with a unique user name.
+func (s *Users) names(u clerk.User) []string {
+	if s.fields.Username == "" {
+		return []string{""}
+	}
+	return names(u)
+}
+
+// change returns the update that carries out a plan. The error is ErrUnfit.
+func (s *Users) change(id string, was found, p planned, outcome Outcome) (database.Update, error) {
+	change, nulls, err := s.fields.Update(was.raw, p.values, outcome != Unchanged)
+	guard := append(slices.Clip(was.guard), database.Guard(was.raw, nulls...)...)
+	return database.Update{ID: id, Guard: guard, Change: change}, unfit(err)
+}
+
+func unfit(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrUnfit, err)
 }
 
 // retry returns the attempts that failed because of another process or a taken user name, and sets the errors of the

@@ -137,7 +137,7 @@ func TestWriteListsAtOnce(t *testing.T) {
 		}
 		wg.Wait()
 		for i := range n {
-			r, err := a.Get(t.Context(), fmt.Sprint("user_", i))
+			r, err := testenv.Get(t, a, fmt.Sprint("user_", i))
 			if dead := i%7 == 0; dead != (err != nil) || !dead && r.FullName != fmt.Sprint("v", versions-1) {
 				t.Errorf("user_%d: got %q, %v", i, r.FullName, err)
 			}
@@ -164,9 +164,10 @@ func TestDryRun(t *testing.T) {
 		king := func(u *clerk.User) { u.FullName, u.Email, u.Banned, u.Username = "Ada King", "", true, "king" }
 		version := "0000000000005.1800000000001"
 		fields := []store.Field{
-			{"email", "ada@example.com", ""}, {"full_name", "Ada Lovelace", "Ada King"}, {"username", "ada", "king"}, {
-				"clerk.banned", "false", "true",
-			},
+			{Name: "email", Row: "ada@example.com"},
+			{Name: "full_name", Row: "Ada Lovelace", Clerk: "Ada King"},
+			{Name: "username", Row: "ada", Clerk: "king"},
+			{Name: "clerk.banned", Row: "false", Clerk: "true"},
 		}
 		stale := slices.Clone(fields)
 		stale[2].Row = get(t, s, "c").Username

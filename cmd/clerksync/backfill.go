@@ -19,13 +19,15 @@ import (
 type backfillCmd struct {
 	DryRun  bool `help:"Only say what would be written."`
 	Restart bool `help:"Begin with the first user again, though an earlier run was cut off."`
+
+	SwitchMap bool `help:"Write by this map from now on, though the users here were written by another."`
 }
 
 // Run writes all of Clerk's users. If it is cut off, it says how to go on.
 func (c backfillCmd) Run(ctx context.Context, e env) error {
-	return withClerk(ctx, e, c.DryRun, func(_ *database.DB, r *reconcile.Reconcile) error {
+	return withClerk(ctx, e, access{onlyLooks: c.DryRun, switchMap: c.SwitchMap}, func(_ *database.DB, r *reconcile.Reconcile) error {
 		bar := &progress{w: e.stderr}
-		r.DryRun, r.Restart, r.OnPage = c.DryRun, c.Restart, bar.show
+		r.DryRun, r.Restart, r.OnPage = c.DryRun, c.Restart || c.SwitchMap, bar.show
 		p, err := r.Run(ctx, reconcile.Start(reconcile.Backfill, ""), nil)
 		bar.end()
 		return c.sum(ctx, e, p, err)

@@ -37,6 +37,7 @@ type cli struct {
 	Mail        mailCmd        `cmd:"" help:"Try the welcome mail."`
 	Users       usersCmd       `cmd:"" help:"See to single users."`
 	Doctor      doctorCmd      `cmd:"" help:"Check settings, database, Inngest, Clerk and the sync; say what to do."`
+	Types       typesCmd       `cmd:"" help:"Print a mongoose model, or TypeScript, of the documents for your app."`
 	Health      healthCmd      `cmd:"" help:"Ask the service here and the database whether they answer."`
 	Send        sendCmd        `cmd:"" help:"Sign a sample webhook, post it and print the answer."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

@@ -23,7 +23,7 @@ type reconcileCmd struct {
 
 // Run compares all rows with all users, and prints a line for each difference.
 func (c reconcileCmd) Run(ctx context.Context, e env) error {
-	return withClerk(ctx, e, c.DryRun, func(_ *database.DB, r *reconcile.Reconcile) error {
+	return withClerk(ctx, e, access{onlyLooks: c.DryRun}, func(_ *database.DB, r *reconcile.Reconcile) error {
 		r.DryRun, r.RemoveUnknown = c.DryRun, c.RemoveUnknown
 		r.Report = func(d reconcile.Drift) { c.print(e, d) }
 		host, _ := os.Hostname()

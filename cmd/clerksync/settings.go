@@ -48,10 +48,15 @@ func takeDevFolder(c *config.Config) bool {
 	return true
 }
 
-// withClerk reads the settings as readConfigForCommand does, opens the database, makes its indexes unless onlyLooks is
-// set, and calls do.
+// access says what a command does with the database besides reading it.
+type access struct {
+	onlyLooks bool // it writes nothing: it makes no indexes, and has no map remembered
+	switchMap bool // its map takes the place of the one that is remembered
+}
+
+// withClerk reads the settings and the map, opens the database, prepares it, and calls do.
 func withClerk(
-	ctx context.Context, e env, onlyLooks bool, do func(*database.DB, *reconcile.Reconcile) error, also ...string,
+	ctx context.Context, e env, how access, do func(*database.DB, *reconcile.Reconcile) error, also ...string,
 ) error {
 	if !isSet(e.environ, "GOGC") {
 		// A run over all users keeps little in memory and makes much garbage: with 400 it takes a fifth less CPU time.
@@ -72,11 +77,28 @@ func withClerk(
 		return err
 	}
 	users := store.NewUsers(db, m)
-	if !onlyLooks {
-		err = app.Prepare(ctx, db, users)
-	}
+	err = how.prepare(ctx, db, users)
 	if err == nil {
 		err = do(db, app.Reconciler(cfg, api, db, users, log))
 	}
 	return errors.Join(err, db.Close(ctx))
+}
+
+// prepare checks that the map is the one that the database remembers. Unless the command only looks, it has the map
+// remembered and makes the indexes.
+func (a access) prepare(ctx context.Context, db *database.DB, users *store.Users) error {
+	switch {
+	case a.onlyLooks && a.switchMap:
+		return nil
+	case a.onlyLooks:
+		return app.CheckMap(ctx, db, users.Map(), "")
+	case a.switchMap:
+		if err := app.SwitchMap(ctx, db, users.Map()); err != nil {
+			return err
+		}
+	}
+	if err := app.RememberMap(ctx, db, users.Map(), ""); err != nil {
+		return err
+	}
+	return app.Prepare(ctx, db, users)
 }

@@ -94,7 +94,7 @@ func (c usersRestore) Run(ctx context.Context, e env) error {
 func printRow(
 	ctx context.Context, e env, makeRow func(*database.DB, *reconcile.Reconcile) (store.Row, error),
 ) error {
-	return withClerk(ctx, e, false, func(db *database.DB, r *reconcile.Reconcile) error {
+	return withClerk(ctx, e, access{}, func(db *database.DB, r *reconcile.Reconcile) error {
 		if err := reconcile.CheckInstance(ctx, r.API, r.State, r.InstanceID, false); err != nil {
 			return err
 		}
@@ -112,6 +112,6 @@ func printRow(
 
 // rowText formats a row as docs/your-app.md shows it. The user has chosen the names in it, so they are escaped.
 func rowText(r store.Row) (string, error) {
-	b, err := bson.MarshalExtJSONIndent(r, false, false, "", "  ")
+	b, err := bson.MarshalExtJSONIndent(r.Doc, false, false, "", "  ")
 	return escaped(string(b), "\n"), err
 }

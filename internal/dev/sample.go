@@ -108,19 +108,16 @@ func Demo(
 	ctx context.Context, w io.Writer, users *store.Users, hook, secret string, text func(store.Row) (string, error),
 ) error {
 	id := "user_2demo" + rand.Text()[:22]
-	for _, step := range []struct {
-		typ, title string
-		want       store.Row // an empty one means that there must be no row
-	}{
-		{clerk.UserCreated, "Ada signs up", store.Row{
-			Email: "ada@example.com", FullName: "Ada Lovelace", ProfilePicture: "https://img.clerk.com/c2FtcGxlLWFkYQ",
-		}},
-		{clerk.UserUpdated, "Ada marries and changes her picture", store.Row{
-			Email: "ada@example.com", FullName: "Ada King", ProfilePicture: "https://img.clerk.com/c2FtcGxlLWFkYS0y",
-		}},
-		{typ: clerk.UserDeleted, title: "Ada deletes her account"},
+	for _, step := range []struct{ typ, title string }{
+		{clerk.UserCreated, "Ada signs up"},
+		{clerk.UserUpdated, "Ada marries and changes her picture"},
+		{clerk.UserDeleted, "Ada deletes her account"},
 	} {
 		event, err := Sample(step.typ, "ada", id)
+		if err != nil {
+			return err
+		}
+		want, err := asWrite(event)
 		if err != nil {
 			return err
 		}
@@ -134,7 +131,7 @@ func Demo(
 		if status != http.StatusAccepted {
 			return fmt.Errorf("demo: the webhook was answered %d %s", status, answer)
 		}
-		row, found, err := waitFor(ctx, users, id, step.want)
+		row, found, err := waitFor(ctx, users, want)
 		line := "(no row)"
 		if found {
 			line, err = text(row)
@@ -150,23 +147,41 @@ func Demo(
 	return err
 }
 
-// waitFor reads the row until it has the values in want, or, if want is empty, until the row is gone. It fails after
-// demoWait.
-func waitFor(ctx context.Context, users *store.Users, id string, want store.Row) (r store.Row, found bool, err error) {
+// asWrite returns the write that an event about a user asks for.
+func asWrite(event []byte) (w store.Write, err error) {
+	e, err := clerk.ParseEnvelope(event)
+	if err != nil {
+		return w, err
+	}
+	w.EventTime.Clerk, w.Deleted = e.Timestamp, e.Type == clerk.UserDeleted
+	if w.Deleted {
+		w.User.ID, err = clerk.ParseDeleted(e.Data)
+	} else {
+		w.User, err = clerk.ParseUser(e.Data)
+	}
+	return w, err
+}
+
+// waitFor waits until the row is as the write makes it, and returns it; there is none if the write is a deletion. It
+// fails after demoWait.
+func waitFor(ctx context.Context, users *store.Users, want store.Write) (r store.Row, found bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, demoWait)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		r, err = users.Get(ctx, id)
-		right := r.Email == want.Email && r.FullName == want.FullName && r.ProfilePicture == want.ProfilePicture
-		switch gone := errors.Is(err, store.ErrNotFound); {
+		r, err = users.Get(ctx, want.User.ID)
+		gone := errors.Is(err, store.ErrNotFound)
+		switch {
 		case err != nil && !gone:
 			return r, false, err
-		case gone && want.Email == "":
+		case gone && want.Deleted:
 			return r, false, nil
-		case !gone && right && r.Username != "":
-			return r, true, nil
+		case !gone && !want.Deleted:
+			now := users.Write(ctx, []store.Write{want}, store.DryRun)[0]
+			if now.Err != nil || now.Outcome == store.Unchanged {
+				return r, true, now.Err
+			}
 		}
 		select {
 		case <-tick.C:

@@ -7,12 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"clerksync/store"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // Webhook is one webhook of Clerk.
@@ -28,88 +25,115 @@ type Webhook struct {
 type History struct {
 	UserID   string
 	Webhooks []Webhook
-	Want     *store.Row // how the row must be in the end, except its user name and times; nil if the user is deleted
 	// Tie says that two changes differ only in the time in the body, which Inngest's integration does not keep. If they
 	// come by the integration alone, their order is lost.
 	Tie bool
+	// Linked says that the app has made the user's document, so that it has nothing of what only a creation writes.
+	Linked bool
 
+	app      App
+	want     bson.M   // the document in the end, see App; nil if the user is deleted
 	names    []string // what a user name that we give may be made from
 	username string   // Clerk's own user name in the end
 	renamed  bool     // Clerk's own user name has changed, so the row's has too
 }
 
+// Histories returns the lives of n users at Clerk, for the app with the map that is used without a file.
+func Histories(t testing.TB, rng *rand.Rand, n int) []History {
+	t.Helper()
+	return Apps()[0].Histories(t, rng, n)
+}
+
 // Histories returns the lives of n users at Clerk: created, 0 to 5 changes, some deleted. They are as awkward as real
 // ones: phone-only, the primary address last, missing or dangling; names null, in any script and with HTML in them;
 // changes that move no time of the user; times in seconds; users that are banned, locked or deprovisioned; and many
-// that want the same user name.
-func Histories(t testing.TB, rng *rand.Rand, n int) []History {
+// that want the same user name. If the app's addresses are unique, they go from user to user, too.
+func (a App) Histories(t testing.TB, rng *rand.Rand, n int) []History {
 	t.Helper()
-	all := make([]History, n)
-	for i := range all {
+	users := make([]*user, n)
+	for i := range users {
 		u := newUser(rng, fmt.Sprintf("user_2e2e%05d%s", i, letters(rng, 18)))
+		u.h.app = a
 		u.post(t, "user.created")
 		for range rng.IntN(6) {
+			if a.UniqueEmail && i > 0 && rng.IntN(3) == 0 {
+				u.meet(t, users[rng.IntN(i)])
+				continue
+			}
 			u.change()
 			u.post(t, "user.updated")
 		}
-		u.h.Want, u.h.username = u.row(), u.username
-		if rng.IntN(4) == 0 {
+		users[i] = u
+	}
+	all := make([]History, n)
+	for i, u := range users {
+		u.h.want, u.h.username = a.want(u), u.username
+		if !u.deleted && rng.IntN(4) == 0 {
 			u.pass()
 			u.delete(t)
+		}
+		if u.deleted {
+			u.h.want = nil
 		}
 		all[i] = u.h
 	}
 	return all
 }
 
-// Check returns how the user's row differs from what it must be, or "". nil means that there is no row.
-func (h History) Check(row *store.Row) string {
-	ignore := cmp.Options{
-		cmpopts.IgnoreFields(store.Row{}, "Username"), cmpopts.IgnoreFields(store.State{}, "Version", "SyncedAt"),
+// Check returns how the user's document differs from what it must be, or "". nil means that there is no document.
+func (h History) Check(doc Doc) string {
+	var got, want bson.M
+	if doc != nil {
+		got = flat(bson.D(doc))
 	}
-	if d := cmp.Diff(h.Want, row, ignore); d != "" {
+	if h.want != nil {
+		want = expect(h.want, got, h.Linked)
+	}
+	if d := cmp.Diff(want, got); d != "" {
 		return fmt.Sprintf("%s after %d webhooks (-want +got):\n%s", h.UserID, len(h.Webhooks), d)
 	}
-	if row == nil {
+	if doc == nil || h.app.Names == "" {
 		return ""
 	}
 	bases := h.names
 	if h.username != "" {
 		bases = []string{h.username}
 	}
+	name := doc.Text(h.app.Names)
 	// A name that is taken gets a suffix made of the id.
-	if !slices.ContainsFunc(bases, func(b string) bool {
-		return row.Username == b || strings.HasPrefix(row.Username, b+"-")
-	}) {
-		return fmt.Sprintf("%s has the user name %q, want one made of %q", h.UserID, row.Username, bases)
+	if !slices.ContainsFunc(bases, func(b string) bool { return name == b || strings.HasPrefix(name, b+"-") }) {
+		return fmt.Sprintf("%s has the user name %q, want one made of %q", h.UserID, name, bases)
 	}
 	return ""
 }
 
-// CheckAll returns how the rows differ from what they must be, and which of them share a user name. row returns the row
-// of a user, or nil.
-func CheckAll(histories []History, row func(id string) *store.Row) []string {
+// CheckAll returns how the documents differ from what they must be, and which of them share a user name. doc returns
+// the document of a user, or nil.
+func CheckAll(histories []History, doc func(id string) Doc) []string {
 	var wrong []string
 	owner := map[string]string{}
 	for _, h := range histories {
-		r := row(h.UserID)
-		if d := h.Check(r); d != "" {
-			wrong = append(wrong, d)
+		d := doc(h.UserID)
+		if diff := h.Check(d); diff != "" {
+			wrong = append(wrong, diff)
 		}
-		if r == nil {
+		if d == nil || h.app.Names == "" {
 			continue
 		}
-		if other := owner[r.Username]; other != "" || r.Username == "" {
-			wrong = append(wrong, fmt.Sprintf("%s has the user name %q, as %s has", h.UserID, r.Username, other))
+		name := d.Text(h.app.Names)
+		if other := owner[name]; other != "" || name == "" {
+			wrong = append(wrong, fmt.Sprintf("%s has the user name %q, as %s has", h.UserID, name, other))
 		}
-		owner[r.Username] = h.UserID
+		owner[name] = h.UserID
 	}
 	return wrong
 }
 
 // KeepsName tells whether the row must keep its user name once it has one. It need not if Clerk has a user name of its
 // own, or if the user is deleted: a write that overlaps with the deletion may make a row again, and then removes it.
-func (h History) KeepsName() bool { return h.username == "" && !h.renamed && h.Want != nil }
+func (h History) KeepsName() bool {
+	return h.app.Names != "" && h.username == "" && !h.renamed && h.want != nil
+}
 
 // user is a user at Clerk.
 type user struct {
@@ -121,14 +145,17 @@ type user struct {
 	username, first, last, image  string
 	emails                        []email
 	primary                       string // the id of an address, perhaps of one that is removed
-	phone                         bool
+	phone                         string // in E.164
+	plan, role                    string // in the public metadata
 	banned, locked, deprovisioned bool
+	deleted                       bool
 }
 
 type email struct {
 	id, address string
 	verified    bool
 	at          int64
+	kept        bool // no other user will have it
 }
 
 func newUser(rng *rand.Rand, id string) *user {
@@ -139,7 +166,7 @@ func newUser(rng *rand.Rand, id string) *user {
 	u.name()
 	switch rng.IntN(6) {
 	case 0:
-		u.phone = true
+		u.phone = fmt.Sprintf("+1555555%04d", rng.IntN(10_000))
 	case 1: // none is primary
 		u.add(false)
 		u.add(true)
@@ -158,6 +185,7 @@ func newUser(rng *rand.Rand, id string) *user {
 		u.rename()
 		u.h.renamed = false // it has always been so
 	}
+	u.role = u.pick("", "admin")
 	return u
 }
 
@@ -203,7 +231,8 @@ func (u *user) change() {
 	case 10: // this changes no time at all
 		u.banned, moved = !u.banned, false
 		u.h.Tie = true
-	case 11: // signs in
+	case 11: // signs in, or buys something
+		u.plan = u.pick("", "pro", "team")
 	}
 	if moved {
 		u.updated = u.now
@@ -247,17 +276,64 @@ func (u *user) address() (email, bool) {
 	return email{}, false
 }
 
-// row is what the user's row has to be.
-func (u *user) row() *store.Row {
-	e, _ := u.address()
-	return &store.Row{
-		ID: u.h.UserID, Email: e.address, ProfilePicture: u.image,
-		FullName: strings.TrimSpace(strings.TrimSpace(u.first) + " " + strings.TrimSpace(u.last)),
-		Clerk: store.State{
-			CreatedAt: time.UnixMilli(u.created).UTC(), EmailVerified: e.verified,
-			Banned: u.banned, Locked: u.locked, Deprovisioned: u.deprovisioned,
-		},
+// meet has an address go from another user to this one, or has the two swap theirs. Whoever loses an address has a
+// webhook of a state without it, in which there is no address that another user has or will have: so there is always an
+// order of writes in which no two documents have one address.
+func (u *user) meet(t testing.TB, other *user) {
+	t.Helper()
+	theirs, ok := other.address()
+	if !ok || theirs.kept || other.deleted {
+		return
 	}
+	mine, swap := u.address()
+	swap = swap && !mine.kept && u.rng.IntN(2) == 0
+	u.lose(t)
+	other.now = max(other.now, u.now)
+	if !swap && u.rng.IntN(3) == 0 {
+		other.pass()
+		other.delete(t)
+	} else {
+		other.lose(t)
+	}
+	u.gain(t, theirs, other.now)
+	if swap {
+		other.gain(t, mine, u.now)
+	}
+}
+
+// lose removes all addresses of the user, or puts one there that nobody else will ever have.
+func (u *user) lose(t testing.TB) {
+	t.Helper()
+	if len(u.emails) == 0 {
+		return
+	}
+	u.pass()
+	if u.emails = nil; u.rng.IntN(2) == 0 {
+		u.add(true)
+		u.emails[0].kept = true
+	}
+	u.updated = u.now
+	u.post(t, "user.updated")
+}
+
+// gain gives the user an address that another one had until a time.
+func (u *user) gain(t testing.TB, e email, until int64) {
+	t.Helper()
+	u.now = max(u.now, until)
+	u.pass()
+	e.id, e.at, e.verified = "idn_"+letters(u.rng, 8), u.now, true
+	u.emails, u.primary, u.updated = append([]email{e}, u.emails...), e.id, u.now
+	u.post(t, "user.updated")
+}
+
+// email returns the address that counts, or "".
+func (u *user) email() string {
+	e, _ := u.address()
+	return e.address
+}
+
+func (u *user) fullName() string {
+	return strings.TrimSpace(strings.TrimSpace(u.first) + " " + strings.TrimSpace(u.last))
 }
 
 // time returns a time as this user's instance writes it.
@@ -299,9 +375,15 @@ func (u *user) post(t testing.TB, typ string) {
 		}
 		emails = append(emails, a)
 	}
-	if u.phone {
+	metadata := map[string]any{}
+	for key, v := range map[string]string{"plan": u.plan, "role": u.role} {
+		if v != "" {
+			metadata[key] = v
+		}
+	}
+	if u.phone != "" {
 		phones = []any{map[string]any{
-			"id": "idn_p", "phone_number": fmt.Sprintf("+1555555%04d", u.rng.IntN(10_000)),
+			"id": "idn_p", "phone_number": u.phone,
 			"backup_codes": []any{"backup-" + letters(u.rng, 8)},
 			"created_at":   u.time(u.created), "updated_at": u.time(u.created),
 		}}
@@ -312,7 +394,7 @@ func (u *user) post(t testing.TB, typ string) {
 		"username":  orNull(u.username), "first_name": orNull(u.first), "last_name": orNull(u.last), "external_id": nil,
 		"primary_email_address_id": orNull(u.primary), "email_addresses": emails, "phone_numbers": phones,
 		"external_accounts": []any{},
-		"public_metadata":   map[string]any{}, "private_metadata": map[string]any{"plan": "secret"},
+		"public_metadata":   metadata, "private_metadata": map[string]any{"plan": "secret"},
 		"unsafe_metadata": map[string]any{},
 		"banned":          u.banned, "locked": u.locked, "deprovisioned": u.deprovisioned,
 	})
@@ -321,7 +403,7 @@ func (u *user) post(t testing.TB, typ string) {
 func (u *user) delete(t testing.TB) {
 	t.Helper()
 	u.message(t, "user.deleted", map[string]any{"id": u.h.UserID, "object": "user", "deleted": true})
-	u.h.Want = nil
+	u.deleted = true
 }
 
 func (u *user) message(t testing.TB, typ string, data any) {

@@ -63,12 +63,20 @@ func MakeCollections(ctx context.Context, db *database.DB) error {
 		if slices.Contains(there, name) {
 			continue
 		}
-		var se mongo.ServerError // NamespaceExists: a service was quicker
-		if err := db.CreateCollection(ctx, name); err != nil && (!errors.As(err, &se) || !se.HasErrorCode(48)) {
+		if err := makeCollection(ctx, db, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// makeCollection makes a collection that may be there.
+func makeCollection(ctx context.Context, db *database.DB, name string) error {
+	err := db.CreateCollection(ctx, name)
+	if se := mongo.ServerError(nil); errors.As(err, &se) && se.HasErrorCode(48) { // NamespaceExists
+		return nil
+	}
+	return err
 }
 
 // Connect connects to a database, which is dropped at the end of the test.

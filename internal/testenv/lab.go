@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"testing"
 
-	"clerksync/store"
 	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -18,6 +17,7 @@ import (
 type Lab struct {
 	Memory    *Memory
 	Processes []*Process
+	app       App
 	events    chan labEvent
 	seed      maphash.Seed
 }
@@ -27,10 +27,18 @@ type labEvent struct {
 	err   error
 }
 
-// NewLab returns a lab with n processes, each with its own client of the database called "lab".
+// NewLab returns a lab of n processes for the app with the map that is used without a file.
 func NewLab(t testing.TB, n int) *Lab {
 	t.Helper()
-	l := &Lab{Memory: NewMemory(), events: make(chan labEvent), seed: maphash.MakeSeed()}
+	return Apps()[0].NewLab(t, n)
+}
+
+// NewLab returns a lab with n processes, each with its own client of the database called "lab", in which the app's
+// collection is prepared.
+func (a App) NewLab(t testing.TB, n int) *Lab {
+	t.Helper()
+	l := &Lab{Memory: NewMemory(), app: a, events: make(chan labEvent), seed: maphash.MakeSeed()}
+	a.Prepare(t, l.Memory.Connect(t, "lab", nil, nil))
 	for range n {
 		p := &Process{lab: l, verdicts: make(chan Verdict), ops: make(chan func() error)}
 		t.Cleanup(func() { close(p.ops) })
@@ -178,11 +186,11 @@ func (p *Process) afterCall() {
 	}
 }
 
-// State is a hash of everything that decides what can happen next, except times: the rows, and what each process has
+// State is a hash of everything that decides what can happen next, except times and random ids: the rows, and what each process has
 // seen in its operation.
 func (l *Lab) State() uint64 {
 	var h uint64
-	for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox"} {
+	for _, name := range []string{l.app.Map.Collection, "clerksync_deleted_users", "clerksync_inbox"} {
 		for _, d := range l.Memory.Docs("lab", name) {
 			h = l.hash(h, d)
 		}
@@ -205,7 +213,7 @@ func (l *Lab) hash(h uint64, d bson.D) uint64 {
 	return maphash.Bytes(l.seed, b)
 }
 
-// timeless returns v without the times in it.
+// timeless returns v without the times and the random ids in it.
 func timeless(v any) any {
 	switch v := v.(type) {
 	case bson.D:
@@ -220,28 +228,19 @@ func timeless(v any) any {
 			a[i] = timeless(e)
 		}
 		return a
-	case bson.DateTime:
+	case bson.DateTime, bson.ObjectID:
 		return nil
 	}
 	return v
 }
 
-// Row returns the row of a user, or nil.
-func (l *Lab) Row(t testing.TB, id string) *store.Row {
+// Row returns the document of a user, or nil.
+func (l *Lab) Row(t testing.TB, id string) Doc {
 	t.Helper()
-	for _, d := range l.Memory.Docs("lab", "users") {
-		if get(d, "_id") != id {
-			continue
+	for _, d := range l.Memory.Docs("lab", l.app.Map.Collection) {
+		if get(d, l.app.Map.Key) == id {
+			return Doc(d)
 		}
-		b, err := bson.Marshal(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var r store.Row
-		if err := bson.Unmarshal(b, &r); err != nil {
-			t.Fatal(err)
-		}
-		return &r
 	}
 	return nil
 }

@@ -2,9 +2,11 @@ package database
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
@@ -31,6 +33,24 @@ func (c Checkpoints) Save(ctx context.Context, name string, v any) error {
 	set := bson.D{{Key: "$set", Value: bson.D{{Key: "state", Value: v}}}}
 	_, err := c.rows.UpdateOne(ctx, ByID(name), set, options.UpdateOne().SetUpsert(true))
 	return c.rows.failed("save "+name+" in", err)
+}
+
+// SaveFirst saves v under a name unless a value was saved under it before. Of several at the same time one saves.
+func (c Checkpoints) SaveFirst(ctx context.Context, name string, v any) error {
+	_, err := c.rows.InsertOne(ctx, append(ByID(name), bson.E{Key: "state", Value: v}))
+	if IsDuplicate(err) {
+		return nil
+	}
+	return c.rows.failed("save "+name+" in", err)
+}
+
+// Any tells whether anything was saved, under any name.
+func (c Checkpoints) Any(ctx context.Context) (bool, error) {
+	err := c.rows.FindOne(ctx, bson.D{}).Err()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return false, nil
+	}
+	return err == nil, c.rows.failed("read", err)
 }
 
 // Remove removes the value that was saved under a name.

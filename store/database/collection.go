@@ -16,24 +16,25 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// Collection is a collection whose rows have texts as _id. Its own methods, and the functions below that take one, work
-// on every database, and their errors are redacted. The methods of the embedded driver's collection are only for
-// operations that all databases do in the same way.
+// Collection is a collection whose rows have texts as _id, or in another field that is their key, see KeyedBy. Its own
+// methods, and the functions below that take one, work on every database, and their errors are redacted. The methods of
+// the embedded driver's collection are only for operations that all databases do in the same way.
 type Collection struct {
 	*mongo.Collection
 	db    *DB
 	locks *locks
+	key   string // "_id", or the path of the field that KeyedBy named
 }
 
 // Collection returns a collection of the database.
 func (db *DB) Collection(name string) *Collection {
 	l, _ := db.locks.LoadOrStore(name, new(locks))
-	return &Collection{db.Database.Collection(name), db, l.(*locks)}
+	return &Collection{db.Database.Collection(name), db, l.(*locks), idField}
 }
 
 // LockedWith returns the collection with the locks of another one, for two collections whose rows are written together.
 func (c *Collection) LockedWith(other *Collection) *Collection {
-	return &Collection{c.Collection, c.db, other.locks}
+	return &Collection{c.Collection, c.db, other.locks, c.key}
 }
 
 // Ingress returns the collection with the connections that are reserved for webhooks, see DB.Ingress.
@@ -41,7 +42,7 @@ func (c *Collection) Ingress() *Collection {
 	if c.db.Ingress == nil {
 		return c
 	}
-	return &Collection{c.db.Ingress.Collection(c.Name()), c.db, c.locks}
+	return &Collection{c.db.Ingress.Collection(c.Name()), c.db, c.locks, c.key}
 }
 
 // locks are the locks of a collection's rows within this process. They keep rows correct if the database's updates are
@@ -73,11 +74,20 @@ func (c *Collection) Lock(id string) (unlock func()) { return c.LockAll([]string
 // lookup returns the value that a row has at a path, such as "failure.at".
 func lookup(row bson.Raw, path string) bson.RawValue { return row.Lookup(strings.Split(path, ".")...) }
 
+// Text returns the text that a row has at a path, such as "failure.error", or "" if there is no text.
+func Text(row bson.Raw, path string) string {
+	text, _ := lookup(row, path).StringValueOK()
+	return text
+}
+
 // ByID returns the filter for the row with an _id.
 func ByID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 
-func byIDs(ids []string) bson.D {
-	return bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}
+// byKey returns the filter for the row with a key.
+func (c *Collection) byKey(id string) bson.D { return bson.D{{Key: c.key, Value: id}} }
+
+func (c *Collection) byKeys(ids []string) bson.D {
+	return bson.D{{Key: c.key, Value: bson.D{{Key: "$in", Value: ids}}}}
 }
 
 // failed redacts err and adds what failed and the name of the collection. It returns nil if err is nil.
@@ -144,19 +154,25 @@ func Change[T any](ctx context.Context, c *Collection, id string, guard []string
 	return err == nil && res.MatchedCount > 0, c.failed("change "+id+" in", err)
 }
 
-// DeleteIf removes the row with an _id if the guard still matches, and tells whether it did. The caller must hold the
+// DeleteIf removes the row with a key if the guard still matches, and tells whether it did. The caller must hold the
 // row's lock, and must have read the row for the guard under that lock.
 func (c *Collection) DeleteIf(ctx context.Context, id string, guard bson.D) (bool, error) {
 	res, err := c.DeleteOne(ctx, c.guarded(id, guard))
 	return err == nil && res.DeletedCount > 0, c.failed("remove "+id+" from", err)
 }
 
-// guarded returns the filter for a row that was read under its lock. If only this process writes, the lock is enough.
+// guarded returns the filter for a row that was read under its lock. If only this process writes, the lock is enough;
+// FerretDB v1 finds a row quickly only if the filter is its _id and nothing else.
 func (c *Collection) guarded(id string, guard bson.D) bson.D {
-	if c.db.OneProcess {
-		return ByID(id)
+	if !c.db.OneProcess {
+		return append(c.byKey(id), guard...)
 	}
-	return append(ByID(id), guard...)
+	for _, e := range guard {
+		if e.Key == idField && c.key != idField {
+			return bson.D{e}
+		}
+	}
+	return c.byKey(id)
 }
 
 // Claim claims the row with an _id for the caller, by setting the fields in mine. It succeeds if there is no such row
@@ -259,20 +275,30 @@ func (c *Collection) Taken(ctx context.Context, field string, texts []string) (m
 	return taken, err
 }
 
-// IDs returns at most limit sorted _ids that are greater than after and less than before. For each it also returns the
+// IDs returns at most limit sorted keys that are greater than after and less than before. For each it also returns the
 // text that its row has at a path, or "" if there is no text there.
 func (c *Collection) IDs(ctx context.Context, path, after, before string, limit int) (ids, texts []string, _ error) {
-	if c.db.engine != nil { // a find on FerretDB v1 would read and sort the whole collection
+	if c.db.engine != nil && c.key == idField { // a find on FerretDB v1 would read and sort the whole collection
 		return c.db.engine.IDs(ctx, c.db.Name(), c.Name(), path, after, before, limit)
 	}
-	between := bson.D{{Key: "_id", Value: bson.D{{Key: "$gt", Value: after}, {Key: "$lt", Value: before}}}}
-	find := options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(limit)).
-		SetProjection(bson.D{{Key: path, Value: 1}})
-	var rows []bson.Raw
-	err := c.findAll(ctx, between, find, &rows)
-	for _, row := range rows {
-		text, _ := lookup(row, path).StringValueOK()
-		ids, texts = append(ids, row.Lookup("_id").StringValue()), append(texts, text)
+	between := bson.D{{Key: c.key, Value: bson.D{{Key: "$gt", Value: after}, {Key: "$lt", Value: before}}}}
+	projection := bson.D{{Key: path, Value: 1}}
+	if c.key != idField {
+		projection = append(projection, bson.E{Key: c.key, Value: 1})
 	}
-	return ids, texts, err
+	find := options.Find().SetSort(bson.D{{Key: c.key, Value: 1}}).SetProjection(projection)
+	for read := limit; ; read *= 2 {
+		var rows []bson.Raw
+		err := c.findAll(ctx, between, find.SetLimit(int64(read)), &rows)
+		ids, texts = make([]string, 0, limit), make([]string, 0, limit)
+		for _, row := range rows {
+			if id, ok := c.keyOf(row); ok && len(ids) < limit {
+				ids, texts = append(ids, id), append(texts, Text(row, path))
+			}
+		}
+		// A list of the app's in the key field is found too, if one of its texts is in the range.
+		if err != nil || len(ids) == limit || len(rows) < read {
+			return ids, texts, err
+		}
+	}
 }

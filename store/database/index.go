@@ -15,7 +15,11 @@ import (
 // Index is an index on one field.
 type Index struct {
 	Field  string
-	Unique bool // refuses a second row with the same value; rows without the field do not clash
+	Name   string // "" for MongoDB's own choice
+	Unique bool   // refuses a second row with the same value; rows without the field do not clash
+	// Texts makes a unique index one of texts that are not empty: rows with null, "" or a number do not clash either.
+	// FerretDB v1 has no such index, so there is none.
+	Texts bool
 	// TTL is how long after the time in the field MongoDB removes a row; 0 means never. FerretDB v1 removes no rows.
 	TTL time.Duration
 }
@@ -27,7 +31,13 @@ func (ix Index) options(db *DB) *options.IndexOptionsBuilder {
 	if ix.Unique {
 		opts.SetUnique(true)
 	}
-	if ix.Unique && !db.OneProcess {
+	if ix.Name != "" {
+		opts.SetName(ix.Name)
+	}
+	switch {
+	case ix.Texts:
+		opts.SetPartialFilterExpression(bson.D{{Key: ix.Field, Value: bson.D{{Key: "$gt", Value: ""}}}})
+	case ix.Unique && !db.OneProcess:
 		opts.SetSparse(true)
 	}
 	if ix.TTL > 0 && !db.OneProcess {
@@ -43,7 +53,11 @@ const indexTimeout = 2 * time.Hour
 // unique, the app's must be unique too. If the collection has rows, building may take long, so it is logged.
 func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 	specs, _, err := c.listIndexes(ctx)
-	if err == nil && !slices.ContainsFunc(specs, ix.is) {
+	switch {
+	case err != nil || slices.ContainsFunc(specs, ix.is):
+	case ix.Texts && c.db.OneProcess:
+		err = c.refuseDoubles(ctx, ix.Field)
+	default:
 		err = c.makeIndex(ctx, ix)
 	}
 	if err != nil {
@@ -64,6 +78,11 @@ func (c *Collection) makeIndex(ctx context.Context, ix Index) error {
 	}
 	model := mongo.IndexModel{Keys: bson.D{{Key: ix.Field, Value: 1}}, Options: ix.options(c.db)}
 	_, err := c.Indexes().CreateOne(ctx, model)
+	if IsDuplicate(err) && ix.Texts {
+		if doubles := c.refuseDoubles(ctx, ix.Field); doubles != nil {
+			return doubles
+		}
+	}
 	switch {
 	case IsDuplicate(err):
 		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is "+
@@ -91,16 +110,19 @@ func (db *DB) IndexIDs(ctx context.Context) error {
 // LacksIndex tells whether EnsureIndex would make the index, and writes nothing. If a server cannot list its indexes,
 // it returns false.
 func (c *Collection) LacksIndex(ctx context.Context, ix Index) (bool, error) {
+	if ix.Texts && c.db.OneProcess {
+		return false, nil
+	}
 	specs, listed, err := c.listIndexes(ctx)
 	return listed && !slices.ContainsFunc(specs, ix.is), err
 }
 
-// ForeignUnique returns the names of all unique indexes of the collection except those on the field in ours or on _id.
-// If a server cannot list its indexes, it returns none.
-func (c *Collection) ForeignUnique(ctx context.Context, ours string) (names []string, _ error) {
+// ForeignUnique returns the names of all unique indexes of the collection except those on one of the fields in ours or
+// on _id. If a server cannot list its indexes, it returns none.
+func (c *Collection) ForeignUnique(ctx context.Context, ours ...string) (names []string, _ error) {
 	specs, _, err := c.listIndexes(ctx)
 	for _, s := range specs {
-		if s.Unique && !s.isOn(ours) && !s.isOn("_id") {
+		if s.Unique && !s.isOn(idField) && !slices.ContainsFunc(ours, s.isOn) {
 			names = append(names, s.Name)
 		}
 	}
@@ -126,8 +148,11 @@ func (c *Collection) ListIndexes(ctx context.Context) ([]IndexInfo, error) {
 	return specs, err
 }
 
-// is tells whether an index of a collection is ix, or can take its place.
-func (ix Index) is(s IndexInfo) bool { return s.isOn(ix.Field) && (!ix.Unique || s.Unique) }
+// is tells whether an index of a collection is ix, or can take its place. Of the partial indexes of the app's it is not
+// known which rows they leave out, so none of them takes the place of one of texts.
+func (ix Index) is(s IndexInfo) bool {
+	return s.isOn(ix.Field) && (!ix.Unique || s.Unique) && (!ix.Texts || !s.Partial || s.Name == ix.Name)
+}
 
 // isOn tells whether an index is on this field alone.
 func (s IndexInfo) isOn(field string) bool { return len(s.Fields) == 1 && s.Fields[0] == field }

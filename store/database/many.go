@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// This file has the operations on many rows by _id. MongoDB does each in one command. On FerretDB v1 bulk updates
+// This file has the operations on many rows by their keys. MongoDB does each in one command. On FerretDB v1 bulk updates
 // deadlock, $in reads the whole collection, and a failed bulk insert does not say which row failed, so there most
 // operations do the rows one by one.
 
@@ -35,9 +35,17 @@ func sideBySide(n int, do func(i int) error) error {
 	return g.Wait()
 }
 
-// FindMany returns those of the rows that exist, by _id. If fields are named, it reads only these.
+// FindMany returns those of the rows that exist, by key. If fields are named, it reads only these.
 func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...string) (map[string]bson.Raw, error) {
 	rows := make(map[string]bson.Raw, len(ids))
+	if c.key != idField {
+		all, err := c.findKeyed(ctx, ids, fields)
+		for _, row := range all {
+			id, _ := c.keyOf(row)
+			rows[id] = row
+		}
+		return rows, err
+	}
 	projection := bson.D{}
 	for _, field := range fields {
 		projection = append(projection, bson.E{Key: field, Value: 1})
@@ -45,7 +53,7 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 	// FerretDB v1 reads the whole collection for $in. If it has no index by _id, it does so for each single row too.
 	if len(ids) > 1 && !c.db.OneProcess || len(ids) > singles && c.db.engine == nil {
 		var all []bson.Raw
-		err := c.findAll(ctx, byIDs(ids), options.Find().SetProjection(projection), &all)
+		err := c.findAll(ctx, c.byKeys(ids), options.Find().SetProjection(projection), &all)
 		for _, raw := range all {
 			rows[raw.Lookup("_id").StringValue()] = raw // $in with strings finds only strings
 		}
@@ -89,8 +97,8 @@ func (c *Collection) thereOf(ctx context.Context, ids []string) []string {
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !has[id] })
 }
 
-// InsertEach inserts rows with these _ids and returns one error for each row, nil if it was inserted. IsDuplicate tells
-// of the error whether a row with this _id, or with this value in a unique index, exists already.
+// InsertEach inserts rows with these keys and returns one error for each row, nil if it was inserted. IsDuplicate tells
+// of the error whether a row with this key, or with this value in a unique index, exists already.
 func (c *Collection) InsertEach(ctx context.Context, ids []string, docs []any) []error {
 	return c.insertEach(ctx, ids, docs, map[string]bson.Raw{})
 }
@@ -165,8 +173,8 @@ func (c *Collection) insertEach(ctx context.Context, ids []string, docs []any, t
 
 // Update is a change of one row.
 type Update struct {
-	ID     string
-	Guard  bson.D // matches the row as it was read, under its lock
+	ID     string // the row's key
+	Guard  bson.D // matches the row as it was read, under its lock; with another key than _id it has the _id too
 	Change bson.D
 }
 
@@ -183,7 +191,7 @@ func (c *Collection) UpdateEach(ctx context.Context, updates []Update) []error {
 	}
 	if c.db.OneProcess {
 		_ = sideBySide(len(updates), func(i int) error { // each error has its place in errs
-			res, err := c.UpdateOne(ctx, ByID(updates[i].ID), updates[i].Change)
+			res, err := c.UpdateOne(ctx, c.guarded(updates[i].ID, updates[i].Guard), updates[i].Change)
 			if errs[i] = Redact(err); err == nil && res.MatchedCount == 0 {
 				errs[i] = ErrUnmatched
 			}
@@ -209,10 +217,13 @@ func (c *Collection) UpdateEach(ctx context.Context, updates []Update) []error {
 
 // DeleteEach removes those of the rows that exist.
 func (c *Collection) DeleteEach(ctx context.Context, ids []string) (err error) {
-	if c.db.OneProcess || len(ids) <= 1 {
+	switch {
+	case c.key != idField:
+		err = c.deleteKeyed(ctx, ids)
+	case c.db.OneProcess || len(ids) <= 1:
 		err = sideBySide(len(ids), func(i int) error { _, err := c.DeleteOne(ctx, ByID(ids[i])); return err })
-	} else {
-		_, err = c.DeleteMany(ctx, byIDs(ids))
+	default:
+		_, err = c.DeleteMany(ctx, c.byKeys(ids))
 	}
 	return c.failed("remove from", err)
 }

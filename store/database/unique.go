@@ -20,11 +20,11 @@ type collation struct {
 	Backwards       bool   `bson:"backwards"`
 }
 
-// Clash returns a row, other than the one with this id, that has these values in the fields of a unique index, or nil
+// Clash returns a row, other than the one with this key, that has these values in the fields of a unique index, or nil
 // if there is none. values are in the order of ix.Fields; nil stands for null and for no value, which are the same to
 // an index. For this FerretDB v1 reads the whole collection.
-func (c *Collection) Clash(ctx context.Context, ix IndexInfo, values []any, id string) (bson.Raw, error) {
-	filter := bson.D{{Key: "_id", Value: bson.D{{Key: "$ne", Value: id}}}}
+func (c *Collection) Clash(ctx context.Context, ix IndexInfo, values []any, key string) (bson.Raw, error) {
+	filter := bson.D{{Key: c.key, Value: bson.D{{Key: "$ne", Value: key}}}}
 	absent := true
 	for i, field := range ix.Fields {
 		if values[i] == nil {

@@ -150,14 +150,11 @@ func (r *reader) top(m *Map, n *yaml.Node) {
 		r.line[name.Value] = name.Line
 		switch name.Value {
 		case "collection":
-			m.Collection = r.text(v, name.Value)
-			r.check(v.Line, name.Value, checkCollection(m.Collection))
+			m.Collection = r.name(v, name.Value, checkCollection)
 		case "key":
-			m.Key = r.text(v, name.Value)
-			r.check(v.Line, name.Value, checkKey(m.Key))
+			m.Key = r.name(v, name.Value, checkKey)
 		case "state":
-			m.State = r.text(v, name.Value)
-			r.check(v.Line, name.Value, checkState(m.State))
+			m.State = r.name(v, name.Value, checkState)
 		case "fields":
 			m.Fields = r.fields(v)
 		default:
@@ -246,7 +243,7 @@ func (r *reader) long(f *Field, n *yaml.Node) {
 		default:
 			keys := []string{"from", "value", "absent", "when", "unique"}
 			inside := key.Value
-			if _, isSource := LookUp(v.Value); isSource && checkPath(inside) == "" {
+			if _, isSource := LookUp(v.Value); isSource && nearest(inside, keys) == "" {
 				r.wrong(key.Line, "%s: %s is not known here: for a field inside %s write '%s.%s: %s'",
 					name, quote(inside), name, f.Path, inside, v.Value)
 				continue
@@ -269,7 +266,7 @@ func (r *reader) together(f *Field, has map[string]*yaml.Node, line int) {
 	switch {
 	case has["from"] != nil && has["value"] != nil:
 		wrong("value", "it has both from and value: remove one of them")
-	case has["from"] == nil && has["value"] == nil && (known > 0 || len(has) == 0):
+	case has["from"] == nil && has["value"] == nil && known > 0:
 		r.wrong(line, "%s: it says neither from nor value: add the source, such as from: full_name", name)
 	case has["value"] != nil && has["absent"] != nil:
 		wrong("absent", "a constant is never absent: remove absent")
@@ -338,12 +335,13 @@ func (r *reader) isText(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str"
 }
 
-// text returns a scalar that must be a text.
-func (r *reader) text(n *yaml.Node, what string) string {
+// name returns a text in which check finds nothing wrong.
+func (r *reader) name(n *yaml.Node, what string, check func(string) string) string {
 	if !r.isText(n) {
 		r.wrong(n.Line, "%s is no text: write a name, in quotes if it looks like a number", what)
 		return ""
 	}
+	r.check(n.Line, what, check(n.Value))
 	return n.Value
 }
 

@@ -3,9 +3,6 @@
 package mapping
 
 import (
-	"fmt"
-	"time"
-
 	"clerksync/clerk"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -67,41 +64,6 @@ func (m *Map) Username() string {
 
 // Compared tells whether reconcile compares the field: it holds a value of Clerk's that is kept up to date.
 func (f Field) Compared() bool { return f.From != "" && f.From != Now && !f.Create }
-
-// Value is what a field must hold.
-type Value struct {
-	Field *Field
-	Value any  // text, bool, bson.DateTime, nil for null, or what bson makes of metadata
-	Unset bool // the field must not be there
-}
-
-// Values returns what the fields hold for a user, in the order of m.Fields. username is the user name that the row is
-// to get, for the field that is unique. The error says which metadata cannot be stored, without quoting it.
-func (m *Map) Values(u clerk.User, username string, now time.Time) ([]Value, error) {
-	values := make([]Value, len(m.Fields))
-	from := user{User: u, now: now}
-	for i := range m.Fields {
-		f := &m.Fields[i]
-		v := Value{Field: f, Value: f.Value}
-		if f.Unique {
-			v.Value = username
-		} else if f.From != "" {
-			value, err := from.get(f.From)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", f.Path, err)
-			}
-			switch v.Value = value; {
-			case value != nil || f.Absent.Null:
-			case f.Absent.Text != nil:
-				v.Value = *f.Absent.Text
-			default:
-				v.Unset = true
-			}
-		}
-		values[i] = v
-	}
-	return values, nil
-}
 
 func date(t clerk.Millis) any {
 	if t == 0 {

@@ -163,30 +163,29 @@ func (u *user) details() clerk.Details {
 	return *u.more
 }
 
-// get returns the value of a source, or nil if the user does not have it.
-func (u *user) get(name string) (any, error) {
-	s, _ := LookUp(name)
+// getter returns the function that gets the value of the source, which is nil if the user does not have it.
+func (s Source) getter() func(*user) (any, error) {
 	if s.get != nil {
-		return s.get(u), nil
+		return func(u *user) (any, error) { return s.get(u), nil }
 	}
-	root, path, deep := strings.Cut(name, ".")
-	value := u.details().PublicMetadata
-	if root == Unsafe {
-		value = u.details().UnsafeMetadata
-	}
-	for deep && value != nil {
-		var at map[string]json.RawMessage
-		if json.Unmarshal(value, &at) != nil {
-			return nil, nil // it is no object, so it has nothing at this path
+	path := strings.Split(s.Name, ".")
+	return func(u *user) (any, error) {
+		value := u.details().PublicMetadata
+		if path[0] == Unsafe {
+			value = u.details().UnsafeMetadata
 		}
-		var key string
-		key, path, deep = strings.Cut(path, ".")
-		value = at[key]
+		for _, key := range path[1:] {
+			var at map[string]json.RawMessage
+			if value == nil || json.Unmarshal(value, &at) != nil {
+				return nil, nil // it is no object, so it has nothing at this path
+			}
+			value = at[key]
+		}
+		if value == nil {
+			return nil, nil
+		}
+		return fromJSON(value)
 	}
-	if value == nil {
-		return nil, nil
-	}
-	return fromJSON(value)
 }
 
 var errTooDeep = errors.New("the metadata has more than 90 levels: MongoDB stores 100 in a document")
@@ -240,6 +239,7 @@ func readList(dec *json.Decoder, levels int) (any, error) {
 
 func readObject(dec *json.Decoder, levels int) (any, error) {
 	object := bson.D{}
+	at := map[string]int{}
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
@@ -253,6 +253,11 @@ func readObject(dec *json.Decoder, levels int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if i, twice := at[name]; twice { // JSON's readers take the last
+			object[i].Value = v
+			continue
+		}
+		at[name] = len(object)
 		object = append(object, bson.E{Key: name, Value: v})
 	}
 	_, err := dec.Token()

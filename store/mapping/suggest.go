@@ -94,7 +94,7 @@ func nearest(name string, words []string) string {
 	if len(name) > 60 {
 		return ""
 	}
-	best, least := "", 1+min(2, len(name)/3)
+	best, least := "", 1+min(2, len(name)/2)
 	for _, w := range words {
 		if d := distance(normal(name), normal(w)); d < least {
 			best, least = w, d

@@ -1,0 +1,55 @@
+// Loads every document of a collection by the printed model, validates and saves it after a change of the app's, and
+// compares what is in the database before and after. It ends with an error at the first difference.
+import assert from "node:assert/strict";
+import mongoose from "mongoose";
+import { User } from "./user.js";
+
+const [uri, dbName, stateField, ...database] = process.argv.slice(2);
+const partialIndexes = database.includes("indexes"), arrays = database.includes("arrays"); // what it can do
+const { EJSON } = mongoose.mongo.BSON;
+const appFields = ["plan", "cart", "__v", ...Object.values(User.schema.options.timestamps ?? {})];
+
+await mongoose.connect(uri, { dbName, autoCreate: false, autoIndex: partialIndexes });
+if (partialIndexes) {
+  await User.init(); // makes its indexes beside ours, or fails
+  assert.deepEqual(await User.syncIndexes(), [], "syncIndexes() drops indexes");
+}
+const rows = User.collection;
+const raw = async (_id) => {
+  const row = await rows.findOne({ _id }, { promoteValues: false, promoteLongs: false });
+  for (const name of appFields) delete row[name];
+  return EJSON.stringify(row, { relaxed: false });
+};
+
+let n = 0;
+for await (const doc of User.find()) {
+  const where = `the document ${doc._id}: `;
+  const before = await raw(doc._id);
+  const stored = await rows.findOne({ _id: doc._id });
+  await doc.validate();
+  await doc.save();
+  assert.equal(await raw(doc._id), before, where + "save() without a change wrote something");
+  doc.plan = "pro";
+  if (arrays) doc.cart.push({ sku: n });
+  await doc.save();
+  assert.equal(await raw(doc._id), before, where + "save() changed more than the app did");
+  const saved = await rows.findOne({ _id: doc._id });
+  assert.equal(saved.plan, "pro");
+  if (arrays) assert.deepEqual(saved.cart, [{ sku: n }]);
+  assert.equal(doc.get(`${stateField}.version`) ?? undefined, stored[stateField]?.version, where + "its version");
+
+  // The sync writes while the app has the document in memory.
+  await rows.updateOne({ _id: doc._id }, { $set: { written: "by the sync" } });
+  if (stored[stateField]?.version) {
+    const version = "9" + stored[stateField].version;
+    await rows.updateOne({ _id: doc._id }, { $set: { [`${stateField}.version`]: version } });
+    doc.plan = "free";
+    await doc.save();
+    const now = await rows.findOne({ _id: doc._id });
+    assert.equal(now[stateField].version, version, where + "save() wrote back what the sync has changed");
+    assert.equal(now.plan, "free");
+  }
+  n++;
+}
+await mongoose.disconnect();
+console.log(n);

@@ -1,0 +1,35 @@
+// Printed by: clerksync types --format mongoose. Print it anew when the map changes.
+// With require() instead of import: const mongoose = require("mongoose"); and module.exports = { User }; at the end.
+import mongoose from "mongoose";
+
+const user = new mongoose.Schema({
+  // Written by clerksync: read these fields, and change none of them. Let none be required: Clerk's users need not have
+  // an address, a name or a picture. save() sends only what you have changed, so it overwrites nothing here.
+  _id: String, // Clerk's id of the user
+  email: String, // the primary e-mail address
+  full_name: String, // the first and the last name
+  profile_picture: String, // the picture; Clerk makes one if the user has none
+  username: String, // unique, and never empty
+  clerk: {
+    version: String, // the order of Clerk's changes
+    map: String, // the map by which clerksync wrote the document, if there is one
+    created_at: Date, // when the user signed up at Clerk
+    synced_at: Date, // when clerksync wrote the document
+    banned: Boolean, // banned at Clerk: check it where you let users in
+    locked: Boolean, // locked at Clerk, after failed sign-ins for example
+    deprovisioned: Boolean, // removed by a directory (SCIM): check it likewise
+    email_verified: Boolean, // the primary e-mail address is verified
+  },
+
+  // Fields of your own, such as
+  // plan: { type: String, default: "free" },
+}, { collection: "users" });
+
+// These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
+user.index({ username: 1 }, { unique: true, sparse: true });
+
+// Where an address may be there only once, let the index leave out the users who have none:
+// user.index({ email: 1 }, { unique: true, partialFilterExpression: { email: { $gt: "" } } });
+
+// overwriteModels: a hot reload, as Next.js does it, runs this file again.
+export const User = mongoose.model("User", user, "users", { overwriteModels: true });

@@ -1,0 +1,51 @@
+// Printed by: clerksync types --format typescript. Print it anew when the map changes.
+
+/**
+ * A document that clerksync has written, in the collection users.
+ * What is readonly it keeps up to date, and the app changes none of it.
+ * A document that it has not written yet is a Partial<User>.
+ * _id is an ObjectId, which mongoose and the driver add to the type themselves.
+ */
+export interface User {
+  /** Clerk's id of the user */
+  readonly "clerk-id": string;
+  readonly profile: {
+    readonly name?: {
+      /** the first name */
+      readonly first?: string;
+      /** the last name */
+      readonly last?: string;
+    } | null;
+    /** unique, and never empty */
+    readonly handle: string;
+  };
+  readonly contact: {
+    /** a constant */
+    readonly type: string;
+    /** the primary e-mail address */
+    readonly email?: string;
+  };
+  /** a constant */
+  readonly type: string;
+  readonly clerk: {
+    /** the order of Clerk's changes */
+    readonly version: string;
+    /** the map by which clerksync wrote the document, if there is one */
+    readonly map?: string;
+    /** when the user signed up at Clerk */
+    readonly created_at?: Date;
+    /** when clerksync wrote the document */
+    readonly synced_at: Date;
+    /** banned at Clerk: check it where you let users in */
+    readonly banned: boolean;
+    /** locked at Clerk, after failed sign-ins for example */
+    readonly locked: boolean;
+    /** removed by a directory (SCIM): check it likewise */
+    readonly deprovisioned: boolean;
+    /** the primary e-mail address is verified */
+    readonly email_verified: boolean;
+  };
+
+  // Fields of your own, such as
+  // plan?: string;
+}
