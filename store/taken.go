@@ -214,7 +214,12 @@ func (s *Users) empty(
 	}
 	return func(ctx context.Context) error {
 		defer s.rows.Lock(id)()
-		err := do(ctx, bson.D{{Key: path, Value: nil}}, "$set", has)
+		rows, err := s.find(ctx, []string{id})
+		now := rows[id]
+		if err != nil || !now.there || now.state.Version != was.state.Version || at(now.raw, path) != nil {
+			return err
+		}
+		err = do(ctx, bson.D{{Key: path, Value: nil}}, "$set", has)
 		if errors.Is(err, database.ErrUnmatched) || database.IsDuplicate(err) {
 			return nil
 		}

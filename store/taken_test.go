@@ -10,6 +10,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -163,4 +164,107 @@ func TestTaken(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTakenByMap: as TestTaken, where Clerk's id is in a field of the app's, the address in an object, and no field has
+// a user name.
+func TestTakenByMap(t *testing.T) {
+	t.Parallel()
+	m := &mapping.Map{Collection: "members", Key: "clerkId", State: "_clerk", Fields: []mapping.Field{
+		{Path: "contact.mail", From: "primary_email"},
+		{Path: "firstMail", From: "primary_email", Create: true},
+	}}
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		s := store.NewUsers(db, m)
+		if err := s.Setup(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		members := db.Collection("members")
+		if err := members.EnsureIndex(t.Context(), database.Index{Field: "contact.mail", Unique: true}); err != nil {
+			t.Skip(err)
+		}
+		twice := bson.D{{Key: "contact", Value: bson.D{{Key: "mail", Value: "twice"}}}}
+		if _, err := members.InsertMany(t.Context(), []any{twice, twice}); err == nil {
+			t.Skip("the database does not hold an index on a nested field")
+		}
+		own := bson.NewObjectID()
+		if _, err := members.InsertOne(t.Context(),
+			bson.D{{Key: "_id", Value: own}, {Key: "contact", Value: bson.D{{Key: "mail", Value: "app@x.example"}}}}); err != nil {
+			t.Fatal(err)
+		}
+		write(t, s, person(1, "a@x.example", 1), 1)
+		write(t, s, person(2, "b@x.example", 1), 1)
+		writes := []store.Write{
+			of(person(2, "a@x.example", 2)), of(person(3, "app@x.example", 2)), of(person(4, "d@x.example", 2)),
+		}
+		for i, r := range s.Write(t.Context(), writes, store.All) {
+			want := []string{testenv.People(1)[0].ID, own.Hex(), ""}[i]
+			switch {
+			case want == "" && r.Err == nil:
+			case r.Err == nil || !strings.Contains(r.Err.Error(), "contact.mail") || !strings.Contains(r.Err.Error(), want):
+				t.Errorf("write %d: got %v, want the index and %q", i, r.Err, want)
+			}
+		}
+		write(t, s, person(1, "x@x.example", 3), 2)
+		write(t, s, person(2, "a@x.example", 2), 2)
+		if r, err := s.Get(t.Context(), person(2, "", 1).ID); err != nil || r.Text("contact.mail") != "a@x.example" ||
+			r.Text("firstMail") != "b@x.example" {
+			t.Errorf("got %v, %v", r.Doc, err)
+		}
+	})
+}
+
+// TestGiveUp: a row loses only what Clerk's newest word would replace, keeps its version, and can have it back.
+func TestGiveUp(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		s := users(t, db)
+		uniqueEmail(t, db, options.Index().SetSparse(true))
+		id := person(1, "", 1).ID
+		for name, tc := range map[string]struct {
+			index string
+			w     clerk.User
+			gives bool
+		}{
+			"another address":  {"email_1", person(1, "x@x.example", 6), true},
+			"no address":       {"email_1", person(1, "", 6), true},
+			"the same address": {"email_1", person(1, "a@x.example", 6), false},
+			"an older word":    {"email_1", person(1, "x@x.example", 4), false},
+			"another index":    {"username_1", person(1, "x@x.example", 6), false},
+			"nobody's row":     {"email_1", person(2, "x@x.example", 6), false},
+		} {
+			testenv.Write(t, s, of(person(1, "a@x.example", 5)))
+			back, err := s.GiveUp(t.Context(), of(tc.w), tc.index)
+			if err != nil || (back != nil) != tc.gives {
+				t.Errorf("%s: it gave up: %v, %v, want %v", name, back != nil, err, tc.gives)
+			}
+			want := "a@x.example"
+			for range 2 {
+				r, err := s.Get(t.Context(), id)
+				if got := r.Text("email"); err != nil || tc.gives == (got == want) || !strings.HasPrefix(r.Clerk.Version, "0000000000005.") {
+					t.Errorf("%s: got %q, %s, %v", name, got, r.Clerk.Version, err)
+				}
+				if back == nil {
+					break
+				}
+				if err := back(t.Context()); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				tc.gives = false // it has it again
+			}
+			if back == nil {
+				continue
+			}
+			testenv.Write(t, s, of(person(1, "y@x.example", 6)))
+			if err := back(t.Context()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if r, _ := s.Get(t.Context(), id); r.Text("email") != "y@x.example" {
+				t.Errorf("%s: a newer row got its old address back", name)
+			}
+			if _, err := db.Collection("users").DeleteOne(t.Context(), bson.D{{Key: "_id", Value: id}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
