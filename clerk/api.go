@@ -53,6 +53,8 @@ const (
 	overlap = 100
 	// attemptTimeout is the limit for one request. A page of 500 users is 2 MB, and large offsets are slow.
 	attemptTimeout = 30 * time.Second
+	// answerTime is how much of the time that a call has left is kept for the answer, but at most half of that time.
+	answerTime = 5 * time.Second
 	// attempts is how often a request is tried. The waits between are 0.5, 1, 2 and 4 s (firstWait, then doubled), or
 	// the time in Retry-After if that is longer.
 	attempts  = 5
@@ -409,7 +411,7 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 		InitialInterval: firstWait, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxWait,
 	}}
 	return backoff.Retry(ctx, func() (when Times, err error) {
-		if err := a.limiter.Wait(ctx); err != nil {
+		if err := a.wait(ctx); err != nil {
 			return Times{}, backoff.Permanent(fmt.Errorf("wait for Clerk's rate limit: %w", err))
 		}
 		when, err = a.try(ctx, path, kind, v)
@@ -421,6 +423,17 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 		}
 		return when, err
 	}, backoff.WithMaxTries(attempts), backoff.WithBackOff(w))
+}
+
+// wait waits until the rate limit lets a request through. It fails if too little of ctx would be left for the answer:
+// a request that is sent just before the deadline spends some of the limit on nothing.
+func (a *API) wait(ctx context.Context) error {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-min(answerTime, time.Until(end)/2)))
+		defer cancel()
+	}
+	return a.limiter.Wait(ctx)
 }
 
 // try makes one request.

@@ -508,6 +508,23 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
+// TestNoTimeForTheAnswer: a request whose turn by the rate limit comes too late for its answer is not sent. When many
+// calls with a deadline waited, each new one was sent just before its deadline, and its answer was lost.
+func TestNoTimeForTheAnswer(t *testing.T) {
+	t.Parallel()
+	fake := testenv.NewClerkAPI(t)
+	fake.SetKey("sk_test_x")
+	c, err := clerk.NewAPI(clerk.APIOptions{SecretKey: "sk_test_x", URL: fake.URL, Share: 0.1}) // one in a second
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	if _, err := c.Count(ctx); err == nil || len(fake.Requests()) > 0 {
+		t.Errorf("got %v after %d requests, want an error without any", err, len(fake.Requests()))
+	}
+}
+
 // TestLongRetryAfter: what Clerk wants to be left alone for longer than a call may last is not tried again.
 func TestLongRetryAfter(t *testing.T) {
 	t.Parallel()
