@@ -87,10 +87,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.onClose("database", a.db.Close)
 	users := store.NewUsers(a.db, o.Map)
 	if err := database.Patiently(ctx, log, func() error {
-		if err := RememberMap(ctx, a.db, o.Map, cfg.Inngest.AppID); err != nil {
+		if err := CheckMap(ctx, a.db, o.Map, cfg.Inngest.AppID); err != nil {
 			return err
 		}
-		return Prepare(ctx, a.db, users)
+		if err := Prepare(ctx, a.db, users); err != nil {
+			return err
+		}
+		return RememberMap(ctx, a.db, o.Map, cfg.Inngest.AppID)
 	}); err != nil {
 		return nil, err
 	}

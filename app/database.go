@@ -55,16 +55,39 @@ func collections(db *database.DB, users *store.Users) []indexed {
 }
 
 // Prepare makes the indexes that are missing, and logs a warning for each unique index of the app that would refuse
-// rows.
+// rows. It fails, and makes none, if such an index refuses what the map writes for every second user.
 func Prepare(ctx context.Context, db *database.DB, users *store.Users) error {
+	clashes, err := users.Clashes(ctx)
+	if err != nil {
+		return err
+	}
+	var refused []error
+	clashing := map[string]bool{}
+	for _, c := range clashes {
+		clashing[c.Index] = true
+		if c.Refused {
+			refused = append(refused, errors.New(c.Text))
+		}
+	}
+	if err := errors.Join(refused...); err != nil {
+		return err
+	}
 	for _, c := range collections(db, users) {
 		if err := c.Setup(ctx); err != nil {
 			return fmt.Errorf("prepare the database: %w", err)
 		}
 	}
+	for _, c := range clashes {
+		db.Log.WarnContext(ctx, "a unique index of the app's will refuse users", "index", c.Index, "do", c.Text)
+	}
+	if users.Map().File != "" {
+		return nil // whoever wrote a map knows of the collection's indexes
+	}
 	foreign, err := users.ForeignUnique(ctx)
 	for _, name := range foreign {
-		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name) //nolint:sloglint // it is a constant
+		if !clashing[name] {
+			db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name) //nolint:sloglint // it is a constant
+		}
 	}
 	return err
 }

@@ -41,6 +41,10 @@ func (a *App) noteMap(ctx context.Context, m *mapping.Map) {
 		file = "none, this is the default map"
 	}
 	a.log.InfoContext(ctx, "users are written to this collection", "collection", m.Collection, "key", m.Key, "map", file)
+	if _, embedded := a.cfg.Embedded(); embedded && m.Key != mapping.IDField {
+		a.log.WarnContext(ctx, "the embedded database reads the whole collection for each look-up by this key: "+
+			"set MONGODB_URI to a MongoDB for more than a few hundred users", "key", m.Key)
+	}
 	for _, w := range m.Warnings() {
 		a.log.WarnContext(ctx, "the map needs care", "line", w)
 	}

@@ -47,9 +47,23 @@ func (d *doctor) database(ctx context.Context, say report) *Finding {
 	say(failed(err),
 		when(!ready, Fail, "it lacks indexes: start the service once, which makes them"),
 		is(OK, "the indexes are there"))
+	return d.indexes(ctx, say)
+}
+
+// indexes reports the unique indexes of the app that refuse rows.
+func (d *doctor) indexes(ctx context.Context, say report) *Finding {
+	clashes, err := d.table.Clashes(ctx)
+	clashing := map[string]bool{}
+	for _, c := range clashes {
+		clashing[c.Index] = true
+		say(when(c.Refused, Fail, "%s", c.Text), is(Warn, "%s", c.Text))
+	}
+	if err != nil || d.Map.File != "" { // whoever wrote a map knows of the collection's indexes
+		return failed(err)
+	}
 	foreign, err := d.table.ForeignUnique(ctx)
 	for _, name := range foreign {
-		say(is(Warn, "%s: %s", name, ForeignIndex))
+		say(when(!clashing[name], Warn, "%s: %s", name, ForeignIndex))
 	}
 	return failed(err)
 }

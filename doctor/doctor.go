@@ -75,6 +75,12 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 			d.on("settings")(is(Fail, "%s", line))
 		}
 	}
+	if m := d.Map; m != nil && m.File != "" {
+		d.on("map")(is(OK, "%s: the collection %s, by %s", m.File, m.Collection, m.Key))
+		for _, w := range m.Warnings() {
+			d.on("map")(is(Warn, "%s", w))
+		}
+	}
 	// f reports its findings, except the last one, which it returns, or nil if there is none.
 	check := func(name string, off bool, why string, f func(context.Context, report) *Finding) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)

@@ -100,7 +100,10 @@ func build(dir string) error {
 		return err
 	}
 	programs.clerksync = filepath.Join(dir, "clerksync")
-	args := slices.Concat([]string{"build"}, raceFlags, []string{"-o", programs.clerksync, "../cmd/clerksync"})
+	args := []string{"build", "-o", programs.clerksync, "../cmd/clerksync"}
+	if testenv.Race { // which writes what it finds to the log
+		args = slices.Insert(args, 1, "-race")
+	}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("build clerksync: %w\n%s", err, out)
 	}
@@ -186,6 +189,7 @@ type options struct {
 	ownDatabase bool // the database is a process of ours, to be killed, whatever MONGODB_TEST_URI names
 	proxies     bool // the service reaches the database and Inngest through proxies
 	env         []string
+	app         testenv.App // if not set, the one with the map that is used without a file
 }
 
 // endToEnd leaves the test out by -short, and lets the go command know what it depends on besides what this package
@@ -213,7 +217,10 @@ const manyEvents = "INBOX_RESEND_AFTER=5s"
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
 func newWorld(t *testing.T, o options) *world {
 	endToEnd(t)
-	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir(), app: testenv.Apps()[0]}
+	if o.app.Map == nil {
+		o.app = testenv.DefaultApp()
+	}
+	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir(), app: o.app}
 	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
@@ -242,14 +249,29 @@ func newWorld(t *testing.T, o options) *world {
 		"INBOX_RESEND_AFTER=2s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey,
 	}
 	w.env = append(w.env, o.env...)
+	w.store = testenv.Connect(t, w.uri, w.name)
+	w.prepareApp()
 	w.startService()
 	t.Cleanup(func() {
 		kill(w.service)
 		w.checkPrivate()
 	})
-	w.store = testenv.Connect(t, w.uri, w.name)
 	w.users = store.NewUsers(w.store, w.app.Map)
 	return w
+}
+
+// prepareApp gives the service the map of the app, and the app its collection.
+func (w *world) prepareApp() {
+	w.t.Helper()
+	if w.app.File == "" {
+		return
+	}
+	file := filepath.Join(w.t.TempDir(), "clerksync.yaml")
+	if err := os.WriteFile(file, []byte(w.app.File), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	w.env = append(w.env, "CLERKSYNC_MAP="+file)
+	w.app.Prepare(w.t, w.store)
 }
 
 func (w *world) startDatabase() {

@@ -128,7 +128,23 @@ func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 	}
 	o.failed = func(ctx context.Context, e Event, why inbox.Failure) error {
 		e.id, e.Name = e.id.Own(fn.ID), replay // a row of its own, beside the event's
+		if gone, err := f.gone(ctx, e); err != nil {
+			return err
+		} else if gone {
+			e.Log.WarnContext(ctx, "failed for good; its user is deleted, so no dead letter is kept")
+			return f.Inbox.Done(ctx, e.id.String())
+		}
 		return f.keep(ctx, e, why)
 	}
 	return o
+}
+
+// gone tells whether the user in an event was deleted since: then its data must not be kept for a replay, which would
+// be about somebody who has gone. A deletion has no data, and its work is still to be done.
+func (f *Functions) gone(ctx context.Context, e Event) (bool, error) {
+	u, _ := e.User() // with an error it has its ID, if there is one
+	if _, deletion := clerk.IsOf(e.Data, u.ID); deletion || u.ID == "" {
+		return false, nil
+	}
+	return f.Users.IsDeleted(ctx, u.ID)
 }

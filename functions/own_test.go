@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"clerksync/functions"
 	"clerksync/internal/testenv"
 )
@@ -87,5 +89,49 @@ func TestPanic(t *testing.T) {
 	r := f.Run(t, "a", testenv.Event{ID: "msg_1:r3", Name: "x", Data: json.RawMessage(`{}`)})
 	if string(r.Output) != `"msg_1 01JTESTRUN"` || calls != 3 || strings.Contains(r.Error, "ada@") {
 		t.Errorf("got %+v after %d calls", r, calls)
+	}
+}
+
+// TestDeadLetterOfTheDeleted: what an app's function could not do for a user who was deleted since is not kept for a
+// replay; a deletion, and what is about somebody else, is.
+func TestDeadLetterOfTheDeleted(t *testing.T) {
+	t.Parallel()
+	f := setup(t, functions.Functions{Own: []functions.Function{{
+		ID: "crm", Events: []string{"clerk/user.updated", "clerk/user.deleted", "clerk/session.created"},
+		Run: func(context.Context, functions.Event) (any, error) { return nil, nil },
+	}}})
+	ids := func() (ids []string) {
+		for _, l := range f.deadLetters(t) {
+			ids = append(ids, l.ID)
+		}
+		return ids
+	}
+	ada := func(id string) testenv.Event { return of(id, `{"id":"user_a","object":"user"}`) }
+	replayed := ada("msg_before:crm:replay1")
+	replayed.Name = "clerksync/replay.crm"
+	fail := func(events ...testenv.Event) {
+		t.Helper()
+		for _, e := range events {
+			if r := f.fail(t, "crm", e); r.Failed {
+				t.Fatal(r.Error)
+			}
+		}
+	}
+	fail(ada("msg_before"))
+	if d := cmp.Diff([]string{"msg_before:crm"}, ids()); d != "" {
+		t.Errorf("before (-want +got):\n%s", d)
+	}
+	testenv.Delete(t, f.users, "user_a")
+	fail(ada("msg_after"), of("msg_wrapped:r1", `{"data":{"id":"user_a"}}`),
+		of("msg_unreadable", `{"id":"user_a","object":7}`),
+		deletion("msg_gone", "user_a"), of("msg_bob", `{"id":"user_b","by":{"user_id":"user_a"}}`),
+		of("msg_session", `{"id":"sess_1","object":"session"}`), of("msg_odd", `[]`))
+	want := []string{"msg_before:crm", "msg_bob:crm", "msg_gone:crm", "msg_odd:crm", "msg_session:crm"}
+	if d := cmp.Diff(want, ids()); d != "" {
+		t.Errorf("after (-want +got):\n%s", d)
+	}
+	fail(replayed)
+	if d := cmp.Diff(want[1:], ids()); d != "" {
+		t.Errorf("after the replay of one from before (-want +got):\n%s", d)
 	}
 }

@@ -12,8 +12,6 @@ import (
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
-	"clerksync/store"
-	"clerksync/store/mapping"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -24,22 +22,24 @@ var seedFlag = flag.Uint64("seed", 0, "seed of the one simulation that TestPrope
 // the rows end equal to Clerk, and nothing is left in the inbox.
 func TestProperty(t *testing.T) {
 	t.Parallel()
+	testenv.EachApp(t, func(t *testing.T, app testenv.App) {
+		t.Parallel()
+		property(t, app)
+	})
+}
+
+func property(t *testing.T, app testenv.App) {
+	t.Helper()
 	const histories, simulations = 6, 1_000
-	n, first := simulations, uint64(time.Now().UnixNano())
-	switch {
-	case *seedFlag != 0:
+	n, first := app.Rounds(simulations), uint64(time.Now().UnixNano())
+	if *seedFlag != 0 {
 		n, first = 1, *seedFlag
-	case testing.Short():
-		n /= 20
 	}
-	lab := testenv.NewLab(t, 3)
+	lab := app.NewLab(t, 3)
 	var executors []*testenv.Executor
 	for _, p := range lab.Processes {
 		client, ex := testenv.NewExecutor(t, servers["checkpoints fail, at times"])
-		users := store.NewUsers(p.DB, mapping.Default())
-		if err := users.Setup(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		users := app.Users(t, p.DB)
 		box := inbox.New(inbox.Options{
 			DB: p.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 		})
@@ -53,7 +53,7 @@ func TestProperty(t *testing.T) {
 		seed := first + uint64(i)
 		rng := rand.New(rand.NewPCG(seed, 0))
 		lab.Memory.Clear()
-		histories := testenv.Histories(t, rng, histories)
+		histories := app.Histories(t, rng, histories)
 		deliveries := testenv.Deliveries(rng, histories, func(ctx context.Context, process int, hook testenv.Webhook,
 			copied bool,
 		) error {
@@ -89,7 +89,8 @@ func TestProperty(t *testing.T) {
 			t.Errorf("seed %d: left in the inbox: %v", seed, left)
 		}
 		if t.Failed() {
-			t.Fatalf("reproduce with: go test ./functions -run 'TestProperty$' -seed %d", seed)
+			t.Fatalf("reproduce with: %s=all go test ./functions -run 'TestProperty/%s$' -seed %d", testenv.MapsEnv,
+				app.Collection, seed)
 		}
 	}
 	t.Logf("%d histories", n*histories)

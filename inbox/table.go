@@ -71,15 +71,24 @@ func (t Table) change(ctx context.Context, id string, f func(row) bson.D) (bool,
 
 // each calls f with every row that the filter finds. It does not read the fields that the projection without excludes.
 func (t Table) each(ctx context.Context, filter, without bson.D, f func(row)) error {
+	return t.eachRaw(ctx, filter, without, func(raw bson.Raw) error {
+		var r row
+		err := bson.Unmarshal(raw, &r)
+		if err == nil {
+			f(r)
+		}
+		return err
+	})
+}
+
+// eachRaw calls f with every row, as each does, until f fails. f must not keep the row.
+func (t Table) eachRaw(ctx context.Context, filter, without bson.D, f func(bson.Raw) error) error {
 	cur, err := t.rows.Find(ctx, filter, options.Find().SetProjection(without))
 	if err != nil {
 		return database.Redact(err)
 	}
 	for err == nil && cur.Next(ctx) {
-		var r row
-		if err = cur.Decode(&r); err == nil {
-			f(r)
-		}
+		err = f(cur.Current)
 	}
 	return database.Redact(cmp.Or(err, cur.Err(), cur.Close(ctx)))
 }

@@ -30,38 +30,39 @@ const (
 // equal to Clerk; no user name that we gave ever changes, and what the app put into a row is there.
 func TestProperty(t *testing.T) {
 	t.Parallel()
-	if *seedFlag != 0 {
-		newProperty(t).simulate(t, *seedFlag)
-		return
-	}
-	const workers = 2
-	n := simulations / workers
-	if testing.Short() {
-		n /= 20
-	}
-	for i := range workers {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			t.Parallel()
-			p := newProperty(t)
-			first := uint64(time.Now().UnixNano())
-			for j := range n {
-				p.simulate(t, first+uint64(j))
-			}
-			t.Logf("%d histories", n*users1)
-		})
-	}
+	testenv.EachApp(t, func(t *testing.T, app testenv.App) {
+		t.Parallel()
+		if *seedFlag != 0 {
+			newProperty(t, app).simulate(t, *seedFlag)
+			return
+		}
+		const workers = 2
+		n := app.Rounds(simulations / workers)
+		for i := range workers {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				p := newProperty(t, app)
+				first := uint64(time.Now().UnixNano())
+				for j := range n {
+					p.simulate(t, first+uint64(j))
+				}
+				t.Logf("%d histories", n*users1)
+			})
+		}
+	})
 }
 
 type property struct {
+	app   testenv.App
 	lab   *testenv.Lab
 	users []*store.Users
 }
 
-func newProperty(t *testing.T) property {
+func newProperty(t *testing.T, app testenv.App) property {
 	t.Helper()
-	p := property{lab: testenv.NewLab(t, processes)}
+	p := property{app: app, lab: app.NewLab(t, processes)}
 	for _, process := range p.lab.Processes {
-		p.users = append(p.users, users(t, process.DB))
+		p.users = append(p.users, app.Users(t, process.DB))
 	}
 	return p
 }
@@ -70,14 +71,17 @@ func (p property) simulate(t *testing.T, seed uint64) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	p.lab.Memory.Clear()
-	histories := testenv.Histories(t, rng, users1)
+	histories := p.app.Histories(t, rng, users1)
+	histories[0].Linked = true
 	byID := map[string]testenv.History{}
 	for _, h := range histories {
 		byID[h.UserID] = h
 	}
-	own := histories[0].UserID // this row the app has made before
-	if _, err := p.lab.Processes[0].DB.Collection("users").InsertOne(t.Context(),
-		bson.D{{Key: "_id", Value: own}, {Key: "theme", Value: "dark"}}); err != nil {
+	theme := bson.E{Key: "theme", Value: "dark"} // of a row that the app has made before, and of one of its own alone
+	rows := p.lab.Processes[0].DB.Database.Collection(p.app.Collection)
+	if _, err := rows.InsertMany(t.Context(), []any{
+		p.app.Own(histories[0].UserID, theme), bson.D{{Key: "_id", Value: bson.NewObjectID()}, theme},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	var writes []store.Write
@@ -121,7 +125,7 @@ func (p property) simulate(t *testing.T, seed uint64) {
 		if row == nil {
 			return nil
 		}
-		name := row.Text("username")
+		name := row.Text(p.app.Names)
 		if old := names[id]; name == "" || old != "" && name != old {
 			return fmt.Errorf("%s has the user name %q and had %q", id, name, old)
 		}
@@ -134,16 +138,14 @@ func (p property) simulate(t *testing.T, seed uint64) {
 	for _, d := range testenv.CheckAll(histories, func(id string) testenv.Doc { return p.lab.Row(t, id).Without("theme") }) {
 		t.Errorf("seed %d: %s", seed, d)
 	}
-	for _, d := range p.lab.Memory.Docs("lab", "users") {
-		m := bson.M{}
-		for _, e := range d {
-			m[e.Key] = e.Value
-		}
-		if m["_id"] == own && m["theme"] != "dark" {
-			t.Errorf("seed %d: the app's field has gone from %v", seed, m)
-		}
+	if row := p.lab.Row(t, histories[0].UserID); row != nil && row.Text("theme") != "dark" {
+		t.Errorf("seed %d: the app's field has gone from %v", seed, row)
+	}
+	if others := p.lab.Rows(func(d testenv.Doc) bool { return len(d) == 2 && d.Text("theme") == "dark" }); others != 1 {
+		t.Errorf("seed %d: the app's own row has gone or has changed", seed)
 	}
 	if t.Failed() {
-		t.Fatalf("reproduce with: go test ./store -run 'TestProperty$' -seed %d", seed)
+		t.Fatalf("reproduce with: %s=all go test ./store -run 'TestProperty/%s$' -seed %d", testenv.MapsEnv,
+			p.app.Collection, seed)
 	}
 }

@@ -2,8 +2,10 @@ package types
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
+	"clerksync/store"
 	"clerksync/store/mapping"
 )
 
@@ -32,18 +34,18 @@ const user = new mongoose.Schema({
 		b.WriteString("\n// These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.\n")
 	}
 	if m.Key != mapping.IDField {
-		fmt.Fprintf(&b, "user.index({ %s: 1 }, { name: \"clerksync_key\", unique: true, %s });\n",
-			property(m.Key), partial(m.Key))
+		fmt.Fprintf(&b, "user.index({ %s: 1 }, { name: %s, unique: true, %s });\n",
+			property(m.Key), text(store.KeyIndex), partial(m.Key))
 	}
 	if name := m.Username(); name != "" {
 		fmt.Fprintf(&b, "user.index({ %s: 1 }, { unique: true, sparse: true });\n", property(name))
 	}
+	title := "\n// Where a value may be there only once, let the index leave out the users who have none:\n"
 	for _, f := range m.Fields {
-		if f.From == "primary_email" && f.Absent == (mapping.Absent{}) {
-			fmt.Fprintf(&b, `
-// Where an address may be there only once, let the index leave out the users who have none:
-// user.index({ %s: 1 }, { unique: true, %s });
-`, property(f.Path), partial(f.Path))
+		ownID := slices.Contains([]string{"primary_email", "primary_phone", "external_id"}, f.From)
+		if ownID && f.Absent == (mapping.Absent{}) {
+			fmt.Fprintf(&b, "%s// user.index({ %s: 1 }, { unique: true, %s });\n", title, property(f.Path), partial(f.Path))
+			title = ""
 		}
 	}
 	fmt.Fprintf(&b, `
@@ -66,7 +68,7 @@ func (n *node) mongoose(b *strings.Builder, indent string) {
 	kind := map[mapping.Kind]string{
 		mapping.Text: "String", mapping.Bool: "Boolean", mapping.Date: "Date", number: "Number",
 	}[n.kind]
-	if kind == "" {
+	if kind == "" || n.text {
 		kind = "mongoose.Schema.Types.Mixed"
 	}
 	if n.name == "type" { // else mongoose takes it for the type of the object that it is in

@@ -2,6 +2,7 @@ package types_test
 
 import (
 	"crypto/rand"
+	"fmt"
 	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
@@ -71,20 +72,16 @@ func loadAndSave(t *testing.T, dir string, m *mapping.Map, d testDatabase) {
 	if err := users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	rng := mathrand.New(mathrand.NewPCG(1, 2))
-	for _, h := range testenv.Histories(t, rng, 40) {
-		for _, hook := range h.Webhooks {
-			if hook.Type == clerk.UserDeleted {
-				continue
-			}
-			u, err := clerk.ParseUser(hook.Data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			testenv.Write(t, users, store.Write{User: u, EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}})
+	rows := d.Collection(m.Collection)
+	if _, err := rows.InsertMany(t.Context(), appRows(m)); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range users.Write(t.Context(), writes(t), store.All) {
+		if r.Err != nil {
+			t.Fatal(r.Err)
 		}
 	}
-	count, err := d.Collection(m.Collection).CountDocuments(t.Context(), bson.D{})
+	count, err := rows.CountDocuments(t.Context(), bson.D{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,4 +109,55 @@ func write(t *testing.T, name, text string) {
 	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// writes are what Clerk says of a few users: the usual awkward ones, and some with metadata of every kind of JSON.
+func writes(t *testing.T) (all []store.Write) {
+	t.Helper()
+	say := func(data []byte, at clerk.Millis) {
+		u, err := clerk.ParseUser(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, store.Write{User: u, EventTime: store.EventTime{Clerk: at}})
+	}
+	for _, h := range testenv.Histories(t, mathrand.New(mathrand.NewPCG(1, 2)), 12) {
+		for _, hook := range h.Webhooks {
+			if hook.Type != clerk.UserDeleted {
+				say(hook.Data, clerk.Millis(hook.TS))
+			}
+		}
+	}
+	for i, metadata := range []string{
+		`null`, `{}`, `{"role": null}`, `{"role": ""}`, `{"role": "admin"}`, `{"role": true}`, `{"role": 0}`,
+		`{"role": -1.5}`, `{"role": 9007199254740993}`, `{"role": []}`, `{"role": {}}`, `{"role": [null, {"a": [1]}]}`,
+		`{"role": {"type": "String", "deep": {"er": {}}}, "x": "y"}`, `[]`, `"text"`,
+	} {
+		say(fmt.Appendf(nil, `{
+			"object": "user", "id": "user_metadata%d", "created_at": 1700000000000, "updated_at": 1700000000000,
+			"phone_numbers": [{"id": "p", "phone_number": "+15550100"}], "banned": true, "deprovisioned": true,
+			"public_metadata": %s, "unsafe_metadata": %s
+		}`, i, metadata, metadata), 1700000000000)
+	}
+	return all
+}
+
+// appRows are documents that the app has made. Clerk's users have some of them.
+func appRows(m *mapping.Map) []any {
+	var all []any
+	for i, row := range []bson.D{
+		{},
+		{{Key: "plan", Value: "free"}},
+		{{Key: m.State, Value: nil}},
+		{{Key: m.State, Value: "odd"}},
+		{{Key: "profile", Value: nil}, {Key: "contact", Value: nil}},
+		{{Key: "profile", Value: bson.D{{Key: "name", Value: nil}, {Key: "bio", Value: "b"}}}},
+	} {
+		if m.Key != mapping.IDField {
+			all = append(all, slices.Clone(row)) // it has no id of Clerk's
+		}
+		all = append(all, append(bson.D{{Key: m.Key, Value: fmt.Sprint("user_app", i)}}, row...))
+		all = append(all, append(bson.D{{Key: m.Key, Value: fmt.Sprint("user_metadata", i)}}, row...))
+	}
+	return all
 }

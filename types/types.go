@@ -21,6 +21,7 @@ type node struct {
 	about  string
 	// What a document may be that clerksync has written. The app's own documents may be anything.
 	absent, null bool
+	text         bool // it may be a text instead
 	once         bool // clerksync writes it only into a new document
 }
 
@@ -59,6 +60,7 @@ func fromField(f mapping.Field) node {
 		n.kind, n.null, n.about = source.Kind, false, source.Note
 		if source.Optional && !f.Unique {
 			n.null = f.Absent.Null
+			n.text = f.Absent.Text != nil && source.Kind == mapping.Date
 			n.absent = f.Create || !f.Absent.Null && f.Absent.Text == nil
 		}
 	}

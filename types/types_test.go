@@ -32,7 +32,7 @@ func maps() map[string]*mapping.Map {
 			{Path: "createdAt", From: mapping.Now, Create: true},
 			{Path: "updatedAt", From: mapping.Now},
 		}},
-		"dotted": {Collection: "users", Key: "clerk-id", State: "clerk", Fields: []mapping.Field{
+		"dotted": {Collection: "people", Key: "clerk-id", State: "clerk", Fields: []mapping.Field{
 			{Path: "profile.name.first", From: "first_name"},
 			{Path: "profile.name.last", From: "last_name"},
 			{Path: "contact.type", Value: "person"},

@@ -62,6 +62,8 @@ func (n *node) typeScript(b *strings.Builder, indent string) {
 		kind = "unknown"
 	case n.null:
 		kind += " | null"
+	case n.text:
+		kind += " | string"
 	}
 	b.WriteString(kind + ";\n")
 }

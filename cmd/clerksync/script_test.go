@@ -34,7 +34,14 @@ func TestOddIDs(t *testing.T) {
 		"no UTF-8": "msg\xff", "long": strings.Repeat("ä", 100_000), "empty": "",
 	} {
 		for _, args := range [][]string{
-			{}, {"deadletters", "show"}, {"deadletters", "replay"}, {"deadletters", "drop"}, {"send"},
+			{},
+			{"deadletters", "show"},
+			{"deadletters", "replay"},
+			{"deadletters", "drop"},
+			{"send"},
+			{"users", "show"},
+			{"users", "export"},
+			{"users", "erase"},
 		} {
 			err := run(t.Context(), append(args, odd), settings, io.Discard, io.Discard)
 			if err == nil {

@@ -84,21 +84,22 @@ func withClerk(
 	return errors.Join(err, db.Close(ctx))
 }
 
-// prepare checks that the map is the one that the database remembers. Unless the command only looks, it has the map
-// remembered and makes the indexes.
+// prepare checks that the map is the one that the database remembers. Unless the command only looks, it makes the
+// indexes, and then has the map remembered: a map that does not fit the collection is not.
 func (a access) prepare(ctx context.Context, db *database.DB, users *store.Users) error {
-	switch {
-	case a.onlyLooks && a.switchMap:
-		return nil
-	case a.onlyLooks:
-		return app.CheckMap(ctx, db, users.Map(), "")
-	case a.switchMap:
-		if err := app.SwitchMap(ctx, db, users.Map()); err != nil {
+	if !a.switchMap {
+		if err := app.CheckMap(ctx, db, users.Map(), ""); err != nil {
 			return err
 		}
 	}
-	if err := app.RememberMap(ctx, db, users.Map(), ""); err != nil {
+	if a.onlyLooks {
+		return nil
+	}
+	if err := app.Prepare(ctx, db, users); err != nil {
 		return err
 	}
-	return app.Prepare(ctx, db, users)
+	if a.switchMap {
+		return app.SwitchMap(ctx, db, users.Map())
+	}
+	return app.RememberMap(ctx, db, users.Map(), "")
 }

@@ -20,6 +20,9 @@ import (
 type usersCmd struct {
 	Ensure  usersEnsure  `cmd:"" help:"Print a user's row, fetched from Clerk if there is none. Sends no events."`
 	Restore usersRestore `cmd:"" help:"Bring back a user whom Clerk has despite a tombstone. Sends no events."`
+	Show    usersShow    `cmd:"" help:"Print a user's row, and what waits or has failed. Needs no Clerk key."`
+	Export  usersExport  `cmd:"" help:"Print all that is kept of a user, as JSON. Needs no Clerk key."`
+	Erase   usersErase   `cmd:"" help:"Remove all that is kept of a user whom Clerk no longer has."`
 }
 
 type usersEnsure struct {

@@ -1,13 +1,14 @@
 package testenv
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
 
+	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
 
@@ -16,122 +17,160 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// MapsEnv is the environment variable that has the proofs run with each of Apps, if it is "all". Else they run with the
-// first alone.
+// MapsEnv is the environment variable that has the proofs run with each of Apps, if it is "all". Otherwise they run with
+// the first alone.
 const MapsEnv = "CLERKSYNC_TEST_MAPS"
 
 // App is an app with its collection. How a user's document must be in the end is written here by hand for each app,
 // because a test that asked the code which it tests would not find what is wrong with it.
 type App struct {
-	Name string
-	Map  *mapping.Map
-	// Names is the field with a user name of the row's own, "" if there is none.
-	Names string
+	Collection string
+	File       string // its map, as YAML; "" for the map that is used without a file
+	Map        *mapping.Map
+	// Names is the field with a user name that no other document has, "" if there is none; FullName has the whole name.
+	Names, FullName string
 	// UniqueEmail says that a unique index of the app's does not let two documents have one address. Addresses go from
 	// one user to another then.
 	UniqueEmail bool
+	// Extra says that only MapsEnv has the proofs run with it.
+	Extra bool
 
 	want func(u *user) bson.M // by dotted path
 }
 
-// The values in what an app wants that are no values of one kind only.
+// The values in what an app wants that are not known beforehand.
 type (
 	anyDate     struct{}
 	anyText     struct{}
 	anyObjectID struct{}
-	ownName     struct{} // the row's own user name
-	atCreation  struct{ value any }
+	missing     struct{}            // the field must not be there
+	atCreation  struct{ value any } // missing if the app has made the document
 )
 
-// Apps returns the apps that the proofs run with: the first has the map that is used without a file.
-func Apps() []App {
-	text := func(s string) mapping.Absent { return mapping.Absent{Text: &s} }
+const membersFile = `
+collection: members
+key: clerkId
+fields:
+  name: full_name
+  image: image_url
+  email: {from: primary_email, absent: null}
+  phone: {from: primary_phone, absent: none}
+  plan: public_metadata.plan
+  role: {from: public_metadata.role, absent: member, when: create}
+  isActive: {value: true, when: create}
+  createdAt: {from: now, when: create}
+  updatedAt: {from: now}
+`
+
+const peopleFile = `
+collection: people
+key: auth_id
+state: _sync
+fields:
+  email: primary_email
+  handle: {from: username, unique: true}
+  profile.name: {from: full_name, absent: ""}
+  profile.first: first_name
+  profile.avatar: image_url
+  blocked: banned
+  joinedAt: created_at
+`
+
+// Apps returns the apps that the proofs run with. The first has the map that is used without a file.
+func Apps(t testing.TB) []App {
+	t.Helper()
+	fromFile := func(text string) *mapping.Map {
+		m, err := mapping.Parse("clerksync.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
 	return []App{
+		DefaultApp(),
 		{
-			Name: "users", Map: mapping.Default(), Names: "username",
-			want: func(u *user) bson.M {
-				return u.with("clerk", bson.M{
-					"_id": u.h.UserID, "email": orMissing(u.email()), "full_name": u.fullName(),
-					"profile_picture": u.image, "username": ownName{},
-				})
-			},
-		},
-		{
-			Name: "members", Map: &mapping.Map{
-				Collection: "members", Key: "clerkId", State: "clerk", Fields: []mapping.Field{
-					{Path: "name", From: "full_name"},
-					{Path: "image", From: "image_url"},
-					{Path: "email", From: "primary_email", Absent: mapping.Absent{Null: true}},
-					{Path: "phone", From: "primary_phone", Absent: text("none")},
-					{Path: "plan", From: "public_metadata.plan"},
-					{Path: "role", From: "public_metadata.role", Absent: text("member"), Create: true},
-					{Path: "isActive", Value: true, Create: true},
-					{Path: "createdAt", From: mapping.Now, Create: true},
-					{Path: "updatedAt", From: mapping.Now},
-				},
-			},
+			Collection: "members", FullName: "name", Extra: true, File: membersFile, Map: fromFile(membersFile),
 			want: func(u *user) bson.M {
 				return u.with("clerk", bson.M{
 					"_id": anyObjectID{}, "clerkId": u.h.UserID, "name": orMissing(u.fullName()), "image": u.image,
-					"email": orNull(u.email()), "phone": orText(u.phone, "none"), "plan": orMissing(u.plan),
-					"role": atCreation{orText(u.role, "member")}, "isActive": atCreation{true},
+					"email": orNull(u.email()), "phone": cmp.Or(u.phone, "none"), "plan": orMissing(u.plan),
+					"role": atCreation{cmp.Or(u.role, "member")}, "isActive": atCreation{true},
 					"createdAt": atCreation{anyDate{}}, "updatedAt": anyDate{}, "clerk.map": anyText{},
 				})
 			},
 		},
 		{
-			Name: "people", Names: "handle", UniqueEmail: true, Map: &mapping.Map{
-				Collection: "people", Key: "auth_id", State: "_sync", Fields: []mapping.Field{
-					{Path: "email", From: "primary_email"},
-					{Path: "handle", From: "username", Unique: true},
-					{Path: "profile.firstName", From: "first_name"},
-					{Path: "profile.lastName", From: "last_name", Absent: text("")},
-					{Path: "profile.avatar", From: "image_url"},
-					{Path: "blocked", From: "banned"},
-					{Path: "joinedAt", From: "created_at"},
-				},
-			},
+			Collection: "people", Names: "handle", FullName: "profile.name", UniqueEmail: true, Extra: true,
+			File: peopleFile, Map: fromFile(peopleFile),
 			want: func(u *user) bson.M {
 				return u.with("_sync", bson.M{
-					"_id": anyObjectID{}, "auth_id": u.h.UserID, "email": orMissing(u.email()), "handle": ownName{},
-					"profile.firstName": orMissing(strings.TrimSpace(u.first)),
-					"profile.lastName":  strings.TrimSpace(u.last), "profile.avatar": u.image, "blocked": u.banned,
-					"joinedAt": bson.DateTime(u.created), "_sync.map": anyText{},
+					"_id": anyObjectID{}, "auth_id": u.h.UserID, "email": orMissing(u.email()), "handle": anyText{},
+					"profile.name": u.fullName(), "profile.first": orMissing(strings.TrimSpace(u.first)),
+					"profile.avatar": u.image, "blocked": u.banned, "joinedAt": bson.DateTime(u.created),
+					"_sync.map": anyText{},
 				})
 			},
 		},
 	}
 }
 
-// EachApp runs the test with the app that has the map which is used without a file, and with the other apps too if
-// MapsEnv says so. part of the rounds is what a test makes: those of the other apps are fewer.
-func EachApp(t *testing.T, f func(t *testing.T, app App, rounds func(n int) int)) {
-	t.Helper()
-	apps := Apps()
-	switch v := os.Getenv(MapsEnv); v {
-	case "":
-		apps = apps[:1]
-	case "all":
-	default:
-		t.Fatalf(`%s=%s: want "all" or nothing`, MapsEnv, v)
-	}
-	for i, app := range apps {
-		t.Run(app.Name, func(t *testing.T) {
-			f(t, app, func(n int) int {
-				if i > 0 {
-					n = max(n/10, 1)
-				}
-				return n
+// DefaultApp returns the app with the map that is used without a file.
+func DefaultApp() App {
+	return App{
+		Collection: "users", Names: "username", FullName: "full_name", Map: mapping.Default(),
+		want: func(u *user) bson.M {
+			return u.with("clerk", bson.M{
+				"_id": u.h.UserID, "email": orMissing(u.email()), "full_name": u.fullName(),
+				"profile_picture": u.image, "username": anyText{},
 			})
-		})
+		},
 	}
+}
+
+// EachApp runs the test with the first of Apps, and with the others too if MapsEnv says so.
+func EachApp(t *testing.T, f func(t *testing.T, app App)) {
+	t.Helper()
+	extra := os.Getenv(MapsEnv)
+	if extra != "" && extra != "all" {
+		t.Fatalf(`%s=%s: want "all" or nothing`, MapsEnv, extra)
+	}
+	for _, app := range Apps(t) {
+		if !app.Extra || extra != "" {
+			t.Run(app.Collection, func(t *testing.T) { f(t, app) })
+		}
+	}
+}
+
+// Rounds returns how many of n random rounds a test is to make: a tenth with an extra app, a twentieth with -short, and
+// a fifth of that with the race detector, which makes each seven times as long.
+func (a App) Rounds(n int) int {
+	if a.Extra {
+		n /= 10
+	}
+	if testing.Short() {
+		n /= 20
+	}
+	if testing.Short() && Race {
+		n /= 5
+	}
+	return max(n, 1)
+}
+
+// Users returns the users of the app as the store writes them, ready for the first write.
+func (a App) Users(t testing.TB, db *database.DB) *store.Users {
+	t.Helper()
+	users := store.NewUsers(db, a.Map)
+	if err := users.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return users
 }
 
 // Prepare makes the app's collection in the database, with the app's own index.
 func (a App) Prepare(t testing.TB, db *database.DB) {
 	t.Helper()
 	ctx := t.Context()
-	if err := errors.Join(makeCollection(ctx, db, a.Map.Collection), db.IndexIDs(ctx)); err != nil {
+	if err := errors.Join(makeCollection(ctx, db, a.Collection), db.IndexIDs(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	if !a.UniqueEmail {
@@ -141,7 +180,7 @@ func (a App) Prepare(t testing.TB, db *database.DB) {
 	if !db.OneProcess { // FerretDB v1 has no partial indexes; its unique ones leave out what is missing
 		opts.SetPartialFilterExpression(bson.D{{Key: "email", Value: bson.D{{Key: "$type", Value: "string"}}}})
 	}
-	if _, err := db.Database.Collection(a.Map.Collection).Indexes().CreateOne(ctx, mongo.IndexModel{
+	if _, err := db.Database.Collection(a.Collection).Indexes().CreateOne(ctx, mongo.IndexModel{
 		Keys: bson.D{{Key: "email", Value: 1}}, Options: opts,
 	}); err != nil {
 		t.Fatal(err)
@@ -156,7 +195,7 @@ func (a App) Own(userID string, fields ...bson.E) bson.D {
 // Find returns the user's document in the database, or nil.
 func (a App) Find(ctx context.Context, db *database.DB, userID string) (Doc, error) {
 	var d bson.D
-	err := db.Database.Collection(a.Map.Collection).FindOne(ctx, bson.D{{Key: a.Map.Key, Value: userID}}).Decode(&d)
+	err := db.Database.Collection(a.Collection).FindOne(ctx, bson.D{{Key: a.Map.Key, Value: userID}}).Decode(&d)
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return nil, nil
 	}
@@ -191,54 +230,40 @@ func flat(d bson.D) bson.M {
 	return m
 }
 
-// expect returns what the document with these values must be. Where any value of a kind will do, it is the document's
-// own.
+// expect returns what a document must be. Of what is not known beforehand it takes the document's own value, if that is
+// of the right kind. linked says that the app has made the document.
 func expect(want, got bson.M, linked bool) bson.M {
 	is := bson.M{}
 	for path, w := range want {
-		if c, only := w.(atCreation); only {
-			if linked {
-				continue
+		if c, ok := w.(atCreation); ok {
+			if w = c.value; linked {
+				w = missing{}
 			}
-			w = c.value
 		}
-		g, there := got[path]
-		var ok bool
+		ok := false
 		switch w.(type) {
-		case anyDate:
-			d, isDate := g.(bson.DateTime)
-			ok = isDate && d > 0
-		case anyText, ownName:
-			s, isText := g.(string)
-			ok = isText && s != ""
-		case anyObjectID:
-			id, isID := g.(bson.ObjectID)
-			ok = isID && !id.IsZero()
 		case missing:
 			continue
-		default:
-			is[path] = w
-			continue
+		case anyDate:
+			d, isDate := got[path].(bson.DateTime)
+			ok = isDate && d > 0
+		case anyText:
+			s, isText := got[path].(string)
+			ok = isText && s != ""
+		case anyObjectID:
+			id, isID := got[path].(bson.ObjectID)
+			ok = isID && !id.IsZero()
 		}
-		if is[path] = fmt.Sprintf("%T", w); ok && there {
-			is[path] = g
+		if is[path] = w; ok {
+			is[path] = got[path]
 		}
 	}
 	return is
 }
 
-type missing struct{}
-
 func orMissing(s string) any {
 	if s == "" {
 		return missing{}
-	}
-	return s
-}
-
-func orText(s, absent string) string {
-	if s == "" {
-		return absent
 	}
 	return s
 }

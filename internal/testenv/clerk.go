@@ -14,11 +14,14 @@ import (
 
 // Webhook is one webhook of Clerk.
 type Webhook struct {
-	ID   string // svix-id
-	Type string
-	Body []byte
-	Data json.RawMessage // the data in the body, which is what Inngest's own integration sends
-	TS   int64           // the time in the body, in milliseconds
+	ID     string // svix-id
+	Type   string
+	Body   []byte
+	Data   json.RawMessage // the data in the body, which is what Inngest's own integration sends
+	TS     int64           // the time in the body, in milliseconds
+	UserID string
+
+	place int // in the order in which the webhooks of all histories happened
 }
 
 // History is the life of one user at Clerk, in the order in which it happened.
@@ -41,7 +44,7 @@ type History struct {
 // Histories returns the lives of n users at Clerk, for the app with the map that is used without a file.
 func Histories(t testing.TB, rng *rand.Rand, n int) []History {
 	t.Helper()
-	return Apps()[0].Histories(t, rng, n)
+	return DefaultApp().Histories(t, rng, n)
 }
 
 // Histories returns the lives of n users at Clerk: created, 0 to 5 changes, some deleted. They are as awkward as real
@@ -50,33 +53,51 @@ func Histories(t testing.TB, rng *rand.Rand, n int) []History {
 // that want the same user name. If the app's addresses are unique, they go from user to user, too.
 func (a App) Histories(t testing.TB, rng *rand.Rand, n int) []History {
 	t.Helper()
-	users := make([]*user, n)
-	for i := range users {
-		u := newUser(rng, fmt.Sprintf("user_2e2e%05d%s", i, letters(rng, 18)))
-		u.h.app = a
-		u.post(t, "user.created")
-		for range rng.IntN(6) {
-			if a.UniqueEmail && i > 0 && rng.IntN(3) == 0 {
-				u.meet(t, users[rng.IntN(i)])
-				continue
-			}
+	var turns []int // whose turn it is: first to sign up, then to change
+	for i := range n {
+		for range 1 + rng.IntN(6) {
+			turns = append(turns, i)
+		}
+	}
+	rng.Shuffle(len(turns), func(i, j int) { turns[i], turns[j] = turns[j], turns[i] })
+	c := &cast{app: a, rng: rng}
+	byIndex := make([]*user, n)
+	for turn, i := range turns {
+		u := byIndex[i]
+		switch {
+		case u == nil:
+			u = c.newUser(fmt.Sprintf("user_2e2e%05d%s", i, letters(rng, 18)))
+			byIndex[i] = u
+			u.post(t, "user.created")
+		case u.deleted:
+		case a.UniqueEmail && rng.IntN(3) == 0:
+			u.meet(t, c.users[rng.IntN(len(c.users))])
+		default:
 			u.change()
 			u.post(t, "user.updated")
 		}
-		users[i] = u
-	}
-	all := make([]History, n)
-	for i, u := range users {
-		u.h.want, u.h.username = a.want(u), u.username
-		if !u.deleted && rng.IntN(4) == 0 {
+		if last := !slices.Contains(turns[turn+1:], i); last && !u.deleted && rng.IntN(4) == 0 {
 			u.pass()
 			u.delete(t)
 		}
-		if u.deleted {
-			u.h.want = nil
+	}
+	all := make([]History, n)
+	for i, u := range byIndex {
+		if u.h.username = u.username; !u.deleted {
+			u.h.want = a.want(u)
 		}
 		all[i] = u.h
 	}
+	return all
+}
+
+// InOrder returns the webhooks of all histories in the order in which they happened.
+func InOrder(histories []History) []Webhook {
+	var all []Webhook
+	for _, h := range histories {
+		all = append(all, h.Webhooks...)
+	}
+	slices.SortFunc(all, func(a, b Webhook) int { return a.place - b.place })
 	return all
 }
 
@@ -135,10 +156,18 @@ func (h History) KeepsName() bool {
 	return h.app.Names != "" && h.username == "" && !h.renamed && h.want != nil
 }
 
+// cast are users of one app at Clerk.
+type cast struct {
+	app   App
+	rng   *rand.Rand
+	users []*user
+	posts int // webhooks so far
+}
+
 // user is a user at Clerk.
 type user struct {
-	rng *rand.Rand
-	h   History
+	*cast
+	h History
 
 	seconds                       bool  // its times are in seconds, as in Clerk's examples
 	now, created, updated         int64 // in milliseconds
@@ -158,8 +187,11 @@ type email struct {
 	kept        bool // no other user will have it
 }
 
-func newUser(rng *rand.Rand, id string) *user {
-	u := &user{rng: rng, seconds: rng.IntN(8) == 0, image: "https://img.example/" + id}
+func (c *cast) newUser(id string) *user {
+	rng := c.rng
+	u := &user{cast: c, seconds: rng.IntN(8) == 0, image: "https://img.example/" + id}
+	c.users = append(c.users, u)
+	u.h.app = c.app
 	u.now = (1767603600 + rng.Int64N(1e6)) * 1000
 	u.h.UserID = id
 	u.created, u.updated = u.now, u.now
@@ -282,7 +314,7 @@ func (u *user) address() (email, bool) {
 func (u *user) meet(t testing.TB, other *user) {
 	t.Helper()
 	theirs, ok := other.address()
-	if !ok || theirs.kept || other.deleted {
+	if !ok || theirs.kept || other.deleted || other == u {
 		return
 	}
 	mine, swap := u.address()
@@ -426,7 +458,9 @@ func (u *user) message(t testing.TB, typ string, data any) {
 	}
 	u.h.Webhooks = append(u.h.Webhooks, Webhook{
 		ID: fmt.Sprintf("msg_%s_%d", u.h.UserID, len(u.h.Webhooks)), Type: typ, Body: body, Data: raw, TS: ts,
+		UserID: u.h.UserID, place: u.posts,
 	})
+	u.posts++
 }
 
 func letters(rng *rand.Rand, n int) string {

@@ -30,7 +30,7 @@ type labEvent struct {
 // NewLab returns a lab of n processes for the app with the map that is used without a file.
 func NewLab(t testing.TB, n int) *Lab {
 	t.Helper()
-	return Apps()[0].NewLab(t, n)
+	return DefaultApp().NewLab(t, n)
 }
 
 // NewLab returns a lab with n processes, each with its own client of the database called "lab", in which the app's
@@ -190,7 +190,7 @@ func (p *Process) afterCall() {
 // seen in its operation.
 func (l *Lab) State() uint64 {
 	var h uint64
-	for _, name := range []string{l.app.Map.Collection, "clerksync_deleted_users", "clerksync_inbox"} {
+	for _, name := range []string{l.app.Collection, "clerksync_deleted_users", "clerksync_inbox"} {
 		for _, d := range l.Memory.Docs("lab", name) {
 			h = l.hash(h, d)
 		}
@@ -234,10 +234,20 @@ func timeless(v any) any {
 	return v
 }
 
+// Rows returns how many documents of the app's collection are such.
+func (l *Lab) Rows(such func(Doc) bool) (n int) {
+	for _, d := range l.Memory.Docs("lab", l.app.Collection) {
+		if such(Doc(d)) {
+			n++
+		}
+	}
+	return n
+}
+
 // Row returns the document of a user, or nil.
 func (l *Lab) Row(t testing.TB, id string) Doc {
 	t.Helper()
-	for _, d := range l.Memory.Docs("lab", l.app.Map.Collection) {
+	for _, d := range l.Memory.Docs("lab", l.app.Collection) {
 		if get(d, l.app.Map.Key) == id {
 			return Doc(d)
 		}

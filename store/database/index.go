@@ -136,6 +136,7 @@ type IndexInfo struct {
 	Unique  bool
 	Sparse  bool // rows without the fields are not in it
 	Partial bool // only rows that a filter matches are in it
+	Nulls   bool // rows whose first field is null are in it
 
 	filter    bson.Raw           // of a partial index
 	collation *options.Collation // nil means that texts are compared byte by byte
@@ -180,14 +181,29 @@ func (c *Collection) listIndexes(ctx context.Context) (infos []IndexInfo, listed
 		return nil, true, nil
 	}
 	for _, s := range specs {
-		info := IndexInfo{Name: s.Name, Unique: s.Unique, Sparse: s.Sparse, Partial: s.Partial != nil, filter: s.Partial}
-		info.collation = (*options.Collation)(s.Collation)
+		info := IndexInfo{
+			Name: s.Name, Unique: s.Unique, Sparse: s.Sparse || s.Unique && c.db.OneProcess, Partial: s.Partial != nil,
+			Nulls: true, filter: s.Partial, collation: (*options.Collation)(s.Collation),
+		}
 		for _, key := range s.Keys {
 			info.Fields = append(info.Fields, key.Key)
+		}
+		if len(info.Fields) > 0 {
+			info.Nulls = !textsOnly(s.Partial, info.Fields[0])
 		}
 		infos = append(infos, info)
 	}
 	return infos, err == nil, c.failed("list the indexes of", err)
+}
+
+// textsOnly tells whether the filter of a partial index leaves out rows whose field is null, as {$type: "string"} and
+// {$gt: ""} do.
+func textsOnly(filter bson.Raw, field string) bool {
+	on, _ := filter.Lookup(field).DocumentOK() // the field's name may have dots
+	typ, _ := on.Lookup("$type").StringValueOK()
+	number, _ := on.Lookup("$type").AsInt64OK()
+	_, above := on.Lookup("$gt").StringValueOK()
+	return typ == "string" || number == int64(bson.TypeString) || above
 }
 
 func hasCode(err error, codes ...int) bool {

@@ -146,12 +146,20 @@ func (r *reader) checkPlaces(m *Map) {
 	}
 }
 
+// Place names the line of the file that says what to write to a field.
+func (m *Map) Place(f Field) string {
+	if f.Line == 0 {
+		return "the default map"
+	}
+	return at(m.File, f.Line)
+}
+
 // Warnings returns a line for each field that does what whoever wrote the map may not expect.
 func (m *Map) Warnings() []string {
 	var lines []string
 	for _, f := range m.Fields {
 		warn := func(text string) {
-			lines = append(lines, fmt.Sprintf("%s: %s: %s", at(m.File, f.Line), quote(f.Path), text))
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", m.Place(f), quote(f.Path), text))
 		}
 		s, _ := LookUp(f.From)
 		if s.Warn != "" {

@@ -28,7 +28,7 @@ const user = new mongoose.Schema({
 // These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
 user.index({ username: 1 }, { unique: true, sparse: true });
 
-// Where an address may be there only once, let the index leave out the users who have none:
+// Where a value may be there only once, let the index leave out the users who have none:
 // user.index({ email: 1 }, { unique: true, partialFilterExpression: { email: { $gt: "" } } });
 
 // overwriteModels: a hot reload, as Next.js does it, runs this file again.

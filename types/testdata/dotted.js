@@ -31,14 +31,14 @@ const user = new mongoose.Schema({
 
   // Fields of your own, such as
   // plan: { type: String, default: "free" },
-}, { collection: "users" });
+}, { collection: "people" });
 
 // These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
 user.index({ "clerk-id": 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { "clerk-id": { $gt: "" } } });
 user.index({ "profile.handle": 1 }, { unique: true, sparse: true });
 
-// Where an address may be there only once, let the index leave out the users who have none:
+// Where a value may be there only once, let the index leave out the users who have none:
 // user.index({ "contact.email": 1 }, { unique: true, partialFilterExpression: { "contact.email": { $gt: "" } } });
 
 // overwriteModels: a hot reload, as Next.js does it, runs this file again.
-export const User = mongoose.model("User", user, "users", { overwriteModels: true });
+export const User = mongoose.model("User", user, "people", { overwriteModels: true });

@@ -1,7 +1,7 @@
 // Printed by: clerksync types --format typescript. Print it anew when the map changes.
 
 /**
- * A document that clerksync has written, in the collection users.
+ * A document that clerksync has written, in the collection people.
  * What is readonly it keeps up to date, and the app changes none of it.
  * A document that it has not written yet is a Partial<User>.
  * _id is an ObjectId, which mongoose and the driver add to the type themselves.

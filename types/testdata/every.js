@@ -88,19 +88,19 @@ const user = new mongoose.Schema({
   f79: Boolean, // whether a directory (SCIM) has removed the user; set once by clerksync, then yours
   f80: Date, // when the user signed up at Clerk
   f81: Date, // when the user signed up at Clerk
-  f82: Date, // when the user signed up at Clerk
+  f82: mongoose.Schema.Types.Mixed, // when the user signed up at Clerk
   f83: Date, // when the user signed up at Clerk; set once by clerksync, then yours
   f84: Date, // when Clerk changed the user
   f85: Date, // when Clerk changed the user
-  f86: Date, // when Clerk changed the user
+  f86: mongoose.Schema.Types.Mixed, // when Clerk changed the user
   f87: Date, // when Clerk changed the user; set once by clerksync, then yours
   f88: Date, // when the user signed in
   f89: Date, // when the user signed in
-  f90: Date, // when the user signed in
+  f90: mongoose.Schema.Types.Mixed, // when the user signed in
   f91: Date, // when the user signed in; set once by clerksync, then yours
   f92: Date, // when the user accepted the terms
   f93: Date, // when the user accepted the terms
-  f94: Date, // when the user accepted the terms
+  f94: mongoose.Schema.Types.Mixed, // when the user accepted the terms
   f95: Date, // when the user accepted the terms; set once by clerksync, then yours
   f96: Date, // when clerksync has last changed the document
   f97: Date, // when clerksync has last changed the document
@@ -132,11 +132,13 @@ const user = new mongoose.Schema({
 // These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
 user.index({ uid: 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { uid: { $gt: "" } } });
 
-// Where an address may be there only once, let the index leave out the users who have none:
+// Where a value may be there only once, let the index leave out the users who have none:
 // user.index({ f32: 1 }, { unique: true, partialFilterExpression: { f32: { $gt: "" } } });
-
-// Where an address may be there only once, let the index leave out the users who have none:
 // user.index({ f35: 1 }, { unique: true, partialFilterExpression: { f35: { $gt: "" } } });
+// user.index({ f40: 1 }, { unique: true, partialFilterExpression: { f40: { $gt: "" } } });
+// user.index({ f43: 1 }, { unique: true, partialFilterExpression: { f43: { $gt: "" } } });
+// user.index({ f56: 1 }, { unique: true, partialFilterExpression: { f56: { $gt: "" } } });
+// user.index({ f59: 1 }, { unique: true, partialFilterExpression: { f59: { $gt: "" } } });
 
 // overwriteModels: a hot reload, as Next.js does it, runs this file again.
 export const User = mongoose.model("User", user, "every", { overwriteModels: true });

@@ -174,7 +174,7 @@ export interface User {
   /** when the user signed up at Clerk */
   readonly f81: Date | null;
   /** when the user signed up at Clerk */
-  readonly f82: Date;
+  readonly f82: Date | string;
   /** when the user signed up at Clerk; set once by clerksync, then yours */
   f83?: Date;
   /** when Clerk changed the user */
@@ -182,7 +182,7 @@ export interface User {
   /** when Clerk changed the user */
   readonly f85: Date | null;
   /** when Clerk changed the user */
-  readonly f86: Date;
+  readonly f86: Date | string;
   /** when Clerk changed the user; set once by clerksync, then yours */
   f87?: Date;
   /** when the user signed in */
@@ -190,7 +190,7 @@ export interface User {
   /** when the user signed in */
   readonly f89: Date | null;
   /** when the user signed in */
-  readonly f90: Date;
+  readonly f90: Date | string;
   /** when the user signed in; set once by clerksync, then yours */
   f91?: Date;
   /** when the user accepted the terms */
@@ -198,7 +198,7 @@ export interface User {
   /** when the user accepted the terms */
   readonly f93: Date | null;
   /** when the user accepted the terms */
-  readonly f94: Date;
+  readonly f94: Date | string;
   /** when the user accepted the terms; set once by clerksync, then yours */
   f95?: Date;
   /** when clerksync has last changed the document */
