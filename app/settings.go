@@ -100,7 +100,7 @@ func allFunctions(
 		Own: own, BatchSize: c.Batch.Size, BatchTimeout: c.Batch.Timeout,
 	}
 	f.Crons = append(f.Crons, functions.Upkeep(
-		users.SweepBuried,
+		users.MendIndexes, users.SweepBuried,
 		functions.Retention{Name: "tombstones", After: store.TombstoneRetention, Remove: users.ForgetDeleted},
 		functions.Retention{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
 		functions.Retention{Name: "runs", After: store.RunRetention, Remove: runs.Forget},

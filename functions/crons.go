@@ -86,16 +86,24 @@ type Retention struct {
 	Remove func(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
-// Upkeep returns a function that removes the rows of deleted users and old records every night, in bounded batches.
-// MongoDB's TTL indexes remove most old records by themselves; the embedded database has no such indexes.
+// Upkeep returns a function that every night makes indexes that have gone, and removes the rows of deleted users and
+// old records, in bounded batches. MongoDB's TTL indexes remove most old records by themselves; the embedded database
+// has no such indexes.
+//
+// mend makes the indexes of the rows again, such as those that mongoose's syncIndexes has dropped. If that fails, the
+// error is logged, and the rest is done.
 //
 // sweep looks at a page of at most limit tombstones, those after the id after ("" at first), and removes rows that
 // still exist beside them. It returns how many it has removed, and the id after which the next page begins, or "".
 func Upkeep(
+	mend func(ctx context.Context) error,
 	sweep func(ctx context.Context, after string, limit int) (removed int, next string, err error), kinds ...Retention,
 ) Cron {
-	work := func(ctx context.Context, _ []Event) (any, error) {
+	work := func(ctx context.Context, events []Event) (any, error) {
 		start := time.Now()
+		if err := mend(ctx); err != nil {
+			events[0].Log.ErrorContext(ctx, "an index on the users has gone and cannot be made again", "error", err)
+		}
 		removed := map[string]int{}
 		// Rows go first, while the tombstones that tell of them are there.
 		for more, next := true, ""; more && time.Since(start) < cleanUpTime; more = next != "" {

@@ -69,9 +69,14 @@ func setup(t *testing.T, f functions.Functions) rig {
 
 func setupWith(t *testing.T, f functions.Functions, checkpoint func(n int) int) rig {
 	t.Helper()
+	return setupMap(t, f, mapping.Default(), checkpoint)
+}
+
+func setupMap(t *testing.T, f functions.Functions, m *mapping.Map, checkpoint func(n int) int) rig {
+	t.Helper()
 	r := rig{memory: testenv.NewMemory(), faults: &testenv.CommandFaults{}}
 	r.db = r.memory.ConnectFaulty(t, "test", r.faults)
-	r.users = store.NewUsers(r.db, mapping.Default())
+	r.users = store.NewUsers(r.db, m)
 	if err := r.users.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -102,6 +102,9 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 		res := &results[i]
 		if res.err = err; err == nil {
 			res.Outcome, res.err = written[k].Outcome, written[k].Err
+			if errors.Is(res.err, store.ErrUnfit) {
+				res.err = NoRetry(res.err)
+			}
 		}
 		if res.err == nil {
 			res.err = f.clear(ctx, events[i])

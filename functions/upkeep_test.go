@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestUpkeep: each kind is removed batch by batch until there is no more, and all tombstones are looked at.
+// TestUpkeep: each kind is removed batch by batch until there is no more, and all tombstones are looked at, even if the
+// indexes cannot be mended.
 func TestUpkeep(t *testing.T) {
 	t.Parallel()
 	left := 1200
@@ -37,12 +39,20 @@ func TestUpkeep(t *testing.T) {
 		return map[string]int{"": 2, "user_m": 0, "user_p": 1}[after],
 			map[string]string{"": "user_m", "user_m": "user_p"}[after], nil
 	}
-	f := setup(t, functions.Functions{Crons: []functions.Cron{functions.Upkeep(deleted, old)}})
+	mended := 0
+	mend := func(context.Context) error {
+		mended++
+		return errors.New("two rows have one key")
+	}
+	f := setup(t, functions.Functions{Crons: []functions.Cron{functions.Upkeep(mend, deleted, old)}})
 	r := f.Run(t, "clean-up-old-records", testenv.Event{
 		ID: "01J", Name: "inngest/scheduled.timer", Data: []byte(`{"cron":"x"}`),
 	})
 	if got, want := string(r.Output), `{"records":1200,"rows_of_deleted_users":3}`; got != want {
 		t.Errorf("got %s, %s, want %s", got, r.Error, want)
+	}
+	if mended != 1 {
+		t.Errorf("mended the indexes %d times, want once", mended)
 	}
 	if d := cmp.Diff([]string{"", "user_m", "user_p"}, looks); d != "" {
 		t.Errorf("looks (-want +got):\n%s", d)

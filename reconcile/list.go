@@ -151,9 +151,10 @@ func (r *Reconcile) noteSilence(ctx context.Context, n int) error {
 	return r.State.Save(ctx, silenceName, s.Silence)
 }
 
-// repair writes the users of a page whose rows differ, and returns how many they are. A user who cannot be read or
-// written is logged and counted, and the others go on. But if no user can be written, and one of the errors may pass,
-// repair fails, because then the database is the reason.
+// repair writes the users of a page whose rows differ. It returns how many they are, without those rows that another
+// map has written, which say nothing about webhooks. A user who cannot be read or written is logged and counted, and
+// the others go on. But if no user can be written, and one of the errors may pass, repair fails, because then the
+// database is the reason.
 func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
 	writes := make([]store.Write, len(page.Users))
 	for i, u := range page.Users {
@@ -169,7 +170,7 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	p.Outcomes = maps.Clone(p.Outcomes) // the caller's map stays as it is, because the caller may do this page again
 	failed := slices.Clone(page.Skipped)
 	var passing error // an error of one of failed, which may pass
-	n := 0
+	n, behind := 0, 0
 	for i, res := range results {
 		d, err := r.drift(ctx, writes[i], res, p.Tier)
 		switch {
@@ -188,7 +189,9 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 		case d.Kind == "":
 			continue
 		case d.Kind != Buried:
-			n++
+			if n++; res.Behind {
+				behind++
+			}
 		case len(p.Buried) < maxNamed:
 			p.Buried = append(p.Buried, d.UserID)
 		}
@@ -202,7 +205,7 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	}
 	p.Found.Failed += len(failed)
 	p.Found.Users += len(page.Users)
-	return n, nil
+	return n - behind, nil
 }
 
 // write writes a page and returns the result for each user. Nobody repeats the steps of a backfill, so there it tries
@@ -242,7 +245,9 @@ func (r *Reconcile) mode(t Tier) store.Mode {
 }
 
 // mayPass tells whether a write that failed with err may succeed when it is tried again.
-func mayPass(err error) bool { return err != nil && !errors.Is(err, store.ErrRefused) }
+func mayPass(err error) bool {
+	return err != nil && !errors.Is(err, store.ErrRefused) && !errors.Is(err, store.ErrUnfit)
+}
 
 // errAsk says that Clerk could not be asked for one user, so the page has to be done again.
 var errAsk = errors.New("a page of users is not done")

@@ -9,6 +9,8 @@ import (
 	"clerksync/clerk"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // ErrNotFound says that a user has no row.
@@ -65,6 +67,25 @@ func (s *Users) LacksIndex(ctx context.Context) (bool, error) {
 		}
 	}
 	return s.tombstones.LacksIndex(ctx)
+}
+
+// MendIndexes makes those of the indexes that somebody has dropped, and does nothing if all are there.
+func (s *Users) MendIndexes(ctx context.Context) error {
+	if lacks, err := s.LacksIndex(ctx); !lacks || err != nil {
+		return err
+	}
+	return s.Setup(ctx)
+}
+
+// Behind returns how many rows clerksync wrote with a map of other fields. It reads the whole collection.
+func (s *Users) Behind(ctx context.Context) (int, error) {
+	hash := bson.D{{Key: "$exists", Value: true}}
+	if s.fields.Hash != "" {
+		hash = bson.D{{Key: "$ne", Value: s.fields.Hash}}
+	}
+	return s.rows.Count(ctx, bson.D{
+		{Key: s.m.State + ".version", Value: bson.D{{Key: "$gt", Value: ""}}}, {Key: s.m.State + ".map", Value: hash},
+	})
 }
 
 // Get returns the row of a user; the error is ErrNotFound if there is none.

@@ -48,7 +48,9 @@ type Result struct {
 	Version string
 	// Newer says that the write is newer than the row before it, even if both have the same values.
 	Newer bool
-	Err   error // why the write has to be repeated
+	// Behind says that clerksync wrote the row with a map of other fields, so that a difference need not come from Clerk.
+	Behind bool
+	Err    error // why the write has to be repeated
 }
 
 const (
@@ -258,6 +260,7 @@ func (b *bulk) say(a *attempt, was found, p planned, outcome Outcome) {
 	if a.result.Outcome == "" {
 		a.result.Version = was.state.Version
 		a.result.Newer = a.version() > was.state.Version
+		a.result.Behind = was.state.Version != "" && was.state.Map != p.state.Map
 	}
 	if a.result.Outcome = outcome; b.mode != All && (outcome == Updated || outcome == Stale) {
 		a.result.Fields = p.differs

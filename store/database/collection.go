@@ -259,6 +259,12 @@ func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Ti
 	return int(removed.Load()), err
 }
 
+// Count returns how many rows a filter matches.
+func (c *Collection) Count(ctx context.Context, filter bson.D) (int, error) {
+	n, err := c.CountDocuments(ctx, filter)
+	return int(n), c.failed("count the rows of", err)
+}
+
 // Taken returns those of the texts that some row has in a field. For this FerretDB v1 reads the whole collection.
 func (c *Collection) Taken(ctx context.Context, field string, texts []string) (map[string]bool, error) {
 	taken := map[string]bool{}

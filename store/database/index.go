@@ -56,6 +56,8 @@ func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 	switch {
 	case err != nil || slices.ContainsFunc(specs, ix.is):
 	case ix.Texts && c.db.OneProcess:
+		c.db.Log.InfoContext(ctx, "each look-up of a row reads the whole collection, because this database finds rows "+
+			"quickly by _id alone", "collection", c.Name(), "key", ix.Field)
 		err = c.refuseDoubles(ctx, ix.Field)
 	default:
 		err = c.makeIndex(ctx, ix)

@@ -43,6 +43,7 @@ type Fields struct {
 // target is a field of the row.
 type target struct {
 	Field
+	name     string   // of a field of the state
 	keys     []string // the parts of its path
 	kind     Kind
 	optional bool // the row may lack it
@@ -82,7 +83,7 @@ func Compile(m *Map, own []Own) *Fields {
 		f.all = append(f.all, t)
 	}
 	for _, o := range own {
-		t := target{kind: o.Kind, optional: o.Optional, compared: !o.Free, checked: !o.Lenient}
+		t := target{name: o.Name, kind: o.Kind, optional: o.Optional, compared: !o.Free, checked: !o.Lenient}
 		t.Path = m.State + "." + o.Name
 		t.keys = strings.Split(t.Path, ".")
 		f.all = append(f.all, t)
@@ -161,17 +162,23 @@ func (f *Fields) Rename(values Values, username string) {
 // New returns the document of a new row. _id is the user's id, unless the map has another key for it: then _id is a new
 // ObjectID.
 func (f *Fields) New(id string, values Values) bson.D {
-	doc := bson.D{{Key: IDField, Value: id}}
+	doc := append(make(bson.D, 0, len(f.all)+2), bson.E{Key: IDField, Value: id})
 	if f.key != nil {
 		doc[0].Value = bson.NewObjectID()
 		doc = put(doc, f.key, id)
 	}
-	for i := range f.all {
+	for i := range f.all[:f.own] {
 		if values[i] != (unset{}) {
 			doc = put(doc, f.all[i].keys, values[i])
 		}
 	}
-	return doc
+	state := make(bson.D, 0, len(f.all)-f.own)
+	for i := f.own; i < len(f.all); i++ {
+		if values[i] != (unset{}) {
+			state = append(state, bson.E{Key: f.all[i].name, Value: values[i]})
+		}
+	}
+	return put(doc, f.state, state)
 }
 
 // Read returns what a row holds in _id, in its key and in the fields that clerksync writes, and nothing else.
