@@ -297,6 +297,30 @@ func (a *API) ListIDs(ctx context.Context, ids []string) (map[string]bool, error
 	return has, err
 }
 
+// ListUsers returns those of these users that Clerk has and that can be read. It takes at most MaxIDs ids.
+func (a *API) ListUsers(ctx context.Context, ids []string) ([]User, error) {
+	return a.listBy(ctx, "user_id", ids)
+}
+
+// ListByAddress returns the users that have one of these e-mail addresses and can be read. It takes at most MaxIDs
+// addresses.
+func (a *API) ListByAddress(ctx context.Context, addresses []string) ([]User, error) {
+	return a.listBy(ctx, "email_address", addresses)
+}
+
+func (a *API) listBy(ctx context.Context, parameter string, values []string) (users []User, _ error) {
+	if len(values) == 0 { // without them Clerk would list all users
+		return nil, nil
+	}
+	all, _, err := a.list(ctx, url.Values{parameter: values, "limit": {strconv.Itoa(maxPage)}})
+	for _, e := range all {
+		if e.err == nil {
+			users = append(users, e.User)
+		}
+	}
+	return users, err
+}
+
 // entry is one entry of a list, as ParseUser returns it.
 type entry struct {
 	User

@@ -2,13 +2,16 @@ package e2e_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +29,20 @@ import (
 
 const adminToken = "e2e-admin-token-e2e"
 
+// rowsAt says where the rows are, by a map or by the default one.
+type rowsAt struct {
+	file                  string // the map
+	collection, key, name string // the collection, the field with Clerk's id, and the one with the name
+}
+
+var (
+	inUsers   = rowsAt{collection: "users", key: "_id", name: "full_name"}
+	inMembers = rowsAt{
+		file:       "collection: members\nkey: clerkId\nfields:\n  name: full_name\n  email: primary_email\n",
+		collection: "members", key: "clerkId", name: "name",
+	}
+)
+
 // TestFirstRequests: 200 users sign up, and while none of their webhooks has come, each sends five requests at once to
 // an app with a helper of examples/first-request. All find the row, and Clerk is asked once for each user: for each
 // helper alone, and when a user comes to all three apps at once. The webhooks that come then double nothing.
@@ -34,44 +51,62 @@ func TestFirstRequests(t *testing.T) {
 	endToEnd(t)
 	node := npm.Project(t, "../examples/first-request")
 	runNode(t, node, "node_modules/typescript/bin/tsc")
-	fake := testenv.NewClerkAPI(t)
-	w := newWorld(t, options{env: askClerk(fake, testenv.ClerkKey)})
-	apps := map[string]string{
-		"Express": w.nodeApp(node, "testdata/express-app.js"),
-		"Next.js": w.nodeApp(node, "testdata/nextjs-app.js"),
-		"Go":      w.goApp(),
+	tests := map[string]struct {
+		at    rowsAt
+		alone bool
+	}{
+		"default map": {at: inUsers, alone: true},
+		"another key": {at: inMembers},
 	}
-	everybody := testenv.People(4 * 200)
-	fake.Put(everybody...)
-	left := everybody
-	next := func() (some []testenv.ClerkUser) {
-		some, left = left[:200], left[200:]
-		return some
-	}
-	for name, url := range apps {
-		w.allFind(name, next(), url)
-	}
-	everywhere := next()
-	w.allFind("all at once", everywhere, apps["Express"], apps["Next.js"], apps["Go"])
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fake := testenv.NewClerkAPI(t)
+			w := newWorld(t, options{env: askClerk(t, fake, testenv.ClerkKey, tt.at)})
+			apps := map[string]string{
+				"Express": w.nodeApp(node, "testdata/express-app.js", tt.at),
+				"Next.js": w.nodeApp(node, "testdata/nextjs-app.js", tt.at),
+				"Go":      w.goApp(tt.at),
+			}
+			n := 200
+			if tt.at.key != "_id" && w.dbAddr != "" {
+				n = 10 // the embedded database reads the whole collection for each look-up by another key
+			}
+			everybody := testenv.People((len(apps) + 1) * n)
+			everywhere := everybody[:n]
+			if !tt.alone {
+				everybody = everywhere
+			}
+			fake.Put(everybody...)
+			left := everybody[n:]
+			for name, url := range apps {
+				if tt.alone {
+					w.allFind(name, left[:n], url)
+					left = left[n:]
+				}
+			}
+			w.allFind("all at once", everywhere, apps["Express"], apps["Next.js"], apps["Go"])
+			w.askedOnce(fake, everybody)
+			before := w.everyRow(tt.at)
 
-	w.askedOnce(fake, everybody)
-
-	before := w.everyRow()
-	var late errgroup.Group
-	late.SetLimit(16)
-	for _, u := range everywhere {
-		late.Go(func() error { w.deliver(created(t, u)); return nil })
-	}
-	_ = late.Wait() // deliver fails the test itself
-	w.drained()
-	after := w.everyRow()
-	if len(before) != len(everybody) || len(after) != len(everybody) {
-		t.Fatalf("got %d rows, and %d after the webhooks, want %d", len(before), len(after), len(everybody))
-	}
-	for _, u := range everybody {
-		if got := after[u.ID]; got.ID != u.ID || got.Email != u.Email || got.FullName != "Ada "+u.LastName {
-			t.Errorf("got %+v for %s", got, u.ID)
-		}
+			var late errgroup.Group
+			late.SetLimit(16)
+			for _, u := range everywhere {
+				late.Go(func() error { w.deliver(created(t, u)); return nil })
+			}
+			_ = late.Wait() // deliver fails the test itself
+			w.drained()
+			after := w.everyRow(tt.at)
+			if len(after) != len(everybody) {
+				t.Errorf("got %d rows, want %d", len(after), len(everybody))
+			}
+			for _, u := range everybody {
+				got := after[u.ID]
+				if got["email"] != u.Email || got[tt.at.name] != "Ada "+u.LastName || got["_id"] != before[u.ID]["_id"] {
+					t.Errorf("got %v for %s, at first %v", got, u.ID, before[u.ID])
+				}
+			}
+		})
 	}
 }
 
@@ -85,10 +120,10 @@ func TestFirstRequestsBeyondTheLimit(t *testing.T) {
 	fake := testenv.NewClerkAPI(t)
 	fake.SetKey(key)
 	fake.Limit = 10 // in a second
-	w := newWorld(t, options{env: askClerk(fake, key)})
+	w := newWorld(t, options{env: askClerk(t, fake, key, inUsers)})
 	people := testenv.People(120)
 	fake.Put(people...)
-	w.allFind("a development key", people, w.goApp())
+	w.allFind("a development key", people, w.goApp(inUsers))
 	w.askedOnce(fake, people)
 }
 
@@ -107,11 +142,20 @@ func (w *world) askedOnce(fake *testenv.ClerkAPI, users []testenv.ClerkUser) {
 }
 
 // askClerk returns settings for a service that asks Clerk for single users alone.
-func askClerk(fake *testenv.ClerkAPI, key string) []string {
-	return []string{
+func askClerk(t *testing.T, fake *testenv.ClerkAPI, key string, at rowsAt) []string {
+	t.Helper()
+	env := []string{
 		"ADMIN_TOKEN=" + adminToken, "CLERK_SECRET_KEY=" + key, "CLERK_API_URL=" + fake.URL,
 		"RECONCILE_RECENT_CRON=off", "RECONCILE_ABSENT_CRON=off", "RECONCILE_CRON=off", manyEvents,
 	}
+	if at.file == "" {
+		return env
+	}
+	file := filepath.Join(t.TempDir(), "map.yaml")
+	if err := os.WriteFile(file, []byte(at.file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return append(env, "CLERKSYNC_MAP="+file)
 }
 
 // runNode runs node to its end.
@@ -125,12 +169,12 @@ func runNode(t *testing.T, dir string, args ...string) {
 }
 
 // nodeApp starts an app that prints its URL, and returns the URL.
-func (w *world) nodeApp(dir, file string) string {
+func (w *world) nodeApp(dir, file string, at rowsAt) string {
 	w.t.Helper()
 	cmd := exec.Command("node", "--import", "./testdata/no-next.js", file)
 	cmd.Dir = dir
 	cmd.Env = append(cmd.Environ(), "MONGODB_URI="+w.uri, "MONGODB_DATABASE="+w.name, "CLERKSYNC_URL="+w.url,
-		"ADMIN_TOKEN="+adminToken)
+		"ADMIN_TOKEN="+adminToken, "COLLECTION="+at.collection, "KEY="+at.key)
 	cmd.Stderr = w.log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -149,21 +193,15 @@ func (w *world) nodeApp(dir, file string) string {
 }
 
 // goApp starts an app in this process, and returns its URL.
-func (w *world) goApp() string {
+func (w *world) goApp(at rowsAt) string {
 	rows := &firstrequest.Rows{
-		Users: w.store.Database.Collection("users"), URL: w.url, Token: adminToken,
+		Users: w.store.Database.Collection(at.collection), Key: at.key, URL: w.url, Token: adminToken,
 		Log:    slog.New(slog.NewTextHandler(w.log, nil)),
 		UserID: func(r *http.Request) string { return r.Header.Get("User") },
 	}
 	app := httptest.NewServer(rows.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var row struct {
-			ID string `bson:"_id" json:"_id"`
-		}
-		if err := bson.Unmarshal(firstrequest.Row(r.Context()), &row); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		_ = json.NewEncoder(w).Encode(row)
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, "{%q: %s}", at.key, firstrequest.Row(r.Context()).Lookup(at.key))
 	})))
 	w.t.Cleanup(app.Close)
 	return app.URL
@@ -233,34 +271,33 @@ func (w *world) me(client *http.Client, url, user string) (code int, after time.
 	}
 	after, _ = time.ParseDuration(res.Header.Get("Retry-After") + "s")
 	var row struct {
-		ID string `json:"_id"`
+		ID      string `json:"_id"`
+		ClerkID string `json:"clerkId"`
 	}
-	if res.StatusCode != http.StatusOK || json.Unmarshal(body, &row) != nil || row.ID != user {
+	if res.StatusCode != http.StatusOK || json.Unmarshal(body, &row) != nil || user != cmp.Or(row.ClerkID, row.ID) {
 		return res.StatusCode, after, fmt.Errorf("got %d %.100s for %s, want the row", res.StatusCode, body, user)
 	}
 	return res.StatusCode, after, nil
 }
 
-type firstRow struct {
-	ID       string `bson:"_id"`
-	Email    string `bson:"email"`
-	FullName string `bson:"full_name"`
-}
-
 // everyRow returns the rows by user id.
-func (w *world) everyRow() map[string]firstRow {
+func (w *world) everyRow(at rowsAt) map[string]bson.M {
 	w.t.Helper()
-	found, err := w.store.Database.Collection("users").Find(w.t.Context(), bson.M{})
-	var all []firstRow
+	found, err := w.store.Database.Collection(at.collection).Find(w.t.Context(), bson.M{})
+	var all []bson.M
 	if err == nil {
 		err = found.All(w.t.Context(), &all)
 	}
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	byID := map[string]firstRow{}
+	byID := map[string]bson.M{}
 	for _, r := range all {
-		byID[r.ID] = r
+		id := fmt.Sprint(r[at.key])
+		if byID[id] != nil {
+			w.t.Errorf("%s has two rows", id)
+		}
+		byID[id] = r
 	}
 	return byID
 }

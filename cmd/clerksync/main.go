@@ -34,6 +34,7 @@ type cli struct {
 	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" help:"See, replay and drop the events that failed for good."`
 	Backfill    backfillCmd    `cmd:"" help:"Bring all of Clerk's users into the collection."`
 	Reconcile   reconcileCmd   `cmd:"" help:"Compare all rows with Clerk, print what differs and repair it."`
+	Adopt       adoptCmd       `cmd:"" help:"Propose a map for the collection of users that your app has already."`
 	Mail        mailCmd        `cmd:"" help:"Try the welcome mail."`
 	Users       usersCmd       `cmd:"" help:"See to single users."`
 	Doctor      doctorCmd      `cmd:"" help:"Check settings, database, Inngest, Clerk and the sync; say what to do."`

@@ -21,7 +21,10 @@ func TestMain(m *testing.M) {
 // exit status, the standard output and the standard error that come of it.
 func TestScript(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"insert": scriptInsert, "clerk": scriptClerk},
+	})
 }
 
 // TestOddIDs: what a command is given and prints again cannot move the cursor of a terminal, and stays one line that

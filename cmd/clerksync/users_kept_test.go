@@ -41,6 +41,10 @@ func TestKeptOfAUser(t *testing.T) {
 		err := run(t.Context(), args, environ(settings), &out, &log)
 		return out.String(), err
 	}
+	if _, err := clerksync(keyed, "users", "erase", ada.ID); err == nil ||
+		!strings.Contains(err.Error(), "set CLERK_INSTANCE_ID to it") {
+		t.Errorf("before any instance is known: got %v", err)
+	}
 	if out, err := clerksync(keyed, "backfill"); err != nil {
 		t.Fatal(out, err)
 	}

@@ -284,6 +284,17 @@ func (a *ClerkAPI) list(w http.ResponseWriter, q url.Values) {
 		}
 	}
 	ids, after := q["user_id"], q.Get("starting_after")
+	for _, address := range q["email_address"] {
+		for _, u := range a.users {
+			if strings.Contains(string(u.JSON()), `"email_address":"`+address+`"`) {
+				ids = append(ids, u.ID)
+			}
+		}
+	}
+	if len(q["email_address"]) > 0 && len(ids) == 0 {
+		answer(w, []any{})
+		return
+	}
 	order := cmp.Or(q.Get("order_by"), "-created_at")
 	byCreation := strings.TrimLeft(order, "+-") == "created_at"
 	badCursor := after != "" && (a.NoCursor || offset > 0 || !byCreation)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"reflect"
 	"slices"
@@ -36,6 +37,7 @@ type collection struct {
 	name    string // with the database's
 	docs    []bson.D
 	indexes []bson.D
+	options bson.D // of its creation; they are only listed
 }
 
 // NewMemory returns an empty database.
@@ -313,7 +315,12 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 			{Key: "minWireVersion", Value: int32(0)},
 			{Key: "maxWireVersion", Value: int32(21)}, // MongoDB 7
 		}, nil
-	case "ping", "endSessions", "killCursors", "create", "buildInfo":
+	case "ping", "endSessions", "killCursors", "buildInfo":
+		return bson.D{}, nil
+	case "create":
+		c().options = slices.DeleteFunc(slices.Clone(cmd), func(e bson.E) bool {
+			return !slices.Contains([]string{"capped", "size", "validator", "validationAction", "viewOn"}, e.Key)
+		})
 		return bson.D{}, nil
 	case "drop":
 		delete(m.collections, database+"."+target)
@@ -327,6 +334,8 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 		return bson.D{}, nil
 	case "find":
 		return c().find(cmd, database+"."+target)
+	case "listCollections":
+		return m.list(database), nil
 	case "aggregate":
 		return c().count(cmd, database+"."+target)
 	case "insert":
@@ -341,6 +350,23 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 		return cursor(c().indexes, database+"."+target), nil
 	}
 	return nil, failure{code: codeUnknown, text: "not implemented: " + name}
+}
+
+// list answers listCollections.
+func (m *Memory) list(database string) bson.D {
+	var all []bson.D
+	for _, full := range slices.Sorted(maps.Keys(m.collections)) {
+		if name, ok := strings.CutPrefix(full, database+"."); ok {
+			options, kind := m.collections[full].options, "collection"
+			if get(options, "viewOn") != nil {
+				kind = "view"
+			}
+			all = append(all, bson.D{
+				{Key: "name", Value: name}, {Key: "type", Value: kind}, {Key: "options", Value: options},
+			})
+		}
+	}
+	return cursor(all, database+".$cmd.listCollections")
 }
 
 // get returns what is at a dotted path, or nil.

@@ -58,7 +58,8 @@ func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 	case ix.Texts && c.db.OneProcess:
 		c.db.Log.InfoContext(ctx, "each look-up of a row reads the whole collection, because this database finds rows "+
 			"quickly by _id alone", "collection", c.Name(), "key", ix.Field)
-		err = c.refuseDoubles(ctx, ix.Field)
+		// Nothing is made, so there may be no database yet in which to index the _ids.
+		return c.refuseDoubles(ctx, ix.Field)
 	default:
 		err = c.makeIndex(ctx, ix)
 	}
