@@ -147,7 +147,7 @@ out of reach: logs, backups, .*
 $`
 	out, log, err := erase()
 	if err != nil || !regexp.MustCompile("^removed the row\nremoved 1 dead letter\n"+left).MatchString(out) ||
-		log != "the tombstone is new; looking once more in 0s\n" {
+		log != "" && log != "the tombstone is new; looking once more in 0s\n" { // "" if the machine is busy
 		t.Errorf("erase: got %s, log %q, %v", out, log, err)
 	}
 	out, _, err = erase()
