@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -11,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"clerksync/config"
-
 	"clerksync/app"
+	"clerksync/config"
+	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -211,4 +212,67 @@ func doc(t *testing.T, page string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// TestSourcesTable: docs/mapping.md has every source in its order, with its kind and what it needs care for.
+func TestSourcesTable(t *testing.T) {
+	t.Parallel()
+	sources := mapping.Sources()
+	for _, name := range []string{mapping.Public, mapping.Unsafe} {
+		s, _ := mapping.LookUp(name)
+		s.Note += ", all of it or what is at this path"
+		sources = append(sources, s)
+	}
+	var got, want []string
+	for _, s := range sources {
+		meaning, kind := s.Note, string(s.Kind)
+		if s.Warn != "" {
+			meaning += "; " + s.Warn
+		}
+		if s.Optional {
+			kind += "?"
+		}
+		want = append(want, s.Name+": "+meaning+": "+kind)
+	}
+	for _, cells := range rows(t, "mapping.md", "source") {
+		got = append(got, code(cells[0])+": "+cells[1]+": "+cells[2])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("docs/mapping.md has other sources (-want +got):\n%s", diff)
+	}
+}
+
+// TestMapsInDocs: the maps that docs and README show can be used as they are, and the default map is what it is.
+func TestMapsInDocs(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for _, page := range []string{"mapping.md", "adopt.md", "your-app.md", "../README.md"} {
+		b, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(b), -1) {
+			found++
+			got, err := mapping.Parse(page, []byte(m[1]))
+			if err != nil {
+				t.Errorf("docs/%s: %v", page, err)
+				continue
+			}
+			if got.Collection != "users" {
+				continue
+			}
+			got.File = ""
+			for i := range got.Fields {
+				got.Fields[i].Line = 0
+			}
+			if diff := cmp.Diff(mapping.Default(), got); diff != "" {
+				t.Errorf("docs/%s: the default map is another one (-want +got):\n%s", page, diff)
+			}
+		}
+	}
+	if found < 2 {
+		t.Errorf("found %d maps, want those of docs/mapping.md", found)
+	}
 }
