@@ -314,8 +314,9 @@ func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Resul
 	}
 	fields := now.Fields
 	if future {
-		version := store.Field{Name: "clerk.version", Row: was.Version, Clerk: fmt.Sprintf("%013d", f.User.ChangedAt)}
-		fields = append(fields, version)
+		fields = append(fields, store.Field{
+			Name: r.Users.Map().State + ".version", Row: was.Version, Clerk: fmt.Sprintf("%013d", f.User.ChangedAt),
+		})
 	}
 	if !r.DryRun {
 		o, err := r.Users.Overrule(ctx, one, was.Version)
