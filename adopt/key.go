@@ -63,11 +63,13 @@ func findKey(c *Collection) (*key, error) {
 	best := keys[0]
 	switch {
 	case len(keys) > 1 && best.compare(keys[1]) == 0:
-		return nil, Question(fmt.Sprintf("which field of %s says whose row it is? Both %s and %s hold an id of Clerk's, "+
+		return nil, Question(fmt.Sprintf("which field of %s says whose row it is? Both %s and %s hold an id of "+
+			"Clerk's, "+
 			"another in each row: begin a clerksync.yaml with collection: %s and key: with that field",
 			c.Name, show(best.path), show(keys[1].path), show(c.Name)))
 	case isReference(best.path):
-		return nil, Question(fmt.Sprintf("is a row of %s a user? Clerk's ids are only in %s, which seems to say who did "+
+		return nil, Question(fmt.Sprintf("is a row of %s a user? Clerk's ids are only in %s, which seems to say who "+
+			"did "+
 			"something to the row: if it is whose row it is, begin a clerksync.yaml with key: %s; if not, say "+
 			"--collection NAME with another collection", c.Name, show(best.path), show(best.path)))
 	case best.nested():
@@ -180,11 +182,14 @@ func noKey(c *Collection, fields []*field) Question {
 	for _, f := range fields {
 		for _, v := range f.values {
 			if s, ok := v.v.(string); ok && holdsID(s) {
-				return Question(fmt.Sprintf("%s of %s holds an id of Clerk's inside a longer text, and clerksync needs a "+
-					"field with the id alone: can you add one, such as clerkId? Then run this again", show(f.path), c.Name))
+				return Question(fmt.Sprintf("%s of %s holds an id of Clerk's inside a longer text, and clerksync "+
+					"needs a "+
+					"field with the id alone: can you add one, such as clerkId? Then run this again",
+					show(f.path), c.Name))
 			}
 			if list, ok := v.v.(bson.A); ok && listHoldsID(list, maxDepth) {
-				return Question(fmt.Sprintf("%s of %s is a list with ids of Clerk's, and clerksync needs a field with the "+
+				return Question(fmt.Sprintf("%s of %s is a list with ids of Clerk's, and clerksync needs a field "+
+					"with the "+
 					"one id of the user whose row it is: can you add one, such as clerkId? Then run this again",
 					show(f.path), c.Name))
 			}
