@@ -47,7 +47,7 @@ type Result struct {
 	Version string
 	// Newer says that the write is newer than the row before it, even if both have the same values.
 	Newer bool
-	// Behind says that clerksync wrote the row with a map of other fields, so that a difference need not come from Clerk.
+	// Behind says that clerksync wrote the row with a map of other fields, so a difference need not come from Clerk.
 	Behind bool
 	Err    error // why the write has to be repeated
 }
@@ -197,7 +197,8 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		}
 		p, outcome, err := b.plan(a.Write, was, name)
 		var change database.Update
-		writes := outcome == Updated || outcome == Unchanged && (b.mode == All || raises(was.state.Version, p.state.Version))
+		writes := outcome == Updated ||
+			outcome == Unchanged && (b.mode == All || raises(was.state.Version, p.state.Version))
 		if err == nil && writes {
 			change, err = b.change(a.User.ID, was, p, outcome)
 		}
