@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
+	"unicode"
 
 	"clerksync/config"
 	"clerksync/store/mapping"
@@ -17,21 +19,31 @@ const MapFile = "clerksync.yaml"
 // LoadMap reads the map: the file that CLERKSYNC_MAP names, else MapFile if it is there, else the default map. The error
 // has a line for each mistake.
 func LoadMap(c config.Config) (*mapping.Map, error) {
-	if c.Map != "" {
-		m, err := mapping.Load(c.Map)
-		if errors.As(err, new(*fs.PathError)) {
-			err = fmt.Errorf("CLERKSYNC_MAP: %w: set it to a file that this process can read, or leave it unset", err)
+	path, what, do := c.Map, "CLERKSYNC_MAP", "set it to a file that this process can read, or leave it unset"
+	switch {
+	case strings.TrimSpace(path) != path, strings.ContainsFunc(path, unicode.IsControl):
+		return nil, errors.New("CLERKSYNC_MAP holds white space at an end, or a control character: " +
+			"copy the file's name alone, without the end of the line")
+	case path == "" && !exists(MapFile):
+		if near := "clerksync.yml"; exists(near) { // without this the users would go to another collection, unnoticed
+			return nil, fmt.Errorf("the file %s is not read: name it %s, or set CLERKSYNC_MAP to it", near, MapFile)
 		}
-		return m, err
-	}
-	if _, err := os.Lstat(MapFile); errors.Is(err, fs.ErrNotExist) {
 		return mapping.Default(), nil
+	case path == "":
+		path, what, do = MapFile, "the map in the working folder",
+			"make it a file that this process can read, or remove it"
 	}
-	m, err := mapping.Load(MapFile)
+	m, err := mapping.Load(path)
 	if errors.As(err, new(*fs.PathError)) {
-		err = fmt.Errorf("the map in the working folder: %w: make it a file that this process can read, or remove it", err)
+		err = fmt.Errorf("%s: %w: %s", what, err, do)
 	}
 	return m, err
+}
+
+// exists tells whether there is something of that name, be it a folder or a link that leads nowhere.
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // noteMap logs where rows are written, and what in the map needs care.

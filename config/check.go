@@ -74,10 +74,6 @@ func (c Config) Check() Mistakes {
 		},
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
 		{
-			strings.TrimSpace(c.Map) != c.Map, "CLERKSYNC_MAP", "begins or ends with white space",
-			"copy the file's name alone, without the end of the line",
-		},
-		{
 			!i.DevKnown(), "INNGEST_DEV", "is neither on nor off",
 			"set it to 1 or to the URL of a dev server, or to 0 for production",
 		},

@@ -248,7 +248,10 @@ func (d *doctor) since(t time.Time) string {
 // three times.
 const maxPending = 10 * time.Minute
 
-// inbox counts the pending events and the dead letters.
+// maxTaken is how many dead letters that a unique index of the app's has caused are named.
+const maxTaken = 10
+
+// inbox counts the pending events and the dead letters, and names the users whom a unique index of the app's refuses.
 func (d *doctor) inbox(ctx context.Context, say report) *Finding {
 	p, err := inbox.NewTable(d.db).Pending(ctx)
 	if err != nil {
@@ -260,6 +263,12 @@ func (d *doctor) inbox(ctx context.Context, say report) *Finding {
 			"see them in Inngest's dashboard (Runs) and check INNGEST_SERVE_ORIGIN", wait),
 		is(OK, "%s", wait))
 	dead, err := inbox.NewTable(d.db).DeadLetters(ctx, false)
+	taken := slices.DeleteFunc(slices.Clone(dead), func(l inbox.DeadLetter) bool {
+		return !strings.Contains(l.Error, store.TakenText)
+	})
+	for _, l := range taken[:min(len(taken), maxTaken)] {
+		say(is(Warn, "%s; then 'clerksync deadletters replay %s'", l.Error, l.ID))
+	}
 	return cmp.Or(failed(err),
 		when(len(dead) > 0, Warn, "%d failed for good: see 'clerksync deadletters list'", len(dead)),
 		is(OK, "no dead letters"))
@@ -276,6 +285,9 @@ func (d *doctor) rows(ctx context.Context, say report) *Finding {
 		say(when(deleted, Warn, "%[1]s: Clerk has the user, and here is a tombstone: "+
 			"'clerksync users restore %[1]s' brings the user back", id))
 	}
+	behind, err := d.table.Behind(ctx)
+	say(failed(err), when(behind > 0, Warn, "%d are behind the map: run 'clerksync reconcile', or wait for the full run of "+
+		"the night", behind))
 	n, err := d.table.Count(ctx)
 	return cmp.Or(failed(err),
 		when(d.users < 0, Skip, "%d; how many users Clerk has is not known without its API", n),

@@ -203,6 +203,9 @@ func (f *Functions) keepRow(ctx context.Context, r rowFunction, e Event, why inb
 func (f *Functions) undone(ctx context.Context, w store.Write) (bool, error) {
 	if !w.Deleted {
 		res := f.Users.Write(ctx, []store.Write{w}, store.DryRun)[0]
+		if errors.Is(res.Err, store.ErrUnfit) {
+			return true, nil
+		}
 		return res.Newer, res.Err
 	}
 	dead, err := f.Users.IsDeleted(ctx, w.User.ID)

@@ -300,7 +300,11 @@ func whileWebhooksArrive(t *testing.T, app testenv.App, stepTime time.Duration, 
 		t.Logf("seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 0))
 		var histories []testenv.History
-		for _, h := range app.Histories(t, rng, 100) {
+		n := 100
+		if app.Extra {
+			n = 20
+		}
+		for _, h := range app.Histories(t, rng, n) {
 			if !h.Tie { // the API says when it was asked, and these lived before
 				histories = append(histories, h)
 			}

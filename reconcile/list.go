@@ -164,6 +164,9 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
+	if err := r.untangle(ctx, writes, results, p); err != nil {
+		return 0, err
+	}
 	p.Outcomes = maps.Clone(p.Outcomes) // the caller's map stays as it is, because the caller may do this page again
 	failed := slices.Clone(page.Skipped)
 	var passing error // an error of one of failed, which may pass
@@ -208,12 +211,9 @@ func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (i
 // write writes a page and returns the result for each user. Nobody repeats the steps of a backfill, so there it tries
 // the users whom it could not write again, for at most writeTime. The errors that remain are in the results.
 func (r *Reconcile) write(ctx context.Context, writes []store.Write, t Tier) (results []store.Result) {
-	mode, tries := store.Differing, uint(1)
+	mode, tries := r.mode(t), uint(1)
 	if t == Backfill {
-		mode, tries = store.All, 0 // 0 is as many as writeTime allows
-	}
-	if r.DryRun {
-		mode = store.DryRun
+		tries = 0 // as many as writeTime allows
 	}
 	_, _ = backoff.Retry(ctx, func() (_ struct{}, passing error) {
 		now := r.Users.Write(ctx, writes, mode) // users who are written already do not change again
@@ -231,6 +231,17 @@ func (r *Reconcile) write(ctx context.Context, writes []store.Write, t Tier) (re
 		return struct{}{}, passing
 	}, backoff.WithMaxTries(tries), backoff.WithMaxElapsedTime(writeTime))
 	return results
+}
+
+// mode returns which writes a tier carries out.
+func (r *Reconcile) mode(t Tier) store.Mode {
+	switch {
+	case r.DryRun:
+		return store.DryRun
+	case t == Backfill:
+		return store.All
+	}
+	return store.Differing
 }
 
 // mayPass tells whether a write that failed with err may succeed when it is tried again.
@@ -303,8 +314,9 @@ func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Resul
 	}
 	fields := now.Fields
 	if future {
-		version := store.Field{Name: "clerk.version", Row: was.Version, Clerk: fmt.Sprintf("%013d", f.User.ChangedAt)}
-		fields = append(fields, version)
+		fields = append(fields, store.Field{
+			Name: r.Users.Map().State + ".version", Row: was.Version, Clerk: fmt.Sprintf("%013d", f.User.ChangedAt),
+		})
 	}
 	if !r.DryRun {
 		o, err := r.Users.Overrule(ctx, one, was.Version)

@@ -191,6 +191,12 @@ func CheckInstance(ctx context.Context, api *clerk.API, state database.Checkpoin
 	return err
 }
 
+// KnowsInstance tells whether an instance is remembered, so that CheckInstance can tell that a key is of another one.
+func KnowsInstance(ctx context.Context, state database.Checkpoints) (bool, error) {
+	saved, err := load[savedInstance](ctx, state, instanceName)
+	return saved.ID != "", err
+}
+
 // keepInstance returns the remembered instance, whose users are in the collection, if it differs from id, and otherwise
 // "". If no instance is remembered, or the operator wants id, it returns "" and, if save is set, remembers id.
 func keepInstance(ctx context.Context, state database.Checkpoints, id, want string, save bool) (string, error) {

@@ -14,6 +14,7 @@ import (
 	"clerksync/store/database"
 	"clerksync/store/mapping"
 
+	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -603,6 +604,79 @@ func TestKeyIndex(t *testing.T) {
 					}
 				}
 			})
+		}
+	})
+}
+
+// TestAppsOwnMapInTheState: the app keeps something of its own in clerk.map, which the map without a file does not use.
+func TestAppsOwnMapInTheState(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		s := setup(t, db, mapping.Default())
+		own := bson.D{{Key: "zoom", Value: int32(3)}}
+		s.put(t, bson.E{Key: "_id", Value: "user_ada"}, bson.E{Key: "clerk", Value: bson.D{{Key: "map", Value: own}}})
+		for i, want := range []store.Outcome{store.Updated, store.Unchanged} {
+			if r := s.one(t, store.Differing, ada(1), 1); r.Err != nil || r.Outcome != want {
+				t.Errorf("write %d: got %+v, want %s", i, r, want)
+			}
+		}
+		for _, e := range s.doc(t, "user_ada")["clerk"].(bson.D) {
+			if e.Key == "map" && cmp.Equal(e.Value, any(own)) {
+				return
+			}
+		}
+		t.Errorf("got %v, want the app's map", s.doc(t, "user_ada"))
+	})
+}
+
+// TestSuffixOfDottedName: a comparison takes off the suffix of a user name once nobody else has the name, wherever in
+// the document the name is. Before, every such name counted as free, and each night tried it again.
+func TestSuffixOfDottedName(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		m := &mapping.Map{Collection: "people", Key: "authId", State: "_clerk", Fields: []mapping.Field{
+			{Path: "profile.handle", From: "username", Unique: true},
+		}}
+		s := setup(t, db, m)
+		double := bson.D{{Key: "profile", Value: bson.D{{Key: "handle", Value: "x"}}}}
+		if _, err := s.docs.InsertMany(t.Context(), []any{double, double}); !database.IsDuplicate(err) {
+			t.Skip("unique indexes of this server do not look into objects:", err)
+		}
+		own := func(u *clerk.User) { u.Username = "ada" }
+		bob := func(u *clerk.User) { u.ID = "user_bob" }
+		s.one(t, store.All, ada(1, own), 1)
+		s.one(t, store.All, ada(1, own, bob), 1)
+		if r := s.one(t, store.DryRun, ada(1, own, bob), 1); r.Err != nil || r.Outcome != store.Unchanged {
+			t.Errorf("while the name is taken: got %+v, want unchanged", r)
+		}
+		testenv.Delete(t, s.Users, "user_ada")
+		if r := s.one(t, store.Differing, ada(1, own, bob), 1); r.Err != nil || r.Outcome != store.Updated {
+			t.Errorf("once it is free: got %+v, want updated", r)
+		}
+	})
+}
+
+// TestBehind counts the rows that another map has written.
+func TestBehind(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		before := setup(t, db, members())
+		before.one(t, store.All, ada(1), 1)
+		before.one(t, store.All, ada(1, third("c")), 1)
+		before.put(t, bson.E{Key: "clerkId", Value: "user_of_the_app"})
+		m := members()
+		m.Fields = m.Fields[:1]
+		s := setup(t, db, m)
+		for _, want := range []int{2, 1} {
+			if n, err := s.Behind(t.Context()); n != want || err != nil {
+				t.Errorf("got %d, %v, want %d", n, err, want)
+			}
+			if r := s.one(t, store.Differing, ada(1), 1); r.Err != nil || r.Behind != (want == 2) {
+				t.Errorf("got %+v", r)
+			}
+		}
+		if n, err := before.Behind(t.Context()); n != 1 || err != nil {
+			t.Errorf("by the map before: got %d, %v, want 1", n, err)
 		}
 	})
 }

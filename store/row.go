@@ -64,7 +64,7 @@ func ownFields() []mapping.Own {
 		{Name: "locked", Kind: mapping.Bool},
 		{Name: "deprovisioned", Kind: mapping.Bool},
 		{Name: "email_verified", Kind: mapping.Bool},
-		{Name: "map", Kind: mapping.Text, Optional: true},
+		{Name: "map", Kind: mapping.Text, Optional: true, Lenient: true}, // the app may have one of its own
 	}
 }
 

@@ -62,10 +62,9 @@ const (
 )
 
 var (
-	// ErrRefused says that the database refuses a row whatever its user name, so a retry cannot help. The last name
-	// that was tried can hardly be taken, so a unique index on another field must be the reason.
-	ErrRefused = errors.New("a unique index refuses the row whatever its user name: " +
-		"drop a unique index of the app's on another field, such as email")
+	// ErrRefused says that the database refuses a row whatever its user name, so that a unique index of the app's on
+	// another field must be the reason. Until the row that has the value changes, a retry cannot help. See TakenError.
+	ErrRefused = errors.New("a unique index of the app's refuses the row")
 	// ErrUnfit says that a row cannot be written as the map says, because of what the app has in it or of what Clerk's
 	// user has. A retry cannot help. The error around it says what it is.
 	ErrUnfit = errors.New("the row cannot be written")
@@ -114,6 +113,7 @@ type attempt struct {
 	insert bool    // the last try was an insert
 	taken  int     // how many of the user names, the best first, other rows have
 	looked bool    // its tombstone was looked for before an insert
+	freed  bool    // it was refused, but the row that had the value had given it up already, see taken.go
 }
 
 func (b *bulk) run(ctx context.Context) {
@@ -186,13 +186,13 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		fail(todo, err)
 		return nil
 	}
-	var inserts, updates []*attempt
+	var inserts, updates, refused []*attempt
 	var changes []database.Update
 	for _, a := range todo {
 		was := rows[a.User.ID]
-		name, err := b.name(a, was, others)
-		if err != nil {
-			a.result.Err = err
+		name, ok := b.name(a, was, others)
+		if !ok {
+			refused = append(refused, a)
 			continue
 		}
 		p, outcome, err := b.plan(a.Write, was, name)
@@ -217,7 +217,7 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		return nil
 	}
 	inserts = b.withoutDead(ctx, inserts)
-	again = retry(inserts, b.insert(ctx, inserts), "insert")
+	again = append(b.refused(ctx, refused), retry(inserts, b.insert(ctx, inserts), "insert")...)
 	return append(again, retry(updates, b.rows.UpdateEach(ctx, changes), "update")...)
 }
 
@@ -305,8 +305,8 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 	return b.rows.InsertEach(ctx, ids(inserts), docs)
 }
 
-// name returns the user name to try next. The error is ErrRefused if all names have been tried.
-func (b *bulk) name(a *attempt, was found, others map[string]bool) (string, error) {
+// name returns the user name to try next, and false if all names have been tried.
+func (b *bulk) name(a *attempt, was found, others map[string]bool) (string, bool) {
 	clash := a.err != nil && database.IsDuplicate(a.err)
 	if clash && a.insert && was.there { // the duplicate was the _id
 		clash, a.taken = false, 0
@@ -317,11 +317,11 @@ func (b *bulk) name(a *attempt, was found, others map[string]bool) (string, erro
 	}
 	switch all := b.names(a.User); {
 	case keeps && (!clash || a.name != was.username):
-		return was.username, nil
+		return was.username, true
 	case !keeps && a.taken < len(all):
-		return all[a.taken], nil
+		return all[a.taken], true
 	}
-	return "", fmt.Errorf("write user %q: %w", a.User.ID, ErrRefused)
+	return "", false
 }
 
 // names returns the user names to try, the best first: only "" if the map has no field with a unique user name.

@@ -97,3 +97,46 @@ fields:
 		t.Errorf("by hand: got %v", err)
 	}
 }
+
+// TestRowsBehindTheMap: after a field was added to the map, doctor says how many rows lack it, and reconcile brings them
+// up to it.
+func TestRowsBehindTheMap(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "map.yaml")
+	fake := testenv.NewClerkAPI(t)
+	fake.Put(testenv.People(3)...)
+	settings := good(t)
+	settings["CLERK_SECRET_KEY"], settings["CLERK_API_URL"] = testenv.ClerkKey, fake.URL
+	settings["CLERKSYNC_MAP"] = file
+	clerksync := func(args string) string {
+		var out bytes.Buffer
+		_ = run(t.Context(), strings.Fields(args), environ(settings), &out, &syncBuffer{}) // doctor finds more
+		return out.String()
+	}
+	for _, step := range []struct {
+		text, args, want string
+		behind           bool
+	}{
+		{"fields: {name: full_name}\n", "backfill", "3 created", false},
+		{"fields: {name: full_name, mail: primary_email}\n", "reconcile", "0 missing, 3 stale", true},
+		{"", "reconcile", "0 missing, 3 stale", true}, // without the file it is the default map, in the same place
+		{"", "reconcile", "0 missing, 0 stale", false},
+	} {
+		if step.text == "" {
+			settings["CLERKSYNC_MAP"] = ""
+		}
+		if err := os.WriteFile(file, []byte(step.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if step.args == "reconcile" {
+			got := clerksync("doctor")
+			line := "warn  rows       3 are behind the map: run 'clerksync reconcile'"
+			if strings.Contains(got, line) != step.behind {
+				t.Errorf("%q: got\n%s\nwant %s: %v", step.text, got, line, step.behind)
+			}
+		}
+		if got := clerksync(step.args); !strings.Contains(got, step.want) {
+			t.Errorf("%q: %s: got\n%s\nwant %s", step.text, step.args, got, step.want)
+		}
+	}
+}

@@ -126,8 +126,8 @@ func (usersErase) Help() string {
 		"tombstone if there is none, which stays: the id, and when the user was deleted. Then it removes the whole " +
 		"row, with the fields of the app too, the user's events and dead letters, and the note of the welcome mail. " +
 		"If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once more, for what a " +
-		"function has noted that began before. It may be cut off and run again. Out of its reach are Inngest's history, " +
-		"logs, backups, and what the app keeps elsewhere: see docs/gdpr.md."
+		"function has noted that began before. It may be cut off and run again. Out of its reach are Inngest's " +
+		"history, logs, backups, and what the app keeps elsewhere: see docs/gdpr.md."
 }
 
 // Run erases the user, and prints a line for everything that it removes.
@@ -135,6 +135,13 @@ func (c usersErase) Run(ctx context.Context, e env) error {
 	return withClerk(ctx, e, access{}, func(db *database.DB, r *reconcile.Reconcile) error {
 		if err := reconcile.CheckInstance(ctx, r.API, r.State, r.InstanceID, false); err != nil {
 			return err
+		}
+		switch known, err := reconcile.KnowsInstance(ctx, r.State); {
+		case err != nil:
+			return err
+		case !known && r.InstanceID == "": // a key of another instance would find none of these users
+			return errors.New("no webhook and no reconcile has said yet of which Clerk instance the users here are: " +
+				"set CLERK_INSTANCE_ID to it, so that a key of another one is noticed")
 		}
 		removed := 0
 		erase := &person.Erase{

@@ -41,6 +41,10 @@ func TestKeptOfAUser(t *testing.T) {
 		err := run(t.Context(), args, environ(settings), &out, &log)
 		return out.String(), err
 	}
+	if _, err := clerksync(keyed, "users", "erase", ada.ID); err == nil ||
+		!strings.Contains(err.Error(), "set CLERK_INSTANCE_ID to it") {
+		t.Errorf("before any instance is known: got %v", err)
+	}
 	if out, err := clerksync(keyed, "backfill"); err != nil {
 		t.Fatal(out, err)
 	}
@@ -117,6 +121,16 @@ func TestKeptOfAUser(t *testing.T) {
 		}
 	}
 
+	withDB(func(*database.DB) { // as beside the service
+		if out, err := clerksync(keyless, "users", "show", ada.ID); err != nil || !events.MatchString(out) {
+			t.Errorf("show beside the service: got %s %v", out, err)
+		}
+		if out, err := clerksync(keyed, "users", "erase", ada.ID); err == nil || out != "" ||
+			!strings.Contains(err.Error(), "MONGODB_URI=embedded:DIR") {
+			t.Errorf("erase beside the service: got %s %v", out, err)
+		}
+	})
+
 	fake.Remove(ada.ID)
 	erase := func() (string, string, error) {
 		var out, log bytes.Buffer
@@ -133,7 +147,7 @@ out of reach: logs, backups, .*
 $`
 	out, log, err := erase()
 	if err != nil || !regexp.MustCompile("^removed the row\nremoved 1 dead letter\n"+left).MatchString(out) ||
-		log != "the tombstone is new; looking once more in 0s\n" {
+		log != "" && log != "the tombstone is new; looking once more in 0s\n" { // "" if the machine is busy
 		t.Errorf("erase: got %s, log %q, %v", out, log, err)
 	}
 	out, _, err = erase()

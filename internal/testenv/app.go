@@ -205,9 +205,12 @@ func (a App) Find(ctx context.Context, db *database.DB, userID string) (Doc, err
 // Doc is a document as it lies in the app's collection.
 type Doc bson.D
 
+// Get returns what is at a dotted path, or nil.
+func (d Doc) Get(path string) any { return get(bson.D(d), path) }
+
 // Text returns the text at a dotted path, or "".
 func (d Doc) Text(path string) string {
-	s, _ := get(bson.D(d), path).(string)
+	s, _ := d.Get(path).(string)
 	return s
 }
 

@@ -471,6 +471,14 @@ func compare(a, b any) (order int, ok bool) {
 
 func matches(d, filter bson.D) (bool, error) {
 	for _, f := range filter {
+		if all, ok := f.Value.(bson.A); ok && f.Key == "$and" {
+			for _, sub := range all {
+				if ok, err := matches(d, sub.(bson.D)); !ok || err != nil {
+					return false, err
+				}
+			}
+			continue
+		}
 		v, there := lookup(d, f.Key)
 		ops, isOps := f.Value.(bson.D)
 		if !isOps {

@@ -275,8 +275,7 @@ func (c *Collection) Taken(ctx context.Context, field string, texts []string) (m
 	in := bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: texts}}}}
 	err := c.findAll(ctx, in, options.Find().SetProjection(bson.D{{Key: field, Value: 1}}), &rows)
 	for _, row := range rows {
-		text, _ := row.Lookup(field).StringValueOK() // not a string if $in found a list that has one of the texts
-		taken[text] = true
+		taken[Text(row, field)] = true // "" if $in found a list that has one of the texts
 	}
 	return taken, err
 }

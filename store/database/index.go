@@ -58,7 +58,8 @@ func (c *Collection) EnsureIndex(ctx context.Context, ix Index) error {
 	case ix.Texts && c.db.OneProcess:
 		c.db.Log.InfoContext(ctx, "each look-up of a row reads the whole collection, because this database finds rows "+
 			"quickly by _id alone", "collection", c.Name(), "key", ix.Field)
-		err = c.refuseDoubles(ctx, ix.Field)
+		// Nothing is made, so there may be no database yet in which to index the _ids.
+		return c.refuseDoubles(ctx, ix.Field)
 	default:
 		err = c.makeIndex(ctx, ix)
 	}
@@ -139,6 +140,9 @@ type IndexInfo struct {
 	Sparse  bool // rows without the fields are not in it
 	Partial bool // only rows that a filter matches are in it
 	Nulls   bool // rows whose first field is null are in it
+
+	filter    bson.Raw           // of a partial index
+	collation *options.Collation // nil means that texts are compared byte by byte
 }
 
 // ListIndexes returns the indexes of the collection, the app's among them, in the order in which the server lists them.
@@ -166,6 +170,8 @@ func (c *Collection) listIndexes(ctx context.Context) (infos []IndexInfo, listed
 		Unique  bool     `bson:"unique"`
 		Sparse  bool     `bson:"sparse"`
 		Partial bson.Raw `bson:"partialFilterExpression"` // the driver's IndexSpecification does not have it
+
+		Collation *collation `bson:"collation"`
 	}
 	cur, err := c.Indexes().List(ctx)
 	if err == nil {
@@ -180,7 +186,7 @@ func (c *Collection) listIndexes(ctx context.Context) (infos []IndexInfo, listed
 	for _, s := range specs {
 		info := IndexInfo{
 			Name: s.Name, Unique: s.Unique, Sparse: s.Sparse || s.Unique && c.db.OneProcess, Partial: s.Partial != nil,
-			Nulls: true,
+			Nulls: true, filter: s.Partial, collation: (*options.Collation)(s.Collation),
 		}
 		for _, key := range s.Keys {
 			info.Fields = append(info.Fields, key.Key)

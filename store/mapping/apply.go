@@ -22,7 +22,7 @@ type Own struct {
 	Kind     Kind
 	Optional bool // a row that clerksync wrote may lack it
 	Free     bool // its value is never a difference, but a value of another type is
-	Lenient  bool // a value of another type is no difference either
+	Lenient  bool // a value of another type is no difference either, and stays if the field must not be there
 }
 
 // Fields are the fields that clerksync writes to a row: those of a map, and those of its own state. They are made once
@@ -48,7 +48,7 @@ type target struct {
 	kind     Kind
 	optional bool // the row may lack it
 	compared bool // another value is a difference
-	checked  bool // a value of another type is a difference
+	strict   bool // a value of another type is a difference
 	get      func(*user) (any, error)
 }
 
@@ -75,7 +75,7 @@ func Compile(m *Map, own []Own) *Fields {
 	for _, field := range m.Fields {
 		t := target{
 			Field: field, keys: strings.Split(field.Path, "."), kind: Any,
-			optional: field.Absent == Absent{} && !field.Unique, compared: field.Compared(), checked: field.Compared(),
+			optional: field.Absent == Absent{} && !field.Unique, compared: field.Compared(), strict: field.Compared(),
 		}
 		if s, ok := LookUp(field.From); ok {
 			t.kind, t.get = s.Kind, s.getter()
@@ -83,7 +83,7 @@ func Compile(m *Map, own []Own) *Fields {
 		f.all = append(f.all, t)
 	}
 	for _, o := range own {
-		t := target{name: o.Name, kind: o.Kind, optional: o.Optional, compared: !o.Free, checked: !o.Lenient}
+		t := target{name: o.Name, kind: o.Kind, optional: o.Optional, compared: !o.Free, strict: !o.Lenient}
 		t.Path = m.State + "." + o.Name
 		t.keys = strings.Split(t.Path, ".")
 		f.all = append(f.all, t)
@@ -242,7 +242,7 @@ func (f *Fields) Update(row bson.Raw, values Values, changes bool) (update bson.
 		}
 		v := values[i]
 		if v == (unset{}) {
-			if _, there := lookup(row, t.keys); there {
+			if was, there := lookup(row, t.keys); there && (t.strict || t.fits(was)) {
 				remove = append(remove, bson.E{Key: t.Path, Value: ""})
 			}
 			continue

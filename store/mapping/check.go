@@ -165,6 +165,9 @@ func (m *Map) Warnings() []string {
 		if s.Warn != "" {
 			warn(f.From + ": " + s.Warn)
 		}
+		if s.Kind == Date && f.Absent.Text != nil {
+			warn("absent: a text in a field of dates, which most models refuse: take unset or null")
+		}
 		if f.Create && f.From != "" && f.From != Now {
 			warn("when: create: Clerk's " + f.From + " is written when the row is made and is then never updated")
 		}

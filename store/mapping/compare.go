@@ -16,14 +16,14 @@ func (f *Fields) Differences(row bson.Raw, values Values) []Difference {
 	var all []Difference
 	for i := range f.all {
 		t := &f.all[i]
-		if !t.checked {
+		if !t.compared && !t.strict {
 			continue
 		}
 		was, there := lookup(row, t.keys)
 		fits := !there || t.fits(was)
 		want := values[i]
 		switch isUnset := want == any(unset{}); {
-		case !t.compared && fits && (there || t.optional), isUnset && !there, !isUnset && there && equal(was, want):
+		case !t.compared && fits, isUnset && (!there || !fits && !t.strict), !isUnset && there && equal(was, want):
 			continue
 		}
 		d := Difference{Name: t.Path, Clerk: show(want)}

@@ -1,0 +1,72 @@
+package bench_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"clerksync/clerk"
+	"clerksync/internal/testenv"
+	"clerksync/store"
+	"clerksync/store/mapping"
+)
+
+// BenchmarkWrite measures what the store and the driver cost a write, in this process alone: the database is another
+// one. cpu-ns/op is user and system time.
+func BenchmarkWrite(b *testing.B) {
+	s := store.NewUsers(testenv.Connect(b, externalDatabase(b, ""), "bench_write"), mapping.Default())
+	if err := s.Setup(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	next, version := 0, clerk.Millis(1)
+	create := func(n int) []store.Write {
+		list := make([]store.Write, n)
+		for i := range list {
+			next++
+			list[i].User = user(next, version)
+		}
+		return list
+	}
+	update := func(n int) []store.Write {
+		version++
+		list := make([]store.Write, n)
+		for i := range list {
+			list[i].User = user(i+1, version)
+			list[i].User.FullName = []string{"Ada King", "Ada Byron"}[version%2]
+		}
+		return list
+	}
+	for _, bc := range []struct {
+		name   string
+		writes func(n int) []store.Write
+		n      int
+		mode   store.Mode
+		want   store.Outcome
+	}{
+		{"created", create, 1, store.All, store.Created},
+		{"updated", update, 1, store.All, store.Updated},
+		{"updated×100", update, 100, store.All, store.Updated},
+		{"compared×100", update, 100, store.DryRun, store.Updated},
+	} {
+		s.Write(b.Context(), create(max(0, 200-next)), store.All) // those who are updated
+		b.Run(bc.name, func(b *testing.B) {
+			b.ReportAllocs()
+			var before, after syscall.Rusage
+			if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				for _, r := range s.Write(b.Context(), bc.writes(bc.n), bc.mode) {
+					if r.Err != nil || r.Outcome != bc.want {
+						b.Fatalf("got %q, %v, want %q", r.Outcome, r.Err, bc.want)
+					}
+				}
+			}
+			if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
+				b.Fatal(err)
+			}
+			cpu := func(r syscall.Rusage) time.Duration { return time.Duration(r.Utime.Nano() + r.Stime.Nano()) }
+			b.ReportMetric(float64(cpu(after)-cpu(before))/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
