@@ -31,7 +31,7 @@ const user = new mongoose.Schema({
 }, { ` + options(m) + ` });
 `)
 	if m.Key != mapping.IDField || m.Username() != "" {
-		b.WriteString("\n// These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.\n")
+		b.WriteString("\n// These indexes are clerksync's: declared here, syncIndexes() does not drop them.\n")
 	}
 	if m.Key != mapping.IDField {
 		fmt.Fprintf(&b, "user.index({ %s: 1 }, { name: %s, unique: true, %s });\n",
@@ -44,7 +44,8 @@ const user = new mongoose.Schema({
 	for _, f := range m.Fields {
 		ownID := slices.Contains([]string{"primary_email", "primary_phone", "external_id"}, f.From)
 		if ownID && f.Absent == (mapping.Absent{}) {
-			fmt.Fprintf(&b, "%s// user.index({ %s: 1 }, { unique: true, %s });\n", title, property(f.Path), partial(f.Path))
+			fmt.Fprintf(&b, "%s// user.index({ %s: 1 }, { unique: true, %s });\n",
+				title, property(f.Path), partial(f.Path))
 			title = ""
 		}
 	}
@@ -66,7 +67,7 @@ func (n *node) mongoose(b *strings.Builder, indent string) {
 		return
 	}
 	kind := map[mapping.Kind]string{
-		mapping.Text: "String", mapping.Bool: "Boolean", mapping.Date: "Date", number: "Number",
+		mapping.Text: "String", mapping.Bool: "Boolean", mapping.Date: "Date", mapping.Number: "Number",
 	}[n.kind]
 	if kind == "" || n.text {
 		kind = "mongoose.Schema.Types.Mixed"

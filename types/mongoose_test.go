@@ -55,9 +55,10 @@ type testDatabase struct {
 
 func databases(t *testing.T) []testDatabase {
 	embedded, memory := testenv.Embedded(t), testenv.NewMemory()
+	uri := memory.Listen(t, func(string) int32 { return 0 })
 	all := []testDatabase{
 		{embedded, "embedded", embedded.EmbeddedURI(), []string{"arrays"}},
-		{memory.Connect(t, "test", nil, nil), "memory", memory.Listen(t, func(string) int32 { return 0 }), []string{"indexes"}},
+		{memory.Connect(t, "test", nil, nil), "memory", uri, []string{"indexes"}},
 	}
 	if uri := os.Getenv(testenv.MongoURI); uri != "" {
 		name := "test_types_" + strings.ToLower(rand.Text()[:12])

@@ -5,12 +5,9 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 
 	"clerksync/store/mapping"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // node is a field of a document.
@@ -25,11 +22,8 @@ type node struct {
 	once         bool // clerksync writes it only into a new document
 }
 
-// The kinds that Clerk's values do not have.
-const (
-	number mapping.Kind = "number" // of a constant
-	object mapping.Kind = "object" // a field with fields
-)
+// object is the kind of a field with fields.
+const object mapping.Kind = "object"
 
 // document returns what clerksync writes to a document: the key, the mapped fields, and its own state.
 func document(m *mapping.Map) *node {
@@ -40,9 +34,9 @@ func document(m *mapping.Map) *node {
 	}
 	state := []node{ // docs/your-app.md says more
 		{name: "version", kind: mapping.Text, about: "the order of Clerk's changes"},
-		{name: "map", kind: mapping.Text, absent: true, about: "the map by which clerksync wrote the document, if there is one"},
+		{name: "map", kind: mapping.Text, absent: true, about: "the map that it was written by"},
 		{name: "created_at", kind: mapping.Date, absent: true, about: "when the user signed up at Clerk"},
-		{name: "synced_at", kind: mapping.Date, about: "when clerksync wrote the document"},
+		{name: "synced_at", kind: mapping.Date, about: "when clerksync last wrote the document"},
 		{name: "banned", kind: mapping.Bool, about: "banned at Clerk: check it where you let users in"},
 		{name: "locked", kind: mapping.Bool, about: "locked at Clerk, after failed sign-ins for example"},
 		{name: "deprovisioned", kind: mapping.Bool, about: "removed by a directory (SCIM): check it likewise"},
@@ -55,9 +49,9 @@ func document(m *mapping.Map) *node {
 }
 
 func fromField(f mapping.Field) node {
-	n := node{kind: kindOf(f.Value), null: f.Value == nil, absent: f.Create, once: f.Create, about: "a constant"}
+	n := node{kind: f.Kind(), null: f.Value == nil, absent: f.Create, once: f.Create, about: "a constant"}
 	if source, ok := mapping.LookUp(f.From); ok {
-		n.kind, n.null, n.about = source.Kind, false, source.Note
+		n.null, n.about = false, source.Note
 		if source.Optional && !f.Unique {
 			n.null = f.Absent.Null
 			n.text = f.Absent.Text != nil && source.Kind == mapping.Date
@@ -78,21 +72,6 @@ func fromField(f mapping.Field) node {
 		n.about += "; set once by clerksync, then yours"
 	}
 	return n
-}
-
-// kindOf returns the kind of a constant.
-func kindOf(value any) mapping.Kind {
-	switch value.(type) {
-	case string:
-		return mapping.Text
-	case bool:
-		return mapping.Bool
-	case int, int32, int64, uint64, float64:
-		return number
-	case time.Time, bson.DateTime:
-		return mapping.Date
-	}
-	return mapping.Any
 }
 
 // add puts a field at a dotted path below n.

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"clerksync/store/mapping"
 	"clerksync/types"
@@ -61,7 +60,7 @@ func everySource() *mapping.Map {
 		add(mapping.Field{From: name, Absent: mapping.Absent{Text: new("-")}})
 		add(mapping.Field{From: name, Create: true})
 	}
-	for _, value := range []any{"a", true, 1, 1.5, time.UnixMilli(0).UTC(), nil, bson.A{}, bson.D{}} {
+	for _, value := range []any{"a", true, int32(1), int64(1 << 40), 1.5, bson.DateTime(0), nil, bson.A{}, bson.D{}} {
 		add(mapping.Field{Value: value})
 	}
 	return m

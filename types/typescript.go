@@ -46,7 +46,7 @@ func (n *node) typeScript(b *strings.Builder, indent string) {
 	}
 	fmt.Fprintf(b, "%s%s: ", indent, name)
 	kind := map[mapping.Kind]string{
-		mapping.Text: "string", mapping.Bool: "boolean", mapping.Date: "Date", number: "number",
+		mapping.Text: "string", mapping.Bool: "boolean", mapping.Date: "Date", mapping.Number: "number",
 	}[n.kind]
 	switch {
 	case n.kind == object:

@@ -32,7 +32,8 @@ func TestTypeScript(t *testing.T) {
 				if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 					t.Fatal(err)
 				}
-				for file, text := range map[string]string{"user.ts": types.TypeScript(m), "model.ts": types.Mongoose(m)} {
+				printed := map[string]string{"user.ts": types.TypeScript(m), "model.ts": types.Mongoose(m)}
+				for file, text := range printed {
 					write(t, filepath.Join(dir, name, file), text)
 					args = append(args, filepath.Join(name, file))
 				}

@@ -18,8 +18,8 @@ type typesCmd struct {
 func (typesCmd) Help() string {
 	return "It needs no database and no key, only the map: the file that CLERKSYNC_MAP names, or ./" + app.MapFile +
 		", or else the default map. 'mongoose' is a model for mongoose 8 and 9, as an ES module; 'typescript' is an " +
-		"interface. Both say what clerksync writes and where fields of your own go. 'schema' is the JSON Schema of the " +
-		"map's file, for editors."
+		"interface. Both say what clerksync writes and where fields of your own go. 'schema' is the JSON Schema of " +
+		"the map's file, for editors."
 }
 
 // Run prints the types.

@@ -86,3 +86,22 @@ func (r *reader) scalar(name string, n *yaml.Node) any {
 		"a date, a list or a map", name, quote(n.Value))
 	return nil
 }
+
+// Kind returns the type of the values that the field gets from Clerk or from the map; what is written if Clerk's user
+// has none may be of another.
+func (f Field) Kind() Kind {
+	if s, ok := LookUp(f.From); ok {
+		return s.Kind
+	}
+	switch f.Value.(type) {
+	case string:
+		return Text
+	case bool:
+		return Bool
+	case int32, int64, float64:
+		return Number
+	case bson.DateTime:
+		return Date
+	}
+	return Any
+}

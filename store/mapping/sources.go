@@ -13,15 +13,16 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Kind is the type of a source's values.
+// Kind is the type of a field's values.
 type Kind string
 
 // The kinds.
 const (
-	Text Kind = "text"
-	Bool Kind = "bool"
-	Date Kind = "date"
-	Any  Kind = "any" // whatever the metadata holds
+	Text   Kind = "text"
+	Bool   Kind = "bool"
+	Date   Kind = "date"
+	Number Kind = "number" // only of constants
+	Any    Kind = "any"    // whatever the metadata holds
 )
 
 // Now is the source with the time of the write. It is not from Clerk.

@@ -28,11 +28,11 @@ export interface User {
   readonly _clerk: {
     /** the order of Clerk's changes */
     readonly version: string;
-    /** the map by which clerksync wrote the document, if there is one */
+    /** the map that it was written by */
     readonly map?: string;
     /** when the user signed up at Clerk */
     readonly created_at?: Date;
-    /** when clerksync wrote the document */
+    /** when clerksync last wrote the document */
     readonly synced_at: Date;
     /** banned at Clerk: check it where you let users in */
     readonly banned: boolean;

@@ -20,9 +20,9 @@ const user = new mongoose.Schema({
   type: { type: String }, // a constant
   clerk: {
     version: String, // the order of Clerk's changes
-    map: String, // the map by which clerksync wrote the document, if there is one
+    map: String, // the map that it was written by
     created_at: Date, // when the user signed up at Clerk
-    synced_at: Date, // when clerksync wrote the document
+    synced_at: Date, // when clerksync last wrote the document
     banned: Boolean, // banned at Clerk: check it where you let users in
     locked: Boolean, // locked at Clerk, after failed sign-ins for example
     deprovisioned: Boolean, // removed by a directory (SCIM): check it likewise
@@ -33,7 +33,7 @@ const user = new mongoose.Schema({
   // plan: { type: String, default: "free" },
 }, { collection: "people" });
 
-// These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
+// These indexes are clerksync's: declared here, syncIndexes() does not drop them.
 user.index({ "clerk-id": 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { "clerk-id": { $gt: "" } } });
 user.index({ "profile.handle": 1 }, { unique: true, sparse: true });
 

@@ -110,15 +110,16 @@ const user = new mongoose.Schema({
   f101: Boolean, // a constant
   f102: Number, // a constant
   f103: Number, // a constant
-  f104: Date, // a constant
-  f105: mongoose.Schema.Types.Mixed, // a constant
+  f104: Number, // a constant
+  f105: Date, // a constant
   f106: mongoose.Schema.Types.Mixed, // a constant
   f107: mongoose.Schema.Types.Mixed, // a constant
+  f108: mongoose.Schema.Types.Mixed, // a constant
   sync: {
     version: String, // the order of Clerk's changes
-    map: String, // the map by which clerksync wrote the document, if there is one
+    map: String, // the map that it was written by
     created_at: Date, // when the user signed up at Clerk
-    synced_at: Date, // when clerksync wrote the document
+    synced_at: Date, // when clerksync last wrote the document
     banned: Boolean, // banned at Clerk: check it where you let users in
     locked: Boolean, // locked at Clerk, after failed sign-ins for example
     deprovisioned: Boolean, // removed by a directory (SCIM): check it likewise
@@ -129,7 +130,7 @@ const user = new mongoose.Schema({
   // plan: { type: String, default: "free" },
 }, { collection: "every", timestamps: { createdAt: "f99", updatedAt: "f98" } });
 
-// These indexes are clerksync's. They are declared for syncIndexes(), which drops any other index.
+// These indexes are clerksync's: declared here, syncIndexes() does not drop them.
 user.index({ uid: 1 }, { name: "clerksync_key", unique: true, partialFilterExpression: { uid: { $gt: "" } } });
 
 // Where a value may be there only once, let the index leave out the users who have none:

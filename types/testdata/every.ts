@@ -218,21 +218,23 @@ export interface User {
   /** a constant */
   readonly f103: number;
   /** a constant */
-  readonly f104: Date;
+  readonly f104: number;
   /** a constant */
-  readonly f105: unknown;
+  readonly f105: Date;
   /** a constant */
   readonly f106: unknown;
   /** a constant */
   readonly f107: unknown;
+  /** a constant */
+  readonly f108: unknown;
   readonly sync: {
     /** the order of Clerk's changes */
     readonly version: string;
-    /** the map by which clerksync wrote the document, if there is one */
+    /** the map that it was written by */
     readonly map?: string;
     /** when the user signed up at Clerk */
     readonly created_at?: Date;
-    /** when clerksync wrote the document */
+    /** when clerksync last wrote the document */
     readonly synced_at: Date;
     /** banned at Clerk: check it where you let users in */
     readonly banned: boolean;
