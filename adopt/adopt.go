@@ -1,6 +1,6 @@
 // Package adopt looks at a collection that an app has made, and proposes the map with which clerksync keeps it. It
-// knows a field by its values, where Clerk's users can be had for comparison, and otherwise by its name and the shape of
-// its values. It writes nothing. Where it cannot tell, it asks a question in words instead of guessing.
+// knows a field by its values, where Clerk's users can be had for comparison, and otherwise by its name and the shape
+// of its values. It writes nothing. Where it cannot tell, it asks a question in words instead of guessing.
 package adopt
 
 import (
@@ -97,6 +97,10 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	if len(r.Map.Fields) == 0 {
 		return nil, noFields(r)
 	}
+	if _, err := mapping.Parse(r.Name, r.File()); err != nil {
+		return nil, Question(fmt.Sprintf("no map for %s can be proposed, for the service would refuse it: %v",
+			r.Name, err))
+	}
 	r.Changes = changes(&r.Collection, &r.Map)
 	return r, l.strays(ctx, r)
 }
@@ -107,7 +111,8 @@ func noFields(r *Report) Question {
 	if r.Matched > 0 {
 		help = "their values are not those of Clerk's users, so say it in a clerksync.yaml of your own, docs/mapping.md"
 	}
-	return Question(fmt.Sprintf("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of %s none "+
+	return Question(fmt.Sprintf("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of "+
+		"%s none "+
 		"has such a name: %s", r.Name, show(r.Map.Key), list(r.Apps), help))
 }
 
@@ -149,7 +154,8 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 	case len(users) == 1:
 		return users[0], slices.DeleteFunc(ids, func(n string) bool { return n == users[0] }), nil
 	case len(users) > 1:
-		return "", nil, Question("which collection has the users? Clerk's ids, one for each row, are in " + list(users) +
+		return "", nil, Question("which collection has the users? Clerk's ids, one for each row, are in " +
+			list(users) +
 			": say --collection NAME")
 	case len(ids) == 1 && len(doubts) == 1:
 		return "", nil, doubts[0]
@@ -164,9 +170,9 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 			"MONGODB_DATABASE names it. A new app needs no map: clerksync makes the collection users")
 	}
 	return "", nil, Question("where does your app keep Clerk's ids? None of " + list(names(l.infos)) +
-		" has any (user_ and 27 letters or digits): is " + l.DB.Name() + " the database of your app (MONGODB_DATABASE)? " +
-		"If your rows have no ids of Clerk's yet, add a field such as clerkId to them first; clerksync links nobody by " +
-		"an address")
+		" has any (user_ and 27 letters or digits): is " + l.DB.Name() + " the database of your app " +
+		"(MONGODB_DATABASE)? If your rows have no ids of Clerk's yet, add a field such as clerkId to them first; " +
+		"clerksync links nobody by an address")
 }
 
 func names(infos []database.CollectionInfo) []string {
@@ -188,7 +194,8 @@ func (l *looker) collection(ctx context.Context) (Collection, error) {
 		return Collection{}, Question("there is no collection " + l.Collection + ": the database " + l.DB.Name() +
 			" has " + list(names(l.infos)))
 	case l.infos[i].View:
-		return Collection{}, Question(l.Collection + " is a view, which nobody can write to: name the collection behind it")
+		return Collection{}, Question(l.Collection + " is a view or a time series, whose rows cannot be changed: " +
+			"name another collection")
 	}
 	c := Collection{CollectionInfo: l.infos[i]}
 	rows := l.DB.Collection(l.Collection)
@@ -197,8 +204,8 @@ func (l *looker) collection(ctx context.Context) (Collection, error) {
 		return c, err
 	}
 	if len(c.Rows) == 0 {
-		return c, Question(l.Collection + " has no rows yet, so there is nothing to learn from: let one user sign up, " +
-			"or write the map by hand")
+		return c, Question(l.Collection + " has no rows yet, so there is nothing to learn from: let one user sign " +
+			"up, or write the map by hand")
 	}
 	if c.Indexes, err = rows.ListIndexes(ctx); err != nil || l.API == nil {
 		return c, err
@@ -237,8 +244,14 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 		id, _ := lookup(row, r.Map.Key).StringValueOK()
 		return !clerk.IsUserID(id)
 	}
+	for _, row := range r.Rows {
+		r.Strange += yes(without(row))
+	}
+	if path == "" || l.API == nil {
+		return nil
+	}
 	rows := r.Rows
-	if !r.All && path != "" && l.API != nil {
+	if !r.All {
 		var err error
 		rows, err = l.DB.Collection(r.Name).Without(ctx, r.Map.Key, sampleRows, sampleBytes)
 		if err != nil {
@@ -247,16 +260,9 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 	}
 	addresses := map[string]string{} // the _id of the row, by address
 	for _, row := range rows {
-		if !without(row) {
-			continue
-		}
-		r.Strange++
-		if address, ok := lookup(row, path).StringValueOK(); ok && isAddress(address) {
+		if address, ok := lookup(row, path).StringValueOK(); ok && isAddress(address) && without(row) {
 			addresses[strings.ToLower(address)] = idText(row)
 		}
-	}
-	if path == "" || l.API == nil {
-		return nil
 	}
 	for some := range slices.Chunk(sorted(addresses), clerk.MaxIDs) {
 		users, err := l.API.ListByAddress(ctx, some)

@@ -17,12 +17,14 @@ func (p *proposer) warn(format string, args ...any) {
 // clash notes what will refuse writes of the proposed map.
 func (p *proposer) clash() {
 	if p.key.doubled() {
-		p.warn("%d rows share an id of Clerk's with another row, and clerksync will not start over them, for it merges "+
+		p.warn("%d rows share an id of Clerk's with another row, and clerksync will not start over them, for it "+
+			"merges "+
 			"nobody: clear %s in all but one of each; their _ids: %s", p.key.rows-len(p.key.ids), show(p.key.path),
 			list(p.key.doubles(p.Rows)))
 	}
 	if p.Capped {
-		p.warn("%s is capped: MongoDB removes its oldest rows by itself, and refuses updates that change a row's size: "+
+		p.warn("%s is capped: MongoDB removes its oldest rows by itself, and refuses updates that change a row's "+
+			"size: "+
 			"copy it to a collection that is not capped", p.Name)
 	}
 	for _, index := range p.Indexes {
@@ -42,9 +44,11 @@ func (p *proposer) withoutAddress() {
 	}
 	who := "Clerk's users may have no e-mail address (phone-only users)"
 	if n := p.evidence.match(p.byPath(line.Path), "primary_email").lacks; n > 0 {
-		who = fmt.Sprintf("%d of %d sampled users have no e-mail address at Clerk (phone-only users)", n, p.evidence.users)
+		who = fmt.Sprintf("%d of %d sampled users have no e-mail address at Clerk (phone-only users)",
+			n, p.evidence.users)
 	}
-	p.warn("%s: their rows do not have %s. If your mongoose model says required: true of it, it refuses to save() such a "+
+	p.warn("%s: their rows do not have %s. If your mongoose model says required: true of it, it refuses to save() "+
+		"such a "+
 		"row: remove required", who, show(line.Path))
 }
 
@@ -80,7 +84,8 @@ func (p *proposer) index(x database.IndexInfo) {
 	name, whole := show(x.Name), !x.Sparse && !x.Partial
 	if len(x.Fields) != 1 {
 		if whole && !slices.Contains(x.Fields, p.key.path) {
-			p.warn("index %s (%s) is unique: new rows whose values for all of these are absent or equal are refused from "+
+			p.warn("index %s (%s) is unique: new rows whose values for all of these are absent or equal are refused "+
+				"from "+
 				"the second on", name, list(x.Fields))
 		}
 		return
@@ -94,27 +99,32 @@ func (p *proposer) index(x database.IndexInfo) {
 			show(path), mend)
 	case path == p.key.path:
 	case f == nil && whole:
-		p.warn("index %s is unique and neither sparse nor partial, and clerksync does not write %s: the second new row is "+
+		p.warn("index %s is unique and neither sparse nor partial, and clerksync does not write %s: the second new "+
+			"row is "+
 			"refused; %s", name, show(path), mend)
 	case f == nil:
 	case f.From == "primary_email":
-		p.warn("index %s is unique: if Clerk gives an address to a new user while another row still has it, the write is "+
+		p.warn("index %s is unique: if Clerk gives an address to a new user while another row still has it, the "+
+			"write is "+
 			"tried again until that row has changed; if it does not, a dead letter names both ids", name)
 		if whole {
-			p.warn("index %s is neither sparse nor partial: the second user without an e-mail address is refused; %s", name,
+			p.warn("index %s is neither sparse nor partial: the second user without an e-mail address is refused; %s",
+				name,
 				mend)
 		}
 	case f.Unique:
-		if whole {
+		if without := len(p.Rows) - p.byPath(path).filled(); whole && without > 0 {
 			p.warn("index %s is neither sparse nor partial: only one row may be without %s; %s", name, show(path), mend)
 		}
 	case f.From == "" || f.From == mapping.Now:
 		p.warn("index %s is unique, but %s gets the same in each new row: drop it, or the line", name, show(path))
 	default:
-		p.warn("index %s is unique, but two users may have the same %s at Clerk: the second is refused; drop the index, or "+
+		p.warn("index %s is unique, but two users may have the same %s at Clerk: the second is refused; drop the "+
+			"index, or "+
 			"the line", name, f.From)
 		if s, _ := mapping.LookUp(f.From); s.Optional && whole {
-			p.warn("index %s is neither sparse nor partial: the second user without %s is refused; %s", name, f.From, mend)
+			p.warn("index %s is neither sparse nor partial: the second user without %s is refused; %s",
+				name, f.From, mend)
 		}
 	}
 }
@@ -127,7 +137,8 @@ func (p *proposer) partial(x database.IndexInfo) string {
 		filter = `{$gt: ""}`
 	}
 	at := "db.getCollection(" + strconv.Quote(p.Name) + ")"
-	return fmt.Sprintf(`%s.dropIndex(%s); %s.createIndex({%s: 1}, {name: %s, unique: true, partialFilterExpression: {%s: %s}})`,
+	return fmt.Sprintf("%s.dropIndex(%s); %s.createIndex({%s: 1}, "+
+		"{name: %s, unique: true, partialFilterExpression: {%s: %s}})",
 		at, strconv.Quote(x.Name), at, strconv.Quote(path), strconv.Quote(x.Name), strconv.Quote(path), filter)
 }
 
@@ -138,8 +149,8 @@ func (p *proposer) validated() {
 	}
 	from := len(p.Clashes)
 	if p.rules.other {
-		p.warn("the validator has rules besides $jsonSchema, which are not read here: try one row with 'clerksync users " +
-			"ensure ID' before the backfill")
+		p.warn("the validator has rules besides $jsonSchema, which are not read here: try one row with 'clerksync " +
+			"users ensure ID' before the backfill")
 	}
 	if p.rules.schema != nil {
 		for _, name := range p.written() {
@@ -177,15 +188,19 @@ func (p *proposer) requiredField(path string) {
 		return
 	}
 	f := p.mapped(path)
-	below := slices.ContainsFunc(p.Map.Fields, func(f mapping.Field) bool { return strings.HasPrefix(f.Path, path+".") })
+	below := slices.ContainsFunc(p.Map.Fields, func(f mapping.Field) bool {
+		return strings.HasPrefix(f.Path, path+".")
+	})
 	switch {
 	case below:
 	case f == nil:
-		p.ask("the validator requires %s, which Clerk does not have: what is a new row to get? Add the line %s: {value: …, "+
+		p.ask("the validator requires %s, which Clerk does not have: what is a new row to get? Add the line %s: "+
+			"{value: …, "+
 			"when: create}, or take it out of required", show(path), yamlText(path))
 	case f.From != "" && !f.Unique && f.Absent.Text == nil && !f.Absent.Null:
 		if s, _ := mapping.LookUp(f.From); s.Optional && f.From != "image_url" {
-			p.warn("the validator requires %s, and Clerk's users may have no %s: such a row is refused; take it out of "+
+			p.warn("the validator requires %s, and Clerk's users may have no %s: such a row is refused; take it out "+
+				"of "+
 				"required", show(path), f.From)
 		}
 	}
@@ -218,13 +233,15 @@ func (p *proposer) types() {
 		switch isConstant := f.From == ""; {
 		case !ok || kind == "":
 		case hasKey(schema, "enum"):
-			if text, isText := f.Value.(string); isConstant && isText && slices.Contains(texts(schema.Lookup("enum")), text) {
+			text, isText := f.Value.(string)
+			if isConstant && isText && slices.Contains(texts(schema.Lookup("enum")), text) {
 				continue
 			}
 			p.warn("the validator allows only some values of %s (enum), and others may come", show(f.Path))
 		case kind == "string" && !isConstant && (hasKey(schema, "pattern") || hasKey(schema, "minLength") ||
 			hasKey(schema, "maxLength")):
-			p.warn("the validator limits the text of %s (pattern or length), which Clerk's %s need not fit", show(f.Path),
+			p.warn("the validator limits the text of %s (pattern or length), which Clerk's %s need not fit",
+				show(f.Path),
 				f.From)
 		case !p.rules.allows(f.Path, kind):
 			p.warn("the validator does not allow a %s in %s", kind, show(f.Path))

@@ -63,11 +63,13 @@ func findKey(c *Collection) (*key, error) {
 	best := keys[0]
 	switch {
 	case len(keys) > 1 && best.compare(keys[1]) == 0:
-		return nil, Question(fmt.Sprintf("which field of %s says whose row it is? Both %s and %s hold an id of Clerk's, "+
+		return nil, Question(fmt.Sprintf("which field of %s says whose row it is? Both %s and %s hold an id of "+
+			"Clerk's, "+
 			"another in each row: begin a clerksync.yaml with collection: %s and key: with that field",
 			c.Name, show(best.path), show(keys[1].path), show(c.Name)))
 	case isReference(best.path):
-		return nil, Question(fmt.Sprintf("is a row of %s a user? Clerk's ids are only in %s, which seems to say who did "+
+		return nil, Question(fmt.Sprintf("is a row of %s a user? Clerk's ids are only in %s, which seems to say who "+
+			"did "+
 			"something to the row: if it is whose row it is, begin a clerksync.yaml with key: %s; if not, say "+
 			"--collection NAME with another collection", c.Name, show(best.path), show(best.path)))
 	case best.nested():
@@ -129,11 +131,11 @@ func (k *key) matching(c *Collection, fields []*field) (n int) {
 func (k *key) compare(other *key) int {
 	return cmp.Or(
 		// Values decide: a row with a user's address is that user's.
-		cmp.Compare(k.share(k.matches), other.share(other.matches)),
+		clearly(k.matches, other.matches),
 		cmp.Compare(yes(!isReference(k.path)), yes(!isReference(other.path))),
 		cmp.Compare(yes(k.mostlyOne()), yes(other.mostlyOne())),
 		cmp.Compare(yes(!k.doubled()), yes(!other.doubled())),
-		k.moreRows(other),
+		clearly(k.rows, other.rows),
 		cmp.Compare(yes(!k.nested()), yes(!other.nested())),
 		cmp.Compare(yes(k.path == mapping.IDField), yes(other.path == mapping.IDField)),
 		cmp.Compare(yes(k.unique), yes(other.unique)),
@@ -143,12 +145,9 @@ func (k *key) compare(other *key) int {
 	)
 }
 
-// share returns which part of the rows with an id n is, in quarters, so that a few rows decide nothing.
-func (k *key) share(n int) int { return 4 * n / k.rows }
-
-// moreRows compares the numbers of rows with an id, if they differ by more than a tenth.
-func (k *key) moreRows(other *key) int {
-	if a, b := k.rows, other.rows; 10*min(a, b) < 9*max(a, b) {
+// clearly compares two numbers of rows, if they differ by more than a tenth.
+func clearly(a, b int) int {
+	if 10*min(a, b) < 9*max(a, b) {
 		return cmp.Compare(a, b)
 	}
 	return 0
@@ -183,11 +182,14 @@ func noKey(c *Collection, fields []*field) Question {
 	for _, f := range fields {
 		for _, v := range f.values {
 			if s, ok := v.v.(string); ok && holdsID(s) {
-				return Question(fmt.Sprintf("%s of %s holds an id of Clerk's inside a longer text, and clerksync needs a "+
-					"field with the id alone: can you add one, such as clerkId? Then run this again", show(f.path), c.Name))
+				return Question(fmt.Sprintf("%s of %s holds an id of Clerk's inside a longer text, and clerksync "+
+					"needs a "+
+					"field with the id alone: can you add one, such as clerkId? Then run this again",
+					show(f.path), c.Name))
 			}
 			if list, ok := v.v.(bson.A); ok && listHoldsID(list, maxDepth) {
-				return Question(fmt.Sprintf("%s of %s is a list with ids of Clerk's, and clerksync needs a field with the "+
+				return Question(fmt.Sprintf("%s of %s is a list with ids of Clerk's, and clerksync needs a field "+
+					"with the "+
 					"one id of the user whose row it is: can you add one, such as clerkId? Then run this again",
 					show(f.path), c.Name))
 			}

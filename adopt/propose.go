@@ -66,7 +66,9 @@ func propose(c *Collection, k *key) Proposal {
 
 // isNumbered tells whether a path has a name that is a number, which an update would take for a place in a list.
 func isNumbered(path string) bool {
-	return slices.ContainsFunc(strings.Split(path, "."), func(s string) bool { return strings.Trim(s, "0123456789") == "" })
+	return slices.ContainsFunc(strings.Split(path, "."), func(s string) bool {
+		return strings.Trim(s, "0123456789") == ""
+	})
 }
 
 // state returns the field for our own state: the usual one, unless the app has a field of that name.
@@ -125,6 +127,16 @@ func (p *proposer) sayKey() {
 	}
 }
 
+// blocked tells whether some row has a value where a path needs a document, so that the path could not be written.
+func (p *proposer) blocked(path string) bool {
+	return slices.ContainsFunc(p.fields, func(f *field) bool {
+		return strings.HasPrefix(path, f.path+".") && f.count(func(v value) bool {
+			_, isDocument := v.v.(bson.D)
+			return v.v != nil && !isDocument
+		}) > 0
+	})
+}
+
 // on and off return lines with a reason.
 func on(f mapping.Field, reason string, args ...any) (Line, bool) {
 	return Line{Field: f, Reason: fmt.Sprintf(reason, args...)}, true
@@ -136,7 +148,7 @@ func off(f mapping.Field, reason string, args ...any) (Line, bool) {
 
 // line returns what to do with a field; ok is false if it simply stays the app's.
 func (p *proposer) line(f *field) (_ Line, ok bool) {
-	if !f.single() || isSecret(f.path) {
+	if !f.single() || isSecret(f.path) || p.blocked(f.path) {
 		return Line{}, false
 	}
 	if f.hasIDs() {
@@ -184,7 +196,8 @@ func (p *proposer) sameID(f *field) (_ Line, ok bool) {
 func (p *proposer) technical(f *field) (_ Line, ok bool) {
 	whole := f.count(func(v value) bool { _, is32 := v.v.(int32); return is32 })
 	if f.path == "__v" && whole > 0 {
-		return on(mapping.Field{Path: f.path, Value: int32(0), Create: true}, "mongoose's count of array changes, 0 in a new row")
+		return on(mapping.Field{Path: f.path, Value: int32(0), Create: true}, "mongoose's count of array changes, 0 "+
+			"in a new row")
 	}
 	dates := f.count(func(v value) bool { _, ok := v.v.(bson.DateTime); return ok })
 	if dates == 0 || 10*dates < 9*f.filled() {
@@ -192,7 +205,8 @@ func (p *proposer) technical(f *field) (_ Line, ok bool) {
 	}
 	for _, source := range []string{"created_at", "updated_at", "legal_accepted_at"} {
 		if m := p.evidence.match(f, source); m.filled >= 2 && m.share() >= 90 && m.distinct > 1 {
-			return on(mapping.Field{Path: f.path, From: source}, "Clerk's %s in %d of %d rows", source, m.equal, m.filled)
+			return on(mapping.Field{Path: f.path, From: source}, "Clerk's %s in %d of %d rows",
+				source, m.equal, m.filled)
 		}
 	}
 	switch {
@@ -200,9 +214,11 @@ func (p *proposer) technical(f *field) (_ Line, ok bool) {
 		return on(mapping.Field{Path: f.path, From: mapping.Now, Create: true}, "by its name; a date in %d of %d rows",
 			dates, len(p.Rows))
 	case isNamed(f.path, updatedNames()):
-		return on(mapping.Field{Path: f.path, From: mapping.Now}, "by its name; a date in %d of %d rows", dates, len(p.Rows))
+		return on(mapping.Field{Path: f.path, From: mapping.Now}, "by its name; a date in %d of %d rows",
+			dates, len(p.Rows))
 	case hasWord(f.path, "sync"):
-		return off(mapping.Field{Path: f.path, From: mapping.Now}, "if it says when the row was last written from Clerk")
+		return off(mapping.Field{Path: f.path, From: mapping.Now}, "if it says when the row was last written from "+
+			"Clerk")
 	}
 	return Line{}, false
 }
@@ -241,7 +257,8 @@ func (p *proposer) byValues(f *field, named string) (_ Line, ok bool) {
 	switch {
 	case isMetadata(best.source) && best.share() >= surely && best.equal >= few:
 		return off(mapping.Field{Path: f.path, From: best.source},
-			"equal in %d of %d rows: switch it on if it is changed at Clerk, and not by your app", best.equal, best.filled)
+			"equal in %d of %d rows: switch it on if it is changed at Clerk, and not by your app",
+			best.equal, best.filled)
 	case named == "username" || best.source == "username" && best.share() >= surely && conclusive:
 		if l, ok := p.username(f, own, best); ok {
 			return l, true
@@ -256,7 +273,8 @@ func (p *proposer) byValues(f *field, named string) (_ Line, ok bool) {
 		if f.filled() == 0 {
 			return Line{}, false
 		}
-		return off(mapping.Field{Path: f.path, From: named}, "by its name, but none of these users has one at Clerk; stays "+
+		return off(mapping.Field{Path: f.path, From: named}, "by its name, but none of these users has one at "+
+			"Clerk; stays "+
 			"your app's")
 	case own.filled == 0:
 		return on(p.withAbsent(f, named), "by its name; it is empty in the rows, so the backfill fills it")
@@ -265,12 +283,14 @@ func (p *proposer) byValues(f *field, named string) (_ Line, ok bool) {
 	case named == "image_url" && p.clerkPictures(f) >= likely:
 		return on(p.withAbsent(f, named), "pictures of Clerk's, %d of %d of today", own.equal, own.filled)
 	case own.share() >= hardly:
-		p.ask("%s is Clerk's %s in %d of %d rows, and something else in the others: does your app change it? Then leave "+
+		p.ask("%s is Clerk's %s in %d of %d rows, and something else in the others: does your app change it? Then "+
+			"leave "+
 			"its line switched off", show(f.path), named, own.equal, own.filled)
 		return off(mapping.Field{Path: f.path, From: named}, "equal in %d of %d rows only, see the question", own.equal,
 			own.filled)
 	}
-	return off(mapping.Field{Path: f.path, From: named}, "another value than Clerk's in %d of %d rows: your app writes it "+
+	return off(mapping.Field{Path: f.path, From: named}, "another value than Clerk's in %d of %d rows: your app "+
+		"writes it "+
 		"itself", own.filled-own.equal, own.filled)
 }
 
@@ -325,7 +345,8 @@ func (p *proposer) byShape(f *field, named string) (_ Line, ok bool) {
 		case n >= likely:
 			return on(p.withAbsent(f, named), "by its name; %d %% of its values are pictures of Clerk's", n)
 		case n > 0:
-			p.ask("%s has pictures of Clerk's in %d %% of the rows, and others elsewhere: does your app let users change "+
+			p.ask("%s has pictures of Clerk's in %d %% of the rows, and others elsewhere: does your app let users "+
+				"change "+
 				"their picture? Then leave its line switched off", show(f.path), n)
 			return off(maybe, "by its name; %d %% of its values are pictures of Clerk's, see the question", n)
 		case shaped(isURL) > 0:
@@ -336,7 +357,8 @@ func (p *proposer) byShape(f *field, named string) (_ Line, ok bool) {
 		return p.username(f, match{}, match{})
 	case "first_name", "last_name", "full_name":
 		if own := p.ownPicture(); own != "" {
-			p.ask("%s of your app is not Clerk's, so users seem to change their profile in your app: is %s Clerk's %s? With "+
+			p.ask("%s of your app is not Clerk's, so users seem to change their profile in your app: is %s Clerk's "+
+				"%s? With "+
 				"CLERK_SECRET_KEY set, its values tell", show(own), show(f.path), named)
 			return off(maybe, "by its name alone, see the question")
 		}
@@ -372,7 +394,8 @@ func (p *proposer) username(f *field, own, best match) (_ Line, ok bool) {
 		return off(mapping.Field{Path: f.path, From: "username"},
 			"another than Clerk's in %d of %d rows: your app gives user names itself", own.filled-own.equal, own.filled)
 	case ruled:
-		return on(field, "these users have none at Clerk: each row keeps its own, a new one gets one made of the address")
+		return on(field, "these users have none at Clerk: each row keeps its own, a new one gets one made of the "+
+			"address")
 	}
 	return off(field, "these users have none at Clerk; stays your app's")
 }
@@ -390,7 +413,8 @@ func (p *proposer) flag(f *field, named string) (_ Line, ok bool) {
 	m := p.evidence.match(f, named)
 	field := mapping.Field{Path: f.path, From: named}
 	switch {
-	case m.filled > 0 && m.share() >= surely && m.distinct > 1, named == "email_verified" && m.filled > 0 && m.share() == 100:
+	case m.filled > 0 && m.share() >= surely && m.distinct > 1,
+		named == "email_verified" && m.filled > 0 && m.share() == 100:
 		return on(field, "%s", p.equal(m))
 	case named == "email_verified" && m.filled == 0:
 		return on(field, "by its name; it is true or false")
@@ -413,7 +437,8 @@ func (p *proposer) role(f *field) (_ Line, ok bool) {
 		field.Absent = mapping.Absent{Text: &text}
 	}
 	for _, name := range p.evidence.sources {
-		if !isMetadata(name) || strings.HasPrefix(name, mapping.Unsafe) || !isNamed(name, []string{"role", "userrole"}) {
+		public := isMetadata(name) && !strings.HasPrefix(name, mapping.Unsafe)
+		if !public || !isNamed(name, []string{"role", "userrole"}) {
 			continue
 		}
 		// Rows without a role at Clerk have the usual one.
@@ -445,7 +470,10 @@ func (p *proposer) role(f *field) (_ Line, ok bool) {
 // isPrivileged tells whether a role seems to give more rights than others.
 func isPrivileged(role string) bool {
 	role = plain(role)
-	return role == "" || slices.ContainsFunc([]string{"admin", "owner", "super", "root", "staff", "moderator", "manager"},
+	return role == "" || slices.ContainsFunc([]string{
+		"admin", "owner", "super", "root", "staff", "moderator",
+		"manager",
+	},
 		func(s string) bool { return strings.Contains(role, s) })
 }
 
@@ -498,7 +526,7 @@ func (p *proposer) withAbsent(f *field, source string) mapping.Field {
 			missing++
 		case v.v == "":
 			empty++
-		case known && v.text() != "" && source != "primary_email":
+		case known && v.text() != "":
 			placeholders[v.text()]++
 		}
 	}
@@ -523,7 +551,9 @@ func (p *proposer) withAbsent(f *field, source string) mapping.Field {
 }
 
 func (p *proposer) uniqueOn(path string) bool {
-	return slices.ContainsFunc(p.Indexes, func(i database.IndexInfo) bool { return i.Unique && slices.Contains(i.Fields, path) })
+	return slices.ContainsFunc(p.Indexes, func(i database.IndexInfo) bool {
+		return i.Unique && slices.Contains(i.Fields, path)
+	})
 }
 
 // secondNames switches off a field that is known by its name alone if another one has the same source and other values:
@@ -550,7 +580,8 @@ func (p *proposer) secondNames() {
 		}
 		if 100*equal < surely*len(p.Rows) {
 			l.Off, l.Reason = true, "by its name alone, and it differs from "+show(other.path)
-			p.ask("both %s and %s may be Clerk's %s, and they differ: which one? With CLERK_SECRET_KEY set, their values "+
+			p.ask("both %s and %s may be Clerk's %s, and they differ: which one? With CLERK_SECRET_KEY set, their "+
+				"values "+
 				"tell", show(other.path), show(f.path), l.Field.From)
 		}
 	}

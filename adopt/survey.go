@@ -15,6 +15,8 @@ const (
 	maxDepth = 3
 	// maxFields bounds how many different paths are kept. Rows with a map by date or id may have any number of them.
 	maxFields = 500
+	// maxPath is less than the 1024 characters that a name in YAML may have.
+	maxPath = 500
 )
 
 // value is what a row has at a path.
@@ -50,6 +52,9 @@ func survey(rows []bson.Raw) []*field {
 				continue
 			}
 			path := parent + e.Key
+			if len(path) > maxPath {
+				continue
+			}
 			f := byPath[path]
 			if f == nil {
 				if len(fields) == maxFields {

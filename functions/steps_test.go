@@ -128,8 +128,8 @@ func TestTierOutlastsRequest(t *testing.T) {
 	}
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
 	r := &reconcile.Reconcile{
-		API: api, Users: store.NewUsers(db, mapping.Default()), State: database.NewCheckpoints(db), Log: slog.New(slog.DiscardHandler),
-		MaxDelete: 1,
+		API: api, Users: store.NewUsers(db, mapping.Default()), State: database.NewCheckpoints(db),
+		Log: slog.New(slog.DiscardHandler), MaxDelete: 1,
 	}
 	crons := functions.Reconcile(r, map[reconcile.Tier]string{reconcile.Full: "* * * * *"})
 	f := setupWith(t, functions.Functions{Crons: crons}, servers["checkpoints"])

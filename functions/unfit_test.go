@@ -29,9 +29,8 @@ func TestRowThatTheMapDoesNotFit(t *testing.T) {
 				t.Fatal(err)
 			}
 			event := func(id string) testenv.Event {
-				return testenv.Event{
-					ID: "msg_" + id, Name: "clerk/user.created", Data: []byte(strings.ReplaceAll(user, "user_a", "user_"+id)),
-				}
+				data := strings.ReplaceAll(user, "user_a", "user_"+id)
+				return testenv.Event{ID: "msg_" + id, Name: "clerk/user.created", Data: []byte(data)}
 			}
 			f.pending("msg_a", "msg_b")
 			if size > 0 {
@@ -58,7 +57,7 @@ func TestRowThatTheMapDoesNotFit(t *testing.T) {
 					t.Errorf("got %q, want %q in it", text, part)
 				}
 			}
-			// An event of Inngest's own integration is not in the inbox, so it must be looked up whether its work is done.
+			// An event of Inngest's own integration is not in the inbox, so whether its work is done is looked up.
 			if r := f.fail(t, updateUser, of("msg_integration", user)); r.Failed {
 				t.Errorf("got %+v", r)
 			}

@@ -202,8 +202,8 @@ func TestGroupCommit(t *testing.T) {
 		if got := count(t, db); got != n {
 			t.Errorf("got %d rows, want %d", got, n)
 		}
-		// The embedded database may say of two equal inserts of one millisecond that both wrote the row. Then the event is
-		// sent twice, under one id.
+		// The embedded database may say of two equal inserts of one millisecond that both wrote the row. Then the event
+		// is sent twice, under one id.
 		until(t, "all are sent", func() bool { return len(distinct(s.accepted())) == n })
 		if inserts := metric(t, reg, "clerksync_inbox_inserts_total"); inserts > n/2 {
 			t.Errorf("got %v inserts for %d events, want them to share", inserts, n)

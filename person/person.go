@@ -3,6 +3,7 @@
 package person
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -143,9 +144,11 @@ func (r Records) Export(ctx context.Context, id string) (json.RawMessage, error)
 		}
 		e.Events = append(e.Events, out)
 	}
-	text, err := json.Marshal(e)
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // an & in the URL of a picture stays one
+	if err := encoder.Encode(e); err != nil {
 		return nil, fmt.Errorf("write what is kept as JSON: %w", err)
 	}
-	return text, nil
+	return bytes.TrimSpace(text.Bytes()), nil
 }

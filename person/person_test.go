@@ -83,7 +83,7 @@ func (r rig) fill(t *testing.T, u testenv.ClerkUser) {
 	t.Helper()
 	r.write(t, u)
 	_, err := r.db.Database.Collection(r.app.Collection).UpdateOne(t.Context(), doc{r.app.Map.Key: u.ID},
-		doc{"$set": doc{"plan": "gold", "bio": "I am " + u.Email}})
+		doc{"$set": doc{"plan": "gold", "bio": "I & you <" + u.Email + ">"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func TestExport(t *testing.T) {
 		r.fail(t, "msg_bad", "clerk/user.updated", `{"id":"`+r.ada.ID+`"`) // no JSON
 		testenv.Delete(t, r.Users, r.ada.ID)
 		_, err := r.db.Database.Collection(r.app.Collection).InsertOne(t.Context(),
-			doc{"_id": r.ada.ID, r.app.Map.Key: r.ada.ID, "bonus": doc{"points": 7}})
+			doc{"_id": r.ada.ID, r.app.Map.Key: r.ada.ID, "bonus": doc{"of": "A & B"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -411,7 +411,7 @@ func TestExport(t *testing.T) {
 		if err := json.Unmarshal(text, &got); err != nil {
 			t.Fatal(err)
 		}
-		row := map[string]any{"_id": r.ada.ID, r.app.Map.Key: r.ada.ID, "bonus": map[string]any{"points": 7.0}}
+		row := map[string]any{"_id": r.ada.ID, r.app.Map.Key: r.ada.ID, "bonus": map[string]any{"of": "A & B"}}
 		if d := cmp.Diff(row, got.Row); d != "" {
 			t.Errorf("row (-want +got):\n%s", d)
 		}
@@ -433,7 +433,8 @@ func TestExport(t *testing.T) {
 			got.Naming != nil {
 			t.Errorf("got %s", text)
 		}
-		if strings.Contains(string(text), bobAddress) || !strings.Contains(string(text), adaAddress) {
+		if strings.Contains(string(text), bobAddress) || !strings.Contains(string(text), adaAddress) ||
+			!strings.Contains(string(text), "A & B") {
 			t.Errorf("got %s", text)
 		}
 	})

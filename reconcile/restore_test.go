@@ -24,8 +24,8 @@ import (
 
 func bury(t *testing.T, db *database.DB, id string) {
 	t.Helper()
-	if r := store.NewUsers(db, mapping.Default()).Write(t.Context(), []store.Write{{User: clerk.User{ID: id}, Deleted: true}},
-		store.All)[0]; r.Err != nil {
+	users, deletion := store.NewUsers(db, mapping.Default()), store.Write{User: clerk.User{ID: id}, Deleted: true}
+	if r := users.Write(t.Context(), []store.Write{deletion}, store.All)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
 }
@@ -33,7 +33,8 @@ func bury(t *testing.T, db *database.DB, id string) {
 func restorer(t *testing.T, db *database.DB, fake *testenv.ClerkAPI) *reconcile.Restore {
 	t.Helper()
 	return &reconcile.Restore{
-		API: api(t, fake, 0), Users: store.NewUsers(db, mapping.Default()), Watch: 3 * time.Millisecond, Every: time.Millisecond,
+		API: api(t, fake, 0), Users: store.NewUsers(db, mapping.Default()),
+		Watch: 3 * time.Millisecond, Every: time.Millisecond,
 		Deletions: func(context.Context, string) (waiting, dead []string, err error) { return nil, nil, nil },
 	}
 }
@@ -210,7 +211,8 @@ func TestWhoSawTheTombstone(t *testing.T) {
 	for held := 0; ; held++ { // how many calls of the restore come before the removals
 		lab := testenv.NewLab(t, 3)
 		writer, sweeper, restore := lab.Processes[0], lab.Processes[1], lab.Processes[2]
-		if r := store.NewUsers(restore.DB, mapping.Default()).Write(t.Context(), []store.Write{old}, store.All)[0]; r.Err != nil {
+		before := store.NewUsers(restore.DB, mapping.Default())
+		if r := before.Write(t.Context(), []store.Write{old}, store.All)[0]; r.Err != nil {
 			t.Fatal(r.Err)
 		}
 		if _, err := restore.DB.Collection("clerksync_deleted_users").InsertOne(t.Context(),

@@ -74,7 +74,8 @@ func TestDatabaseCalls(t *testing.T) {
 			for !ended {
 				calls = append(calls, p.Call())
 				if ended, err = p.Step(testenv.None); len(calls) == 1 && len(tc.meanwhile) > 0 {
-					if err := tc.meanwhile.do(t.Context(), store.NewUsers(lab.Processes[1].DB, mapping.Default())); err != nil {
+					other := store.NewUsers(lab.Processes[1].DB, mapping.Default())
+					if err := tc.meanwhile.do(t.Context(), other); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -193,7 +193,8 @@ func TestMappedBulk(t *testing.T) {
 				for _, d := range free {
 					s.put(t, d...)
 				}
-				s.put(t, bson.E{Key: m.Key, Value: user(3)}, bson.E{Key: "credits", Value: 5}) // the app's row of a user
+				// The app's row of a user.
+				s.put(t, bson.E{Key: m.Key, Value: user(3)}, bson.E{Key: "credits", Value: 5})
 				list := func(at clerk.Millis, n int, change ...func(*clerk.User)) (all []store.Write) {
 					for i := range n {
 						u := ada(at, change...)
@@ -286,14 +287,15 @@ func TestWhenFieldsAreWritten(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		first := write(store.All, ada(1, metadata(`{"role":"admin","settings":{"dark":true,"n":1.5}}`)), 1, store.Created)
+		admin := metadata(`{"role":"admin","settings":{"dark":true,"n":1.5}}`)
+		first := write(store.All, ada(1, admin), 1, store.Created)
 		if first["role"] != "admin" || first["isActive"] != true || first["source"] != "clerk" ||
 			first["createdAt"] == nil || first["updatedAt"] == nil {
 			t.Errorf("created %v", first)
 		}
 		long := bson.DateTime(1)
-		set(bson.E{Key: "role", Value: "owner"}, bson.E{Key: "isActive", Value: false}, bson.E{Key: "source", Value: "x"},
-			bson.E{Key: "createdAt", Value: long}, bson.E{Key: "updatedAt", Value: long})
+		set(bson.E{Key: "role", Value: "owner"}, bson.E{Key: "isActive", Value: false},
+			bson.E{Key: "source", Value: "x"}, bson.E{Key: "createdAt", Value: long}, bson.E{Key: "updatedAt", Value: long})
 		settings := metadata(`{"role":"none","settings":{"n":1.5,"dark":true}}`)
 		for _, mode := range []store.Mode{store.DryRun, store.Differing, store.All} {
 			// The app may change all of these, and no comparison finds it. A new version alone changes nothing else.
@@ -312,7 +314,8 @@ func TestWhenFieldsAreWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := write(store.All, ada(3, named("Ada King")), 3, store.Created)
-		if again["role"] != "member" || again["isActive"] != true || again["createdAt"] == long || again["settings"] != nil {
+		if again["role"] != "member" || again["isActive"] != true || again["createdAt"] == long ||
+			again["settings"] != nil {
 			t.Errorf("created again: %v", again)
 		}
 	})
@@ -466,7 +469,7 @@ func TestMetadataThatNoRowCanHold(t *testing.T) {
 		} {
 			id := fmt.Sprint("user_", i)
 			writes := []store.Write{
-				of(ada(1, metadata(`{"settings":`+settings+`}`), func(u *clerk.User) { u.ID, u.Username = id, "n"+id })),
+				of(ada(1, metadata(`{"settings":`+settings+`}`), func(u *clerk.User) { u.ID = id })),
 				of(ada(1, func(u *clerk.User) { u.ID, u.Username = id+" beside", "b"+id })),
 			}
 			results := s.Write(t.Context(), writes, store.All)
@@ -584,7 +587,8 @@ func TestKeyIndex(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					return slices.ContainsFunc(list, func(ix database.IndexInfo) bool { return ix.Name == store.KeyIndex })
+					ours := func(ix database.IndexInfo) bool { return ix.Name == store.KeyIndex }
+					return slices.ContainsFunc(list, ours)
 				}
 				for range 2 { // the second time after mongoose has dropped it
 					if err := s.Setup(t.Context()); err != nil {

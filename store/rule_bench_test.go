@@ -9,7 +9,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// BenchmarkRule compares what a user is to be with its row, by the version rule and field by field, and makes the update.
+// BenchmarkRule compares what a user is to be with its row, by the version rule and field by field, and makes the
+// update.
 func BenchmarkRule(b *testing.B) {
 	w := Write{
 		User: clerk.User{

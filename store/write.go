@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"clerksync/clerk"
 	"clerksync/store/database"
 )
 
@@ -48,7 +47,7 @@ type Result struct {
 	Version string
 	// Newer says that the write is newer than the row before it, even if both have the same values.
 	Newer bool
-	// Behind says that clerksync wrote the row with a map of other fields, so that a difference need not come from Clerk.
+	// Behind says that clerksync wrote the row with a map of other fields, so a difference need not come from Clerk.
 	Behind bool
 	Err    error // why the write has to be repeated
 }
@@ -107,13 +106,14 @@ type bulk struct {
 type attempt struct {
 	Write
 	result *Result
-	name   string  // the user name that was last tried
-	sent   planned // what was last tried to be written
-	err    error   // of the last try
-	insert bool    // the last try was an insert
-	taken  int     // how many of the user names, the best first, other rows have
-	looked bool    // its tombstone was looked for before an insert
-	freed  bool    // it was refused, but the row that had the value had given it up already, see taken.go
+	names  []string // see bulk.names; nil until they are asked for
+	name   string   // the user name that was last tried
+	sent   planned  // what was last tried to be written
+	err    error    // of the last try
+	insert bool     // the last try was an insert
+	taken  int      // how many of the user names, the best first, other rows have
+	looked bool     // its tombstone was looked for before an insert
+	freed  bool     // it was refused, but the row that had the value had given it up already, see taken.go
 }
 
 func (b *bulk) run(ctx context.Context) {
@@ -197,7 +197,8 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 		}
 		p, outcome, err := b.plan(a.Write, was, name)
 		var change database.Update
-		writes := outcome == Updated || outcome == Unchanged && (b.mode == All || raises(was.state.Version, p.state.Version))
+		writes := outcome == Updated ||
+			outcome == Unchanged && (b.mode == All || raises(was.state.Version, p.state.Version))
 		if err == nil && writes {
 			change, err = b.change(a.User.ID, was, p, outcome)
 		}
@@ -293,7 +294,7 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 	given := map[string]bool{}
 	docs := make([]any, len(inserts))
 	for i, a := range inserts {
-		for _, name := range b.names(a.User)[a.taken:] {
+		for _, name := range b.names(a)[a.taken:] {
 			if a.name = name; !given[name] {
 				break
 			}
@@ -315,7 +316,7 @@ func (b *bulk) name(a *attempt, was found, others map[string]bool) (string, bool
 	if clash && !keeps {
 		a.taken++
 	}
-	switch all := b.names(a.User); {
+	switch all := b.names(a); {
 	case keeps && (!clash || a.name != was.username):
 		return was.username, true
 	case !keeps && a.taken < len(all):
@@ -325,11 +326,15 @@ func (b *bulk) name(a *attempt, was found, others map[string]bool) (string, bool
 }
 
 // names returns the user names to try, the best first: only "" if the map has no field with a unique user name.
-func (s *Users) names(u clerk.User) []string {
-	if s.fields.Username == "" {
-		return []string{""}
+func (b *bulk) names(a *attempt) []string {
+	switch {
+	case a.names != nil:
+	case b.fields.Username == "":
+		a.names = []string{""}
+	default:
+		a.names = names(a.User)
 	}
-	return names(u)
+	return a.names
 }
 
 // change returns the update that carries out a plan. The error is ErrUnfit.

@@ -101,8 +101,8 @@ func (c *Collection) refuseDoubles(ctx context.Context, field string) error {
 	if err := cur.Err(); err != nil || len(doubles) == 0 {
 		return c.failed("read", err)
 	}
-	return fmt.Errorf("the collection %s has rows with the same %s: %s: leave one row for each of them, nothing is merged",
-		c.Name(), field, strings.Join(doubles, ", "))
+	return fmt.Errorf("the collection %s has rows with the same %s: %s: leave one row for each of them, nothing is "+
+		"merged", c.Name(), field, strings.Join(doubles, ", "))
 }
 
 // maxDoubles is how many rows refuseDoubles names.

@@ -14,7 +14,7 @@ import (
 // CollectionInfo is what a database says of one of its collections.
 type CollectionInfo struct {
 	Name      string
-	View      bool     // it has no rows of its own: nobody can write to it
+	View      bool     // a view or a time series: rows cannot be changed in it
 	Capped    bool     // of a fixed size: the oldest rows go when new ones come
 	Validator bson.Raw // what documents must be like; nil for none
 	Lenient   bool     // what the validator does not like is only logged

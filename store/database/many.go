@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// This file has the operations on many rows by their keys. MongoDB does each in one command. On FerretDB v1 bulk updates
+// This file has the operations on many rows by key. MongoDB does each in one command. On FerretDB v1 bulk updates
 // deadlock, $in reads the whole collection, and a failed bulk insert does not say which row failed, so there most
 // operations do the rows one by one.
 
