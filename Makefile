@@ -9,6 +9,7 @@ TOOLS    = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clerksync/golangci-lint-$(LINT
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 8
 
+test short: export GOGC = 400 # nobody waits for memory here, and collecting garbage is a third of the random tests
 test: inngest ## every test; builds the Inngest server first if it is not there (three minutes, once)
 	go test ./...
 

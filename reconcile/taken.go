@@ -39,51 +39,61 @@ type knot struct {
 	page     []store.Write
 }
 
-// untie writes a user after those whose rows are in the way. waiting are the users who wait for this one, the nearest
-// last.
-func (k knot) untie(ctx context.Context, w store.Write, waiting []store.Write) store.Result {
-	write := func() store.Result { return k.Users.Write(ctx, []store.Write{w}, k.mode(k.progress.Tier))[0] }
-	is := func(id string) func(store.Write) bool { return func(o store.Write) bool { return o.User.ID == id } }
-	res := write()
-	taken, ok := errors.AsType[*store.TakenError](res.Err)
-	if !ok || taken.Holder == "" {
-		return res
-	}
-	if i := slices.IndexFunc(waiting, is(taken.Holder)); i >= 0 {
-		return k.giveUp(ctx, waiting[i], taken.Index, write)
-	}
-	f, err := k.ask(ctx, taken.Holder)
-	switch {
-	case errors.Is(err, errAsk):
-		res.Err = err
-		return res
-	case err != nil: // Clerk does not have the user: the absent tier removes the row
-		return res
-	}
-	holder := k.untie(ctx, answer(f), append(waiting, w))
-	switch {
-	case errors.Is(holder.Err, errAsk):
-		return holder
-	case holder.Err == nil && holder.Outcome == store.Updated && k.progress.Tier != Backfill &&
-		!slices.ContainsFunc(k.page, is(taken.Holder)):
-		k.note(k.progress, Drift{UserID: taken.Holder, Kind: Stale, Fields: holder.Fields})
-	}
-	return write()
-}
-
-// giveUp has a user who waits give up the value that is in the way of write.
-func (k knot) giveUp(
-	ctx context.Context, waiting store.Write, index string, write func() store.Result,
-) store.Result {
-	back, err := k.Users.GiveUp(ctx, waiting, index)
-	if err != nil {
-		return store.Result{Err: err}
-	}
-	res := write()
-	if res.Err != nil && back != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		res.Err = errors.Join(res.Err, back(ctx))
+// untie writes a user after those whose rows are in the way: one for each unique index, unless others write rows
+// meanwhile. waiting are the users who wait for this one, the nearest last.
+func (k knot) untie(ctx context.Context, w store.Write, waiting []store.Write) (res store.Result) {
+	var backs []func(context.Context) error
+	defer func() {
+		if res.Err != nil {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			for _, back := range backs {
+				res.Err = errors.Join(res.Err, back(ctx))
+			}
+		}
+	}()
+	var last store.TakenError
+	for range 10 { // more only if others keep writing these rows
+		res = k.Users.Write(ctx, []store.Write{w}, k.mode(k.progress.Tier))[0]
+		taken, ok := errors.AsType[*store.TakenError](res.Err)
+		if !ok || taken.Holder == "" || *taken == last { // it is done, or nobody can help
+			return res
+		}
+		last = *taken
+		if i := slices.IndexFunc(waiting, isOf(taken.Holder)); i >= 0 {
+			back, err := k.Users.GiveUp(ctx, waiting[i], taken.Index)
+			if err != nil {
+				return store.Result{Err: err}
+			}
+			if back != nil {
+				backs = append(backs, back)
+			}
+			continue
+		}
+		if err := k.mend(ctx, taken.Holder, append(waiting, w)); err != nil {
+			if errors.Is(err, errAsk) {
+				res.Err = err
+			}
+			return res
+		}
 	}
 	return res
+}
+
+// mend writes what Clerk says about a user whose row is in the way of the users who wait.
+func (k knot) mend(ctx context.Context, id string, waiting []store.Write) error {
+	f, err := k.ask(ctx, id)
+	if err != nil { // if Clerk does not have the user, the absent tier removes the row
+		return err
+	}
+	res := k.untie(ctx, answer(f), waiting)
+	if res.Err == nil && res.Outcome == store.Updated && k.progress.Tier != Backfill &&
+		!slices.ContainsFunc(k.page, isOf(id)) {
+		k.note(k.progress, Drift{UserID: id, Kind: Stale, Fields: res.Fields})
+	}
+	return res.Err
+}
+
+func isOf(id string) func(store.Write) bool {
+	return func(w store.Write) bool { return w.User.ID == id }
 }

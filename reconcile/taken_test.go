@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
@@ -27,13 +28,13 @@ func uniqueEmail(t *testing.T, db *database.DB) {
 // move gives the first person the address of the second, that one the third's, and so on, and the last one that of the
 // person in last, or a new one if last is negative.
 func move(fake *testenv.ClerkAPI, people []testenv.ClerkUser, last int, of ...int) {
-	was := slices.Clone(people)
+	was, changed := slices.Clone(people), time.Now().Add(-10*time.Minute).UnixMilli()
 	for n, i := range of {
 		next := last
 		if n+1 < len(of) {
 			next = of[n+1]
 		}
-		people[i].Updated++
+		people[i].Updated = changed
 		if people[i].Email = "new@mail.example"; next >= 0 {
 			people[i].Email = was[next].Email
 		}
@@ -72,7 +73,7 @@ func TestSwappedAddresses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
-				for _, tier := range []reconcile.Tier{reconcile.Full, reconcile.Backfill} {
+				for _, tier := range []reconcile.Tier{reconcile.Full, reconcile.Recent, reconcile.Backfill} {
 					if _, err := db.Collection("users").DeleteMany(t.Context(), doc{}); err != nil {
 						t.Fatal(err)
 					}
@@ -87,7 +88,7 @@ func TestSwappedAddresses(t *testing.T) {
 					if err != nil || found.Failed != tc.failed {
 						t.Errorf("%s: got %+v, %v", tier, found, err)
 					}
-					if n := len(tc.of) - tc.failed; tier == reconcile.Full && (found.Stale != n || len(drift) != n) {
+					if n := len(tc.of) - tc.failed; tier != reconcile.Backfill && (found.Stale != n || len(drift) != n) {
 						t.Errorf("got %d stale, %q, want %d", found.Stale, drift, n)
 					}
 					for i, p := range people {
@@ -103,6 +104,27 @@ func TestSwappedAddresses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestInTheWayOfTwoIndexes: a user has the address of one user and the picture of another, of whom no webhook has come.
+func TestInTheWayOfTwoIndexes(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		fake := testenv.NewClerkAPI(t)
+		r, people := reconciler(t, db, fake, 5)
+		uniqueEmail(t, db)
+		if err := db.Collection("users").EnsureIndex(t.Context(), database.Index{Field: "full_name", Unique: true}); err != nil {
+			t.Fatal(err)
+		}
+		people[0].LastName = people[2].LastName
+		people[2].LastName = "Byron"
+		move(fake, people, -1, 0, 1)
+		people[2].Updated = people[0].Updated
+		fake.Put(people[2])
+		if found, drift, err := run(t, r, reconcile.Full); err != nil || found.Failed > 0 || len(drift) != 3 {
+			t.Errorf("got %+v, %q, %v", found, drift, err)
+		}
+	})
 }
 
 // TestKilledBetweenSwappedRows: whatever becomes of a run that resolves a swap or a circle, at each of its calls, the

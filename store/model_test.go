@@ -123,11 +123,11 @@ func TestEveryInterleaving(t *testing.T) {
 					t.Skip("two documents may have one address")
 				}
 				crashes := tc.crashes
-				if app.Extra || testing.Short() && len(tc.ops) > 2 {
-					crashes = min(crashes, 1)
-				}
-				if testing.Short() && testenv.Race { // which finds nothing more in a crash
+				switch {
+				case app.Extra || testing.Short() && testenv.Race: // the race detector finds nothing more in a crash
 					crashes = min(crashes, max(3-len(tc.ops), 0))
+				case testing.Short() && len(tc.ops) > 2:
+					crashes = min(crashes, 1)
 				}
 				m := newModel(t, app, tc.ops, crashes)
 				m.explore(t, tc.before, func(schedule string) {

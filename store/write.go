@@ -309,8 +309,13 @@ func (b *bulk) insert(ctx context.Context, inserts []*attempt) []error {
 // name returns the user name to try next, and false if all names have been tried.
 func (b *bulk) name(a *attempt, was found, others map[string]bool) (string, bool) {
 	clash := a.err != nil && database.IsDuplicate(a.err)
-	if clash && a.insert && was.there { // the duplicate was the _id
+	on := database.DuplicateFields(a.err)
+	switch {
+	case !clash:
+	case a.insert && (was.there || slices.Contains(on, b.m.Key)): // the duplicate was the key
 		clash, a.taken = false, 0
+	case on != nil && !slices.Contains(on, b.fields.Username): // no other name helps
+		return "", false
 	}
 	keeps := keepsName(was, a.User) || suffixed(was, a.User) && others[a.User.Username]
 	if clash && !keeps {

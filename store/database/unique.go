@@ -2,8 +2,10 @@ package database
 
 import (
 	"context"
+	"errors"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
@@ -48,4 +50,19 @@ func (c *Collection) Clash(ctx context.Context, ix IndexInfo, values []any, key 
 		return nil, err
 	}
 	return rows[0], nil
+}
+
+// DuplicateFields returns the fields of the unique index that refused a write, or nil if the server does not say it.
+// MongoDB does since version 4.4, in a field of its own; its text quotes values.
+func DuplicateFields(err error) (fields []string) {
+	var we mongo.BulkWriteError
+	if !errors.As(err, &we) {
+		return nil
+	}
+	pattern, _ := we.Raw.Lookup("keyPattern").DocumentOK()
+	elements, _ := pattern.Elements()
+	for _, e := range elements {
+		fields = append(fields, e.Key())
+	}
+	return fields
 }
