@@ -65,7 +65,8 @@ func TestCourseApp(t *testing.T) {
 	after := rowOf(ada)
 	wants := bson.M{
 		"_id": before["_id"], "role": "educator", "creditBalance": before["creditBalance"],
-		"createdAt": before["createdAt"], "lastName": "King", "username": "ada", "photo": "https://img.example/" + ada.ID,
+		"createdAt": before["createdAt"], "lastName": "King", "username": "ada",
+		"photo": "https://img.example/" + ada.ID,
 	}
 	for field, want := range wants {
 		if got := after[field]; got != want {

@@ -85,9 +85,9 @@ func TestFirstRequests(t *testing.T) {
 				t.Errorf("got %d rows, want %d", len(after), len(everybody))
 			}
 			for _, u := range everybody {
-				got := after[u.ID]
-				if got["email"] != u.Email || got[tt.app.FullName] != "Ada "+u.LastName || got["_id"] != before[u.ID]["_id"] {
-					t.Errorf("got %v for %s, at first %v", got, u.ID, before[u.ID])
+				got, first := after[u.ID], before[u.ID]
+				if got["email"] != u.Email || got[tt.app.FullName] != "Ada "+u.LastName || got["_id"] != first["_id"] {
+					t.Errorf("got %v for %s, at first %v", got, u.ID, first)
 				}
 			}
 		})
