@@ -66,10 +66,12 @@ func (r *reader) scalar(name string, n *yaml.Node) any {
 			return v
 		}
 	case "!!int":
+		var small int32
+		if n.Decode(&small) == nil {
+			return small
+		}
 		var v int64
-		if err = n.Decode(&v); err == nil && v == int64(int32(v)) {
-			return int32(v)
-		} else if err == nil {
+		if err = n.Decode(&v); err == nil {
 			return v
 		}
 	case "!!float":
