@@ -286,8 +286,8 @@ func (d *doctor) rows(ctx context.Context, say report) *Finding {
 			"'clerksync users restore %[1]s' brings the user back", id))
 	}
 	behind, err := d.table.Behind(ctx)
-	say(failed(err), when(behind > 0, Warn, "%d are behind the map: run 'clerksync reconcile', or wait for the full run of "+
-		"the night", behind))
+	say(failed(err), when(behind > 0, Warn,
+		"%d are behind the map: run 'clerksync reconcile', or wait for the full run of the night", behind))
 	n, err := d.table.Count(ctx)
 	return cmp.Or(failed(err),
 		when(d.users < 0, Skip, "%d; how many users Clerk has is not known without its API", n),

@@ -23,7 +23,8 @@ import (
 func TestTakenAddress(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
-	if err := db.Collection("users").EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
+	unique := database.Index{Field: "email", Unique: true}
+	if err := db.Collection("users").EnsureIndex(t.Context(), unique); err != nil {
 		t.Fatal(err)
 	}
 	users, people := store.NewUsers(db, mapping.Default()), testenv.People(2)

@@ -22,7 +22,8 @@ import (
 // uniqueEmail makes an index of the app's on the address.
 func (r rig) uniqueEmail(t *testing.T) {
 	t.Helper()
-	if err := r.db.Collection("users").EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
+	unique := database.Index{Field: "email", Unique: true}
+	if err := r.db.Collection("users").EnsureIndex(t.Context(), unique); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -108,7 +109,8 @@ func TestAddressOfSomebodyDeletedLater(t *testing.T) {
 				if r := f.Run(t, syncUser, sign); r.Failed || r.Attempts > 2 {
 					t.Errorf("got %+v", r)
 				}
-				if got := f.email(t, people[1].ID); got != people[0].Email || len(f.left(t)) > 0 || len(f.deadIDs(t)) > 0 {
+				if got := f.email(t, people[1].ID); got != people[0].Email || len(f.left(t)) > 0 ||
+					len(f.deadIDs(t)) > 0 {
 					t.Errorf("got %q, %v, %v", got, f.left(t), f.deadIDs(t))
 				}
 			})
@@ -187,7 +189,7 @@ func (w *world) change() {
 // can be written, a reconcile mends the rows, and the dead letters can be replayed.
 func TestAddressesMove(t *testing.T) {
 	t.Parallel()
-	n, first := 1_000, uint64(time.Now().UnixNano())
+	n, first, addresses := 1_000, uint64(time.Now().UnixNano()), []string{"a@x", "b@x", "c@x", "d@x"}
 	switch {
 	case *seedFlag != 0:
 		n, first = 1, *seedFlag
@@ -199,7 +201,7 @@ func TestAddressesMove(t *testing.T) {
 	tangled := 0
 	for seed := first; seed < first+uint64(n); seed++ {
 		w := &world{
-			rng: rand.New(rand.NewPCG(seed, 0)), at: 1767603600000, addresses: []string{"a@x.example", "b@x.example", "c@x.example", "d@x.example"},
+			rng: rand.New(rand.NewPCG(seed, 0)), at: 1767603600000, addresses: addresses,
 		}
 		for range 5 + w.rng.IntN(20) {
 			w.change()
@@ -290,7 +292,8 @@ func (r rig) deliver(t *testing.T, w *world) (tangled bool) {
 		t.Fatal(err)
 	}
 	rec := &reconcile.Reconcile{
-		API: api, Users: r.users, State: database.NewCheckpoints(r.db), Log: slog.New(slog.DiscardHandler), MaxDelete: 100,
+		API: api, Users: r.users, State: database.NewCheckpoints(r.db), Log: slog.New(slog.DiscardHandler),
+		MaxDelete: 100,
 	}
 	if p, err := rec.Run(t.Context(), reconcile.Start(reconcile.Full, "one"), nil); err != nil || p.Found.Failed > 0 {
 		t.Errorf("got %+v, %v", p, err)

@@ -10,10 +10,10 @@ import (
 )
 
 // untangle writes the users of a page whom a unique index of the app's has refused, because another user's row still
-// has, say, their address. It does what that user's lost or late webhook would do: it asks Clerk for the user and writes
-// the row. That row may be refused in turn, and so on, until the first user is met again: then these users have passed
-// their addresses round in a circle, and one row must give its address up before another can have it. If this process
-// dies just then, that row lacks its address until the page is done again, or the user's webhook comes.
+// has, say, their address. It does what that user's lost or late webhook would do: it asks Clerk for the user and
+// writes the row. That row may be refused in turn, and so on, until the first user is met again: then these users have
+// passed their addresses round in a circle, and one row must give its address up before another can have it. If this
+// process dies just then, that row lacks its address until the page is done again, or the user's webhook comes.
 func (r *Reconcile) untangle(ctx context.Context, writes []store.Write, results []store.Result, p *Progress) error {
 	for i, was := range results {
 		if _, ok := errors.AsType[*store.TakenError](was.Err); !ok {

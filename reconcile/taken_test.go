@@ -20,7 +20,8 @@ import (
 // uniqueEmail makes an index of the app's on the address.
 func uniqueEmail(t *testing.T, db *database.DB) {
 	t.Helper()
-	if err := db.Collection("users").EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
+	unique := database.Index{Field: "email", Unique: true}
+	if err := db.Collection("users").EnsureIndex(t.Context(), unique); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -42,8 +43,8 @@ func move(fake *testenv.ClerkAPI, people []testenv.ClerkUser, last int, of ...in
 	}
 }
 
-// TestSwappedAddresses: users whose addresses have moved in a chain or in a circle, and of whom no webhook has come, end
-// as Clerk has them; what the app's index really forbids is named and left alone.
+// TestSwappedAddresses: users whose addresses have moved in a chain or in a circle, and of whom no webhook has come,
+// end as Clerk has them; what the app's index really forbids is named and left alone.
 func TestSwappedAddresses(t *testing.T) {
 	t.Parallel()
 	chain := func(n int) (of []int) {
@@ -88,7 +89,8 @@ func TestSwappedAddresses(t *testing.T) {
 					if err != nil || found.Failed != tc.failed {
 						t.Errorf("%s: got %+v, %v", tier, found, err)
 					}
-					if n := len(tc.of) - tc.failed; tier != reconcile.Backfill && (found.Stale != n || len(drift) != n) {
+					if n := len(tc.of) - tc.failed; tier != reconcile.Backfill &&
+						(found.Stale != n || len(drift) != n) {
 						t.Errorf("got %d stale, %q, want %d", found.Stale, drift, n)
 					}
 					for i, p := range people {
@@ -113,7 +115,8 @@ func TestInTheWayOfTwoIndexes(t *testing.T) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 5)
 		uniqueEmail(t, db)
-		if err := db.Collection("users").EnsureIndex(t.Context(), database.Index{Field: "full_name", Unique: true}); err != nil {
+		if err := db.Collection("users").EnsureIndex(t.Context(),
+			database.Index{Field: "full_name", Unique: true}); err != nil {
 			t.Fatal(err)
 		}
 		people[0].LastName = people[2].LastName

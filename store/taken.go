@@ -154,8 +154,8 @@ func (b *bulk) refused(ctx context.Context, of []*attempt) (again []*attempt) {
 		case taken != nil:
 			a.result.Err = taken
 		case a.freed:
-			a.result.Err = fmt.Errorf("write user %q: %w whatever its user name: make the indexes on the app's collection "+
-				"not unique", a.User.ID, ErrRefused)
+			a.result.Err = fmt.Errorf("write user %q: %w whatever its user name: make the unique indexes on "+
+				"the app's fields not unique", a.User.ID, ErrRefused)
 		default:
 			a.freed, a.err, a.taken = true, nil, 0
 			again = append(again, a)
@@ -166,9 +166,9 @@ func (b *bulk) refused(ctx context.Context, of []*attempt) (again []*attempt) {
 
 // GiveUp removes from the row of a user the values that the fields of a unique index have and w, which is what Clerk
 // says about the user, would replace anyway. So another row can have them. It follows the version rule, and does
-// nothing if somebody else writes the row at the same time. The row keeps its version, so w or any newer write completes
-// it. Write w next; if that fails, call back, which puts the values back into a row that nobody has written since. back
-// is nil if GiveUp removed nothing. Only reconcile may call GiveUp, because it has asked Clerk.
+// nothing if somebody else writes the row at the same time. The row keeps its version, so w or any newer write
+// completes it. Write w next; if that fails, call back, which puts the values back into a row that nobody has written
+// since. back is nil if GiveUp removed nothing. Only reconcile may call GiveUp, because it has asked Clerk.
 func (s *Users) GiveUp(ctx context.Context, w Write, index string) (back func(context.Context) error, _ error) {
 	defer s.rows.Lock(w.User.ID)()
 	indexes, row, next, err := s.uniques(ctx, w)
