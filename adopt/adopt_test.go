@@ -2,6 +2,7 @@ package adopt_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -22,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
 // fill makes the collections of a shape.
@@ -369,6 +371,53 @@ func changed(was, is bson.Raw, r *adopt.Report) (names []string) {
 		}
 	}
 	return names
+}
+
+// TestForbidden: that the database's user may not look is told apart from other errors and from questions.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"a lacking right": {fmt.Errorf("list: %w", database.Redact(mongo.CommandError{Code: 13})), true},
+		"another refusal": {database.Redact(mongo.CommandError{Code: 18}), false},
+		"a question":      {adopt.Question("which?"), false},
+		"nothing":         {nil, false},
+	} {
+		if got := adopt.IsForbidden(tc.err); got != tc.want {
+			t.Errorf("%s: got %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// TestFewRows: with one or two rows, what is proposed is still right, and no value of a single user becomes a constant.
+func TestFewRows(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{
+		1: "key: clerkId\nfields:\n  name: full_name\n  email: primary_email\n  photo: image_url",
+		2: "key: clerkId\nfields:\n  name: full_name\n  email: primary_email\n  photo: image_url",
+	} {
+		s := shape{row: func(p person, i int) bson.D {
+			if i >= n {
+				return nil
+			}
+			return doc(i, "clerkId",
+				p.ID, "name", p.name(), "email", p.Email, "photo", p.Image, "city", "Berne",
+				"active", true,
+				"registeredAt", bson.DateTime(p.Created))
+		}}
+		db := testenv.NewMemory().Connect(t, "app", nil, nil)
+		fill(t, db, s)
+		r, err := adopt.Look(t.Context(), adopt.Options{DB: db, API: api(t, s)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, _ := strings.Cut(bare(r.File()), "\n  registeredAt:")
+		if got != want {
+			t.Errorf("%d rows: got\n%s\nwant\n%s", n, got, want)
+		}
+	}
 }
 
 // TestOddRows: rows of any kind neither end Look nor make a file that the service refuses, and no text of a row can

@@ -510,7 +510,9 @@ func (p *proposer) constant(f *field) (_ Line, ok bool) {
 // withAbsent returns the field with what it gets if Clerk's user has no such value: what the rows of such users have.
 func (p *proposer) withAbsent(f *field, source string) mapping.Field {
 	field := mapping.Field{Path: f.path, From: source}
-	if s, _ := mapping.LookUp(source); !s.Optional || source == "image_url" || p.uniqueOn(f.path) {
+	// A text in a field of dates would be refused by most models.
+	s, _ := mapping.LookUp(source)
+	if !s.Optional || s.Kind != mapping.Text || source == "image_url" || p.uniqueOn(f.path) {
 		return field
 	}
 	var nulls, empty, missing int

@@ -2,7 +2,6 @@ package mapping
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -69,7 +68,7 @@ func checkPath(path string) string {
 			return "a name in it begins with $, which MongoDB takes for an operator: choose another field"
 		case strings.ContainsRune(s, 0):
 			return "it holds a NUL, which MongoDB cannot store: choose another field"
-		case regexp.MustCompile(`^[0-9]+$`).MatchString(s):
+		case strings.Trim(s, "0123456789") == "":
 			return "a name in it is a number, which would write into a list: choose a field that is in no list"
 		}
 	}

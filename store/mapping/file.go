@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -49,13 +50,22 @@ func Parse(name string, data []byte) (*Map, error) {
 	if len(r.mistakes) > 0 {
 		slices.SortStableFunc(r.mistakes, func(a, b mistake) int { return cmp.Compare(a.line, b.line) })
 		var errs []error
-		for _, wrong := range r.mistakes {
+		for i, wrong := range r.mistakes {
+			if i == maxMistakes {
+				wrong.text = fmt.Sprintf("from here on there are %d more: mend these first", len(r.mistakes)-i)
+			}
 			errs = append(errs, fmt.Errorf("%s: %s", at(name, wrong.line), wrong.text))
+			if i == maxMistakes {
+				break
+			}
 		}
 		return nil, errors.Join(errs...)
 	}
 	return m, nil
 }
+
+// maxMistakes is how many mistakes are printed: nobody mends more at once.
+const maxMistakes = 50
 
 // at names a place in a file, as compilers do.
 func at(file string, line int) string { return fmt.Sprintf("%s:%d", file, max(line, 1)) }
@@ -362,7 +372,8 @@ func quote(s string) string {
 	if utf8.RuneCountInString(s) > 60 {
 		s = string([]rune(s)[:60]) + "…"
 	}
-	if regexp.MustCompile(`^[\w.$-]+$`).MatchString(s) {
+	isPlain := func(r rune) bool { return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) }
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isPlain(r) && !strings.ContainsRune("_.$-", r) }) {
 		return s
 	}
 	return strings.Trim(strconv.QuoteToGraphic(s), "") // always one line

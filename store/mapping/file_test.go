@@ -291,12 +291,15 @@ func TestHugeFiles(t *testing.T) {
 		"more than 1 MiB":   {"# " + strings.Repeat("x", maxSize), "f:1: the file is larger than 1 MiB"},
 		"a bomb of aliases": {bomb.String(), "f:2: x0 is not known here: known are"},
 		"deep lists":        {"fields: {a: {value: " + strings.Repeat("[", 200_000), "f:1: this is not YAML"},
-		"many fields":       {many, "f:2: there are more than 500 fields: leave out some"},
+		"a mistake in each line": {
+			strings.Repeat("a: b\n", 200_000), "f:1: a is not known here: known are collection, key, state, fields\nf:2: the file has",
+		},
+		"many fields": {many, "f:2: there are more than 500 fields: leave out some"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := Parse("f", []byte(tc.text))
-			if err == nil || !strings.HasPrefix(err.Error(), tc.want) {
+			if err == nil || !strings.HasPrefix(err.Error(), tc.want) || strings.Count(err.Error(), "\n") > maxMistakes {
 				t.Errorf("got %v, want %s", err, tc.want)
 			}
 		})
