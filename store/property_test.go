@@ -108,7 +108,13 @@ func (p property) simulate(t *testing.T, seed uint64) {
 		}
 	}
 	var deliveries []testenv.Delivery
-	for list := range slices.Chunk(writes, 1+rng.IntN(5)) {
+	size := 1 + rng.IntN(5)
+	if p.app.UniqueEmail {
+		// Of two writes of one user in a list only the newer is done. If that one waits for an address, the user's old
+		// one is not given up meanwhile, and of two lists with a swap each waits for the other, until a reconcile.
+		size = 1
+	}
+	for list := range slices.Chunk(writes, size) {
 		deliveries = append(deliveries, testenv.Delivery{
 			UserID: list[0].User.ID,
 			Do: func(ctx context.Context, process int) error {
