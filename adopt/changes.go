@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"clerksync/store/database"
 	"clerksync/store/mapping"
 )
 
@@ -19,19 +20,17 @@ type Changes struct {
 func changes(c *Collection, m *mapping.Map) (all []Changes) {
 	fields := mapping.Compile(m, nil)
 	for _, raw := range c.Rows {
-		id, _ := lookup(raw, m.Key).StringValueOK()
-		u, ok := c.Users[id]
+		u, ok := c.Users[textAt(raw, m.Key)]
 		if !ok {
 			continue
 		}
 		// A row keeps its user name if Clerk has none for the user.
-		own, _ := lookup(raw, fields.Username).StringValueOK()
-		values, err := fields.Values(u, cmp.Or(u.Username, own), time.Now(), false)
+		values, err := fields.Values(u, cmp.Or(u.Username, textAt(raw, fields.Username)), time.Now(), false)
 		if err != nil {
 			continue // metadata that cannot be stored: the backfill says so
 		}
 		if differences := fields.Differences(raw, values); len(differences) > 0 {
-			all = append(all, Changes{Row: idText(raw), User: id, Fields: differences})
+			all = append(all, Changes{Row: database.RowID(raw), User: u.ID, Fields: differences})
 		}
 	}
 	return all

@@ -16,10 +16,10 @@ func checkCollection(name string) string {
 	case name == "":
 		return "it is empty: name the app's collection of users"
 	case strings.HasPrefix(name, "clerksync_"), strings.HasPrefix(name, "system."):
-		return quote(name) + " is not the app's: name the app's collection of users"
+		return Quote(name) + " is not the app's: name the app's collection of users"
 	case strings.ContainsAny(name, "$\x00"), strings.HasPrefix(name, "."), strings.HasSuffix(name, "."),
 		len(name) > maxCollection:
-		return quote(name) + " is no name of a collection in MongoDB: take one without $, of at most 190 bytes, " +
+		return Quote(name) + " is no name of a collection in MongoDB: take one without $, of at most 190 bytes, " +
 			"that neither begins nor ends with a dot"
 	}
 	return ""
@@ -46,7 +46,7 @@ func checkState(name string) string {
 // checkTop checks the name of a field at the top of a document.
 func checkTop(name string) string {
 	if strings.Contains(name, ".") {
-		return quote(name) + " lies inside another field: name a field of its own, without a dot"
+		return Quote(name) + " lies inside another field: name a field of its own, without a dot"
 	}
 	return checkPath(name)
 }
@@ -81,21 +81,21 @@ func checkPath(path string) string {
 // checkSource checks the name of a source.
 func checkSource(name string) string {
 	root, path, deep := strings.Cut(name, ".")
-	if normal(root) == normal(private) {
+	if Plain(root) == Plain(private) {
 		return "private_metadata cannot be mapped: it never leaves Clerk; use public_metadata"
 	}
 	_, ok := LookUp(name)
 	if ok && deep {
 		for step := range strings.SplitSeq(path, ".") {
 			if step == "" {
-				return quote(name) + " has an empty name in it: write single dots between names"
+				return Quote(name) + " has an empty name in it: write single dots between names"
 			}
 		}
 	}
 	if ok {
 		return ""
 	}
-	return quote(name) + " is no source: " + suggestSource(name)
+	return Quote(name) + " is no source: " + suggestSource(name)
 }
 
 // private is the metadata that must not reach the app's rows.
@@ -114,7 +114,7 @@ func (r *reader) checkPlaces(m *Map) {
 	add := func(path string, p place) {
 		if other, taken := places[path]; taken {
 			r.wrong(max(p.line, other.line), "%s and %s are both %s: choose another field for one of them",
-				p.what, other.what, quote(path))
+				p.what, other.what, Quote(path))
 			return
 		}
 		places[path] = p
@@ -131,7 +131,7 @@ func (r *reader) checkPlaces(m *Map) {
 		case f.Unique && unique > 0:
 			r.wrong(f.Line, "%s: unique is in line %d already, and there can be one unique user name: remove one "+
 				"of them",
-				quote(f.Path), unique)
+				Quote(f.Path), unique)
 		case f.Unique:
 			unique = max(f.Line, 1)
 		}
@@ -140,7 +140,7 @@ func (r *reader) checkPlaces(m *Map) {
 		for i, c := range path {
 			if outer, taken := places[path[:i]]; taken && c == '.' {
 				r.wrong(max(p.line, outer.line), "%s lies inside %s (%s): choose fields that lie apart",
-					quote(path), quote(path[:i]), outer.what)
+					Quote(path), Quote(path[:i]), outer.what)
 			}
 		}
 	}
@@ -159,7 +159,7 @@ func (m *Map) Warnings() []string {
 	var lines []string
 	for _, f := range m.Fields {
 		warn := func(text string) {
-			lines = append(lines, fmt.Sprintf("%s: %s: %s", m.Place(f), quote(f.Path), text))
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", m.Place(f), Quote(f.Path), text))
 		}
 		s, _ := LookUp(f.From)
 		if s.Warn != "" {

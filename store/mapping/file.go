@@ -176,10 +176,10 @@ func (r *reader) top(m *Map, n *yaml.Node) {
 func (r *reader) unknownTop(name, v *yaml.Node) {
 	keys := []string{"collection", "key", "state", "fields"}
 	if _, isSource := LookUp(v.Value); isSource && v.Kind == yaml.ScalarNode {
-		r.wrong(name.Line, "%s stands beside fields: put it below 'fields:' and indent it", quote(name.Value))
+		r.wrong(name.Line, "%s stands beside fields: put it below 'fields:' and indent it", Quote(name.Value))
 		return
 	}
-	r.wrong(name.Line, "%s is not known here: %s", quote(name.Value), didYouMean(name.Value, keys))
+	r.wrong(name.Line, "%s is not known here: %s", Quote(name.Value), didYouMean(name.Value, keys))
 }
 
 // maxFields bounds how much one row may cost.
@@ -190,7 +190,7 @@ func (r *reader) fields(n *yaml.Node) []Field {
 	var fields []Field
 	for name, v := range r.entries(n, "fields", shape) {
 		f := Field{Path: name.Value, Line: name.Line}
-		r.check(name.Line, quote(f.Path), checkPath(f.Path))
+		r.check(name.Line, Quote(f.Path), checkPath(f.Path))
 		r.field(&f, v)
 		fields = append(fields, f)
 	}
@@ -202,7 +202,7 @@ func (r *reader) fields(n *yaml.Node) []Field {
 
 // field reads what follows the name of a field: the name of a source, or the long form.
 func (r *reader) field(f *Field, n *yaml.Node) {
-	name := quote(f.Path)
+	name := Quote(f.Path)
 	switch {
 	case isEmpty(n):
 		r.wrong(f.Line, "%s: there is no source: name one such as full_name, or remove the line", name)
@@ -211,7 +211,7 @@ func (r *reader) field(f *Field, n *yaml.Node) {
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":
 		f.From = r.source(name, n)
 	case n.Kind == yaml.ScalarNode:
-		r.wrong(n.Line, "%s: %s is no source: for a constant write {value: %s}", name, quote(n.Value), quote(n.Value))
+		r.wrong(n.Line, "%s: %s is no source: for a constant write {value: %s}", name, Quote(n.Value), Quote(n.Value))
 	default:
 		r.wrong(n.Line, "%s: this is no source: write a name such as full_name, or {from: …}", name)
 	}
@@ -229,7 +229,7 @@ func (r *reader) source(name string, n *yaml.Node) string {
 
 // long reads the long form of a field: {from: …, value: …, absent: …, when: create, unique: true}.
 func (r *reader) long(f *Field, n *yaml.Node) {
-	name := quote(f.Path)
+	name := Quote(f.Path)
 	has := map[string]*yaml.Node{}
 	for key, v := range r.entries(n, name, "write {from: …} or {value: …}") {
 		has[key.Value] = v
@@ -255,10 +255,10 @@ func (r *reader) long(f *Field, n *yaml.Node) {
 			inside := key.Value
 			if _, isSource := LookUp(v.Value); isSource && nearest(inside, keys) == "" {
 				r.wrong(key.Line, "%s: %s is not known here: for a field inside %s write '%s.%s: %s'",
-					name, quote(inside), name, f.Path, inside, v.Value)
+					name, Quote(inside), name, f.Path, inside, v.Value)
 				continue
 			}
-			r.wrong(key.Line, "%s: %s is not known here: %s", name, quote(inside), didYouMean(inside, keys))
+			r.wrong(key.Line, "%s: %s is not known here: %s", name, Quote(inside), didYouMean(inside, keys))
 		}
 	}
 	r.together(f, has, n.Line)
@@ -266,7 +266,7 @@ func (r *reader) long(f *Field, n *yaml.Node) {
 
 // together checks what may not stand in one long form.
 func (r *reader) together(f *Field, has map[string]*yaml.Node, line int) {
-	name, known := quote(f.Path), 0
+	name, known := Quote(f.Path), 0
 	for _, key := range []string{"from", "value", "absent", "when", "unique"} {
 		if has[key] != nil {
 			known++
@@ -330,7 +330,7 @@ func (r *reader) entries(n *yaml.Node, what, shape string) func(yield func(k, v 
 			case k.Kind != yaml.ScalarNode:
 				r.wrong(k.Line, "%s has a name that is no text: %s", what, shape)
 			case line > 0:
-				r.wrong(k.Line, "%s has %s twice, first in line %d: remove one of them", what, quote(k.Value), line)
+				r.wrong(k.Line, "%s has %s twice, first in line %d: remove one of them", what, Quote(k.Value), line)
 			default:
 				first[k.Value] = k.Line
 				if !yield(k, v) {
@@ -367,8 +367,8 @@ func isEmpty(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" && n.Value == ""
 }
 
-// quote quotes a text of the file unless it is a plain name. Long ones are cut.
-func quote(s string) string {
+// Quote quotes a text for a message unless it is a plain name. Long ones are cut.
+func Quote(s string) string {
 	if utf8.RuneCountInString(s) > 60 {
 		s = string([]rune(s)[:60]) + "…"
 	}
@@ -378,5 +378,5 @@ func quote(s string) string {
 	if s != "" && !strings.ContainsFunc(s, isOdd) {
 		return s
 	}
-	return strings.Trim(strconv.QuoteToGraphic(s), "") // always one line
+	return strconv.QuoteToGraphic(s) // always one line
 }
