@@ -553,6 +553,20 @@ func TestDoubles(t *testing.T) {
 	})
 }
 
+// TestDoublesWithAddresses: an _id that may be personal is not named, for the error goes to the log.
+func TestDoublesWithAddresses(t *testing.T) {
+	t.Parallel()
+	db := testenv.Embedded(t)
+	s := mapped{store.NewUsers(db, members()), members(), db.Database.Collection("members")}
+	for _, id := range []any{"ada@example.com", bson.D{{Key: "mail", Value: "ada@example.com"}}} {
+		s.put(t, bson.E{Key: "_id", Value: id}, bson.E{Key: "clerkId", Value: "user_x"})
+	}
+	err := s.Setup(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "same clerkId") || strings.Contains(err.Error(), "ada") {
+		t.Errorf("got %v, want the doubles without an address", err)
+	}
+}
+
 // TestKeyIndex: the key has a unique index of the app's, or else one of ours beside the app's own.
 func TestKeyIndex(t *testing.T) {
 	t.Parallel()
