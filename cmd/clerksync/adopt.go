@@ -164,32 +164,32 @@ func (c adoptCmd) finish(e env, file []byte) error {
 		e.say("%-9s  %s", "next", next)
 		return nil
 	}
-	if err := writeNew(app.MapFile, file, c.Force); err != nil {
+	if err := writeNew(file, c.Force); err != nil {
 		return err
 	}
 	e.say("%-9s  %s", "next", app.MapFile+" is written: 'clerksync backfill --dry-run' says what it does to all rows")
 	return nil
 }
 
-// writeNew writes a file that must not be there, unless it may be replaced. A file that cannot be written as a whole is
-// not left behind.
-func writeNew(name string, data []byte, replace bool) error {
+// writeNew writes the map as a file that must not be there, unless it may be replaced. A file that cannot be written as
+// a whole is not left behind.
+func writeNew(data []byte, replace bool) error {
 	const mode = 0o644 // it holds names of fields, and nothing of a user
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if replace {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 	}
-	f, err := os.OpenFile(name, flags, mode)
+	f, err := os.OpenFile(app.MapFile, flags, mode)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return errors.New(name + " is there already: move it away, or replace it with --write --force")
+		return errors.New(app.MapFile + " is there already: move it away, or replace it with --write --force")
 	case err != nil:
 		return fmt.Errorf("%w: run this in a folder that you may write to", err)
 	}
 	_, err = f.Write(data)
 	if err := errors.Join(err, f.Close()); err != nil {
 		if !replace {
-			_ = os.Remove(name) // what is left of it would be half a map
+			_ = os.Remove(app.MapFile) // what is left of it would be half a map
 		}
 		return err
 	}

@@ -48,7 +48,7 @@ func TestRequire(t *testing.T) {
 		"the wrong key":                 {key: "email", answers: []answer{{200, "{}"}}, want: []int{503}, asks: 1},
 		"a deleted user's old session":  {answers: []answer{{410, deleted}}, want: []int{403, 403}, asks: 1},
 		"Clerk does not know the user":  {answers: []answer{{404, deleted}}, want: []int{403, 403}, asks: 1},
-		"another server's 404":          {answers: []answer{{404, "<html>"}, {200, "{}"}}, want: []int{503, 200}, asks: 2},
+		"another server's 404":          {answers: []answer{{404, "<p>"}, {200, "{}"}}, want: []int{503, 200}, asks: 2},
 		"the wrong token":               {answers: []answer{{401, `{"error":""}`}}, want: []int{503}, asks: 1},
 		"503 that passes":               {answers: []answer{{503, "{}"}, {200, "{}"}}, want: []int{200}, asks: 2},
 		"503 that stays":                {answers: []answer{{503, "{}"}}, want: []int{503}, asks: 2},
