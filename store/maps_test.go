@@ -295,7 +295,8 @@ func TestWhenFieldsAreWritten(t *testing.T) {
 		}
 		long := bson.DateTime(1)
 		set(bson.E{Key: "role", Value: "owner"}, bson.E{Key: "isActive", Value: false},
-			bson.E{Key: "source", Value: "x"}, bson.E{Key: "createdAt", Value: long}, bson.E{Key: "updatedAt", Value: long})
+			bson.E{Key: "source", Value: "x"}, bson.E{Key: "createdAt", Value: long},
+			bson.E{Key: "updatedAt", Value: long})
 		settings := metadata(`{"role":"none","settings":{"n":1.5,"dark":true}}`)
 		for _, mode := range []store.Mode{store.DryRun, store.Differing, store.All} {
 			// The app may change all of these, and no comparison finds it. A new version alone changes nothing else.

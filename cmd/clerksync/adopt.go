@@ -171,8 +171,8 @@ func (c adoptCmd) finish(e env, file []byte) error {
 	return nil
 }
 
-// writeNew writes the map as a file that must not be there, unless it may be replaced. A file that cannot be written as a whole is
-// not left behind.
+// writeNew writes the map as a file that must not be there, unless it may be replaced. A file that cannot be written as
+// a whole is not left behind.
 func writeNew(data []byte, replace bool) error {
 	const mode = 0o644 // it holds names of fields, and nothing of a user
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
