@@ -165,7 +165,8 @@ func same(row, want any, source string) bool {
 	}
 	switch n := want.(type) {
 	case int64:
-		return row == want || row == int32(n) || row == float64(n)
+		is32, ok := row.(int32)
+		return row == want || ok && int64(is32) == n || row == float64(n)
 	case float64:
 		return row == want
 	case bool, bson.DateTime:

@@ -16,8 +16,8 @@ import (
 // MapFile is the file in the working folder that has the map if CLERKSYNC_MAP names none.
 const MapFile = "clerksync.yaml"
 
-// LoadMap reads the map: the file that CLERKSYNC_MAP names, else MapFile if it is there, else the default map. The error
-// has a line for each mistake.
+// LoadMap reads the map: the file that CLERKSYNC_MAP names, else MapFile if it is there, else the default map. The
+// error has a line for each mistake.
 func LoadMap(c config.Config) (*mapping.Map, error) {
 	path, what, do := c.Map, "CLERKSYNC_MAP", "set it to a file that this process can read, or leave it unset"
 	switch {
@@ -52,7 +52,8 @@ func (a *App) noteMap(ctx context.Context, m *mapping.Map) {
 	if file == "" {
 		file = "none, this is the default map"
 	}
-	a.log.InfoContext(ctx, "users are written to this collection", "collection", m.Collection, "key", m.Key, "map", file)
+	a.log.InfoContext(ctx, "users are written to this collection",
+		"collection", m.Collection, "key", m.Key, "map", file)
 	if _, embedded := a.cfg.Embedded(); embedded && m.Key != mapping.IDField {
 		a.log.WarnContext(ctx, "the embedded database reads the whole collection for each look-up by this key: "+
 			"set MONGODB_URI to a MongoDB for more than a few hundred users", "key", m.Key)

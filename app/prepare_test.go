@@ -17,8 +17,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// TestUniqueIndexOfTheApp: what a unique index of the app's will refuse is said at start, with the command that helps. A
-// map that would fail for the second user is not started with, and nothing is made in the collection.
+// TestUniqueIndexOfTheApp: what a unique index of the app's will refuse is said at start, with the command that helps.
+// A map that would fail for the second user is not started with, and nothing is made in the collection.
 func TestUniqueIndexOfTheApp(t *testing.T) {
 	t.Parallel()
 	const fix = `make it partial in mongosh, db.getCollection("members").dropIndex("email_1"); ` +
@@ -35,11 +35,14 @@ func TestUniqueIndexOfTheApp(t *testing.T) {
 			"the unique index email_1 on members refuses a second user without email: " + fix,
 		},
 		"unset, sparse": {
-			"collection: members\nfields: {email: primary_email}", options.Index().SetUnique(true).SetSparse(true), "", "",
+			"collection: members\nfields: {email: primary_email}", options.Index().SetUnique(true).SetSparse(true),
+			"", "",
 		},
 		"null": {
-			"collection: members\nfields: {email: {from: primary_email, absent: null}}", options.Index().SetUnique(true),
-			"clerksync.yaml:2: email: absent: null is the same for every user without it, and the unique index email_1 on " +
+			"collection: members\nfields: {email: {from: primary_email, absent: " +
+				"null}}", options.Index().SetUnique(true),
+			"clerksync.yaml:2: email: absent: null is the same for every user without it, and the unique index " +
+				"email_1 on " +
 				"members refuses the second: " + strings.Replace(fix, "it", "the index", 1), "",
 		},
 		"the default map": {

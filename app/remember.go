@@ -80,14 +80,15 @@ func compareMap(ctx context.Context, state database.Checkpoints, m *mapping.Map,
 	}
 	var app keptBy
 	if _, err = state.Load(ctx, appName, &app); err == nil && app.ID != "" && appID != "" && app.ID != appID {
-		err = fmt.Errorf("INNGEST_APP_ID is %s, but the users in this database are kept by the app %s: set it to that, "+
+		err = fmt.Errorf("INNGEST_APP_ID is %s, but the users in this database are kept by the app %s: set it to "+
+			"that, "+
 			"or set MONGODB_DATABASE to a database of its own%s", appID, app.ID, purpose)
 	}
 	return err
 }
 
-// rememberedPlace returns where the rows in the database are, or the zero place if it has none yet. Versions before maps
-// remembered other things but no place; theirs was the default map's.
+// rememberedPlace returns where the rows in the database are, or the zero place if it has none yet. Versions before
+// maps remembered other things but no place; theirs was the default map's.
 func rememberedPlace(ctx context.Context, state database.Checkpoints) (p place, _ error) {
 	there, err := state.Load(ctx, placeName, &p)
 	if there || err != nil {

@@ -29,25 +29,33 @@ func TestMapIsRemembered(t *testing.T) {
 		firstApp, secondApp string
 		want                string
 	}{
-		"the same":         {members(), members(), "a", "a", ""},
-		"other fields":     {members(), other(func(m *mapping.Map) { m.Fields = mapping.Default().Fields }), "a", "a", ""},
+		"the same": {members(), members(), "a", "a", ""},
+		"other fields": {
+			members(), other(func(m *mapping.Map) { m.Fields = mapping.Default().Fields }), "a", "a", "",
+		},
 		"no map, no map":   {mapping.Default(), mapping.Default(), "a", "a", ""},
 		"by hand, service": {members(), members(), "", "a", ""},
 		"service, by hand": {members(), members(), "a", "", ""},
 		"the map is missing": {
 			members(), mapping.Default(), "a", "a", "no map is set (CLERKSYNC_MAP, or clerksync.yaml in the working " +
-				"folder), which has the users in users by _id, with the state in clerk, but in this database they are " +
+				"folder), which has the users in users by _id, with the state in clerk, but in this database they " +
+				"are " +
 				"in members by clerkId, with the state in _clerk" + use,
 		},
 		"there was none": {
-			mapping.Default(), members(), "a", "a", "clerksync.yaml has the users in members by clerkId, with the state " +
+			mapping.Default(), members(), "a", "a", "clerksync.yaml has the users in members by clerkId, with the " +
+				"state " +
 				"in _clerk, but in this database they are in users by _id, with the state in clerk" + use,
 		},
-		"another collection": {members(), other(func(m *mapping.Map) { m.Collection = "people" }), "a", "a", "in people by"},
-		"another key":        {members(), other(func(m *mapping.Map) { m.Key = "_id" }), "", "", "members by _id, with"},
-		"another state":      {members(), other(func(m *mapping.Map) { m.State = "clerk" }), "", "a", "state in clerk, but"},
+		"another collection": {members(), other(func(m *mapping.Map) { m.Collection = "people" }), "a", "a", "in " +
+			"people by"},
+		"another key": {members(), other(func(m *mapping.Map) { m.Key = "_id" }), "", "", "members by _id, " +
+			"with"},
+		"another state": {members(), other(func(m *mapping.Map) { m.State = "clerk" }), "", "a", "state in " +
+			"clerk, but"},
 		"another app": {
-			members(), members(), "a", "b", "INNGEST_APP_ID is b, but the users in this database are kept by the app a: set",
+			members(), members(), "a", "b", "INNGEST_APP_ID is b, but the users in this database are kept by the " +
+				"app a: set",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +92,8 @@ func TestMapOfOlderVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &mapping.Map{File: "clerksync.yaml", Collection: "users", Key: "clerkId", State: "clerk"}
-		if err := RememberMap(t.Context(), db, m, "a"); err == nil || !strings.Contains(err.Error(), "in users by _id") {
+		if err := RememberMap(t.Context(), db, m, "a"); err == nil || !strings.Contains(err.Error(), "in users by "+
+			"_id") {
 			t.Errorf("got %v, want that the users are there by _id", err)
 		}
 		if err := RememberMap(t.Context(), db, mapping.Default(), "a"); err != nil {

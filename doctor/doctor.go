@@ -42,9 +42,10 @@ type Options struct {
 	Whose    string          // the text of the finding if there are none
 	URL      string          // where Clerk reaches the service; "" means that this is not checked
 
-	Map       *mapping.Map                                                    // nil if it has mistakes
-	Open      func(context.Context) (*database.DB, error)                     // opens the database, which Run does not close
-	Prepared  func(context.Context, *database.DB, *store.Users) (bool, error) // tells whether it has all indexes
+	Map *mapping.Map // nil if it has mistakes
+	// Open opens the database, which Run does not close. Prepared tells whether it has all indexes.
+	Open      func(context.Context) (*database.DB, error)
+	Prepared  func(context.Context, *database.DB, *store.Users) (bool, error)
 	Inngest   inngest.Server
 	Functions []string   // ids of the functions that these settings make; nil if the settings of the mail are wrong
 	Clerk     *clerk.API // nil without a secret key, or if the settings of Clerk's API are wrong

@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,20 +27,6 @@ import (
 
 const adminToken = "e2e-admin-token-e2e"
 
-// rowsAt says where the rows are, by a map or by the default one.
-type rowsAt struct {
-	file                  string // the map
-	collection, key, name string // the collection, the field with Clerk's id, and the one with the name
-}
-
-var (
-	inUsers   = rowsAt{collection: "users", key: "_id", name: "full_name"}
-	inMembers = rowsAt{
-		file:       "collection: members\nkey: clerkId\nfields:\n  name: full_name\n  email: primary_email\n",
-		collection: "members", key: "clerkId", name: "name",
-	}
-)
-
 // TestFirstRequests: 200 users sign up, and while none of their webhooks has come, each sends five requests at once to
 // an app with a helper of examples/first-request. All find the row, and Clerk is asked once for each user: for each
 // helper alone, and when a user comes to all three apps at once. The webhooks that come then double nothing.
@@ -52,24 +36,24 @@ func TestFirstRequests(t *testing.T) {
 	node := npm.Project(t, "../examples/first-request")
 	runNode(t, node, "node_modules/typescript/bin/tsc")
 	tests := map[string]struct {
-		at    rowsAt
-		alone bool
+		app   testenv.App
+		alone bool // each helper for itself, too
 	}{
-		"default map": {at: inUsers, alone: true},
-		"another key": {at: inMembers},
+		"default map": {app: testenv.DefaultApp(), alone: true},
+		"another key": {app: testenv.Apps(t)[1]},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fake := testenv.NewClerkAPI(t)
-			w := newWorld(t, options{env: askClerk(t, fake, testenv.ClerkKey, tt.at)})
+			w := newWorld(t, options{app: tt.app, env: askClerk(fake, testenv.ClerkKey)})
 			apps := map[string]string{
-				"Express": w.nodeApp(node, "testdata/express-app.js", tt.at),
-				"Next.js": w.nodeApp(node, "testdata/nextjs-app.js", tt.at),
-				"Go":      w.goApp(tt.at),
+				"Express": w.nodeApp(node, "testdata/express-app.js"),
+				"Next.js": w.nodeApp(node, "testdata/nextjs-app.js"),
+				"Go":      w.goApp(),
 			}
 			n := 200
-			if tt.at.key != "_id" && w.dbAddr != "" {
+			if tt.app.Map.Key != "_id" && w.dbAddr != "" {
 				n = 10 // the embedded database reads the whole collection for each look-up by another key
 			}
 			everybody := testenv.People((len(apps) + 1) * n)
@@ -87,23 +71,23 @@ func TestFirstRequests(t *testing.T) {
 			}
 			w.allFind("all at once", everywhere, apps["Express"], apps["Next.js"], apps["Go"])
 			w.askedOnce(fake, everybody)
-			before := w.everyRow(tt.at)
+			before := w.everyRow()
 
 			var late errgroup.Group
 			late.SetLimit(16)
 			for _, u := range everywhere {
-				late.Go(func() error { w.deliver(created(t, u)); return nil })
+				late.Go(func() error { w.deliver(changed(t, "user.created", u)); return nil })
 			}
 			_ = late.Wait() // deliver fails the test itself
 			w.drained()
-			after := w.everyRow(tt.at)
+			after := w.everyRow()
 			if len(after) != len(everybody) {
 				t.Errorf("got %d rows, want %d", len(after), len(everybody))
 			}
 			for _, u := range everybody {
-				got := after[u.ID]
-				if got["email"] != u.Email || got[tt.at.name] != "Ada "+u.LastName || got["_id"] != before[u.ID]["_id"] {
-					t.Errorf("got %v for %s, at first %v", got, u.ID, before[u.ID])
+				got, first := after[u.ID], before[u.ID]
+				if got["email"] != u.Email || got[tt.app.FullName] != "Ada "+u.LastName || got["_id"] != first["_id"] {
+					t.Errorf("got %v for %s, at first %v", got, u.ID, first)
 				}
 			}
 		})
@@ -120,10 +104,10 @@ func TestFirstRequestsBeyondTheLimit(t *testing.T) {
 	fake := testenv.NewClerkAPI(t)
 	fake.SetKey(key)
 	fake.Limit = 10 // in a second
-	w := newWorld(t, options{env: askClerk(t, fake, key, inUsers)})
+	w := newWorld(t, options{env: askClerk(fake, key)})
 	people := testenv.People(120)
 	fake.Put(people...)
-	w.allFind("a development key", people, w.goApp(inUsers))
+	w.allFind("a development key", people, w.goApp())
 	w.askedOnce(fake, people)
 }
 
@@ -142,20 +126,11 @@ func (w *world) askedOnce(fake *testenv.ClerkAPI, users []testenv.ClerkUser) {
 }
 
 // askClerk returns settings for a service that asks Clerk for single users alone.
-func askClerk(t *testing.T, fake *testenv.ClerkAPI, key string, at rowsAt) []string {
-	t.Helper()
-	env := []string{
+func askClerk(fake *testenv.ClerkAPI, key string) []string {
+	return []string{
 		"ADMIN_TOKEN=" + adminToken, "CLERK_SECRET_KEY=" + key, "CLERK_API_URL=" + fake.URL,
 		"RECONCILE_RECENT_CRON=off", "RECONCILE_ABSENT_CRON=off", "RECONCILE_CRON=off", manyEvents,
 	}
-	if at.file == "" {
-		return env
-	}
-	file := filepath.Join(t.TempDir(), "map.yaml")
-	if err := os.WriteFile(file, []byte(at.file), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return append(env, "CLERKSYNC_MAP="+file)
 }
 
 // runNode runs node to its end.
@@ -169,12 +144,12 @@ func runNode(t *testing.T, dir string, args ...string) {
 }
 
 // nodeApp starts an app that prints its URL, and returns the URL.
-func (w *world) nodeApp(dir, file string, at rowsAt) string {
+func (w *world) nodeApp(dir, file string) string {
 	w.t.Helper()
 	cmd := exec.Command("node", "--import", "./testdata/no-next.js", file)
 	cmd.Dir = dir
 	cmd.Env = append(cmd.Environ(), "MONGODB_URI="+w.uri, "MONGODB_DATABASE="+w.name, "CLERKSYNC_URL="+w.url,
-		"ADMIN_TOKEN="+adminToken, "COLLECTION="+at.collection, "KEY="+at.key)
+		"ADMIN_TOKEN="+adminToken, "COLLECTION="+w.app.Map.Collection, "KEY="+w.app.Map.Key)
 	cmd.Stderr = w.log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -193,15 +168,15 @@ func (w *world) nodeApp(dir, file string, at rowsAt) string {
 }
 
 // goApp starts an app in this process, and returns its URL.
-func (w *world) goApp(at rowsAt) string {
+func (w *world) goApp() string {
 	rows := &firstrequest.Rows{
-		Users: w.store.Database.Collection(at.collection), Key: at.key, URL: w.url, Token: adminToken,
+		Users: w.store.Database.Collection(w.app.Map.Collection), Key: w.app.Map.Key, URL: w.url, Token: adminToken,
 		Log:    slog.New(slog.NewTextHandler(w.log, nil)),
 		UserID: func(r *http.Request) string { return r.Header.Get("User") },
 	}
-	app := httptest.NewServer(rows.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, "{%q: %s}", at.key, firstrequest.Row(r.Context()).Lookup(at.key))
+	app := httptest.NewServer(rows.Require(http.HandlerFunc(func(res http.ResponseWriter, r *http.Request) {
+		res.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(res, "{%q: %s}", w.app.Map.Key, firstrequest.Row(r.Context()).Lookup(w.app.Map.Key))
 	})))
 	w.t.Cleanup(app.Close)
 	return app.URL
@@ -281,9 +256,9 @@ func (w *world) me(client *http.Client, url, user string) (code int, after time.
 }
 
 // everyRow returns the rows by user id.
-func (w *world) everyRow(at rowsAt) map[string]bson.M {
+func (w *world) everyRow() map[string]bson.M {
 	w.t.Helper()
-	found, err := w.store.Database.Collection(at.collection).Find(w.t.Context(), bson.M{})
+	found, err := w.store.Database.Collection(w.app.Map.Collection).Find(w.t.Context(), bson.M{})
 	var all []bson.M
 	if err == nil {
 		err = found.All(w.t.Context(), &all)
@@ -293,7 +268,7 @@ func (w *world) everyRow(at rowsAt) map[string]bson.M {
 	}
 	byID := map[string]bson.M{}
 	for _, r := range all {
-		id := fmt.Sprint(r[at.key])
+		id := fmt.Sprint(r[w.app.Map.Key])
 		if byID[id] != nil {
 			w.t.Errorf("%s has two rows", id)
 		}
@@ -302,14 +277,14 @@ func (w *world) everyRow(at rowsAt) map[string]bson.M {
 	return byID
 }
 
-// created returns the webhook of a user who has signed up.
-func created(t *testing.T, u testenv.ClerkUser) testenv.Webhook {
+// changed returns the webhook of a user as the API has the user.
+func changed(t *testing.T, typ string, u testenv.ClerkUser) testenv.Webhook {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
-		"type": "user.created", "object": "event", "timestamp": u.Updated, "data": u.JSON(),
+		"type": typ, "object": "event", "timestamp": u.Updated, "data": u.JSON(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return testenv.Webhook{ID: "msg_" + u.ID, Type: "user.created", Body: body}
+	return testenv.Webhook{ID: "msg_" + u.ID + typ, Type: typ, Body: body}
 }

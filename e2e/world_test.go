@@ -144,6 +144,7 @@ type world struct {
 	inngest *inngestserver.Server
 	service *child.Process
 	env     []string
+	dir     string   // where the service and the commands run
 	url     string   // of the service
 	log     *logFile // what the service and the commands beside it wrote, and what they answered
 	private sync.Map // addresses and numbers of users, which nothing may write
@@ -190,6 +191,8 @@ type options struct {
 	proxies     bool // the service reaches the database and Inngest through proxies
 	env         []string
 	app         testenv.App // if not set, the one with the map that is used without a file
+	dir         string      // where the service and the commands run; "" is this folder
+	later       bool        // the test starts the service
 }
 
 // endToEnd leaves the test out by -short, and lets the go command know what it depends on besides what this package
@@ -248,10 +251,12 @@ func newWorld(t *testing.T, o options) *world {
 		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + w.name, "INNGEST_DEV=http://" + inngestAddr,
 		"INBOX_RESEND_AFTER=2s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey,
 	}
-	w.env = append(w.env, o.env...)
+	w.env, w.dir = append(w.env, o.env...), o.dir
 	w.store = testenv.Connect(t, w.uri, w.name)
 	w.prepareApp()
-	w.startService()
+	if !o.later {
+		w.startService()
+	}
 	t.Cleanup(func() {
 		kill(w.service)
 		w.checkPrivate()
@@ -318,7 +323,7 @@ func (w *world) startService() {
 // newService returns a service that is not started yet.
 func (w *world) newService() *exec.Cmd {
 	cmd := exec.Command(programs.clerksync, "serve")
-	cmd.Env, cmd.Stdout, cmd.Stderr = w.env, w.log, w.log
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = w.dir, w.env, w.log, w.log
 	return cmd
 }
 
@@ -485,7 +490,7 @@ func (w *world) get(path string) (int, string) {
 func (w *world) command(args ...string) string {
 	w.t.Helper()
 	cmd := exec.CommandContext(w.t.Context(), programs.clerksync, args...)
-	cmd.Env = w.env
+	cmd.Dir, cmd.Env = w.dir, w.env
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		w.t.Fatalf("clerksync %v: %v\n%s", args, err, out)

@@ -51,7 +51,8 @@ func clashOf(m *mapping.Map, ix database.IndexInfo) *Clash {
 	if len(ix.Fields) == 1 && fieldAt(m, ix.Fields[0]) == nil {
 		who = fmt.Sprintf("a second new user, because the map does not write %s", ix.Fields[0])
 	}
-	return &Clash{Index: ix.Name, Text: fmt.Sprintf("the unique index %s on %s refuses %s: make it partial in mongosh, %s",
+	return &Clash{Index: ix.Name, Text: fmt.Sprintf("the unique index %s on %s refuses %s: make it partial in "+
+		"mongosh, %s",
 		ix.Name, m.Collection, who, partialCommand(m.Collection, ix))}
 }
 
@@ -80,7 +81,8 @@ func refusedBy(m *mapping.Map, ix database.IndexInfo) *Clash {
 	default:
 		do += ", and " + partial
 	}
-	return &Clash{Index: ix.Name, Refused: true, Text: fmt.Sprintf("%s: %s: %s, and the unique index %s on %s refuses the "+
+	return &Clash{Index: ix.Name, Refused: true, Text: fmt.Sprintf("%s: %s: %s, and the unique index %s on %s "+
+		"refuses the "+
 		"second: %s", m.Place(*f), path, what, ix.Name, m.Collection, do)}
 }
 

@@ -35,14 +35,17 @@ fields:
 	texts := func(ix *database.IndexInfo) { ix.Partial, ix.Nulls = true, false }
 	make1 := func(field string) string {
 		return `db.getCollection("members").dropIndex("` + field + `_1"); db.getCollection("members").createIndex({` +
-			field + `: 1}, {name: "` + field + `_1", unique: true, partialFilterExpression: {` + field + `: {$type: "string"}}})`
+			field + `: 1}, {name: "` + field + `_1", unique: true, partialFilterExpression: {` + field + `: ` +
+			`{$type: "string"}}})`
 	}
 	for name, tc := range map[string]struct {
 		index   database.IndexInfo
 		refused bool
 		want    string // "" for no clash
 	}{
-		"not unique":                           {database.IndexInfo{Name: "mail_1", Fields: []string{"mail"}}, false, ""},
+		"not unique": {
+			database.IndexInfo{Name: "mail_1", Fields: []string{"mail"}}, false, "",
+		},
 		"of the documents":                     {unique("_id"), false, ""},
 		"of the key":                           {unique("clerkId"), false, ""},
 		"of the user name":                     {unique("handle"), false, ""},
@@ -51,16 +54,19 @@ fields:
 		"a value that is never absent, though": {unique("banned"), false, ""},
 		"unset": {
 			unique("email"), false,
-			"the unique index email_1 on members refuses a second user without email: make it partial in mongosh, " + make1("email"),
+			"the unique index email_1 on members refuses a second user without email: make it partial in " +
+				"mongosh, " + make1("email"),
 		},
 		"unset, sparse":  {with(unique("email"), sparse), false, ""},
 		"unset, partial": {with(unique("email"), partial), false, ""},
 		"unset, deep": {
-			unique("profile.phone"), false, `createIndex({"profile.phone": 1}, {name: "profile.phone_1", unique: true, ` +
+			unique("profile.phone"), false, `createIndex({"profile.phone": 1}, {name: "profile.phone_1", unique: ` +
+				`true, ` +
 				`partialFilterExpression: {"profile.phone": {$type: "string"}}})`,
 		},
 		"null": {
-			unique("mail"), true, "clerksync.yaml:6: mail: absent: null is the same for every user without it, and the unique " +
+			unique("mail"), true, "clerksync.yaml:6: mail: absent: null is the same for every user without it, and " +
+				"the unique " +
 				"index mail_1 on members refuses the second: make the index partial in mongosh, " + make1("mail"),
 		},
 		"null, sparse": {
@@ -68,14 +74,17 @@ fields:
 		},
 		"null, partial":         {with(unique("mail"), partial), true, "refuses the second: remove absent"},
 		"null, partial by text": {with(unique("mail"), texts), false, ""},
-		"text":                  {with(unique("phone"), texts), true, `clerksync.yaml:7: phone: absent: "" is the same for`},
+		"text": {with(unique("phone"), texts), true, `clerksync.yaml:7: phone: absent: "" is the ` +
+			`same for`},
 		"constant": {
-			unique("plan"), true, "clerksync.yaml:8: plan: the value is the same for every user, and the unique index plan_1 on " +
+			unique("plan"), true, "clerksync.yaml:8: plan: the value is the same for every user, and the unique " +
+				"index plan_1 on " +
 				"members refuses the second: remove the field from the map, or drop the index",
 		},
 		"not mapped": {
 			unique("slug"), false,
-			"the unique index slug_1 on members refuses a second new user, because the map does not write slug: make it partial",
+			"the unique index slug_1 on members refuses a second new user, because the map does not write slug: " +
+				"make it partial",
 		},
 		"not mapped, sparse": {with(unique("slug"), sparse), false, ""},
 		"several fields":     {unique("org", "email"), false, "refuses a second user without org and email: make it"},
@@ -93,7 +102,8 @@ fields:
 				}
 				return
 			}
-			if got == nil || got.Refused != tc.refused || got.Index != tc.index.Name || !strings.Contains(got.Text, tc.want) {
+			if got == nil || got.Refused != tc.refused || got.Index != tc.index.Name ||
+				!strings.Contains(got.Text, tc.want) {
 				t.Errorf("got %+v, want %v, %s", got, tc.refused, tc.want)
 			}
 		})

@@ -141,7 +141,8 @@ func (p property) simulate(t *testing.T, seed uint64) {
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
-	for _, d := range testenv.CheckAll(histories, func(id string) testenv.Doc { return p.lab.Row(t, id).Without("theme") }) {
+	row := func(id string) testenv.Doc { return p.lab.Row(t, id).Without("theme") }
+	for _, d := range testenv.CheckAll(histories, row) {
 		t.Errorf("seed %d: %s", seed, d)
 	}
 	if row := p.lab.Row(t, histories[0].UserID); row != nil && row.Text("theme") != "dark" {

@@ -164,28 +164,31 @@ func (c adoptCmd) finish(e env, file []byte) error {
 		e.say("%-9s  %s", "next", next)
 		return nil
 	}
-	if err := writeNew(app.MapFile, file, c.Force); err != nil {
+	if err := writeNew(file, c.Force); err != nil {
 		return err
 	}
 	e.say("%-9s  %s", "next", app.MapFile+" is written: 'clerksync backfill --dry-run' says what it does to all rows")
 	return nil
 }
 
-// writeNew writes a file that must not be there, unless it may be replaced. A file that cannot be written as a whole is
-// not left behind, and the one that was there stays.
-func writeNew(name string, data []byte, replace bool) error {
-	const mode = 0o644 // it holds names of fields, and nothing of a user
-	path := name
+// writeNew writes the map as a file that must not be there, unless it may be replaced. A file that cannot be written as
+// a whole is not left behind, and the one that was there stays.
+func writeNew(data []byte, replace bool) error {
+	const (
+		name = app.MapFile
+		mode = 0o644 // it holds names of fields, and nothing of a user
+	)
+	path, otherwise := name, ", or replace it with --write --force"
 	if info, err := os.Stat(name); replace && err == nil {
 		if !info.Mode().IsRegular() { // a pipe would wait for a reader
 			return errors.New(name + " is a folder, or no plain file: remove it first")
 		}
-		path += ".new"
+		path, otherwise = name+".new", ""
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return errors.New(path + " is there already: move it away, or replace it with --write --force")
+		return errors.New(path + " is there already: move it away" + otherwise)
 	case err != nil:
 		return fmt.Errorf("%w: run this in a folder that you may write to", err)
 	}

@@ -25,7 +25,8 @@ type backfillCmd struct {
 
 // Run writes all of Clerk's users. If it is cut off, it says how to go on.
 func (c backfillCmd) Run(ctx context.Context, e env) error {
-	return withClerk(ctx, e, access{onlyLooks: c.DryRun, switchMap: c.SwitchMap}, func(_ *database.DB, r *reconcile.Reconcile) error {
+	how := access{onlyLooks: c.DryRun, switchMap: c.SwitchMap}
+	return withClerk(ctx, e, how, func(_ *database.DB, r *reconcile.Reconcile) error {
 		bar := &progress{w: e.stderr}
 		r.DryRun, r.Restart, r.OnPage = c.DryRun, c.Restart || c.SwitchMap, bar.show
 		p, err := r.Run(ctx, reconcile.Start(reconcile.Backfill, ""), nil)

@@ -90,7 +90,9 @@ func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) (err erro
 
 // serve runs the service until ctx ends or the demo is over.
 func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, e env) error {
-	a, err := app.New(ctx, app.Options{Config: cfg, Map: m, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr)})
+	a, err := app.New(ctx, app.Options{
+		Config: cfg, Map: m, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr),
+	})
 	if err != nil {
 		return err
 	}

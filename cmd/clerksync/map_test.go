@@ -29,7 +29,8 @@ fields:
 	fake.Put(testenv.People(3)...)
 	settings := good(t)
 	settings["CLERK_SECRET_KEY"], settings["CLERK_API_URL"] = testenv.ClerkKey, fake.URL
-	const elsewhere = " has the users in members by clerkId, with the state in clerk, but in this database they are in " +
+	const elsewhere = " has the users in members by clerkId, with the state in clerk, but in this database they " +
+		"are in " +
 		"users by _id, with the state in clerk: use the map"
 	for i, step := range []struct {
 		args      string
@@ -47,7 +48,8 @@ fields:
 		{"backfill --switch-map", true, "3 users: 3 created", ""},
 		{"users ensure " + testenv.People(1)[0].ID, true, `"role": "member"`, ""},
 		{
-			"backfill", false, "", "no map is set (CLERKSYNC_MAP, or clerksync.yaml in the working folder), which has the " +
+			"backfill", false, "", "no map is set (CLERKSYNC_MAP, or clerksync.yaml in the working folder), which " +
+				"has the " +
 				"users in users by _id, with the state in clerk, but in this database they are in members by clerkId",
 		},
 	} {
@@ -63,7 +65,8 @@ fields:
 		if err != nil {
 			got = err.Error()
 		}
-		if !strings.Contains(out.String(), step.out) || !strings.Contains(got, step.want) || (step.want == "") != (got == "") {
+		if !strings.Contains(out.String(), step.out) || !strings.Contains(got, step.want) ||
+			(step.want == "") != (got == "") {
 			t.Errorf("step %d, %s: got %s\n%s\nwant %s\n%s", i, step.args, got, out.String(), step.want, step.out)
 		}
 	}
@@ -89,7 +92,8 @@ fields:
 	// The app id is compared by the service alone.
 	settings["INNGEST_APP_ID"] = "another"
 	if err := run(t.Context(), []string{"serve"}, environ(settings), &bytes.Buffer{}, &syncBuffer{}); err == nil ||
-		!strings.HasPrefix(err.Error(), "INNGEST_APP_ID is another, but the users in this database are kept by the app "+
+		!strings.HasPrefix(err.Error(), "INNGEST_APP_ID is another, but the users in this database are kept by the "+
+			"app "+
 			"clerksync: set it to that") {
 		t.Errorf("got %v", err)
 	}
@@ -98,8 +102,8 @@ fields:
 	}
 }
 
-// TestRowsBehindTheMap: after a field was added to the map, doctor says how many rows lack it, and reconcile brings them
-// up to it.
+// TestRowsBehindTheMap: after a field was added to the map, doctor says how many rows lack it, and reconcile brings
+// them up to it.
 func TestRowsBehindTheMap(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "map.yaml")

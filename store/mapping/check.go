@@ -151,7 +151,8 @@ func (r *reader) checkPlaces(m *Map) {
 		add(f.Path, place{what, f.Line})
 		switch {
 		case f.Unique && unique > 0:
-			r.wrong(f.Line, "%s: unique is in line %d already, and there can be one unique user name: remove one of them",
+			r.wrong(f.Line, "%s: unique is in line %d already, and there can be one unique user name: remove one "+
+				"of them",
 				quote(f.Path), unique)
 		case f.Unique:
 			unique = max(f.Line, 1)

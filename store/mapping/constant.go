@@ -39,7 +39,8 @@ func (r *reader) bson(name string, n *yaml.Node, levels int) any {
 		}
 		for k, v := range r.entries(n, name, "write names with values") {
 			if strings.ContainsAny(k.Value, ".\x00") || strings.HasPrefix(k.Value, "$") || k.Value == "" {
-				r.wrong(k.Line, "%s: the value has the name %s: names are not empty, do not begin with $ and have no dot",
+				r.wrong(k.Line, "%s: the value has the name %s: names are not empty, do not begin with $ and have "+
+					"no dot",
 					name, quote(k.Value))
 			}
 			object = append(object, bson.E{Key: k.Value, Value: r.bson(name, v, levels-1)})
@@ -65,10 +66,12 @@ func (r *reader) scalar(name string, n *yaml.Node) any {
 			return v
 		}
 	case "!!int":
+		var small int32
+		if n.Decode(&small) == nil {
+			return small
+		}
 		var v int64
-		if err = n.Decode(&v); err == nil && v == int64(int32(v)) {
-			return int32(v)
-		} else if err == nil {
+		if err = n.Decode(&v); err == nil {
 			return v
 		}
 	case "!!float":

@@ -21,8 +21,8 @@ import (
 // maxSize bounds a file: a map of a hundred fields has a few KB.
 const maxSize = 1 << 20
 
-// Load reads the map in a YAML file, as docs/mapping.md describes it. The error has a line for each mistake, which begins
-// with the file and the line and says what to do. It is a *fs.PathError if the file cannot be read.
+// Load reads the map in a YAML file, as docs/mapping.md describes it. The error has a line for each mistake, which
+// begins with the file and the line and says what to do. It is a *fs.PathError if the file cannot be read.
 func Load(path string) (*Map, error) {
 	// Stat first: opening a pipe that nobody writes to would wait forever.
 	info, err := os.Stat(path)
@@ -32,7 +32,7 @@ func Load(path string) (*Map, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("it is a folder, or no plain file")}
 	}
-	file, err := os.Open(path)
+	file, err := os.Open(path) //nolint:gosec // G304: the operator names it
 	if err != nil {
 		return nil, err
 	}
@@ -372,8 +372,10 @@ func quote(s string) string {
 	if utf8.RuneCountInString(s) > 60 {
 		s = string([]rune(s)[:60]) + "…"
 	}
-	isPlain := func(r rune) bool { return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) }
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isPlain(r) && !strings.ContainsRune("_.$-", r) }) {
+	isOdd := func(r rune) bool {
+		return r >= utf8.RuneSelf || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_.$-", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, isOdd) {
 		return s
 	}
 	return strings.Trim(strconv.QuoteToGraphic(s), "") // always one line

@@ -100,12 +100,14 @@ func schemaOfLong() object {
 			"from":  object{"$ref": "#/definitions/source"},
 			"value": object{"description": "A constant: text, number, true, false, null, date, list or map."},
 			"absent": object{
-				"description": "What is written if Clerk's user has no such value: unset removes the field; else null or a text.",
-				"type":        []string{"string", "null"}, "default": "unset",
+				"description": "What is written if Clerk's user has no such value: unset removes the field; else " +
+					"null or a text.",
+				"type": []string{"string", "null"}, "default": "unset",
 			},
 			"when": object{"description": "Written only when the row is made.", "const": "create"},
 			"unique": object{
-				"description": "With from: username: the user name that no other row has.", "type": "boolean", "default": false,
+				"description": "With from: username: the user name that no other row " +
+					"has.", "type": "boolean", "default": false,
 			},
 		},
 		"oneOf": []any{

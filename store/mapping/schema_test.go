@@ -52,7 +52,8 @@ func TestSchemaIsCommitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(Schema(), string(got)); d != "" {
-		t.Errorf("make it again: go run ./cmd/clerksync types --format schema > docs/clerksync.schema.json\n-want +got:\n%s", d)
+		t.Errorf("make it again: go run ./cmd/clerksync types --format schema > docs/clerksync.schema.json\n-want "+
+			"+got:\n%s", d)
 	}
 }
 
@@ -63,7 +64,8 @@ func TestSchema(t *testing.T) {
 	for _, text := range []string{
 		good, "collection: x", "key: id", "key: external_id", "state: _clerk", "fields: {a: id}",
 		"fields: {a.b.c.d.e.f.g.h: public_metadata}", "fields: {a: unsafe_metadata.x.y z}", "fields: {v2: id, a$: id}",
-		"fields: {a: {value: null}}", "fields: {a: {value: [1, {b: x}], when: create}}", "fields: {a: {from: id, absent: unset}}",
+		"fields: {a: {value: null}}", "fields: {a: {value: [1, {b: x}], when: create}}",
+		"fields: {a: {from: id, absent: unset}}",
 		"fields: {a: {from: username, unique: false, absent: ''}}", "fields: {a: {from: username, unique: true}}",
 	} {
 		if _, err := Parse("f", []byte(text)); err != nil {
@@ -74,15 +76,22 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"{}", "[]", "x", "colection: x", "collection: ''", "collection: 7", "collection: clerksync_state", "collection: system.users",
-		"collection: a$b", "collection: a.", "key: a.b", "key: primary_email", "key: $a", "key: '7'", "key: public_metadata",
+		"{}", "[]", "x", "colection: x", "collection: ''", "collection: 7", "collection: clerksync_state",
+		"collection: system.users",
+		"collection: a$b", "collection: a.", "key: a.b", "key: primary_email", "key: $a", "key: '7'",
+		"key: public_metadata",
 		"state: _id", "state: a.b", "fields: {}", "fields: []", "fields:", "fields: {_id: id}", "fields: {_id.a: id}",
-		"fields: {'': id}", "fields: {a..b: id}", "fields: {$a: id}", "fields: {a.0.b: id}", "fields: {a.b.c.d.e.f.g.h.i: id}",
-		"fields: {a: }", "fields: {a: imageUrl}", "fields: {a: 7}", "fields: {a: private_metadata.x}", "fields: {a: public_metadata.}",
-		"fields: {a: {}}", "fields: {a: {form: id}}", "fields: {a: {from: id, value: 1}}", "fields: {a: {value: 1, absent: x}}",
-		"fields: {a: {from: id, absent: 0}}", "fields: {a: {from: id, when: always}}", "fields: {a: {from: id, unique: yes please}}",
+		"fields: {'': id}", "fields: {a..b: id}", "fields: {$a: id}", "fields: {a.0.b: id}",
+		"fields: {a.b.c.d.e.f.g.h.i: id}",
+		"fields: {a: }", "fields: {a: imageUrl}", "fields: {a: 7}", "fields: {a: private_metadata.x}",
+		"fields: {a: public_metadata.}",
+		"fields: {a: {}}", "fields: {a: {form: id}}", "fields: {a: {from: id, value: 1}}",
+		"fields: {a: {value: 1, absent: x}}",
+		"fields: {a: {from: id, absent: 0}}", "fields: {a: {from: id, when: always}}",
+		"fields: {a: {from: id, unique: yes please}}",
 		"fields: {a: {from: id, unique: true}}", "fields: {a: {value: x, unique: true}}",
-		"fields: {a: {from: username, unique: true, absent: x}}", "fields: {a: {from: username, unique: true, when: create}}",
+		"fields: {a: {from: username, unique: true, absent: x}}",
+		"fields: {a: {from: username, unique: true, when: create}}",
 	} {
 		if _, err := Parse("f", []byte(text)); err == nil {
 			t.Errorf("%s: Parse takes it", text)
