@@ -43,7 +43,7 @@ func propose(c *Collection, k *key) Proposal {
 	p.Matched = p.evidence.users
 	p.Key = p.reasonForKey()
 	for _, f := range p.fields {
-		if p.isOurs(f.path) || f.path == mapping.IDField || f.path == k.path {
+		if p.isOurs(f.path) || f.path == k.path || !mapping.IsPath(f.path) {
 			continue
 		}
 		if line := p.line(f); line != nil && !p.overlaps(f.path) {
