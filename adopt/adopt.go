@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"clerksync/clerk"
 	"clerksync/store"
@@ -73,6 +74,13 @@ type Stray struct {
 	Own       bool // another row has the user's id
 }
 
+// Changes is what the first backfill would change in a row.
+type Changes struct {
+	Row    string // its _id
+	User   string
+	Fields []mapping.Difference
+}
+
 // Look looks at the collection and proposes a map. A Question says what a person has to decide first.
 func Look(ctx context.Context, o Options) (*Report, error) {
 	l := looker{Options: o}
@@ -93,7 +101,9 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	}
 	r.Proposal = propose(&r.Collection, key)
 	if len(r.Map.Fields) == 0 {
-		return nil, noFields(r)
+		return nil, question("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of %s "+
+			"none has such a name and such values: with CLERK_SECRET_KEY set, their values tell, or write a "+
+			"clerksync.yaml yourself", r.Name, mapping.Quote(key.path), list(r.Apps, most))
 	}
 	m, err := mapping.Parse("clerksync.yaml", r.File())
 	if err != nil {
@@ -108,16 +118,6 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	}
 	r.Changes = changes(&r.Collection, &r.Map)
 	return r, l.strays(ctx, r)
-}
-
-// noFields returns the question about a collection in which nothing seems to be Clerk's.
-func noFields(r *Report) error {
-	help := "with CLERK_SECRET_KEY set, their values tell"
-	if r.Matched > 0 {
-		help = "their values are not those of Clerk's users, so say it in a clerksync.yaml of your own, docs/mapping.md"
-	}
-	return question("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of %s none has "+
-		"such a name: %s", r.Name, mapping.Quote(r.Map.Key), list(r.Apps, most), help)
 }
 
 // looker is a Look in progress.
@@ -147,7 +147,6 @@ func (l *looker) list(ctx context.Context) error {
 // choose returns the collection whose rows seem to be Clerk's users, and the others that have Clerk's ids.
 func (l *looker) choose(ctx context.Context) (name string, others []string, _ error) {
 	var users, ids []string // the collections that seem to have users, and all with Clerk's ids
-	var doubts []error
 	rows := 0
 	names := sorted(l.infos)
 	for _, name := range names[:min(len(names), maxGlances)] {
@@ -161,15 +160,11 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 		}
 		rows += len(glance.Rows)
 		fields := survey(glance.Rows)
-		if !slices.ContainsFunc(fields, (*field).hasIDs) {
-			continue
-		}
-		ids = append(ids, name)
-		switch _, err := findKey(&glance); {
-		case err != nil:
-			doubts = append(doubts, err)
-		case slices.ContainsFunc(fields, (*field).isPersonal):
-			users = append(users, name)
+		if slices.ContainsFunc(fields, (*field).hasIDs) {
+			ids = append(ids, name)
+			if _, err := findKey(&glance); err == nil && slices.ContainsFunc(fields, (*field).isPersonal) {
+				users = append(users, name)
+			}
 		}
 	}
 	switch {
@@ -178,11 +173,9 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 	case len(users) > 1:
 		return "", nil, question("which collection has the users? Clerk's ids, one for each row, are in %s: "+
 			"say --collection NAME", list(users, most))
-	case len(ids) == 1 && len(doubts) == 1:
-		return "", nil, doubts[0]
 	case len(ids) == 1:
-		return ids[0], nil, nil
-	case len(ids) > 0:
+		return ids[0], nil, nil // what is odd about it will be asked
+	case len(ids) > 1:
 		return "", nil, question("which collection has the users? Clerk's ids are in %s, but none of them has names, "+
 			"pictures or addresses beside them, one row for each user: say --collection NAME", list(ids, most))
 	case rows == 0 && !l.listed:
@@ -201,12 +194,9 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 func (l *looker) collection(ctx context.Context) (c Collection, err error) {
 	info, there := l.infos[l.Collection]
 	switch {
-	case len(l.infos) == 0:
-		return c, question("there is no collection %s, and no other in the database %s: is it the one of your app "+
-			"(MONGODB_DATABASE)?", l.Collection, l.DB.Name())
 	case !there:
 		return c, question("there is no collection %s: the database %s has %s",
-			l.Collection, l.DB.Name(), list(sorted(l.infos), most))
+			l.Collection, l.DB.Name(), cmp.Or(list(sorted(l.infos), most), "none: is it the one of your app?"))
 	case info.View:
 		return c, question("%s is a view or a time series, whose rows cannot be changed: name another collection",
 			l.Collection)
@@ -289,6 +279,27 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 	}
 	slices.SortFunc(r.Strays, func(a, b Stray) int { return cmp.Compare(a.Row, b.Row) })
 	return err
+}
+
+// changes returns the sampled rows that the first backfill would change, besides giving them clerksync's state and the
+// time of the write.
+func changes(c *Collection, m *mapping.Map) (all []Changes) {
+	fields := mapping.Compile(m, nil)
+	for _, raw := range c.Rows {
+		u, ok := c.Users[textAt(raw, m.Key)]
+		if !ok {
+			continue
+		}
+		// A row keeps its user name if Clerk has none for the user.
+		values, err := fields.Values(u, cmp.Or(u.Username, textAt(raw, fields.Username)), time.Now(), false)
+		if err != nil {
+			continue // metadata that cannot be stored: the backfill says so
+		}
+		if differences := fields.Differences(raw, values); len(differences) > 0 {
+			all = append(all, Changes{Row: database.RowID(raw), User: u.ID, Fields: differences})
+		}
+	}
+	return all
 }
 
 // IsForbidden tells whether Look failed because the database's user may not look.

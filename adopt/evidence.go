@@ -1,7 +1,6 @@
 package adopt
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -10,21 +9,20 @@ import (
 	"clerksync/store/mapping"
 )
 
+// roleSource is the one path into metadata that is compared.
+const roleSource = mapping.Public + ".role"
+
 // evidence has, for each source, what Clerk's users of the rows have there.
 type evidence struct {
-	sources []string
-	values  map[string][]any // by source: for each row, nil for none
-	user    []*clerk.User    // for each row, nil if Clerk does not know its user
-	users   int              // how many rows have a user at Clerk
+	texts  []string         // the sources with texts
+	values map[string][]any // by source: for each row, nil for none
+	user   []*clerk.User    // for each row, nil if Clerk does not know its user
+	users  int              // how many rows have a user at Clerk
 }
-
-// maxPaths bounds how many paths into metadata are compared.
-const maxPaths = 50
 
 // gather reads what Clerk says of the users of the rows.
 func gather(c *Collection, k *key) *evidence {
 	e := &evidence{values: map[string][]any{}, user: make([]*clerk.User, len(c.Rows))}
-	paths := map[string]bool{}
 	for id, rows := range k.ids {
 		u, ok := c.Users[id]
 		if !ok {
@@ -34,20 +32,15 @@ func gather(c *Collection, k *key) *evidence {
 			e.user[row] = &u
 			e.users++
 		}
-		details := u.Details()
-		metadataPaths(paths, mapping.Public, details.PublicMetadata, 2)
-		metadataPaths(paths, mapping.Unsafe, details.UnsafeMetadata, 2)
 	}
-	for _, s := range mapping.Sources() {
-		if s.Name != mapping.Now && s.Name != "id" {
-			e.sources = append(e.sources, s.Name)
-		}
-	}
-	e.sources = append(e.sources, sorted(paths)[:min(len(paths), maxPaths)]...)
 	probe := &mapping.Map{Key: mapping.IDField}
-	for _, source := range e.sources {
-		e.values[source] = make([]any, len(c.Rows))
-		probe.Fields = append(probe.Fields, mapping.Field{From: source, Absent: mapping.Absent{Null: true}})
+	role, _ := mapping.LookUp(roleSource)
+	for _, s := range append(mapping.Sources(), role) {
+		if s.Kind == mapping.Text && s.Name != "id" {
+			e.texts = append(e.texts, s.Name)
+		}
+		e.values[s.Name] = make([]any, len(c.Rows))
+		probe.Fields = append(probe.Fields, mapping.Field{From: s.Name, Absent: mapping.Absent{Null: true}})
 	}
 	all := mapping.Compile(probe, nil)
 	for row, u := range e.user {
@@ -58,28 +51,11 @@ func gather(c *Collection, k *key) *evidence {
 		if err != nil {
 			continue // metadata that could not be stored says nothing
 		}
-		for i, source := range e.sources {
-			e.values[source][row] = values[i]
+		for i, f := range probe.Fields {
+			e.values[f.From][row] = values[i]
 		}
 	}
 	return e
-}
-
-// metadataPaths adds the paths of single values in metadata.
-func metadataPaths(paths map[string]bool, root string, object json.RawMessage, levels int) {
-	var at map[string]json.RawMessage
-	if levels == 0 || json.Unmarshal(object, &at) != nil {
-		return
-	}
-	for name, v := range at {
-		switch path := root + "." + name; {
-		case !isName(name) || len(v) == 0 || v[0] == '[' || v[0] == 'n':
-		case v[0] == '{':
-			metadataPaths(paths, path, v, levels-1)
-		default:
-			paths[path] = true
-		}
-	}
 }
 
 // match says how well a field fits a source, over the rows whose user is at Clerk.
@@ -121,12 +97,10 @@ func (e *evidence) match(f *field, source string) match {
 // is named after has to fit clearly better.
 func (e *evidence) best(f *field, named string) match {
 	best := match{}
-	for _, source := range e.sources {
-		if s, _ := mapping.LookUp(source); s.Kind == mapping.Text || s.Kind == mapping.Any {
-			m := e.match(f, source)
-			if m.share() > best.share() || m.share() == best.share() && m.equal > best.equal {
-				best = m
-			}
+	for _, source := range e.texts {
+		m := e.match(f, source)
+		if m.share() > best.share() || m.share() == best.share() && m.equal > best.equal {
+			best = m
 		}
 	}
 	if own := e.match(f, named); named != "" && own.share() >= best.share()-5 {

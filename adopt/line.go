@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"clerksync/store/database"
 	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -20,8 +19,6 @@ const (
 	surely = 90
 	// likely is the same for a field whose name says the same.
 	likely = 60
-	// hardly is the share below which the app seems to write a field itself.
-	hardly = 30
 	// few is how many equal values are too few to say anything.
 	few = 3
 )
@@ -56,7 +53,7 @@ func (p *proposer) line(f *field) *Line {
 		return p.sameID(f)
 	case f.path == "__v" && ofType[int32](f) > 0:
 		return created(f, int32(0), "mongoose's count of array changes, 0 in a new row")
-	case named == mapping.Public+".role":
+	case named == roleSource:
 		return p.role(f)
 	case named == "last_sign_in_at":
 		return off(f, named, "Clerk knows it, but each sign-in would cost a write; stays your app's")
@@ -78,10 +75,7 @@ func (p *proposer) line(f *field) *Line {
 // blocked tells whether some row has a value where a path needs a document, so that the path could not be written.
 func (p *proposer) blocked(path string) bool {
 	return slices.ContainsFunc(p.fields, func(f *field) bool {
-		return path != f.path && within(path, f.path) && f.count(func(v value) bool {
-			_, isDocument := v.v.(bson.D)
-			return v.v != nil && !isDocument
-		}) > 0
+		return path != f.path && within(path, f.path) && ofType[any](f) > ofType[bson.D](f)
 	})
 }
 
@@ -122,11 +116,10 @@ func (p *proposer) verified(f *field) *Line {
 		return nil
 	case m.filled == 0:
 		return p.on(f, source, "by its name; it is true or false")
-	case m.share() == 100 || m.share() >= surely && m.distinct > 1:
+	case m.share() >= surely:
 		return p.on(f, source, "%s", equal(m))
-	default:
-		return off(f, source, "by its name, but another than Clerk's in %d of %d rows", m.filled-m.equal, m.filled)
 	}
+	return nil
 }
 
 // byValues decides about a field whose values can be compared with Clerk's.
@@ -138,15 +131,11 @@ func (p *proposer) byValues(f *field) *Line {
 	best, own := p.evidence.best(f, named), p.evidence.match(f, named)
 	isSure := best.share() >= surely && (best.distinct >= few || best.equal > 0 && best.source == named ||
 		best.distinct == best.filled && (best.source == "primary_email" || best.source == "image_url"))
-	isMetadata := strings.Contains(best.source, ".")
 	switch {
-	case isSure && isMetadata && best.equal >= few:
-		return off(f, best.source, "equal in %d of %d rows: switch it on if it is changed at Clerk, and not by your app",
-			best.equal, best.filled)
 	case isSure && best.source == "username",
 		named == "username" && (p.uniqueOn(f.path) || !isSure && f.texts() > 0):
 		return p.username(f)
-	case isSure && !isMetadata:
+	case isSure:
 		return p.on(f, best.source, "%s", equal(best))
 	case named == "" || own.has == 0 && f.filled() == 0:
 		return nil
@@ -158,10 +147,6 @@ func (p *proposer) byValues(f *field) *Line {
 		return p.on(f, named, "%s", equal(own))
 	case named == "image_url" && share(f, isClerkPicture) >= likely:
 		return p.on(f, named, "pictures of Clerk's, %d of %d of today", own.equal, own.filled)
-	case own.share() >= hardly:
-		p.ask("%s is Clerk's %s in %d of %d rows, and something else in the others: does your app change it? Then "+
-			"leave its line switched off", mapping.Quote(f.path), named, own.equal, own.filled)
-		return off(f, named, "equal in %d of %d rows only, see the question", own.equal, own.filled)
 	}
 	return off(f, named, "another value than Clerk's in %d of %d rows: your app writes it itself",
 		own.filled-own.equal, own.filled)
@@ -194,12 +179,8 @@ func (p *proposer) byShape(f *field, named string) *Line {
 		return off(f, named, "by its name, but only %d %% of its values are e-mail addresses", addresses)
 	case named == "image_url" && pictures >= likely:
 		return p.on(f, named, "by its name; %d %% of its values are pictures of Clerk's", pictures)
-	case named == "image_url" && pictures > 0:
-		p.ask("%s has pictures of Clerk's in %d %% of the rows, and others elsewhere: does your app let users change "+
-			"their picture? Then leave its line switched off", mapping.Quote(f.path), pictures)
-		return off(f, named, "by its name; %d %% of its values are pictures of Clerk's, see the question", pictures)
 	case named == "image_url" && f.like(isURL) > 0:
-		return off(f, named, "by its name, but none of its values is a picture of Clerk's: your app has its own")
+		return off(f, named, "by its name, but %d %% of its values are pictures of Clerk's: your app has its own", pictures)
 	case !strings.HasSuffix(named, "_name"):
 		return off(f, named, "by its name alone, which says too little")
 	case ownPicture >= 0:
@@ -245,20 +226,19 @@ func (p *proposer) username(f *field) *Line {
 
 // role decides about a field with a role. It gives rights, so in doubt it stays the app's.
 func (p *proposer) role(f *field) *Line {
-	const source = mapping.Public + ".role"
 	if f.texts() == 0 {
 		return nil
 	}
-	line := off(f, source, "it gives rights, and these users have none in their public metadata: stays your app's")
+	line := off(f, roleSource, "it gives rights, and these users have none in their public metadata: stays your app's")
 	usual, n := f.common()
 	text, isText := usual.(string)
 	if isText && 2*n >= f.texts() && !isPrivileged(text) {
 		line.Field.Absent.Text = &text
 	}
-	m := p.evidence.match(f, source)
+	m := p.evidence.match(f, roleSource)
 	usualToo := 0 // rows without a role at Clerk that have the usual one
 	for row, v := range f.values {
-		usualToo += yes(m.has > 0 && p.evidence.user[row] != nil && p.evidence.values[source][row] == nil && v.v == usual)
+		usualToo += yes(p.evidence.user[row] != nil && p.evidence.values[roleSource][row] == nil && v.v == usual)
 	}
 	switch {
 	case p.evidence.users == 0:
@@ -298,11 +278,8 @@ func (p *proposer) constant(f *field) *Line {
 // absent returns what a field gets if Clerk's user has no such value: what the rows of such users have.
 func (p *proposer) absent(f *field, source string) mapping.Absent {
 	s, _ := mapping.LookUp(source)
-	inIndex := slices.ContainsFunc(p.Indexes, func(i database.IndexInfo) bool {
-		return i.Unique && slices.Contains(i.Fields, f.path)
-	})
 	// A text in a field of dates would be refused by most models, and the second one by a unique index.
-	if !s.Optional || s.Kind != mapping.Text || source == "image_url" || inIndex {
+	if !s.Optional || s.Kind != mapping.Text || source == "image_url" || p.uniqueOn(f.path) {
 		return mapping.Absent{}
 	}
 	var missing, nulls, empty int

@@ -47,10 +47,10 @@ func propose(c *Collection, k *key) Proposal {
 			continue
 		}
 		if line := p.line(f); line != nil && !p.overlaps(f.path) {
+			p.onlyOne(line)
 			p.Lines = append(p.Lines, *line)
 		}
 	}
-	p.secondNames()
 	for _, l := range p.Lines {
 		if !l.Off {
 			p.Map.Fields = append(p.Map.Fields, l.Field)
@@ -103,31 +103,16 @@ func (p *proposer) reasonForKey() string {
 	return why
 }
 
-// secondNames switches off a field that is known by its name alone if another one has the same source and other values:
-// a user may have a display name of their own.
-func (p *proposer) secondNames() {
-	first := map[string]*field{}
-	for i := range p.Lines {
-		l := &p.Lines[i]
-		source := l.Field.From
-		if l.Off || source == "" || source == mapping.Now || p.evidence.users > 0 {
-			continue
-		}
-		f, other := find(p.fields, l.Field.Path), first[source]
-		if other == nil {
-			first[source] = f
-			continue
-		}
-		equal := 0
-		for row, v := range f.values {
-			equal += yes(v.v == other.values[row].v)
-		}
-		if 100*equal < surely*len(p.Rows) {
-			l.Off, l.Reason = true, "by its name alone, and it differs from "+mapping.Quote(other.path)
-			p.ask("both %s and %s may be Clerk's %s, and they differ: which one? With CLERK_SECRET_KEY set, their "+
-				"values tell", mapping.Quote(other.path), mapping.Quote(f.path), source)
-		}
+// onlyOne switches off a line that is known by its name alone if another one has the same source: a user may have a
+// display name of their own.
+func (p *proposer) onlyOne(l *Line) {
+	i := slices.IndexFunc(p.Lines, func(o Line) bool { return !o.Off && o.Field.From == l.Field.From })
+	if i < 0 || l.Off || p.evidence.users > 0 || !slices.Contains(personal(), l.Field.From) {
+		return
 	}
+	l.Off, l.Reason = true, "by its name alone, see the question"
+	p.ask("both %s and %s may be Clerk's %s: which one? With CLERK_SECRET_KEY set, their values tell",
+		mapping.Quote(p.Lines[i].Field.Path), mapping.Quote(l.Field.Path), l.Field.From)
 }
 
 // apps notes the fields that stay the app's, by the names at the top of the document.

@@ -54,15 +54,11 @@ func (v validator) required() (paths []string) {
 	return paths
 }
 
-// allows tells whether a value of a BSON type may be at a path, by its bsonType or type. kind is one of string, null,
-// bool, date, int, double, object and objectId.
+// allows tells whether a value of a BSON type may be at a path, by its bsonType. kind is one of string, null, bool,
+// date, object and objectId.
 func (v validator) allows(path, kind string) bool {
 	types := texts(v.at(path).Lookup("bsonType"))
-	for _, t := range texts(v.at(path).Lookup("type")) { // JSON Schema's own word
-		types = append(types, map[string]string{"boolean": "bool"}[t], t)
-	}
-	isNumber := kind == "int" || kind == "double"
-	return len(types) == 0 || slices.Contains(types, kind) || isNumber && slices.Contains(types, "number")
+	return len(types) == 0 || slices.Contains(types, kind)
 }
 
 // closed tells whether documents may have no other fields than those that the schema names, and it does not name this
