@@ -554,6 +554,20 @@ func TestDoubles(t *testing.T) {
 	})
 }
 
+// TestDoublesWithAddresses: an _id that may be personal is not named, for the error goes to the log.
+func TestDoublesWithAddresses(t *testing.T) {
+	t.Parallel()
+	db := testenv.Embedded(t)
+	s := mapped{store.NewUsers(db, members()), members(), db.Database.Collection("members")}
+	for _, id := range []any{"ada@example.com", bson.D{{Key: "mail", Value: "ada@example.com"}}} {
+		s.put(t, bson.E{Key: "_id", Value: id}, bson.E{Key: "clerkId", Value: "user_x"})
+	}
+	err := s.Setup(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "same clerkId") || strings.Contains(err.Error(), "ada") {
+		t.Errorf("got %v, want the doubles without an address", err)
+	}
+}
+
 // TestDoublesThatCameLater: if the index was dropped and rows with the same id of Clerk's were made, the one that the app
 // finds is written, in a list of users as alone, and a deletion removes all.
 func TestDoublesThatCameLater(t *testing.T) {
