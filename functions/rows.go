@@ -100,6 +100,12 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 	}
 	for k, i := range of {
 		res := &results[i]
+		if err == nil && len(events) > 1 && errors.Is(written[k].Err, store.ErrRefused) {
+			// Of a user's events in a list only the newest is written. Alone, an older one may give up the value that
+			// another user waits for.
+			*res = f.write(ctx, r, events[i:i+1])[0]
+			continue
+		}
 		if res.err = err; err == nil {
 			res.Outcome, res.err = written[k].Outcome, written[k].Err
 			if errors.Is(res.err, store.ErrUnfit) {

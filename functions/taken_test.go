@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -247,6 +248,41 @@ func TestCircleThatNoOrderWrites(t *testing.T) {
 	w.webhooks = circle
 	if !f.deliver(t, w) {
 		t.Error("it needed no reconcile")
+	}
+	for _, u := range w.users {
+		if got := f.email(t, u.ID); got != u.Email {
+			t.Errorf("%s has %q, want %q", u.ID, got, u.Email)
+		}
+	}
+}
+
+// TestSwapWithinTwoBatches: two users have swapped addresses, by way of none, and each has their events in one batch. Of
+// a user's events only the newest was written, so neither gave an address up, and both batches were refused for ever.
+func TestSwapWithinTwoBatches(t *testing.T) {
+	t.Parallel()
+	f := setup(t, functions.Functions{BatchSize: 10, BatchTimeout: time.Second})
+	f.uniqueEmail(t)
+	w := &world{rng: rand.New(rand.NewPCG(1, 0)), at: 1767603600000}
+	ada, bob := w.signUp("a@x.example"), w.signUp("b@x.example")
+	for _, e := range w.webhooks {
+		if err := f.Attempt(t.Context(), t, syncUser, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.webhooks = nil
+	w.address(ada, "")
+	w.address(bob, "a@x.example")
+	w.address(ada, "b@x.example")
+	adas, bobs := []testenv.Event{w.webhooks[2], w.webhooks[0]}, w.webhooks[1:2]
+	var last error
+	for range 2 { // the first attempt gives up what the second needs
+		f.Others = adas[1:]
+		last = f.Attempt(t.Context(), t, updateUser, adas[0])
+		f.Others = nil
+		last = errors.Join(last, f.Attempt(t.Context(), t, updateUser, bobs[0]))
+	}
+	if last != nil {
+		t.Errorf("the second attempt: %v", last)
 	}
 	for _, u := range w.users {
 		if got := f.email(t, u.ID); got != u.Email {

@@ -11,6 +11,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/cenkalti/backoff/v5"
 )
@@ -246,7 +247,7 @@ func (r *Reconcile) mode(t Tier) store.Mode {
 
 // mayPass tells whether a write that failed with err may succeed when it is tried again.
 func mayPass(err error) bool {
-	return err != nil && !errors.Is(err, store.ErrRefused) && !errors.Is(err, store.ErrUnfit)
+	return err != nil && !errors.Is(err, store.ErrRefused) && !errors.Is(err, store.ErrUnfit) && !database.RefusesRow(err)
 }
 
 // errAsk says that Clerk could not be asked for one user, so the page has to be done again.

@@ -28,7 +28,10 @@ func TestIndexesAreListed(t *testing.T) {
 		}
 		text := bson.D{{Key: "email", Value: bson.D{{Key: "$type", Value: "string"}}}}
 		made := []mongo.IndexModel{
-			{Keys: bson.D{{Key: "email", Value: 1}}, Options: options.Index().SetUnique(true).SetPartialFilterExpression(text)},
+			{
+				Keys:    bson.D{{Key: "email", Value: 1}},
+				Options: options.Index().SetUnique(true).SetPartialFilterExpression(text),
+			},
 			{Keys: bson.D{{Key: "slug", Value: 1}}, Options: options.Index().SetUnique(true).SetSparse(true)},
 		}
 		if _, err := db.Collection("users").Indexes().CreateMany(t.Context(), made); err != nil {

@@ -554,6 +554,39 @@ func TestDoubles(t *testing.T) {
 	})
 }
 
+// TestDoublesThatCameLater: if the index was dropped and rows with the same id of Clerk's were made, the one that the app
+// finds is written, in a list of users as alone, and a deletion removes all.
+func TestDoublesThatCameLater(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		m := members()
+		s := mapped{store.NewUsers(db, m), m, db.Database.Collection(m.Collection)}
+		s.one(t, store.All, ada(1), 1)
+		s.put(t, bson.E{Key: "clerkId", Value: "user_ada"}, bson.E{Key: "plan", Value: "pro"})
+		for i, step := range []struct {
+			writes []store.Write
+			want   string
+		}{
+			{[]store.Write{of(ada(2, named("Ada King")))}, "Ada King"},
+			{[]store.Write{of(ada(3, named("Ada Byron"))), of(ada(1, third("c")))}, "Ada Byron"},
+			{[]store.Write{of(ada(2, named("old"))), of(ada(2, third("c")))}, "Ada Byron"},
+		} {
+			for _, r := range s.Write(t.Context(), step.writes, store.All) {
+				if r.Err != nil {
+					t.Fatal(r.Err)
+				}
+			}
+			if got := s.doc(t, "user_ada")["name"]; got != step.want {
+				t.Errorf("write %d: the app finds %v, want %v", i, got, step.want)
+			}
+		}
+		testenv.Delete(t, s.Users, "user_ada")
+		if n := s.count(t); n != 1 {
+			t.Errorf("%d documents after the deletion, want 1", n)
+		}
+	})
+}
+
 // TestKeyIndex: the key has a unique index of the app's, or else one of ours beside the app's own.
 func TestKeyIndex(t *testing.T) {
 	t.Parallel()

@@ -104,7 +104,7 @@ func (rs *Rows) find(ctx context.Context, id string) (bson.Raw, error) {
 	return row, err
 }
 
-// ensure makes clerksync write the user's row, by one request for each user, however many wait for it.
+// ensure makes clerksync write the user's row, by one request at a time for each user, however many wait for it.
 func (rs *Rows) ensure(ctx context.Context, id string) error {
 	rs.mu.Lock()
 	until := rs.absent[id]

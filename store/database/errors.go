@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
@@ -27,6 +28,20 @@ func MayPass(err error) bool {
 		return false
 	}
 	return true
+}
+
+// RefusesRow tells whether a write failed because of what is in its one row, such as a key in the metadata that this
+// database does not store, or because of a validator of the app's. It says nothing about other rows, and until the row's
+// values or the validator change, a retry cannot help.
+func RefusesRow(err error) bool {
+	var se mongo.ServerError
+	if errors.As(err, new(mongo.CommandError)) || !errors.As(err, &se) {
+		return false
+	}
+	// src/mongo/base/error_codes.yml of MongoDB: BadValue, InvalidBSON, DollarPrefixedFieldName, InvalidDBRef,
+	// EmptyFieldName, DottedFieldName, DocumentValidationFailure, and three codes of documents that are too large.
+	codes := []int{2, 22, 52, 54, 56, 57, 121, 10334, 17419, 17420}
+	return slices.ContainsFunc(se.ErrorCodes(), func(code int) bool { return slices.Contains(codes, code) })
 }
 
 // Redact hides the texts of the driver and the server, because they quote values of rows ("dup key: { username: …").

@@ -35,14 +35,17 @@ func sideBySide(n int, do func(i int) error) error {
 	return g.Wait()
 }
 
-// FindMany returns those of the rows that exist, by key. If fields are named, it reads only these.
+// FindMany returns those of the rows that exist, by key. If fields are named, it reads only these. Of rows with the same
+// key, which there may be if its unique index was dropped, it returns the one that the database finds first, as for the
+// app.
 func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...string) (map[string]bson.Raw, error) {
 	rows := make(map[string]bson.Raw, len(ids))
 	if c.key != idField {
 		all, err := c.findKeyed(ctx, ids, fields)
 		for _, row := range all {
-			id, _ := c.keyOf(row)
-			rows[id] = row
+			if id, _ := c.keyOf(row); rows[id] == nil {
+				rows[id] = row
+			}
 		}
 		return rows, err
 	}

@@ -101,7 +101,8 @@ func hash(fields []Field) string {
 		if f.Absent.Text != nil {
 			absent = fmt.Sprintf("%q", *f.Absent.Text)
 		}
-		lines = append(lines, fmt.Sprintf("%q %q %q %s %v", f.Path, f.From, fmt.Sprint(f.Value), absent, f.Unique))
+		value, _ := bson.Marshal(bson.D{{Key: "", Value: f.Value}}) // "1" is another constant than 1
+		lines = append(lines, fmt.Sprintf("%q %q %q %s %v", f.Path, f.From, value, absent, f.Unique))
 	}
 	slices.Sort(lines)
 	sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))

@@ -93,6 +93,22 @@ func TestHash(t *testing.T) {
 	}
 }
 
+// TestHashOfConstants: a number that was meant to be a text is another constant.
+func TestHashOfConstants(t *testing.T) {
+	t.Parallel()
+	had := map[string]any{}
+	for _, v := range []any{
+		nil, "", "<nil>", int32(1), "1", 1.5, "1.5", true, "true", bson.A{int32(1)}, bson.A{"1"}, bson.A{"1", "2"},
+		bson.A{"1 2"}, bson.D{}, bson.D{{Key: "a", Value: int32(1)}}, bson.D{{Key: "a", Value: "1"}}, bson.DateTime(1),
+	} {
+		h := hash([]Field{{Path: "level", Value: v}})
+		if other, twice := had[h]; twice {
+			t.Errorf("%#v and %#v have the same hash", v, other)
+		}
+		had[h] = v
+	}
+}
+
 // TestDefaultMapReadsNoDetails: the default map does not parse the user a second time.
 func TestDefaultMapReadsNoDetails(t *testing.T) {
 	f := Compile(Default(), nil)
