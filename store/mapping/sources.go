@@ -88,7 +88,10 @@ func Sources() []Source {
 			"deprovisioned", Bool, false, "whether a directory (SCIM) has removed the user", "",
 			func(u *user) any { return u.Deprovisioned },
 		},
-		{"created_at", Date, optional, "when the user signed up at Clerk", "", func(u *user) any { return u.CreatedAt }},
+		{
+			"created_at", Date, optional, "when the user signed up at Clerk", "",
+			func(u *user) any { return u.CreatedAt },
+		},
 		{
 			"updated_at", Date, optional, "when Clerk changed the user",
 			"Clerk does not change it for every change, such as a new address",
