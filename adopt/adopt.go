@@ -76,7 +76,7 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	if !listed {
 		infos = []database.CollectionInfo{{Name: cmp.Or(o.Collection, mapping.Default().Collection)}}
 	}
-	l := looker{Options: o, infos: slices.DeleteFunc(infos, func(i database.CollectionInfo) bool {
+	l := looker{Options: o, listed: listed, infos: slices.DeleteFunc(infos, func(i database.CollectionInfo) bool {
 		return strings.HasPrefix(i.Name, "system.") || strings.HasPrefix(i.Name, "clerksync_")
 	})}
 	slices.SortFunc(l.infos, func(a, b database.CollectionInfo) int { return cmp.Compare(a.Name, b.Name) })
@@ -119,7 +119,8 @@ func noFields(r *Report) Question {
 // looker is a Look in progress.
 type looker struct {
 	Options
-	infos []database.CollectionInfo
+	infos  []database.CollectionInfo
+	listed bool // infos are all collections
 }
 
 // choose returns the collection whose rows seem to be Clerk's users, and the others that have Clerk's ids.
@@ -165,6 +166,9 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 		return "", nil, Question("which collection has the users? Clerk's ids are in " + list(ids) +
 			", but none of them has names, pictures or addresses beside them, one row for each user: " +
 			"say --collection NAME")
+	case rows == 0 && !l.listed:
+		return "", nil, Question("which collection has your app's users? This database does not list its collections, " +
+			"and " + l.infos[0].Name + " has no rows: say --collection NAME")
 	case rows == 0:
 		return "", nil, Question("the database " + l.DB.Name() + " has no rows: is it the one of your app? " +
 			"MONGODB_DATABASE names it. A new app needs no map: clerksync makes the collection users")
@@ -261,7 +265,7 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 	addresses := map[string]string{} // the _id of the row, by address
 	for _, row := range rows {
 		if address, ok := lookup(row, path).StringValueOK(); ok && isAddress(address) && without(row) {
-			addresses[strings.ToLower(address)] = idText(row)
+			addresses[strings.ToLower(address)] = database.RowID(row)
 		}
 	}
 	for some := range slices.Chunk(sorted(addresses), clerk.MaxIDs) {

@@ -269,6 +269,60 @@ func TestStrays(t *testing.T) {
 	}
 }
 
+// TestStrayWithAddress: no _id that may be personal is named, and no long one.
+func TestStrayWithAddress(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "app", nil, nil)
+	s := shapes()["rows from before Clerk"]
+	fill(t, db, s)
+	all := people(false, false)
+	for i, id := range []any{all[0].Email, strings.Repeat("x", 5000), "\x1b[2J", bson.D{{Key: "a", Value: all[0].Email}}} {
+		row := bson.D{{Key: "_id", Value: id}, {Key: "email", Value: all[i].Email}, {Key: "name", Value: "x"}}
+		if _, err := db.Collection(s.collection()).InsertOne(t.Context(), row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := adopt.Look(t.Context(), adopt.Options{DB: db, API: api(t, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stray := range r.Strays {
+		if len(stray.Row) > 100 || strings.ContainsAny(stray.Row, "@\x1b") {
+			t.Errorf("the row is named %.50q", stray.Row)
+		}
+	}
+	if len(r.Strays) < 9 {
+		t.Errorf("got %d strays, want those with an odd _id too", len(r.Strays))
+	}
+}
+
+// TestManyFields: neither an object with a field for each day nor thousands of fields hide the key.
+func TestManyFields(t *testing.T) {
+	t.Parallel()
+	for name, n := range map[string]int{"an object": 600, "fields": 0} {
+		s := shape{row: func(p person, i int) bson.D {
+			var days bson.D
+			for k := range 600 {
+				days = append(days, bson.E{Key: fmt.Sprint("day", k), Value: int32(k)})
+			}
+			if n > 0 {
+				return doc(i, "streak", days, "clerkId", p.ID, "email", or(p.Email, none{}))
+			}
+			return append(append(doc(i, "email", or(p.Email, none{})), days...), bson.E{Key: "clerkId", Value: p.ID})
+		}}
+		db := testenv.NewMemory().Connect(t, "app", nil, nil)
+		fill(t, db, s)
+		r, err := adopt.Look(t.Context(), adopt.Options{DB: db, API: api(t, s)})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if r.Map.Key != "clerkId" || !strings.Contains(string(r.File()), "\n  email: primary_email") {
+			t.Errorf("%s: got key %s and the map\n%.500s", name, r.Map.Key, r.File())
+		}
+	}
+}
+
 // TestBackfill: with the proposed map, a backfill changes what was announced and nothing else, and a second one changes
 // nothing. What the app has besides stays as it is.
 func TestBackfill(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"clerksync/store/database"
 	"clerksync/store/mapping"
 )
 
@@ -31,7 +32,7 @@ func changes(c *Collection, m *mapping.Map) (all []Changes) {
 			continue // metadata that cannot be stored: the backfill says so
 		}
 		if differences := fields.Differences(raw, values); len(differences) > 0 {
-			all = append(all, Changes{Row: idText(raw), User: id, Fields: differences})
+			all = append(all, Changes{Row: database.RowID(raw), User: id, Fields: differences})
 		}
 	}
 	return all

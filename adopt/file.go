@@ -24,7 +24,7 @@ func (r *Report) File() []byte {
 		from = fmt.Sprintf("%d of its users at Clerk", r.Matched)
 	}
 	comment(&b, "", fmt.Sprintf("Proposed by 'clerksync adopt' from %d rows of %s and %s. docs/mapping.md says what "+
-		"can be written here.", len(r.Rows), r.Name, from))
+		"can be written here.", len(r.Rows), show(r.Name), from))
 	line(&b, "", "collection: "+yamlText(r.Map.Collection), "")
 	line(&b, "", "key: "+yamlText(r.Map.Key), r.Key)
 	if r.Map.State != mapping.Default().State {
@@ -45,9 +45,13 @@ func (r *Report) File() []byte {
 		}
 	}
 	if len(r.Apps) > 0 {
-		shown := make([]string, len(r.Apps))
-		for i, name := range r.Apps {
-			shown[i] = show(name)
+		const most = 50
+		var shown []string
+		for _, name := range r.Apps[:min(len(r.Apps), most)] {
+			shown = append(shown, show(name))
+		}
+		if more := len(r.Apps) - most; more > 0 {
+			shown = append(shown, fmt.Sprintf("and %d more", more))
 		}
 		comment(&b, "", "These stay your app's, and clerksync never touches them: "+strings.Join(shown, ", "))
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"clerksync/clerk"
+	"clerksync/store/database"
 	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -37,7 +38,7 @@ func (k *key) doubles(rows []bson.Raw) (ids []string) {
 	for _, id := range sorted(k.ids) {
 		for _, row := range k.ids[id] {
 			if len(k.ids[id]) > 1 && len(ids) < most {
-				ids = append(ids, idText(rows[row]))
+				ids = append(ids, database.RowID(rows[row]))
 			}
 		}
 	}

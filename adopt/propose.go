@@ -46,7 +46,7 @@ func propose(c *Collection, k *key) Proposal {
 	p.Matched = p.evidence.users
 	p.sayKey()
 	for _, f := range p.fields {
-		if p.isOurs(f.path) || f.path == mapping.IDField || f.path == k.path || isNumbered(f.path) {
+		if p.isOurs(f.path) || f.path == mapping.IDField || f.path == k.path || !mapping.IsPath(f.path) {
 			continue
 		}
 		if line, ok := p.line(f); ok && !p.inside(line) {
@@ -62,13 +62,6 @@ func propose(c *Collection, k *key) Proposal {
 	}
 	p.clash()
 	return p.Proposal
-}
-
-// isNumbered tells whether a path has a name that is a number, which an update would take for a place in a list.
-func isNumbered(path string) bool {
-	return slices.ContainsFunc(strings.Split(path, "."), func(s string) bool {
-		return strings.Trim(s, "0123456789") == ""
-	})
 }
 
 // state returns the field for our own state: the usual one, unless the app has a field of that name.

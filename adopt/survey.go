@@ -1,7 +1,6 @@
 package adopt
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 
@@ -13,8 +12,9 @@ import (
 const (
 	// maxDepth is how deep fields are looked for: "profile.name" is at depth 2.
 	maxDepth = 3
-	// maxFields bounds how many different paths are kept. Rows with a map by date or id may have any number of them.
-	maxFields = 500
+	// maxFields bounds how many different paths are kept, and maxBelow how many of them below one field. Rows with a map
+	// by date or id may have any number of them. Paths with an id of Clerk's are kept beyond that.
+	maxFields, maxBelow = 500, 50
 	// maxPath is less than the 1024 characters that a name in YAML may have.
 	maxPath = 500
 )
@@ -44,7 +44,7 @@ type field struct {
 // such as with a dot in a name, are left out, and lists are not looked into.
 func survey(rows []bson.Raw) []*field {
 	var fields []*field
-	byPath := map[string]*field{}
+	byPath, below := map[string]*field{}, map[string]int{}
 	var walk func(row int, doc bson.D, parent string, depth int)
 	walk = func(row int, doc bson.D, parent string, depth int) {
 		for _, e := range doc {
@@ -57,9 +57,11 @@ func survey(rows []bson.Raw) []*field {
 			}
 			f := byPath[path]
 			if f == nil {
-				if len(fields) == maxFields {
+				full := len(fields) >= maxFields || parent != "" && below[parent] >= maxBelow
+				if full && (len(fields) >= 2*maxFields || !isID(value{true, e.Value})) {
 					continue
 				}
+				below[parent]++
 				f = &field{path: path, values: make([]value, len(rows))}
 				fields, byPath[path] = append(fields, f), f
 			}
@@ -167,16 +169,4 @@ func lookup(row bson.Raw, path string) bson.RawValue {
 		return bson.RawValue{}
 	}
 	return row.Lookup(strings.Split(path, ".")...)
-}
-
-// idText returns the _id of a row as a person would write it.
-func idText(row bson.Raw) string {
-	id := row.Lookup("_id")
-	if s, ok := id.StringValueOK(); ok {
-		return s
-	}
-	if o, ok := id.ObjectIDOK(); ok {
-		return o.Hex()
-	}
-	return fmt.Sprint(id)
 }

@@ -554,6 +554,20 @@ func TestDoubles(t *testing.T) {
 	})
 }
 
+// TestDoublesWithAddresses: an _id that may be personal is not named, for the error goes to the log.
+func TestDoublesWithAddresses(t *testing.T) {
+	t.Parallel()
+	db := testenv.Embedded(t)
+	s := mapped{store.NewUsers(db, members()), members(), db.Database.Collection("members")}
+	for _, id := range []any{"ada@example.com", bson.D{{Key: "mail", Value: "ada@example.com"}}} {
+		s.put(t, bson.E{Key: "_id", Value: id}, bson.E{Key: "clerkId", Value: "user_x"})
+	}
+	err := s.Setup(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "same clerkId") || strings.Contains(err.Error(), "ada") {
+		t.Errorf("got %v, want the doubles without an address", err)
+	}
+}
+
 // TestDoublesThatCameLater: if the index was dropped and rows with the same id of Clerk's were made, the one that the app
 // finds is written, in a list of users as alone, and a deletion removes all.
 func TestDoublesThatCameLater(t *testing.T) {
@@ -646,6 +660,22 @@ func TestKeyIndex(t *testing.T) {
 	})
 }
 
+// TestKeyIndexOfAnotherKey: an index that was made for the key before is named, for nobody would find it by the field.
+func TestKeyIndexOfAnotherKey(t *testing.T) {
+	t.Parallel()
+	uri := testenv.NewMemory().Listen(t, func(command string) int32 {
+		if command == "createIndexes" {
+			return 86 // IndexKeySpecsConflict
+		}
+		return 0
+	})
+	err := store.NewUsers(testenv.Connect(t, uri, "test"), members()).Setup(t.Context())
+	const want = "the collection members has another index named clerksync_key than the one on clerkId"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 // TestAppsOwnMapInTheState: the app keeps something of its own in clerk.map, which the map without a file does not use.
 func TestAppsOwnMapInTheState(t *testing.T) {
 	t.Parallel()
@@ -657,6 +687,9 @@ func TestAppsOwnMapInTheState(t *testing.T) {
 			if r := s.one(t, store.Differing, ada(1), 1); r.Err != nil || r.Outcome != want {
 				t.Errorf("write %d: got %+v, want %s", i, r, want)
 			}
+		}
+		if n, err := s.Behind(t.Context()); n != 0 || err != nil {
+			t.Errorf("behind the map: got %d, %v, want none", n, err)
 		}
 		for _, e := range s.doc(t, "user_ada")["clerk"].(bson.D) {
 			if e.Key == "map" && cmp.Equal(e.Value, any(own)) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -114,25 +113,13 @@ func (s *Users) heldBy(w Write, index string, holder bson.Raw, none bool) *Taken
 	e := &TakenError{UserID: w.User.ID, Index: index, none: none}
 	switch id := database.Text(holder, s.m.Key); {
 	case !clerk.IsUserID(id):
-		e.other = printable(holder.Lookup(mapping.IDField))
+		e.other = database.RowID(holder)
 	case none:
 		e.other = id
 	default:
 		e.Holder = id
 	}
 	return e
-}
-
-// printable returns the _id of a row of the app's, unless it may be personal data, such as an address.
-func printable(id bson.RawValue) string {
-	text, isText := id.StringValueOK()
-	switch {
-	case id.Type == bson.TypeObjectID:
-		return id.ObjectID().Hex()
-	case isText && regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`).MatchString(text):
-		return text
-	}
-	return "a row whose _id is not shown here"
 }
 
 // at returns the value that a row has at a path; nil means null or nothing.

@@ -79,7 +79,7 @@ func (s *Users) MendIndexes(ctx context.Context) error {
 
 // Behind returns how many rows clerksync wrote with a map of other fields. It reads the whole collection.
 func (s *Users) Behind(ctx context.Context) (int, error) {
-	hash := bson.D{{Key: "$exists", Value: true}}
+	hash := bson.D{{Key: "$type", Value: "string"}} // anything else is the app's
 	if s.fields.Hash != "" {
 		hash = bson.D{{Key: "$ne", Value: s.fields.Hash}}
 	}

@@ -172,26 +172,32 @@ func (c adoptCmd) finish(e env, file []byte) error {
 }
 
 // writeNew writes the map as a file that must not be there, unless it may be replaced. A file that cannot be written as
-// a whole is not left behind.
+// a whole is not left behind, and the one that was there stays.
 func writeNew(data []byte, replace bool) error {
-	const mode = 0o644 // it holds names of fields, and nothing of a user
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if replace {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	const (
+		name = app.MapFile
+		mode = 0o644 // it holds names of fields, and nothing of a user
+	)
+	path, otherwise := name, ", or replace it with --write --force"
+	if info, err := os.Stat(name); replace && err == nil {
+		if !info.Mode().IsRegular() { // a pipe would wait for a reader
+			return errors.New(name + " is a folder, or no plain file: remove it first")
+		}
+		path, otherwise = name+".new", ""
 	}
-	f, err := os.OpenFile(app.MapFile, flags, mode)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return errors.New(app.MapFile + " is there already: move it away, or replace it with --write --force")
+		return errors.New(path + " is there already: move it away" + otherwise)
 	case err != nil:
 		return fmt.Errorf("%w: run this in a folder that you may write to", err)
 	}
 	_, err = f.Write(data)
-	if err := errors.Join(err, f.Close()); err != nil {
-		if !replace {
-			_ = os.Remove(app.MapFile) // what is left of it would be half a map
-		}
-		return err
+	if err = errors.Join(err, f.Close()); err == nil && path != name {
+		err = os.Rename(path, name)
 	}
-	return nil
+	if err != nil {
+		_ = os.Remove(path) // what is left of it would be half a map
+	}
+	return err
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"clerksync/app"
@@ -114,14 +116,22 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, e 
 		return errors.Join(err, <-ended)
 	}
 	e.say(`
-Next: in another terminal, in this folder, send it a signed webhook and look at the collection users:
-  go run ./cmd/clerksync send user.created%s
-Ctrl-C ends all of it.`, toFlag(hook))
+Next: in another terminal, in this folder, send it a signed webhook and look at the collection %s:
+  %s send user.created%s
+Ctrl-C ends all of it.`, oneLine(m.Collection), program(), toFlag(hook))
 	err = <-ended
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) { // Canceled is a normal end
 		err = errors.Join(err, cause)
 	}
 	return err
+}
+
+// program returns how this program is called: whoever ran it by 'go run' has no other file of it.
+func program() string {
+	if file, _ := os.Executable(); strings.Contains(file, "go-build") {
+		return "go run ./cmd/clerksync"
+	}
+	return "clerksync"
 }
 
 // toFlag returns what 'send' has to be told to post to hook, which is nothing if it posts there anyway.

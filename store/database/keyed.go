@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -92,9 +93,9 @@ func (c *Collection) refuseDoubles(ctx context.Context, field string) error {
 		case last == nil || text != before:
 			named = false
 		case named:
-			doubles = append(doubles, rowID(cur.Current))
+			doubles = append(doubles, RowID(cur.Current))
 		default:
-			doubles, named = append(doubles, rowID(last), rowID(cur.Current)), true
+			doubles, named = append(doubles, RowID(last), RowID(cur.Current)), true
 		}
 		last = slices.Clone(cur.Current)
 	}
@@ -108,11 +109,14 @@ func (c *Collection) refuseDoubles(ctx context.Context, field string) error {
 // maxDoubles is how many rows refuseDoubles names.
 const maxDoubles = 10
 
-// rowID returns the _id of a row for a person: the digits of an ObjectID, a text in quotes, or JSON.
-func rowID(row bson.Raw) string {
+// RowID returns the _id of a row for a message, unless it may be personal data, such as an address.
+func RowID(row bson.Raw) string {
 	id := row.Lookup(idField)
 	if oid, ok := id.ObjectIDOK(); ok {
 		return oid.Hex()
 	}
-	return id.String()
+	if text, ok := id.StringValueOK(); ok && regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,99}$`).MatchString(text) {
+		return text
+	}
+	return "a row whose _id is not shown here"
 }

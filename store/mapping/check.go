@@ -3,6 +3,7 @@ package mapping
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // The functions below return what is wrong with a part of a map and what to do, as the end of a sentence that begins
@@ -17,6 +18,8 @@ func checkCollection(name string) string {
 		return "it is empty: name the app's collection of users"
 	case strings.HasPrefix(name, "clerksync_"), strings.HasPrefix(name, "system."):
 		return quote(name) + " is not the app's: name the app's collection of users"
+	case hidden(name) != "" && !strings.Contains(name, "\x00"):
+		return hidden(name)
 	case strings.ContainsAny(name, "$\x00"), strings.HasPrefix(name, "."), strings.HasSuffix(name, "."),
 		len(name) > maxCollection:
 		return quote(name) + " is no name of a collection in MongoDB: take one without $, of at most 190 bytes, " +
@@ -68,12 +71,31 @@ func checkPath(path string) string {
 			return "a name in it begins with $, which MongoDB takes for an operator: choose another field"
 		case strings.ContainsRune(s, 0):
 			return "it holds a NUL, which MongoDB cannot store: choose another field"
+		case hidden(s) != "":
+			return hidden(s)
+		case s == "__proto__":
+			return "JavaScript cannot have a field named __proto__: choose another field"
 		case strings.Trim(s, "0123456789") == "":
 			return "a name in it is a number, which would write into a list: choose a field that is in no list"
 		}
 	}
 	if steps[0] == IDField {
 		return "_id is never written: with 'key: _id' it is Clerk's id, with another key MongoDB's own"
+	}
+	return ""
+}
+
+// IsPath tells whether a field at this path can be mapped.
+func IsPath(path string) bool { return checkPath(path) == "" }
+
+// hidden says that a name holds a character that nobody sees, which comes along with copied text: the name would be
+// another one than that of the app's field. The two joiners are part of words in some languages.
+func hidden(name string) string {
+	const nonJoiner, joiner = '\u200c', '\u200d'
+	for _, r := range name {
+		if r != ' ' && r != nonJoiner && r != joiner && (!unicode.IsGraphic(r) || unicode.IsSpace(r)) {
+			return fmt.Sprintf("it holds %U, which cannot be seen: write the name by hand", r)
+		}
 	}
 	return ""
 }
