@@ -97,30 +97,26 @@ func (r *reader) document(data []byte) *Map {
 		r.wrong(invalidLine(data), "the file is not UTF-8: save it as UTF-8")
 		return nil
 	}
+	var docs [2]yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc yaml.Node
-	err := dec.Decode(&doc)
-	if errors.Is(err, io.EOF) || err == nil && isEmpty(doc.Content[0]) {
+	err := dec.Decode(&docs[0])
+	if err == nil {
+		err = dec.Decode(&docs[1])
+	}
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		r.notYAML(data, err)
+		return nil
+	case docs[0].IsZero() || isEmpty(docs[0].Content[0]):
 		r.wrong(1, "the file is empty: write a map, such as docs/mapping.md shows, or remove the file")
 		return nil
-	}
-	if err == nil {
-		var more yaml.Node
-		if err = dec.Decode(&more); err == nil && !isEmpty(more.Content[0]) {
-			r.wrong(more.Line, "the file has several documents (---): leave one")
-			return nil
-		}
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-	}
-	if err != nil {
-		r.notYAML(data, err)
+	case !docs[1].IsZero() && !isEmpty(docs[1].Content[0]):
+		r.wrong(docs[1].Line, "the file has several documents (---): leave one")
 		return nil
 	}
 	m := Default()
 	m.File = r.file
-	r.top(m, doc.Content[0])
+	r.top(m, docs[0].Content[0])
 	if len(r.mistakes) == 0 {
 		r.checkPlaces(m)
 	}
@@ -168,18 +164,13 @@ func (r *reader) top(m *Map, n *yaml.Node) {
 		case "fields":
 			m.Fields = r.fields(v)
 		default:
-			r.unknownTop(name, v)
+			do := "%s is not known here: " + didYouMean(name.Value, []string{"collection", "key", "state", "fields"})
+			if _, isSource := LookUp(v.Value); isSource && v.Kind == yaml.ScalarNode {
+				do = "%s stands beside fields: put it below 'fields:' and indent it"
+			}
+			r.wrong(name.Line, do, Quote(name.Value))
 		}
 	}
-}
-
-func (r *reader) unknownTop(name, v *yaml.Node) {
-	keys := []string{"collection", "key", "state", "fields"}
-	if _, isSource := LookUp(v.Value); isSource && v.Kind == yaml.ScalarNode {
-		r.wrong(name.Line, "%s stands beside fields: put it below 'fields:' and indent it", Quote(name.Value))
-		return
-	}
-	r.wrong(name.Line, "%s is not known here: %s", Quote(name.Value), didYouMean(name.Value, keys))
 }
 
 // maxFields bounds how much one row may cost.
@@ -251,8 +242,7 @@ func (r *reader) long(f *Field, n *yaml.Node) {
 				r.wrong(v.Line, "%s: unique is true or false", name)
 			}
 		default:
-			keys := []string{"from", "value", "absent", "when", "unique"}
-			inside := key.Value
+			inside, keys := key.Value, longKeys()
 			if _, isSource := LookUp(v.Value); isSource && nearest(inside, keys) == "" {
 				r.wrong(key.Line, "%s: %s is not known here: for a field inside %s write '%s.%s: %s'",
 					name, Quote(inside), name, f.Path, inside, v.Value)
@@ -264,19 +254,17 @@ func (r *reader) long(f *Field, n *yaml.Node) {
 	r.together(f, has, n.Line)
 }
 
+func longKeys() []string { return []string{"from", "value", "absent", "when", "unique"} }
+
 // together checks what may not stand in one long form.
 func (r *reader) together(f *Field, has map[string]*yaml.Node, line int) {
-	name, known := Quote(f.Path), 0
-	for _, key := range []string{"from", "value", "absent", "when", "unique"} {
-		if has[key] != nil {
-			known++
-		}
-	}
+	name := Quote(f.Path)
+	isKnown := func(key string) bool { return has[key] != nil }
 	wrong := func(key, text string) { r.wrong(has[key].Line, "%s: %s", name, text) }
 	switch {
 	case has["from"] != nil && has["value"] != nil:
 		wrong("value", "it has both from and value: remove one of them")
-	case has["from"] == nil && has["value"] == nil && known > 0:
+	case has["from"] == nil && has["value"] == nil && slices.ContainsFunc(longKeys(), isKnown):
 		r.wrong(line, "%s: it says neither from nor value: add the source, such as from: full_name", name)
 	case has["value"] != nil && has["absent"] != nil:
 		wrong("absent", "a constant is never absent: remove absent")
