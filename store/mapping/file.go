@@ -179,7 +179,11 @@ func (r *reader) unknownTop(name, v *yaml.Node) {
 		r.wrong(name.Line, "%s stands beside fields: put it below 'fields:' and indent it", quote(name.Value))
 		return
 	}
-	r.wrong(name.Line, "%s is not known here: %s", quote(name.Value), didYouMean(name.Value, keys))
+	if quoted := quote(name.Value); quoted != name.Value { // it may be a secret of another file, and goes to the log
+		r.wrong(name.Line, "this line does not begin with %s: is this the file of the map?", strings.Join(keys, ", "))
+		return
+	}
+	r.wrong(name.Line, "%s is not known here: %s", name.Value, didYouMean(name.Value, keys))
 }
 
 // maxFields bounds how much one row may cost.
