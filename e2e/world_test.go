@@ -233,7 +233,16 @@ func newWorld(t *testing.T, o options) *world {
 		w.startDatabase()
 		t.Cleanup(func() { kill(w.db) })
 	}
-	w.startInngest()
+	for tries := 1; ; tries++ { // something else may have taken the port since it was found free
+		err := w.tryInngest()
+		if err == nil {
+			break
+		}
+		if tries == 3 {
+			t.Fatal(err)
+		}
+		w.port = freePort(t)
+	}
 	t.Cleanup(func() {
 		if err := w.inngest.Kill(); err != nil {
 			t.Error(err)
@@ -299,13 +308,16 @@ func (w *world) startDatabase() {
 
 func (w *world) startInngest() {
 	w.t.Helper()
-	var err error
+	if err := w.tryInngest(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) tryInngest() (err error) {
 	w.inngest, err = inngestserver.Start(w.t.Context(), programs.inngest, inngestserver.Config{
 		Port: w.port, Tick: 20 * time.Millisecond, RetryInterval: time.Second,
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	return err
 }
 
 // startService starts the service and waits until Inngest knows its functions.

@@ -10,7 +10,6 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store/mapping"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // TestRowThatTheMapDoesNotFit: no retry can write it. The dead letter names the row and the path, and the users beside
@@ -25,7 +24,7 @@ func TestRowThatTheMapDoesNotFit(t *testing.T) {
 			t.Parallel()
 			f := setupMap(t, functions.Functions{BatchSize: size}, m, nil)
 			if _, err := f.db.Collection("people").InsertOne(t.Context(),
-				bson.D{{Key: "clerkId", Value: "user_a"}, {Key: "profile", Value: "Ada"}}); err != nil {
+				map[string]any{"clerkId": "user_a", "profile": "Ada"}); err != nil {
 				t.Fatal(err)
 			}
 			event := func(id string) testenv.Event {

@@ -64,6 +64,9 @@ func refusedBy(m *mapping.Map, ix database.IndexInfo) *Clash {
 		return nil
 	}
 	what, do := "", "remove absent"
+	if m.File == "" {
+		do = "write a map without absent for it"
+	}
 	switch {
 	case f.From == "":
 		what, do = "the value is the same for every user", "remove the field from the map, or drop the index"
@@ -81,7 +84,8 @@ func refusedBy(m *mapping.Map, ix database.IndexInfo) *Clash {
 	default:
 		do += ", and " + partial
 	}
-	return &Clash{Index: ix.Name, Refused: true, Text: fmt.Sprintf("%s: %s: %s, and the unique index %s on %s "+
+	// Without a file the service ran with such an index before there were maps, so it goes on.
+	return &Clash{Index: ix.Name, Refused: m.File != "", Text: fmt.Sprintf("%s: %s: %s, and the unique index %s on %s "+
 		"refuses the "+
 		"second: %s", m.Place(*f), path, what, ix.Name, m.Collection, do)}
 }

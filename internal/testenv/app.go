@@ -17,8 +17,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// MapsEnv is the environment variable that has the proofs run with each of Apps, if it is "all". Otherwise they run with
-// the first alone.
+// MapsEnv is the environment variable that has the proofs run with each of Apps, if it is "all". Otherwise they run
+// with the first alone.
 const MapsEnv = "CLERKSYNC_TEST_MAPS"
 
 // App is an app with its collection. How a user's document must be in the end is written here by hand for each app,

@@ -70,10 +70,12 @@ func MakeCollections(ctx context.Context, db *database.DB) error {
 	return nil
 }
 
-// makeCollection makes a collection that may be there.
+// makeCollection makes a collection that may be there. A database that cannot make one makes it at the first write.
 func makeCollection(ctx context.Context, db *database.DB, name string) error {
 	err := db.CreateCollection(ctx, name)
-	if se := mongo.ServerError(nil); errors.As(err, &se) && se.HasErrorCode(48) { // NamespaceExists
+	const exists, unknown = 48, 59 // NamespaceExists, CommandNotFound
+	var se mongo.ServerError
+	if errors.As(err, &se) && (se.HasErrorCode(exists) || se.HasErrorCode(unknown)) {
 		return nil
 	}
 	return err

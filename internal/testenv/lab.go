@@ -186,8 +186,8 @@ func (p *Process) afterCall() {
 	}
 }
 
-// State is a hash of everything that decides what can happen next, except times and random ids: the rows, and what each process has
-// seen in its operation.
+// State is a hash of everything that decides what can happen next, except times and random ids: the rows, and what each
+// process has seen in its operation.
 func (l *Lab) State() uint64 {
 	var h uint64
 	for _, name := range []string{l.app.Collection, "clerksync_deleted_users", "clerksync_inbox"} {

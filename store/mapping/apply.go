@@ -78,7 +78,7 @@ func Compile(m *Map, own []Own) *Fields {
 			optional: field.Absent == Absent{} && !field.Unique, compared: field.Compared(), strict: field.Compared(),
 		}
 		if s, ok := LookUp(field.From); ok {
-			t.kind, t.get = s.Kind, s.getter()
+			t.kind, t.get = s.Kind, s.value
 		}
 		f.all = append(f.all, t)
 	}
@@ -253,7 +253,7 @@ func (f *Fields) Update(row bson.Raw, values Values, changes bool) (update bson.
 		case n == 0: // the fields are set one by one, so that fields of the app beside them stay
 			set = append(set, bson.E{Key: t.Path, Value: v})
 		case kind == bson.TypeNull || i >= f.own && n == len(f.state):
-			set = putBelow(set, parent, t.keys[n:], v)
+			set = put(set, append([]string{parent}, t.keys[n:]...), v)
 			if kind == bson.TypeNull && !slices.Contains(nulls, parent) {
 				nulls = append(nulls, parent)
 			}
@@ -283,15 +283,4 @@ func blocked(row bson.Raw, keys []string) (n int, kind bson.Type) {
 		row = v.Document()
 	}
 	return 0, 0
-}
-
-// putBelow sets a value in the object that is set at parent.
-func putBelow(set bson.D, parent string, keys []string, v any) bson.D {
-	i := slices.IndexFunc(set, func(e bson.E) bool { return e.Key == parent })
-	if i < 0 {
-		i, set = len(set), append(set, bson.E{Key: parent, Value: bson.D{}})
-	}
-	object, _ := set[i].Value.(bson.D)
-	set[i].Value = put(object, keys, v)
-	return set
 }

@@ -126,44 +126,36 @@ const private = "private_metadata"
 // checkPlaces notes all that the file writes to the same place, or inside one another.
 func (r *reader) checkPlaces(m *Map) {
 	type place struct {
-		what string
-		line int
+		what, path string
+		line       int
 	}
-	places := map[string]place{}
-	if m.Key != IDField {
-		places[m.Key] = place{"key", r.line["key"]}
-	}
-	add := func(path string, p place) {
-		if other, taken := places[path]; taken {
-			r.wrong(max(p.line, other.line), "%s and %s are both %s: choose another field for one of them",
-				p.what, other.what, quote(path))
-			return
-		}
-		places[path] = p
-	}
-	add(m.State, place{"state", r.line["state"]})
-	unique := 0
+	places := []place{{"key", m.Key, r.line["key"]}, {"state", m.State, r.line["state"]}}
 	for _, f := range m.Fields {
 		what := "the field"
 		if f.Line == 0 {
 			what = "the default field"
 		}
-		add(f.Path, place{what, f.Line})
-		switch {
-		case f.Unique && unique > 0:
-			r.wrong(f.Line, "%s: unique is in line %d already, and there can be one unique user name: remove one "+
-				"of them",
-				quote(f.Path), unique)
-		case f.Unique:
-			unique = max(f.Line, 1)
+		places = append(places, place{what, f.Path, f.Line})
+	}
+	for i, a := range places {
+		for j, b := range places {
+			switch line := max(a.line, b.line); {
+			case i > j && a.path == b.path:
+				r.wrong(line, "%s and %s are both %s: choose another field for one of them",
+					a.what, b.what, quote(a.path))
+			case strings.HasPrefix(a.path, b.path+"."):
+				r.wrong(line, "%s lies inside %s (%s): choose fields that lie apart",
+					quote(a.path), quote(b.path), b.what)
+			}
 		}
 	}
-	for path, p := range places {
-		for i, c := range path {
-			if outer, taken := places[path[:i]]; taken && c == '.' {
-				r.wrong(max(p.line, outer.line), "%s lies inside %s (%s): choose fields that lie apart",
-					quote(path), quote(path[:i]), outer.what)
-			}
+	first := 0
+	for _, f := range m.Fields {
+		if f.Unique && first > 0 {
+			r.wrong(f.Line, "%s: unique is in line %d already, and there can be one unique user name: "+
+				"remove one of them", quote(f.Path), first)
+		} else if f.Unique {
+			first = max(f.Line, 1)
 		}
 	}
 }

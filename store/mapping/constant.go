@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -54,34 +55,18 @@ func (r *reader) bson(name string, n *yaml.Node, levels int) any {
 }
 
 func (r *reader) scalar(name string, n *yaml.Node) any {
-	var err error
-	switch n.ShortTag() {
-	case "!!null":
-		return nil
-	case "!!str":
-		return n.Value
-	case "!!bool":
-		var v bool
-		if err = n.Decode(&v); err == nil {
+	tags := []string{"!!null", "!!str", "!!bool", "!!int", "!!float", "!!timestamp"}
+	var v any
+	if slices.Contains(tags, n.ShortTag()) && n.Decode(&v) == nil {
+		switch v := v.(type) {
+		case nil, string, bool, float64:
 			return v
-		}
-	case "!!int":
-		var small int32
-		if n.Decode(&small) == nil {
-			return small
-		}
-		var v int64
-		if err = n.Decode(&v); err == nil {
-			return v
-		}
-	case "!!float":
-		var v float64
-		if err = n.Decode(&v); err == nil {
-			return v
-		}
-	case "!!timestamp":
-		var v time.Time
-		if err = n.Decode(&v); err == nil {
+		case int:
+			if int(int32(v)) == v { //nolint:gosec // G115: this is the test of it
+				return int32(v)
+			}
+			return int64(v)
+		case time.Time:
 			return bson.NewDateTimeFromTime(v)
 		}
 	}

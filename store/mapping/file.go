@@ -97,30 +97,26 @@ func (r *reader) document(data []byte) *Map {
 		r.wrong(invalidLine(data), "the file is not UTF-8: save it as UTF-8")
 		return nil
 	}
+	var docs [2]yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc yaml.Node
-	err := dec.Decode(&doc)
-	if errors.Is(err, io.EOF) || err == nil && isEmpty(doc.Content[0]) {
+	err := dec.Decode(&docs[0])
+	if err == nil {
+		err = dec.Decode(&docs[1])
+	}
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		r.notYAML(data, err)
+		return nil
+	case docs[0].IsZero() || isEmpty(docs[0].Content[0]):
 		r.wrong(1, "the file is empty: write a map, such as docs/mapping.md shows, or remove the file")
 		return nil
-	}
-	if err == nil {
-		var more yaml.Node
-		if err = dec.Decode(&more); err == nil && !isEmpty(more.Content[0]) {
-			r.wrong(more.Line, "the file has several documents (---): leave one")
-			return nil
-		}
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-	}
-	if err != nil {
-		r.notYAML(data, err)
+	case !docs[1].IsZero() && !isEmpty(docs[1].Content[0]):
+		r.wrong(docs[1].Line, "the file has several documents (---): leave one")
 		return nil
 	}
 	m := Default()
 	m.File = r.file
-	r.top(m, doc.Content[0])
+	r.top(m, docs[0].Content[0])
 	if len(r.mistakes) == 0 {
 		r.checkPlaces(m)
 	}
@@ -168,22 +164,16 @@ func (r *reader) top(m *Map, n *yaml.Node) {
 		case "fields":
 			m.Fields = r.fields(v)
 		default:
-			r.unknownTop(name, v)
+			keys, what := []string{"collection", "key", "state", "fields"}, quote(name.Value)
+			do := " is not known here: " + didYouMean(name.Value, keys)
+			if _, isSource := LookUp(v.Value); isSource && v.Kind == yaml.ScalarNode {
+				do = " stands beside fields: put it below 'fields:' and indent it"
+			} else if what != name.Value { // it may be a secret in another file, and would go to the log
+				what, do = "this line", " does not begin with "+strings.Join(keys, ", ")+": is this the file of the map?"
+			}
+			r.wrong(name.Line, "%s%s", what, do)
 		}
 	}
-}
-
-func (r *reader) unknownTop(name, v *yaml.Node) {
-	keys := []string{"collection", "key", "state", "fields"}
-	if _, isSource := LookUp(v.Value); isSource && v.Kind == yaml.ScalarNode {
-		r.wrong(name.Line, "%s stands beside fields: put it below 'fields:' and indent it", quote(name.Value))
-		return
-	}
-	if quoted := quote(name.Value); quoted != name.Value { // it may be a secret of another file, and goes to the log
-		r.wrong(name.Line, "this line does not begin with %s: is this the file of the map?", strings.Join(keys, ", "))
-		return
-	}
-	r.wrong(name.Line, "%s is not known here: %s", name.Value, didYouMean(name.Value, keys))
 }
 
 // maxFields bounds how much one row may cost.
@@ -255,8 +245,7 @@ func (r *reader) long(f *Field, n *yaml.Node) {
 				r.wrong(v.Line, "%s: unique is true or false", name)
 			}
 		default:
-			keys := []string{"from", "value", "absent", "when", "unique"}
-			inside := key.Value
+			inside, keys := key.Value, longKeys()
 			if _, isSource := LookUp(v.Value); isSource && nearest(inside, keys) == "" {
 				r.wrong(key.Line, "%s: %s is not known here: for a field inside %s write '%s.%s: %s'",
 					name, quote(inside), name, f.Path, inside, v.Value)
@@ -268,19 +257,17 @@ func (r *reader) long(f *Field, n *yaml.Node) {
 	r.together(f, has, n.Line)
 }
 
+func longKeys() []string { return []string{"from", "value", "absent", "when", "unique"} }
+
 // together checks what may not stand in one long form.
 func (r *reader) together(f *Field, has map[string]*yaml.Node, line int) {
-	name, known := quote(f.Path), 0
-	for _, key := range []string{"from", "value", "absent", "when", "unique"} {
-		if has[key] != nil {
-			known++
-		}
-	}
+	name := quote(f.Path)
+	isKnown := func(key string) bool { return has[key] != nil }
 	wrong := func(key, text string) { r.wrong(has[key].Line, "%s: %s", name, text) }
 	switch {
 	case has["from"] != nil && has["value"] != nil:
 		wrong("value", "it has both from and value: remove one of them")
-	case has["from"] == nil && has["value"] == nil && known > 0:
+	case has["from"] == nil && has["value"] == nil && slices.ContainsFunc(longKeys(), isKnown):
 		r.wrong(line, "%s: it says neither from nor value: add the source, such as from: full_name", name)
 	case has["value"] != nil && has["absent"] != nil:
 		wrong("absent", "a constant is never absent: remove absent")
@@ -382,5 +369,5 @@ func quote(s string) string {
 	if s != "" && !strings.ContainsFunc(s, isOdd) {
 		return s
 	}
-	return strings.Trim(strconv.QuoteToGraphic(s), "") // always one line
+	return strconv.QuoteToGraphic(s) // always one line
 }

@@ -2,12 +2,6 @@
 // Without a file it is the default map, docs/mapping.md.
 package mapping
 
-import (
-	"clerksync/clerk"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
-)
-
 // Map describes the app's collection. A Map is not changed after it is made.
 type Map struct {
 	File       string // where it was read from, "" for the default map
@@ -64,17 +58,3 @@ func (m *Map) Username() string {
 
 // Compared tells whether reconcile compares the field: it holds a value of Clerk's that is kept up to date.
 func (f Field) Compared() bool { return f.From != "" && f.From != Now && !f.Create }
-
-func date(t clerk.Millis) any {
-	if t == 0 {
-		return nil
-	}
-	return bson.DateTime(t)
-}
-
-func text(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}

@@ -1,13 +1,13 @@
 package mapping
 
 import (
+	"cmp"
 	"encoding/json"
-	"os"
-	"path/filepath"
+	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 )
@@ -44,16 +44,52 @@ func validator(t testing.TB) func(text string) error {
 	}
 }
 
-// TestSchemaIsCommitted: editors get the schema from docs.
-func TestSchemaIsCommitted(t *testing.T) {
+// TestSchemaHasTheSources: the schema is written by hand, and knows every source with its note.
+func TestSchemaHasTheSources(t *testing.T) {
 	t.Parallel()
-	got, err := os.ReadFile(filepath.Join("..", "..", "docs", "clerksync.schema.json"))
-	if err != nil {
+	var schema struct {
+		Properties struct {
+			Key struct {
+				Not struct {
+					AnyOf []struct{ Enum []string }
+				}
+			}
+		}
+		Definitions struct {
+			Source struct {
+				AnyOf []struct{ Const, Pattern, Description string }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(Schema()), &schema); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(Schema(), string(got)); d != "" {
-		t.Errorf("make it again: go run ./cmd/clerksync types --format schema > docs/clerksync.schema.json\n-want "+
-			"+got:\n%s", d)
+	var got, want, notKeys []string
+	for _, s := range schema.Definitions.Source.AnyOf {
+		got = append(got, cmp.Or(s.Const, s.Pattern)+": "+s.Description)
+	}
+	describe := func(name, note, warn string) {
+		if warn != "" {
+			note += "; " + warn
+		}
+		want = append(want, name+": "+note)
+	}
+	for _, s := range Sources() {
+		describe(s.Name, s.Note, s.Warn)
+		if checkKey(s.Name) != "" {
+			notKeys = append(notKeys, s.Name)
+		}
+	}
+	for _, name := range []string{Public, Unsafe} {
+		s, _ := LookUp(name)
+		describe("^"+name+`(\.[^.]+)*$`, s.Note+", such as "+name+".plan", s.Warn)
+		notKeys = append(notKeys, name)
+	}
+	if d := gocmp.Diff(want, got); d != "" {
+		t.Errorf("sources: -want +got:\n%s", d)
+	}
+	if d := gocmp.Diff(notKeys, schema.Properties.Key.Not.AnyOf[1].Enum); d != "" {
+		t.Errorf("sources that are no names of a key: -want +got:\n%s", d)
 	}
 }
 
@@ -75,6 +111,10 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: the schema: %v", text, err)
 		}
 	}
+	many := "fields:"
+	for i := range maxFields + 1 {
+		many += fmt.Sprintf("\n f%d: id", i)
+	}
 	for _, text := range []string{
 		"{}", "[]", "x", "colection: x", "collection: ''", "collection: 7", "collection: clerksync_state",
 		"collection: system.users",
@@ -92,6 +132,8 @@ func TestSchema(t *testing.T) {
 		"fields: {a: {from: id, unique: true}}", "fields: {a: {value: x, unique: true}}",
 		"fields: {a: {from: username, unique: true, absent: x}}",
 		"fields: {a: {from: username, unique: true, when: create}}",
+		"collection: " + strings.Repeat("a", maxCollection+1),
+		many,
 	} {
 		if _, err := Parse("f", []byte(text)); err == nil {
 			t.Errorf("%s: Parse takes it", text)

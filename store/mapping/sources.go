@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -46,87 +45,70 @@ type Source struct {
 
 // Sources returns all sources besides the metadata, in the order in which a person would look for them.
 func Sources() []Source {
+	const optional = true
 	return []Source{
-		{Name: "id", Kind: Text, Note: "Clerk's id of the user", get: func(u *user) any { return u.ID }},
+		{"id", Text, false, "Clerk's id of the user", "", func(u *user) any { return u.ID }},
+		{"first_name", Text, optional, "the first name", "", func(u *user) any { return u.details().FirstName }},
+		{"last_name", Text, optional, "the last name", "", func(u *user) any { return u.details().LastName }},
+		{"full_name", Text, optional, "the first and the last name", "", func(u *user) any { return u.FullName }},
+		{"username", Text, optional, "Clerk's own user name", "", func(u *user) any { return u.Username }},
+		{"primary_email", Text, optional, "the primary e-mail address", "", func(u *user) any { return u.Email }},
 		{
-			Name: "first_name", Kind: Text, Optional: true, Note: "the first name",
-			get: func(u *user) any { return text(u.details().FirstName) },
+			"email_verified", Bool, false, "whether the primary e-mail address is verified", "",
+			func(u *user) any { return u.EmailVerified },
 		},
 		{
-			Name: "last_name", Kind: Text, Optional: true, Note: "the last name",
-			get: func(u *user) any { return text(u.details().LastName) },
+			"primary_phone", Text, optional, "the primary phone number, in E.164", "",
+			func(u *user) any { return u.details().Phone },
 		},
 		{
-			Name: "full_name", Kind: Text, Optional: true, Note: "the first and the last name",
-			get: func(u *user) any { return text(u.FullName) },
+			"phone_verified", Bool, false, "whether the primary phone number is verified", "",
+			func(u *user) any { return u.details().PhoneVerified },
 		},
 		{
-			Name: "username", Kind: Text, Optional: true, Note: "Clerk's own user name",
-			get: func(u *user) any { return text(u.Username) },
+			"image_url", Text, optional, "the picture; Clerk makes one if the user has none", "",
+			func(u *user) any { return u.ImageURL },
 		},
 		{
-			Name: "primary_email", Kind: Text, Optional: true, Note: "the primary e-mail address",
-			get: func(u *user) any { return text(u.Email) },
+			"has_image", Bool, false, "whether the user has a picture that Clerk did not make", "",
+			func(u *user) any { return u.details().HasImage },
 		},
 		{
-			Name: "email_verified", Kind: Bool, Note: "whether the primary e-mail address is verified",
-			get: func(u *user) any { return u.EmailVerified },
+			"external_id", Text, optional, "the app's own id of the user, as Clerk keeps it", "",
+			func(u *user) any { return u.details().ExternalID },
+		},
+		{"locale", Text, optional, "the language, such as de-CH", "", func(u *user) any { return u.details().Locale }},
+		{
+			"two_factor_enabled", Bool, false, "whether a second factor is set up", "",
+			func(u *user) any { return u.details().TwoFactor },
+		},
+		{"banned", Bool, false, "whether the user is banned", "", func(u *user) any { return u.Banned }},
+		{"locked", Bool, false, "whether the user is locked", "", func(u *user) any { return u.Locked }},
+		{
+			"deprovisioned", Bool, false, "whether a directory (SCIM) has removed the user", "",
+			func(u *user) any { return u.Deprovisioned },
 		},
 		{
-			Name: "primary_phone", Kind: Text, Optional: true, Note: "the primary phone number, in E.164",
-			get: func(u *user) any { return text(u.details().Phone) },
+			"created_at", Date, optional, "when the user signed up at Clerk", "",
+			func(u *user) any { return u.CreatedAt },
 		},
 		{
-			Name: "phone_verified", Kind: Bool, Note: "whether the primary phone number is verified",
-			get: func(u *user) any { return u.details().PhoneVerified },
+			"updated_at", Date, optional, "when Clerk changed the user",
+			"Clerk does not change it for every change, such as a new address",
+			func(u *user) any { return u.details().UpdatedAt },
 		},
 		{
-			Name: "image_url", Kind: Text, Optional: true, Note: "the picture; Clerk makes one if the user has none",
-			get: func(u *user) any { return text(u.ImageURL) },
+			"last_sign_in_at", Date, optional, "when the user signed in",
+			"it costs a write for each sign-in, and Clerk does not promise an event for each",
+			func(u *user) any { return u.details().LastSignInAt },
 		},
 		{
-			Name: "has_image", Kind: Bool, Note: "whether the user has a picture that Clerk did not make",
-			get: func(u *user) any { return u.details().HasImage },
+			"legal_accepted_at", Date, optional, "when the user accepted the terms", "",
+			func(u *user) any { return u.details().LegalAcceptedAt },
 		},
 		{
-			Name: "external_id", Kind: Text, Optional: true, Note: "the app's own id of the user, as Clerk keeps it",
-			get: func(u *user) any { return text(u.details().ExternalID) },
-		},
-		{
-			Name: "locale", Kind: Text, Optional: true, Note: "the language, such as de-CH",
-			get: func(u *user) any { return text(u.details().Locale) },
-		},
-		{
-			Name: "two_factor_enabled", Kind: Bool, Note: "whether a second factor is set up",
-			get: func(u *user) any { return u.details().TwoFactor },
-		},
-		{Name: "banned", Kind: Bool, Note: "whether the user is banned", get: func(u *user) any { return u.Banned }},
-		{Name: "locked", Kind: Bool, Note: "whether the user is locked", get: func(u *user) any { return u.Locked }},
-		{
-			Name: "deprovisioned", Kind: Bool, Note: "whether a directory (SCIM) has removed the user",
-			get: func(u *user) any { return u.Deprovisioned },
-		},
-		{
-			Name: "created_at", Kind: Date, Optional: true, Note: "when the user signed up at Clerk",
-			get: func(u *user) any { return date(u.CreatedAt) },
-		},
-		{
-			Name: "updated_at", Kind: Date, Optional: true, Note: "when Clerk changed the user",
-			Warn: "Clerk does not change it for every change, such as a new address",
-			get:  func(u *user) any { return date(u.details().UpdatedAt) },
-		},
-		{
-			Name: "last_sign_in_at", Kind: Date, Optional: true, Note: "when the user signed in",
-			Warn: "it costs a write for each sign-in, and Clerk does not promise an event for each",
-			get:  func(u *user) any { return date(u.details().LastSignInAt) },
-		},
-		{
-			Name: "legal_accepted_at", Kind: Date, Optional: true, Note: "when the user accepted the terms",
-			get: func(u *user) any { return date(u.details().LegalAcceptedAt) },
-		},
-		{
-			Name: Now, Kind: Date, Note: "the time of each write that changes something; not from Clerk",
-			get: func(u *user) any { return bson.NewDateTimeFromTime(u.now) },
+			Now, Date, false, "the time of each write that changes something; not from Clerk", "",
+			func(u *user) any { return bson.NewDateTimeFromTime(u.now) },
 		},
 	}
 }
@@ -138,16 +120,31 @@ func LookUp(name string) (Source, bool) {
 			return s, true
 		}
 	}
-	switch root, _, _ := strings.Cut(name, "."); root {
+	path := strings.Split(name, ".")
+	switch path[0] {
 	case Public:
-		return Source{Name: name, Kind: Any, Optional: true, Note: "what the app has stored at Clerk"}, true
+		return Source{name, Any, true, "what the app has stored at Clerk", "", func(u *user) any {
+			return inside(u.details().PublicMetadata, path[1:])
+		}}, true
 	case Unsafe:
-		return Source{
-			Name: name, Kind: Any, Optional: true, Note: "what the user has stored at Clerk",
-			Warn: "the user can write anything there: never trust it for rights, such as a role",
-		}, true
+		const warn = "the user can write anything there: never trust it for rights, such as a role"
+		return Source{name, Any, true, "what the user has stored at Clerk", warn, func(u *user) any {
+			return inside(u.details().UnsafeMetadata, path[1:])
+		}}, true
 	}
 	return Source{}, false
+}
+
+// inside returns what is at a path in a JSON value, or nil.
+func inside(value json.RawMessage, path []string) json.RawMessage {
+	for _, key := range path {
+		var object map[string]json.RawMessage
+		if value == nil || json.Unmarshal(value, &object) != nil {
+			return nil // it is no object, so it has nothing at this path
+		}
+		value = object[key]
+	}
+	return value
 }
 
 // user is the user from whom the fields of one row are made.
@@ -164,32 +161,28 @@ func (u *user) details() clerk.Details {
 	return *u.more
 }
 
-// getter returns the function that gets the value of the source, which is nil if the user does not have it.
-func (s Source) getter() func(*user) (any, error) {
-	if s.get != nil {
-		return func(u *user) (any, error) { return s.get(u), nil }
-	}
-	path := strings.Split(s.Name, ".")
-	return func(u *user) (any, error) {
-		value := u.details().PublicMetadata
-		if path[0] == Unsafe {
-			value = u.details().UnsafeMetadata
-		}
-		for _, key := range path[1:] {
-			var at map[string]json.RawMessage
-			if value == nil || json.Unmarshal(value, &at) != nil {
-				return nil, nil // it is no object, so it has nothing at this path
-			}
-			value = at[key]
-		}
-		if value == nil {
+// value returns the BSON of what the source has for the user, or nil if that is nothing.
+func (s Source) value(u *user) (any, error) {
+	switch v := s.get(u).(type) {
+	case string:
+		if v == "" {
 			return nil, nil
 		}
-		return fromJSON(value)
+		return v, nil
+	case clerk.Millis:
+		if v == 0 {
+			return nil, nil
+		}
+		return bson.DateTime(v), nil
+	case json.RawMessage:
+		if v == nil {
+			return nil, nil
+		}
+		return fromJSON(v)
+	default:
+		return v, nil
 	}
 }
-
-var errTooDeep = errors.New("the metadata has more than 90 levels: MongoDB stores 100 in a document")
 
 // fromJSON returns the BSON of a JSON value. Whole numbers become whole numbers if 64 bits hold them.
 func fromJSON(value json.RawMessage) (any, error) {
@@ -198,6 +191,7 @@ func fromJSON(value json.RawMessage) (any, error) {
 	return readJSON(dec, 90)
 }
 
+// readJSON reads the next value, which may have so many levels.
 func readJSON(dec *json.Decoder, levels int) (any, error) {
 	token, err := dec.Token()
 	if err != nil {
@@ -215,52 +209,32 @@ func readJSON(dec *json.Decoder, levels int) (any, error) {
 		return n, nil
 	case json.Delim:
 		if levels == 0 {
-			return nil, errTooDeep
+			return nil, errors.New("the metadata has more than 90 levels: MongoDB stores 100 in a document")
 		}
-		if t == '[' {
-			return readList(dec, levels-1)
+		list, object := bson.A{}, bson.D{}
+		for dec.More() {
+			var name any
+			if t == '{' {
+				name, _ = dec.Token() // if it fails, so does the next
+			}
+			v, err := readJSON(dec, levels-1)
+			if err != nil {
+				return nil, err
+			}
+			key, _ := name.(string)
+			if strings.ContainsRune(key, 0) {
+				return nil, errors.New("the metadata has a key with a NUL in it, which BSON cannot hold")
+			}
+			if t == '{' {
+				object = put(object, []string{key}, v) // of a name that is there twice JSON's readers take the last
+				continue
+			}
+			list = append(list, v)
 		}
-		return readObject(dec, levels-1)
+		if _, err = dec.Token(); t == '[' {
+			return list, err
+		}
+		return object, err
 	}
 	return token, nil
-}
-
-func readList(dec *json.Decoder, levels int) (any, error) {
-	list := bson.A{}
-	for dec.More() {
-		v, err := readJSON(dec, levels)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	_, err := dec.Token()
-	return list, err
-}
-
-func readObject(dec *json.Decoder, levels int) (any, error) {
-	object := bson.D{}
-	at := map[string]int{}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, errors.New("the metadata is not JSON")
-		}
-		name, _ := key.(string)
-		if strings.ContainsRune(name, 0) {
-			return nil, fmt.Errorf("the metadata has a key with a NUL in it, which BSON cannot hold")
-		}
-		v, err := readJSON(dec, levels)
-		if err != nil {
-			return nil, err
-		}
-		if i, twice := at[name]; twice { // JSON's readers take the last
-			object[i].Value = v
-			continue
-		}
-		at[name] = len(object)
-		object = append(object, bson.E{Key: name, Value: v})
-	}
-	_, err := dec.Token()
-	return object, err
 }
