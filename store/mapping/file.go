@@ -169,7 +169,7 @@ func (r *reader) top(m *Map, n *yaml.Node) {
 			if _, isSource := LookUp(v.Value); isSource && v.Kind == yaml.ScalarNode {
 				do = " stands beside fields: put it below 'fields:' and indent it"
 			} else if what != name.Value { // it may be a secret in another file, and would go to the log
-				what, do = "this line", " does not begin with "+strings.Join(keys, ", ")+": is this the file of the map?"
+				what, do = "this line", " does not begin with "+strings.Join(keys, ", ")+": is this the map's file?"
 			}
 			r.wrong(name.Line, "%s%s", what, do)
 		}
