@@ -40,9 +40,8 @@ func (r *reader) bson(name string, n *yaml.Node, levels int) any {
 		}
 		for k, v := range r.entries(n, name, "write names with values") {
 			if strings.ContainsAny(k.Value, ".\x00") || strings.HasPrefix(k.Value, "$") || k.Value == "" {
-				r.wrong(k.Line, "%s: the value has the name %s: names are not empty, do not begin with $ and have "+
-					"no dot",
-					name, quote(k.Value))
+				r.wrong(k.Line, "%s: the value has the name %s: names are not empty, "+
+					"do not begin with $ and have no dot", name, quote(k.Value))
 			}
 			object = append(object, bson.E{Key: k.Value, Value: r.bson(name, v, levels-1)})
 		}
