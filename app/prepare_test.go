@@ -48,7 +48,8 @@ func TestUniqueIndexOfTheApp(t *testing.T) {
 				"members refuses the second: " + strings.Replace(fix, "it", "the index", 1), "",
 		},
 		"the default map": {
-			"", "", options.Index().SetUnique(true), "", "refuses a second user without email: make it partial in mongosh",
+			"", "", options.Index().SetUnique(true), "",
+			"refuses a second user without email: make it partial in mongosh",
 		},
 		"the default map, sparse": {
 			"", "", options.Index().SetUnique(true).SetSparse(true), "",
@@ -56,7 +57,8 @@ func TestUniqueIndexOfTheApp(t *testing.T) {
 		},
 		// Whoever has written no map has run the service with this index before there were maps.
 		"the default map, with a name that may be empty": {
-			"full_name", "", options.Index().SetUnique(true), "", "the default map: full_name: absent: \"\" is the same for",
+			"full_name", "", options.Index().SetUnique(true), "",
+			`the default map: full_name: absent: "" is the same for`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

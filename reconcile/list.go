@@ -247,7 +247,8 @@ func (r *Reconcile) mode(t Tier) store.Mode {
 
 // mayPass tells whether a write that failed with err may succeed when it is tried again.
 func mayPass(err error) bool {
-	return err != nil && !errors.Is(err, store.ErrRefused) && !errors.Is(err, store.ErrUnfit) && !database.RefusesRow(err)
+	final := errors.Is(err, store.ErrRefused) || errors.Is(err, store.ErrUnfit) || database.RefusesRow(err)
+	return err != nil && !final
 }
 
 // errAsk says that Clerk could not be asked for one user, so the page has to be done again.

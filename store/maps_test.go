@@ -568,8 +568,8 @@ func TestDoublesWithAddresses(t *testing.T) {
 	}
 }
 
-// TestDoublesThatCameLater: if the index was dropped and rows with the same id of Clerk's were made, the one that the app
-// finds is written, in a list of users as alone, and a deletion removes all.
+// TestDoublesThatCameLater: if the index was dropped and rows with the same id of Clerk's were made, the one that the
+// app finds is written, in a list of users as alone, and a deletion removes all.
 func TestDoublesThatCameLater(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {

@@ -31,8 +31,8 @@ func MayPass(err error) bool {
 }
 
 // RefusesRow tells whether a write failed because of what is in its one row, such as a key in the metadata that this
-// database does not store, or because of a validator of the app's. It says nothing about other rows, and until the row's
-// values or the validator change, a retry cannot help.
+// database does not store, or because of a validator of the app's. It says nothing about other rows, and until the
+// row's values or the validator change, a retry cannot help.
 func RefusesRow(err error) bool {
 	var se mongo.ServerError
 	if errors.As(err, new(mongo.CommandError)) || !errors.As(err, &se) {

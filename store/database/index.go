@@ -91,8 +91,8 @@ func (c *Collection) makeIndex(ctx context.Context, ix Index) error {
 		return fmt.Errorf("the collection %s has rows with the same %s: make them different first, the index on it is "+
 			"unique", c.Name(), ix.Field)
 	case hasCode(err, 86) && ix.Name != "": // IndexKeySpecsConflict
-		return fmt.Errorf("the collection %s has another index named %s than the one on %s, perhaps from the key before: "+
-			"drop it, ours takes its place", c.Name(), ix.Name, ix.Field)
+		return fmt.Errorf("the collection %s has another index named %s than the one on %s, perhaps from the key "+
+			"before: drop it, ours takes its place", c.Name(), ix.Name, ix.Field)
 	case hasCode(err, 85, 86): // IndexOptionsConflict, IndexKeySpecsConflict
 		return fmt.Errorf("the collection %s has another kind of index on %s: drop it, ours takes its place",
 			c.Name(), ix.Field)

@@ -35,9 +35,9 @@ func sideBySide(n int, do func(i int) error) error {
 	return g.Wait()
 }
 
-// FindMany returns those of the rows that exist, by key. If fields are named, it reads only these. Of rows with the same
-// key, which there may be if its unique index was dropped, it returns the one that the database finds first, as for the
-// app.
+// FindMany returns those of the rows that exist, by key. If fields are named, it reads only these. Of rows with the
+// same key, which there may be if its unique index was dropped, it returns the one that the database finds first, as
+// for the app.
 func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...string) (map[string]bson.Raw, error) {
 	rows := make(map[string]bson.Raw, len(ids))
 	if c.key != idField {

@@ -98,8 +98,15 @@ func TestHashOfConstants(t *testing.T) {
 	t.Parallel()
 	had := map[string]any{}
 	for _, v := range []any{
-		nil, "", "<nil>", int32(1), "1", 1.5, "1.5", true, "true", bson.A{int32(1)}, bson.A{"1"}, bson.A{"1", "2"},
-		bson.A{"1 2"}, bson.D{}, bson.D{{Key: "a", Value: int32(1)}}, bson.D{{Key: "a", Value: "1"}}, bson.DateTime(1),
+		nil, "", "<nil>", int32(1), "1", 1.5, "1.5", true, "true",
+		bson.A{int32(1)},
+		bson.A{"1"},
+		bson.A{"1", "2"},
+		bson.A{"1 2"},
+		bson.D{},
+		bson.D{{Key: "a", Value: int32(1)}},
+		bson.D{{Key: "a", Value: "1"}},
+		bson.DateTime(1),
 	} {
 		h := hash([]Field{{Path: "level", Value: v}})
 		if other, twice := had[h]; twice {
