@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func (r *reader) scalar(name string, n *yaml.Node) any {
 		case nil, string, bool, float64:
 			return v
 		case int:
-			if int(int32(v)) == v { //nolint:gosec // G115: this is the test of it
+			if math.MinInt32 <= v && v <= math.MaxInt32 {
 				return int32(v)
 			}
 			return int64(v)
