@@ -445,6 +445,27 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
+// TestUnlisted: a database that does not list its collections is not called empty.
+func TestUnlisted(t *testing.T) {
+	t.Parallel()
+	const commandNotFound = 59
+	uri := testenv.NewMemory().Listen(t, func(command string) int32 {
+		if command == "listCollections" {
+			return commandNotFound
+		}
+		return 0
+	})
+	db := testenv.Connect(t, uri, "app")
+	fill(t, db, shape{name: "members", row: shapes()["rows from before Clerk"].row})
+	_, err := adopt.Look(t.Context(), adopt.Options{DB: db})
+	if want := "which collection has your app's users?"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if r, err := adopt.Look(t.Context(), adopt.Options{DB: db, Collection: "members"}); err != nil || r.Map.Key != "clerkId" {
+		t.Errorf("got %v, want the map of members", err)
+	}
+}
+
 // TestFewRows: with one or two rows, what is proposed is still right, and no value of a single user becomes a constant.
 func TestFewRows(t *testing.T) {
 	t.Parallel()

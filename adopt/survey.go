@@ -12,8 +12,8 @@ import (
 const (
 	// maxDepth is how deep fields are looked for: "profile.name" is at depth 2.
 	maxDepth = 3
-	// maxFields bounds how many different paths are kept, and maxBelow how many of them below one field. Rows with a map
-	// by date or id may have any number of them. Paths with an id of Clerk's are kept beyond that.
+	// maxFields bounds how many different paths are kept, and maxBelow how many of them below one field. Rows with an
+	// object by date or id may have any number of them. Paths with an id of Clerk's are kept beyond that.
 	maxFields, maxBelow = 500, 50
 	// maxPath is less than the 1024 characters that a name in YAML may have.
 	maxPath = 500

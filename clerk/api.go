@@ -407,7 +407,14 @@ type statusError struct {
 }
 
 func (e statusError) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("answer %d %s", e.code, e.clerk))
+	text := strings.TrimSpace(fmt.Sprintf("answer %d %s", e.code, e.clerk))
+	switch {
+	case e.code == http.StatusTooManyRequests:
+		text += ": Clerk takes no more requests for now: try again in a minute"
+	case e.code >= http.StatusInternalServerError:
+		text += ": Clerk has a fault: try again later"
+	}
+	return text
 }
 
 // isCode tells whether the error is an answer with one of the codes.

@@ -164,11 +164,14 @@ func (r *reader) top(m *Map, n *yaml.Node) {
 		case "fields":
 			m.Fields = r.fields(v)
 		default:
-			do := "%s is not known here: " + didYouMean(name.Value, []string{"collection", "key", "state", "fields"})
+			keys, what := []string{"collection", "key", "state", "fields"}, quote(name.Value)
+			do := " is not known here: " + didYouMean(name.Value, keys)
 			if _, isSource := LookUp(v.Value); isSource && v.Kind == yaml.ScalarNode {
-				do = "%s stands beside fields: put it below 'fields:' and indent it"
+				do = " stands beside fields: put it below 'fields:' and indent it"
+			} else if what != name.Value { // it may be a secret in another file, and would go to the log
+				what, do = "this line", " does not begin with "+strings.Join(keys, ", ")+": is this the map's file?"
 			}
-			r.wrong(name.Line, do, quote(name.Value))
+			r.wrong(name.Line, "%s%s", what, do)
 		}
 	}
 }

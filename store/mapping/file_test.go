@@ -315,6 +315,9 @@ func TestHugeFiles(t *testing.T) {
 			strings.Repeat("a: b\n", 200_000), "f:1: a is not known here: known are collection, key, state, " +
 				"fields\nf:2: the file has",
 		},
+		"another file": {
+			"root:$6$abc/def:20228::: \"7\"\n", "f:1: this line does not begin with collection, key, state, fields: is",
+		},
 		"many fields": {many, "f:2: there are more than 500 fields: leave out some"},
 	} {
 		t.Run(name, func(t *testing.T) {
