@@ -123,8 +123,7 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 // looker is a Look in progress.
 type looker struct {
 	Options
-	infos  map[string]database.CollectionInfo // the app's collections, by name
-	listed bool                               // infos are all of them
+	infos map[string]database.CollectionInfo // the app's collections, by name
 }
 
 func (l *looker) list(ctx context.Context) error {
@@ -132,8 +131,12 @@ func (l *looker) list(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the collections: %w", err)
 	}
-	if l.listed = listed; !listed {
-		infos = []database.CollectionInfo{{Name: cmp.Or(l.Collection, mapping.Default().Collection)}}
+	switch {
+	case !listed && l.Collection == "":
+		return question("which collection has your app's users? This database does not list its collections: " +
+			"say --collection NAME")
+	case !listed:
+		infos = []database.CollectionInfo{{Name: l.Collection}}
 	}
 	l.infos = map[string]database.CollectionInfo{}
 	for _, i := range infos {
@@ -178,9 +181,6 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 	case len(ids) > 1:
 		return "", nil, question("which collection has the users? Clerk's ids are in %s, but none of them has names, "+
 			"pictures or addresses beside them, one row for each user: say --collection NAME", list(ids, most))
-	case rows == 0 && !l.listed:
-		return "", nil, question("which collection has your app's users? This database does not list its "+
-			"collections, and %s has no rows: say --collection NAME", names[0])
 	case rows == 0:
 		return "", nil, question("the database %s has no rows: is it the one of your app? MONGODB_DATABASE names it. "+
 			"A new app needs no map: clerksync makes the collection users", l.DB.Name())
@@ -222,16 +222,25 @@ func (l *looker) collection(ctx context.Context) (c Collection, err error) {
 		}
 	}
 	c.Asked, c.Users = true, map[string]clerk.User{}
-	for some := range slices.Chunk(sorted(ids), clerk.MaxIDs) {
-		users, err := l.API.ListUsers(ctx, some)
-		if err != nil {
-			return c, err
-		}
-		for _, u := range users {
-			c.Users[u.ID] = u
-		}
+	users, err := ask(ctx, l.API.ListUsers, sorted(ids))
+	for _, u := range users {
+		c.Users[u.ID] = u
 	}
-	return c, nil
+	return c, err
+}
+
+// ask asks Clerk for users by any number of ids or addresses.
+func ask(
+	ctx context.Context, of func(context.Context, []string) ([]clerk.User, error), names []string,
+) (all []clerk.User, _ error) {
+	for some := range slices.Chunk(names, clerk.MaxIDs) {
+		users, err := of(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, users...)
+	}
+	return all, nil
 }
 
 // strays finds the rows that have the address of one of Clerk's users but no id of Clerk's.
@@ -261,16 +270,14 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 			byAddress[strings.ToLower(address)] = database.RowID(row)
 		}
 	}
+	users, err := ask(ctx, l.API.ListByAddress, sorted(byAddress))
+	if err != nil {
+		return err
+	}
 	var ids []string
-	for some := range slices.Chunk(sorted(byAddress), clerk.MaxIDs) {
-		users, err := l.API.ListByAddress(ctx, some)
-		if err != nil {
-			return err
-		}
-		for _, u := range users {
-			if row, ok := byAddress[strings.ToLower(u.Email)]; ok {
-				r.Strays, ids = append(r.Strays, Stray{Row: row, User: u.ID}), append(ids, u.ID)
-			}
+	for _, u := range users {
+		if row, ok := byAddress[strings.ToLower(u.Email)]; ok {
+			r.Strays, ids = append(r.Strays, Stray{Row: row, User: u.ID}), append(ids, u.ID)
 		}
 	}
 	own, err := l.DB.Collection(r.Name).Taken(ctx, r.Map.Key, ids)

@@ -3,8 +3,11 @@ package adopt
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"clerksync/store/mapping"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 func (p *proposer) warn(format string, args ...any) {
@@ -66,7 +69,7 @@ func (p *proposer) withoutAddress() {
 
 // validated notes what the validator refuses.
 func (p *proposer) validated() {
-	if p.rules.other {
+	if elements, _ := p.Validator.Elements(); len(elements) > 1 || len(elements) == 1 && p.rules == nil {
 		p.warn("the validator has rules besides $jsonSchema, which are not read here: try one row with 'clerksync " +
 			"users ensure ID' before the backfill")
 	}
@@ -101,7 +104,7 @@ func (p *proposer) validatedField(f mapping.Field) {
 	s, _ := mapping.LookUp(f.From)
 	kind := map[mapping.Kind]string{mapping.Text: "string", mapping.Bool: "bool", mapping.Date: "date"}[f.Kind()]
 	mayLack := s.Optional && f.From != "image_url" && !f.Unique && f.Absent == mapping.Absent{}
-	if mayLack && p.rules.requires(f.Path) {
+	if mayLack && slices.Contains(p.rules.required(), f.Path) {
 		p.warn("the validator requires %s, and Clerk's users may have no %s: such a row is refused; take it out of "+
 			"required", path, f.From)
 	}
@@ -116,4 +119,51 @@ func (p *proposer) validatedField(f mapping.Field) {
 	case f.Absent.Null && !p.rules.allows(f.Path, "null"):
 		p.warn("the validator does not allow null in %s", path)
 	}
+}
+
+// schema is what a collection's validator says in $jsonSchema. The empty one allows everything.
+// https://www.mongodb.com/docs/manual/reference/operator/query/jsonSchema/
+type schema bson.Raw
+
+// at returns what the schema says of a path, or nil.
+func (s schema) at(path string) bson.Raw {
+	at := bson.Raw(s)
+	for name := range strings.SplitSeq(path, ".") {
+		at, _ = at.Lookup("properties", name).DocumentOK()
+	}
+	return at
+}
+
+// required returns the fields that every document must have.
+func (s schema) required() []string { return texts(bson.Raw(s).Lookup("required")) }
+
+// allows tells whether a value of a BSON type may be at a path, by its bsonType. kind is one of string, null, bool,
+// date, object and objectId.
+func (s schema) allows(path, kind string) bool {
+	types := texts(s.at(path).Lookup("bsonType"))
+	return len(types) == 0 || slices.Contains(types, kind)
+}
+
+// closed tells whether documents may have no other fields than those that the schema names, and it does not name this
+// one.
+func (s schema) closed(name string) bool {
+	open, isBool := bson.Raw(s).Lookup("additionalProperties").BooleanOK()
+	return isBool && !open && s.at(name) == nil
+}
+
+// has tells whether the schema limits a path in one of these ways.
+func (s schema) has(path string, rules ...string) bool {
+	return slices.ContainsFunc(rules, func(rule string) bool { return s.at(path).Lookup(rule).Type != 0 })
+}
+
+// texts returns a text, or the texts in a list.
+func texts(v bson.RawValue) (all []string) {
+	list, _ := v.ArrayOK()
+	values, _ := list.Values()
+	for _, e := range append(values, v) {
+		if s, ok := e.StringValueOK(); ok {
+			all = append(all, s)
+		}
+	}
+	return all
 }

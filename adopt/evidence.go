@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"clerksync/clerk"
 	"clerksync/store/mapping"
 )
 
@@ -16,23 +15,13 @@ const roleSource = mapping.Public + ".role"
 type evidence struct {
 	texts  []string         // the sources with texts
 	values map[string][]any // by source: for each row, nil for none
-	user   []*clerk.User    // for each row, nil if Clerk does not know its user
+	known  []bool           // for each row, whether Clerk knows its user
 	users  int              // how many rows have a user at Clerk
 }
 
 // gather reads what Clerk says of the users of the rows.
 func gather(c *Collection, k *key) *evidence {
-	e := &evidence{values: map[string][]any{}, user: make([]*clerk.User, len(c.Rows))}
-	for id, rows := range k.ids {
-		u, ok := c.Users[id]
-		if !ok {
-			continue
-		}
-		for _, row := range rows {
-			e.user[row] = &u
-			e.users++
-		}
-	}
+	e := &evidence{values: map[string][]any{}, known: make([]bool, len(c.Rows))}
 	probe := &mapping.Map{Key: mapping.IDField}
 	role, _ := mapping.LookUp(roleSource)
 	for _, s := range append(mapping.Sources(), role) {
@@ -43,11 +32,14 @@ func gather(c *Collection, k *key) *evidence {
 		probe.Fields = append(probe.Fields, mapping.Field{From: s.Name, Absent: mapping.Absent{Null: true}})
 	}
 	all := mapping.Compile(probe, nil)
-	for row, u := range e.user {
-		if u == nil {
+	for row, v := range k.values {
+		u, ok := c.Users[v.text()]
+		if !ok {
 			continue
 		}
-		values, err := all.Values(*u, "", time.Time{}, true)
+		e.known[row] = true
+		e.users++
+		values, err := all.Values(u, "", time.Time{}, true)
 		if err != nil {
 			continue // metadata that could not be stored says nothing
 		}
@@ -77,7 +69,7 @@ func (e *evidence) match(f *field, source string) match {
 	different := map[any]bool{}
 	for row, want := range e.values[source] {
 		switch v := f.values[row]; {
-		case e.user[row] == nil:
+		case !e.known[row]:
 		case want == nil:
 			m.lacks++
 		default:

@@ -82,8 +82,10 @@ func comment(b *strings.Builder, indent, text string) {
 // spec returns what follows the name of a field.
 func spec(f mapping.Field) string {
 	parts := []string{"from: " + yamlText(f.From)}
-	if f.From == "" {
-		parts[0] = "value: " + yamlValue(f.Value)
+	if text, isText := f.Value.(string); isText {
+		parts[0] = "value: " + yamlText(text)
+	} else if f.From == "" {
+		parts[0] = fmt.Sprint("value: ", f.Value)
 	}
 	switch {
 	case f.Absent.Null:
@@ -101,20 +103,6 @@ func spec(f mapping.Field) string {
 		return yamlText(f.From)
 	}
 	return "{" + strings.Join(parts, ", ") + "}"
-}
-
-func yamlValue(v any) string {
-	switch v := v.(type) {
-	case string:
-		return yamlText(v)
-	case float64:
-		text := strconv.FormatFloat(v, 'g', -1, 64)
-		if !strings.ContainsAny(text, ".eIN") {
-			text += ".0" // else it would be read as a whole number
-		}
-		return text
-	}
-	return fmt.Sprint(v)
 }
 
 // yamlText returns a text as YAML: as it is if nothing else could be read from it, else in quotes as Go's, which YAML

@@ -116,16 +116,11 @@ func hasOne(fields []*field, row int, texts ...string) bool {
 
 // compare returns more than 0 if k is rather the key than other, and 0 if nobody could tell.
 func (k *key) compare(other *key) int {
-	byPath := 0
-	if k.sameAs(other) {
-		byPath = cmp.Compare(other.path, k.path)
-	}
 	return cmp.Or(
 		clearly(k.matches, other.matches), // values decide: a row with a user's address is that user's
 		cmp.Compare(k.sense(), other.sense()),
 		clearly(k.rows, other.rows),
 		cmp.Compare(k.custom(), other.custom()),
-		byPath,
 	)
 }
 
@@ -152,16 +147,6 @@ func clearly(a, b int) int {
 		return cmp.Compare(a, b)
 	}
 	return 0
-}
-
-// sameAs tells whether both fields hold the same id wherever they hold one.
-func (k *key) sameAs(other *key) bool {
-	for row, v := range k.values {
-		if o := other.values[row]; isID(v) && isID(o) && v.v != o.v {
-			return false
-		}
-	}
-	return true
 }
 
 func yes(b bool) int {

@@ -238,7 +238,7 @@ func (p *proposer) role(f *field) *Line {
 	m := p.evidence.match(f, roleSource)
 	usualToo := 0 // rows without a role at Clerk that have the usual one
 	for row, v := range f.values {
-		usualToo += yes(p.evidence.user[row] != nil && p.evidence.values[roleSource][row] == nil && v.v == usual)
+		usualToo += yes(p.evidence.known[row] && p.evidence.values[roleSource][row] == nil && v.v == usual)
 	}
 	switch {
 	case p.evidence.users == 0:
@@ -254,7 +254,7 @@ func (p *proposer) role(f *field) *Line {
 // user comes to by doing something is no default, even if all users have done it.
 func (p *proposer) constant(f *field) *Line {
 	v, n := f.common()
-	required := p.rules.requires(f.path)
+	required := slices.Contains(p.rules.required(), f.path)
 	text, isText := v.(string)
 	switch {
 	case n == 0 || n < few && !required || strings.Contains(f.path, "."):
@@ -293,7 +293,7 @@ func (p *proposer) absent(f *field, source string) mapping.Absent {
 			nulls++
 		case v.v == "":
 			empty++
-		case p.evidence.user[row] != nil && v.text() != "":
+		case p.evidence.known[row] && v.text() != "":
 			texts[v.text()]++
 		}
 	}

@@ -33,12 +33,15 @@ type proposer struct {
 	key      *key
 	fields   []*field
 	evidence *evidence
-	rules    validator
+	rules    schema
 }
 
 // propose returns the map for a collection.
 func propose(c *Collection, k *key) Proposal {
-	p := &proposer{Collection: c, key: k, fields: survey(c.Rows), evidence: gather(c, k), rules: newValidator(c)}
+	p := &proposer{Collection: c, key: k, fields: survey(c.Rows), evidence: gather(c, k)}
+	if rules, ok := c.Validator.Lookup("$jsonSchema").DocumentOK(); ok {
+		p.rules = schema(rules)
+	}
 	p.Map = mapping.Map{Collection: c.Name, Key: k.path, State: p.state()}
 	p.Matched = p.evidence.users
 	p.Key = p.reasonForKey()

@@ -126,7 +126,7 @@ func (f *field) common() (v any, n int) {
 	counts := map[any]int{}
 	for _, at := range f.values {
 		switch at.v.(type) {
-		case bool, int32, int64, float64, string:
+		case bool, int32, int64, string:
 			counts[at.v]++
 			if c := counts[at.v]; c > n {
 				v, n = at.v, c
