@@ -51,11 +51,9 @@ func question(format string, args ...any) error { return Question(fmt.Sprintf(fo
 type Collection struct {
 	database.CollectionInfo
 	Indexes []database.IndexInfo
-	Rows    []bson.Raw // a sample
-	All     bool       // it is all rows that there are
-	// Asked says that Clerk was asked for the users of the rows. Users are those that it has, by id.
-	Asked bool
-	Users map[string]clerk.User
+	Rows    []bson.Raw            // a sample
+	All     bool                  // it is all rows that there are
+	Users   map[string]clerk.User // Clerk's users of the rows, by id; nil if it was not asked
 }
 
 // Report is what Look has found, with the proposal.
@@ -99,6 +97,7 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Strange = len(r.Rows) - key.rows
 	r.Proposal = propose(&r.Collection, key)
 	if len(r.Map.Fields) == 0 {
 		return nil, question("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of %s "+
@@ -221,7 +220,7 @@ func (l *looker) collection(ctx context.Context) (c Collection, err error) {
 			}
 		}
 	}
-	c.Asked, c.Users = true, map[string]clerk.User{}
+	c.Users = map[string]clerk.User{}
 	users, err := ask(ctx, l.API.ListUsers, sorted(ids))
 	for _, u := range users {
 		c.Users[u.ID] = u
@@ -245,13 +244,6 @@ func ask(
 
 // strays finds the rows that have the address of one of Clerk's users but no id of Clerk's.
 func (l *looker) strays(ctx context.Context, r *Report) error {
-	without := func(row bson.Raw) bool {
-		id, _ := row.Lookup(r.Map.Key).StringValueOK()
-		return !clerk.IsUserID(id)
-	}
-	for _, row := range r.Rows {
-		r.Strange += yes(without(row))
-	}
 	email := fieldFrom(&r.Map, "primary_email")
 	if email == nil || l.API == nil {
 		return nil
@@ -266,7 +258,7 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 	}
 	byAddress := map[string]string{} // the _id of the row
 	for _, row := range rows {
-		if address := textAt(row, email.Path); isAddress(address) && without(row) {
+		if address := textAt(row, email.Path); isAddress(address) && !clerk.IsUserID(textAt(row, r.Map.Key)) {
 			byAddress[strings.ToLower(address)] = database.RowID(row)
 		}
 	}

@@ -87,12 +87,6 @@ func (p *proposer) validated() {
 				"{value: …, when: create}, or take it out of required", mapping.Quote(path), yamlText(path))
 		}
 	}
-	if p.key.path != mapping.IDField && !p.rules.allows(mapping.IDField, "objectId") {
-		p.warn("the validator does not allow an ObjectId as _id, which a new row gets")
-	}
-	if !p.rules.allows(p.Map.State, "object") {
-		p.warn("the validator does not allow a document in %s, where clerksync keeps its state", mapping.Quote(p.Map.State))
-	}
 	for _, f := range p.Map.Fields {
 		p.validatedField(f)
 	}
@@ -100,24 +94,15 @@ func (p *proposer) validated() {
 
 // validatedField notes what the validator refuses in a field that clerksync writes.
 func (p *proposer) validatedField(f mapping.Field) {
-	path := mapping.Quote(f.Path)
 	s, _ := mapping.LookUp(f.From)
-	kind := map[mapping.Kind]string{mapping.Text: "string", mapping.Bool: "bool", mapping.Date: "date"}[f.Kind()]
 	mayLack := s.Optional && f.From != "image_url" && !f.Unique && f.Absent == mapping.Absent{}
 	if mayLack && slices.Contains(p.rules.required(), f.Path) {
 		p.warn("the validator requires %s, and Clerk's users may have no %s: such a row is refused; take it out of "+
-			"required", path, f.From)
+			"required", mapping.Quote(f.Path), f.From)
 	}
-	switch {
-	case f.From == "": // the rows have the same value
-	case p.rules.has(f.Path, "enum"):
-		p.warn("the validator allows only some values of %s (enum), and others may come", path)
-	case kind == "string" && p.rules.has(f.Path, "pattern", "minLength", "maxLength"):
-		p.warn("the validator limits the text of %s (pattern or length), which Clerk's %s need not fit", path, f.From)
-	case kind != "" && !p.rules.allows(f.Path, kind):
-		p.warn("the validator does not allow a %s in %s", kind, path)
-	case f.Absent.Null && !p.rules.allows(f.Path, "null"):
-		p.warn("the validator does not allow null in %s", path)
+	if f.From != "" && p.rules.has(f.Path, "enum", "pattern", "minLength", "maxLength") {
+		p.warn("the validator limits the text of %s (enum, pattern or length), which Clerk's %s need not fit",
+			mapping.Quote(f.Path), f.From)
 	}
 }
 
@@ -136,13 +121,6 @@ func (s schema) at(path string) bson.Raw {
 
 // required returns the fields that every document must have.
 func (s schema) required() []string { return texts(bson.Raw(s).Lookup("required")) }
-
-// allows tells whether a value of a BSON type may be at a path, by its bsonType. kind is one of string, null, bool,
-// date, object and objectId.
-func (s schema) allows(path, kind string) bool {
-	types := texts(s.at(path).Lookup("bsonType"))
-	return len(types) == 0 || slices.Contains(types, kind)
-}
 
 // closed tells whether documents may have no other fields than those that the schema names, and it does not name this
 // one.

@@ -98,12 +98,9 @@ func newKey(c *Collection, f *field, fields []*field) *key {
 
 // uniqueOn tells whether there is a unique index on a field alone.
 func (c *Collection) uniqueOn(path string) bool {
-	for _, index := range c.Indexes {
-		if index.Unique && slices.Equal(index.Fields, []string{path}) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Indexes, func(x database.IndexInfo) bool {
+		return x.Unique && slices.Equal(x.Fields, []string{path})
+	})
 }
 
 // hasOne tells whether a row has one of the texts in any field.
@@ -128,9 +125,8 @@ func (k *key) compare(other *key) int {
 func (k *key) sense() int { return weigh(!isReference(k.path), k.mostlyOne(), !k.doubled()) }
 
 func (k *key) custom() int {
-	name := mapping.Named(last(k.path))
 	return weigh(!k.nested(), k.path == mapping.IDField, k.unique, hasWord(k.path, "clerk"),
-		name == "id" || name == "external_id")
+		mapping.Named(last(k.path)) == "id")
 }
 
 // weigh returns a number in which each condition weighs more than all those after it.

@@ -111,15 +111,11 @@ func (p *proposer) date(f *field) *Line {
 // verified decides about a field that is named after whether the address is verified.
 func (p *proposer) verified(f *field) *Line {
 	const source = "email_verified"
-	switch m := p.evidence.match(f, source); {
-	case ofType[bool](f) == 0 || ofType[bool](f) < f.filled():
+	m := p.evidence.match(f, source)
+	if ofType[bool](f) < max(f.filled(), 1) || m.filled > 0 && m.share() < surely {
 		return nil
-	case m.filled == 0:
-		return p.on(f, source, "by its name; it is true or false")
-	case m.share() >= surely:
-		return p.on(f, source, "%s", equal(m))
 	}
-	return nil
+	return p.on(f, source, "by its name, and true or false in %d of %d rows", f.filled(), len(p.Rows))
 }
 
 // byValues decides about a field whose values can be compared with Clerk's.
@@ -205,21 +201,20 @@ func (p *proposer) username(f *field) *Line {
 	switch m := p.evidence.match(f, source); {
 	case f.texts() == 0 && !indexed:
 		return nil
-	case p.evidence.users == 0 && ruled:
-		line.Reason = "by its name; each row has another. A new row whose name is taken gets a suffix"
-	case p.evidence.users == 0:
-		line.Reason = "by its name alone"
-	case m.share() >= likely && ruled:
-		line.Reason = equal(m) + ". Other users get one made of their address"
-	case m.share() >= likely:
-		line.Reason = equal(m)
-	case m.filled > 0:
+	case m.filled > 0 && m.share() < likely:
 		return off(f, source, "another than Clerk's in %d of %d rows: your app gives user names itself",
 			m.filled-m.equal, m.filled)
+	case m.filled > 0:
+		line.Reason = equal(m)
+	case p.evidence.users == 0:
+		line.Reason = "by its name"
 	case ruled:
-		line.Reason = "these users have none at Clerk: each row keeps its own, a new one gets one made of the address"
+		line.Reason = "these users have none at Clerk: each row keeps its own"
 	default:
 		return off(f, source, "these users have none at Clerk; stays your app's")
+	}
+	if ruled {
+		line.Reason += ". Other users get one made of their address"
 	}
 	return line
 }
@@ -254,10 +249,9 @@ func (p *proposer) role(f *field) *Line {
 // user comes to by doing something is no default, even if all users have done it.
 func (p *proposer) constant(f *field) *Line {
 	v, n := f.common()
-	required := slices.Contains(p.rules.required(), f.path)
 	text, isText := v.(string)
 	switch {
-	case n == 0 || n < few && !required || strings.Contains(f.path, "."):
+	case n < few || strings.Contains(f.path, "."):
 		return nil
 	case v == true && !hasWord(f.path, "active", "enabled"):
 		return nil
@@ -265,8 +259,6 @@ func (p *proposer) constant(f *field) *Line {
 		return nil
 	case n == len(p.Rows):
 		return created(f, v, "the same in all %d rows, so a new row gets it too", n)
-	case required && 10*n >= 9*len(p.Rows):
-		return created(f, v, "the validator requires it; %d of %d rows have this one", n, len(p.Rows))
 	case 10*n >= 6*len(p.Rows):
 		line := created(f, v, "in %d of %d rows; switch it on if a new row is to get it", n, len(p.Rows))
 		line.Off = true

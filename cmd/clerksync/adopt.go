@@ -83,7 +83,7 @@ func (c adoptCmd) print(e env, r *adopt.Report) {
 		}
 	}
 	switch {
-	case !r.Asked:
+	case r.Users == nil:
 		say("unsure", "fields are known by their names and the shapes of their values alone: "+
 			"with CLERK_SECRET_KEY set, they are known by their values")
 	case r.Matched == 0:
