@@ -24,7 +24,8 @@ func TestForeignUniqueIndexIsFoundByName(t *testing.T) {
 			return // no more than the one that is ours can be made twice
 		}
 		for field, unique := range map[string]bool{"email": true, "plan": false} {
-			m := mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}, Options: options.Index().SetUnique(unique).SetSparse(true)}
+			kind := options.Index().SetUnique(unique).SetSparse(true)
+			m := mongo.IndexModel{Keys: bson.D{{Key: field, Value: 1}}, Options: kind}
 			if _, err := db.Collection("users").Indexes().CreateOne(t.Context(), m); err != nil {
 				t.Fatal(err)
 			}
