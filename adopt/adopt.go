@@ -167,8 +167,8 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 			", but none of them has names, pictures or addresses beside them, one row for each user: " +
 			"say --collection NAME")
 	case rows == 0 && !l.listed:
-		return "", nil, Question("which collection has your app's users? This database does not list its collections, " +
-			"and " + l.infos[0].Name + " has no rows: say --collection NAME")
+		return "", nil, Question("which collection has your app's users? This database does not list its " +
+			"collections, and " + l.infos[0].Name + " has no rows: say --collection NAME")
 	case rows == 0:
 		return "", nil, Question("the database " + l.DB.Name() + " has no rows: is it the one of your app? " +
 			"MONGODB_DATABASE names it. A new app needs no map: clerksync makes the collection users")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"clerksync/store/database"
 	"clerksync/store/mapping"
@@ -483,7 +484,8 @@ func (p *proposer) constant(f *field) (_ Line, ok bool) {
 	case isBool && yesNo && hasWord(f.path, "onboard", "complete", "verif", "welcome", "done", "seen", "accept", "paid",
 		"subscri", "admin", "approv", "premium", "pro", "owner", "super", "staff"):
 		return Line{}, false
-	case isText && (len(text) > 40 || isAddress(text) || isURL(text) || text == "" || isID(value{true, text})):
+	case isText && (len(text) > 40 || isAddress(text) || isURL(text) || text == "" || isID(value{true, text}) ||
+		strings.ContainsFunc(text, unicode.IsControl)):
 		return Line{}, false
 	case isText && hasWord(f.path, "role", "permission", "access", "level", "type") && isPrivileged(text):
 		return Line{}, false
