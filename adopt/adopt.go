@@ -8,10 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"clerksync/clerk"
+	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
 
@@ -26,6 +29,8 @@ const (
 	glanceRows = 50
 	// maxGlances is how many collections are looked at for that.
 	maxGlances = 200
+	// most is how many names a sentence has.
+	most = 10
 )
 
 // Options is what Look needs.
@@ -39,6 +44,8 @@ type Options struct {
 type Question string
 
 func (q Question) Error() string { return string(q) }
+
+func question(format string, args ...any) error { return Question(fmt.Sprintf(format, args...)) }
 
 // Collection is what was seen of a collection.
 type Collection struct {
@@ -67,24 +74,23 @@ type Stray struct {
 	Own       bool // another row has the user's id
 }
 
+// Changes is what the first backfill would change in a row.
+type Changes struct {
+	Row    string // its _id
+	User   string
+	Fields []mapping.Difference
+}
+
 // Look looks at the collection and proposes a map. A Question says what a person has to decide first.
 func Look(ctx context.Context, o Options) (*Report, error) {
-	infos, listed, err := o.DB.Collections(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list the collections: %w", err)
-	}
-	if !listed {
-		infos = []database.CollectionInfo{{Name: cmp.Or(o.Collection, mapping.Default().Collection)}}
-	}
-	l := looker{Options: o, listed: listed, infos: slices.DeleteFunc(infos, func(i database.CollectionInfo) bool {
-		return strings.HasPrefix(i.Name, "system.") || strings.HasPrefix(i.Name, "clerksync_")
-	})}
-	slices.SortFunc(l.infos, func(a, b database.CollectionInfo) int { return cmp.Compare(a.Name, b.Name) })
+	l := looker{Options: o}
 	r := &Report{}
-	if l.Collection == "" {
-		if l.Collection, r.Others, err = l.choose(ctx); err != nil {
-			return nil, err
-		}
+	err := l.list(ctx)
+	if err == nil && l.Collection == "" {
+		l.Collection, r.Others, err = l.choose(ctx)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if r.Collection, err = l.collection(ctx); err != nil {
 		return nil, err
@@ -95,121 +101,114 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	}
 	r.Proposal = propose(&r.Collection, key)
 	if len(r.Map.Fields) == 0 {
-		return nil, noFields(r)
+		return nil, question("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of %s "+
+			"none has such a name and such values: with CLERK_SECRET_KEY set, their values tell, or write a "+
+			"clerksync.yaml yourself", r.Name, mapping.Quote(key.path), list(r.Apps, most))
 	}
-	if _, err := mapping.Parse(r.Name, r.File()); err != nil {
-		return nil, Question(fmt.Sprintf("no map for %s can be proposed, for the service would refuse it: %v",
-			r.Name, err))
+	m, err := mapping.Parse("clerksync.yaml", r.File())
+	if err != nil {
+		return nil, question("no map for %s can be proposed, for the service would refuse it: %v", r.Name, err)
+	}
+	clashes, err := store.NewUsers(o.DB, m).Clashes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range clashes {
+		r.Clashes = append(r.Clashes, c.Text)
 	}
 	r.Changes = changes(&r.Collection, &r.Map)
 	return r, l.strays(ctx, r)
 }
 
-// noFields returns the question about a collection in which nothing seems to be Clerk's.
-func noFields(r *Report) Question {
-	help := "with CLERK_SECRET_KEY set, their values tell"
-	if r.Matched > 0 {
-		help = "their values are not those of Clerk's users, so say it in a clerksync.yaml of your own, docs/mapping.md"
-	}
-	return Question(fmt.Sprintf("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of "+
-		"%s none "+
-		"has such a name: %s", r.Name, show(r.Map.Key), list(r.Apps), help))
-}
-
 // looker is a Look in progress.
 type looker struct {
 	Options
-	infos  []database.CollectionInfo
-	listed bool // infos are all collections
+	infos  map[string]database.CollectionInfo // the app's collections, by name
+	listed bool                               // infos are all of them
+}
+
+func (l *looker) list(ctx context.Context) error {
+	infos, listed, err := l.DB.Collections(ctx)
+	if err != nil {
+		return fmt.Errorf("list the collections: %w", err)
+	}
+	if l.listed = listed; !listed {
+		infos = []database.CollectionInfo{{Name: cmp.Or(l.Collection, mapping.Default().Collection)}}
+	}
+	l.infos = map[string]database.CollectionInfo{}
+	for _, i := range infos {
+		if !strings.HasPrefix(i.Name, "system.") && !strings.HasPrefix(i.Name, "clerksync_") {
+			l.infos[i.Name] = i
+		}
+	}
+	return nil
 }
 
 // choose returns the collection whose rows seem to be Clerk's users, and the others that have Clerk's ids.
 func (l *looker) choose(ctx context.Context) (name string, others []string, _ error) {
 	var users, ids []string // the collections that seem to have users, and all with Clerk's ids
-	var doubts []error
 	rows := 0
-	for _, info := range l.infos[:min(len(l.infos), maxGlances)] {
-		if info.View {
+	names := sorted(l.infos)
+	for _, name := range names[:min(len(names), maxGlances)] {
+		glance := Collection{CollectionInfo: l.infos[name]}
+		if glance.View {
 			continue
 		}
-		glance := Collection{CollectionInfo: info}
 		var err error
-		glance.Rows, glance.All, err = l.DB.Collection(info.Name).Sample(ctx, glanceRows, sampleBytes)
-		if err != nil {
+		if glance.Rows, _, err = l.DB.Collection(name).Sample(ctx, glanceRows, sampleBytes); err != nil {
 			return "", nil, err
 		}
 		rows += len(glance.Rows)
 		fields := survey(glance.Rows)
-		if !slices.ContainsFunc(fields, (*field).hasIDs) {
-			continue
-		}
-		ids = append(ids, info.Name)
-		switch _, err := findKey(&glance); {
-		case err != nil:
-			doubts = append(doubts, err)
-		case slices.ContainsFunc(fields, (*field).isPersonal):
-			users = append(users, info.Name)
+		if slices.ContainsFunc(fields, (*field).hasIDs) {
+			ids = append(ids, name)
+			if _, err := findKey(&glance); err == nil && slices.ContainsFunc(fields, (*field).isPersonal) {
+				users = append(users, name)
+			}
 		}
 	}
 	switch {
 	case len(users) == 1:
 		return users[0], slices.DeleteFunc(ids, func(n string) bool { return n == users[0] }), nil
 	case len(users) > 1:
-		return "", nil, Question("which collection has the users? Clerk's ids, one for each row, are in " +
-			list(users) +
-			": say --collection NAME")
-	case len(ids) == 1 && len(doubts) == 1:
-		return "", nil, doubts[0]
+		return "", nil, question("which collection has the users? Clerk's ids, one for each row, are in %s: "+
+			"say --collection NAME", list(users, most))
 	case len(ids) == 1:
-		return ids[0], nil, nil
-	case len(ids) > 0:
-		return "", nil, Question("which collection has the users? Clerk's ids are in " + list(ids) +
-			", but none of them has names, pictures or addresses beside them, one row for each user: " +
-			"say --collection NAME")
+		return ids[0], nil, nil // what is odd about it will be asked
+	case len(ids) > 1:
+		return "", nil, question("which collection has the users? Clerk's ids are in %s, but none of them has names, "+
+			"pictures or addresses beside them, one row for each user: say --collection NAME", list(ids, most))
 	case rows == 0 && !l.listed:
-		return "", nil, Question("which collection has your app's users? This database does not list its " +
-			"collections, and " + l.infos[0].Name + " has no rows: say --collection NAME")
+		return "", nil, question("which collection has your app's users? This database does not list its "+
+			"collections, and %s has no rows: say --collection NAME", names[0])
 	case rows == 0:
-		return "", nil, Question("the database " + l.DB.Name() + " has no rows: is it the one of your app? " +
-			"MONGODB_DATABASE names it. A new app needs no map: clerksync makes the collection users")
+		return "", nil, question("the database %s has no rows: is it the one of your app? MONGODB_DATABASE names it. "+
+			"A new app needs no map: clerksync makes the collection users", l.DB.Name())
 	}
-	return "", nil, Question("where does your app keep Clerk's ids? None of " + list(names(l.infos)) +
-		" has any (user_ and 27 letters or digits): is " + l.DB.Name() + " the database of your app " +
-		"(MONGODB_DATABASE)? If your rows have no ids of Clerk's yet, add a field such as clerkId to them first; " +
-		"clerksync links nobody by an address")
-}
-
-func names(infos []database.CollectionInfo) []string {
-	all := make([]string, len(infos))
-	for i, info := range infos {
-		all[i] = info.Name
-	}
-	return all
+	return "", nil, question("where does your app keep Clerk's ids? None of %s has any (user_ and 27 letters or "+
+		"digits): is %s the database of your app (MONGODB_DATABASE)? If your rows have no ids of Clerk's yet, add a "+
+		"field such as clerkId to them first; clerksync links nobody by an address", list(names, most), l.DB.Name())
 }
 
 // collection looks at the collection that is named.
-func (l *looker) collection(ctx context.Context) (Collection, error) {
-	i := slices.IndexFunc(l.infos, func(i database.CollectionInfo) bool { return i.Name == l.Collection })
+func (l *looker) collection(ctx context.Context) (c Collection, err error) {
+	info, there := l.infos[l.Collection]
 	switch {
-	case i < 0 && len(l.infos) == 0:
-		return Collection{}, Question("there is no collection " + l.Collection + ", and no other in the database " +
-			l.DB.Name() + ": is it the one of your app (MONGODB_DATABASE)?")
-	case i < 0:
-		return Collection{}, Question("there is no collection " + l.Collection + ": the database " + l.DB.Name() +
-			" has " + list(names(l.infos)))
-	case l.infos[i].View:
-		return Collection{}, Question(l.Collection + " is a view or a time series, whose rows cannot be changed: " +
-			"name another collection")
+	case !there:
+		return c, question("there is no collection %s: the database %s has %s",
+			l.Collection, l.DB.Name(), cmp.Or(list(sorted(l.infos), most), "none: is it the one of your app?"))
+	case info.View:
+		return c, question("%s is a view or a time series, whose rows cannot be changed: name another collection",
+			l.Collection)
 	}
-	c := Collection{CollectionInfo: l.infos[i]}
+	c.CollectionInfo = info
 	rows := l.DB.Collection(l.Collection)
-	var err error
 	if c.Rows, c.All, err = rows.Sample(ctx, sampleRows, sampleBytes); err != nil {
 		return c, err
 	}
 	if len(c.Rows) == 0 {
-		return c, Question(l.Collection + " has no rows yet, so there is nothing to learn from: let one user sign " +
-			"up, or write the map by hand")
+		return c, question("%s has no rows yet, so there is nothing to learn from: let one user sign up, or write "+
+			"the map by hand", l.Collection)
 	}
 	if c.Indexes, err = rows.ListIndexes(ctx); err != nil || l.API == nil {
 		return c, err
@@ -217,8 +216,8 @@ func (l *looker) collection(ctx context.Context) (Collection, error) {
 	ids := map[string]bool{}
 	for _, f := range survey(c.Rows) {
 		for _, v := range f.values {
-			if id, ok := v.v.(string); ok && clerk.IsUserID(id) && len(ids) < 2*sampleRows {
-				ids[id] = true
+			if isID(v) && len(ids) < 2*sampleRows {
+				ids[v.text()] = true
 			}
 		}
 	}
@@ -237,21 +236,15 @@ func (l *looker) collection(ctx context.Context) (Collection, error) {
 
 // strays finds the rows that have the address of one of Clerk's users but no id of Clerk's.
 func (l *looker) strays(ctx context.Context, r *Report) error {
-	path := ""
-	for _, line := range r.Lines {
-		if line.Field.From == "primary_email" && !line.Off {
-			path = line.Field.Path
-			break
-		}
-	}
 	without := func(row bson.Raw) bool {
-		id, _ := lookup(row, r.Map.Key).StringValueOK()
+		id, _ := row.Lookup(r.Map.Key).StringValueOK()
 		return !clerk.IsUserID(id)
 	}
 	for _, row := range r.Rows {
 		r.Strange += yes(without(row))
 	}
-	if path == "" || l.API == nil {
+	email := fieldFrom(&r.Map, "primary_email")
+	if email == nil || l.API == nil {
 		return nil
 	}
 	rows := r.Rows
@@ -262,26 +255,23 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 			return err
 		}
 	}
-	addresses := map[string]string{} // the _id of the row, by address
+	byAddress := map[string]string{} // the _id of the row
 	for _, row := range rows {
-		if address, ok := lookup(row, path).StringValueOK(); ok && isAddress(address) && without(row) {
-			addresses[strings.ToLower(address)] = database.RowID(row)
+		if address := textAt(row, email.Path); isAddress(address) && without(row) {
+			byAddress[strings.ToLower(address)] = database.RowID(row)
 		}
 	}
-	for some := range slices.Chunk(sorted(addresses), clerk.MaxIDs) {
+	var ids []string
+	for some := range slices.Chunk(sorted(byAddress), clerk.MaxIDs) {
 		users, err := l.API.ListByAddress(ctx, some)
 		if err != nil {
 			return err
 		}
 		for _, u := range users {
-			if row, ok := addresses[strings.ToLower(u.Email)]; ok {
-				r.Strays = append(r.Strays, Stray{Row: row, User: u.ID})
+			if row, ok := byAddress[strings.ToLower(u.Email)]; ok {
+				r.Strays, ids = append(r.Strays, Stray{Row: row, User: u.ID}), append(ids, u.ID)
 			}
 		}
-	}
-	ids := make([]string, len(r.Strays))
-	for i, s := range r.Strays {
-		ids[i] = s.User
 	}
 	own, err := l.DB.Collection(r.Name).Taken(ctx, r.Map.Key, ids)
 	for i := range r.Strays {
@@ -291,25 +281,57 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 	return err
 }
 
+// changes returns the sampled rows that the first backfill would change, besides giving them clerksync's state and the
+// time of the write.
+func changes(c *Collection, m *mapping.Map) (all []Changes) {
+	fields := mapping.Compile(m, nil)
+	for _, raw := range c.Rows {
+		u, ok := c.Users[textAt(raw, m.Key)]
+		if !ok {
+			continue
+		}
+		// A row keeps its user name if Clerk has none for the user.
+		values, err := fields.Values(u, cmp.Or(u.Username, textAt(raw, fields.Username)), time.Now(), false)
+		if err != nil {
+			continue // metadata that cannot be stored: the backfill says so
+		}
+		if differences := fields.Differences(raw, values); len(differences) > 0 {
+			all = append(all, Changes{Row: database.RowID(raw), User: u.ID, Fields: differences})
+		}
+	}
+	return all
+}
+
 // IsForbidden tells whether Look failed because the database's user may not look.
 func IsForbidden(err error) bool { return !errors.As(err, new(Question)) && database.IsForbidden(err) }
 
-// sorted returns the keys of a map, sorted.
-func sorted[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
+// fieldFrom returns the first field from a source, or nil.
+func fieldFrom(m *mapping.Map, source string) *mapping.Field {
+	for i := range m.Fields {
+		if m.Fields[i].From == source {
+			return &m.Fields[i]
+		}
 	}
-	slices.Sort(keys)
-	return keys
+	return nil
 }
 
-// list returns names as a sentence has them: at most ten.
-func list(names []string) string {
-	const most = 10
-	more := ""
-	if len(names) > most {
-		names, more = names[:most], fmt.Sprintf(" and %d more", len(names)-most)
+// textAt returns the text that a row has at a path, or "".
+func textAt(row bson.Raw, path string) string {
+	s, _ := row.Lookup(strings.Split(path, ".")...).StringValueOK()
+	return s
+}
+
+// sorted returns the keys of a map, sorted.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// list returns names as a sentence has them: at most so many.
+func list(names []string, most int) string {
+	var shown []string
+	for _, name := range names[:min(len(names), most)] {
+		shown = append(shown, mapping.Quote(name))
 	}
-	return strings.Join(names, ", ") + more
+	if more := len(names) - most; more > 0 {
+		shown = append(shown, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(shown, ", ")
 }

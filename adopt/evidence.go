@@ -1,33 +1,28 @@
 package adopt
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"clerksync/clerk"
 	"clerksync/store/mapping"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
+
+// roleSource is the one path into metadata that is compared.
+const roleSource = mapping.Public + ".role"
 
 // evidence has, for each source, what Clerk's users of the rows have there.
 type evidence struct {
-	sources []string
-	values  map[string][]any // by source: for each row, nil for none
-	user    []*clerk.User    // for each row, nil if Clerk does not know its user
-	users   int              // how many rows have a user at Clerk
+	texts  []string         // the sources with texts
+	values map[string][]any // by source: for each row, nil for none
+	user   []*clerk.User    // for each row, nil if Clerk does not know its user
+	users  int              // how many rows have a user at Clerk
 }
-
-// maxPaths bounds how many paths into metadata are compared.
-const maxPaths = 50
 
 // gather reads what Clerk says of the users of the rows.
 func gather(c *Collection, k *key) *evidence {
 	e := &evidence{values: map[string][]any{}, user: make([]*clerk.User, len(c.Rows))}
-	paths := map[string]bool{}
 	for id, rows := range k.ids {
 		u, ok := c.Users[id]
 		if !ok {
@@ -37,25 +32,15 @@ func gather(c *Collection, k *key) *evidence {
 			e.user[row] = &u
 			e.users++
 		}
-		details := u.Details()
-		metadataPaths(paths, mapping.Public, details.PublicMetadata, 2)
-		metadataPaths(paths, mapping.Unsafe, details.UnsafeMetadata, 2)
 	}
-	probe, sourceOf := &mapping.Map{Key: mapping.IDField}, map[string]string{}
-	add := func(source string) {
-		e.sources = append(e.sources, source)
-		e.values[source] = make([]any, len(c.Rows))
-		path := fmt.Sprint("field", len(sourceOf))
-		sourceOf[path] = source
-		probe.Fields = append(probe.Fields, mapping.Field{Path: path, From: source})
-	}
-	for _, s := range mapping.Sources() {
-		if s.Name != mapping.Now && s.Name != "id" {
-			add(s.Name)
+	probe := &mapping.Map{Key: mapping.IDField}
+	role, _ := mapping.LookUp(roleSource)
+	for _, s := range append(mapping.Sources(), role) {
+		if s.Kind == mapping.Text && s.Name != "id" {
+			e.texts = append(e.texts, s.Name)
 		}
-	}
-	for _, path := range sorted(paths)[:min(len(paths), maxPaths)] {
-		add(path)
+		e.values[s.Name] = make([]any, len(c.Rows))
+		probe.Fields = append(probe.Fields, mapping.Field{From: s.Name, Absent: mapping.Absent{Null: true}})
 	}
 	all := mapping.Compile(probe, nil)
 	for row, u := range e.user {
@@ -66,33 +51,11 @@ func gather(c *Collection, k *key) *evidence {
 		if err != nil {
 			continue // metadata that could not be stored says nothing
 		}
-		for _, field := range all.New(u.ID, values) {
-			if source, ok := sourceOf[field.Key]; ok {
-				e.values[source][row] = field.Value
-			}
+		for i, f := range probe.Fields {
+			e.values[f.From][row] = values[i]
 		}
 	}
 	return e
-}
-
-// metadataPaths adds the paths of single values in metadata.
-func metadataPaths(paths map[string]bool, root string, object json.RawMessage, levels int) {
-	var at map[string]json.RawMessage
-	if levels == 0 || json.Unmarshal(object, &at) != nil {
-		return
-	}
-	for name, v := range at {
-		if name == "" || strings.ContainsAny(name, ".\x00") || len(v) == 0 {
-			continue
-		}
-		switch v[0] {
-		case '{':
-			metadataPaths(paths, root+"."+name, v, levels-1)
-		case '[', 'n':
-		default:
-			paths[root+"."+name] = true
-		}
-	}
 }
 
 // match says how well a field fits a source, over the rows whose user is at Clerk.
@@ -103,38 +66,26 @@ type match struct {
 	equal    int // and they are equal
 	distinct int // different ones among the equal
 	lacks    int // Clerk has none
-	extra    int // and the row has one nevertheless
 }
 
 // share returns how much of what could be compared is equal, in percent.
-func (m match) share() int {
-	if m.filled == 0 {
-		return 0
-	}
-	return 100 * m.equal / m.filled
-}
+func (m match) share() int { return 100 * m.equal / max(m.filled, 1) }
 
-// differs is how many rows the backfill would change.
-func (m match) differs() int { return m.has - m.equal }
-
+// match compares the single values of a field with a source.
 func (e *evidence) match(f *field, source string) match {
 	m := match{source: source}
 	different := map[any]bool{}
 	for row, want := range e.values[source] {
-		v := f.values[row]
-		switch {
+		switch v := f.values[row]; {
 		case e.user[row] == nil:
 		case want == nil:
 			m.lacks++
-			m.extra += yes(!v.blank())
 		default:
 			m.has++
-			m.filled += yes(!v.blank())
-			if same(v.v, want, source) {
+			m.filled += yes(v.filled())
+			if same(v, want, source) {
 				m.equal++
-				if key, ok := comparable(want); ok {
-					different[key] = true
-				}
+				different[want] = true
 			}
 		}
 	}
@@ -142,37 +93,35 @@ func (e *evidence) match(f *field, source string) match {
 	return m
 }
 
-// comparable returns a value that can be the key of a map.
-func comparable(v any) (any, bool) {
-	switch v.(type) {
-	case string, bool, int32, int64, float64, bson.DateTime:
-		return v, true
+// best returns the match of the source that fits best, of those with texts. Another source than the one that the field
+// is named after has to fit clearly better.
+func (e *evidence) best(f *field, named string) match {
+	best := match{}
+	for _, source := range e.texts {
+		m := e.match(f, source)
+		if m.share() > best.share() || m.share() == best.share() && m.equal > best.equal {
+			best = m
+		}
 	}
-	return nil, false
+	if own := e.match(f, named); named != "" && own.share() >= best.share()-5 {
+		return own
+	}
+	return best
 }
 
 // same tells whether a row has what Clerk says, apart from how apps write it down.
-func same(row, want any, source string) bool {
-	text, isText := row.(string)
-	is, wantsText := want.(string)
-	switch {
-	case isText && wantsText && source == "primary_email":
-		return strings.EqualFold(strings.TrimSpace(text), is)
-	case isText && wantsText && source == "full_name":
-		return strings.EqualFold(cleaned(text), cleaned(is))
-	case isText && wantsText:
-		return strings.TrimSpace(text) == strings.TrimSpace(is)
+func same(row value, want any, source string) bool {
+	text, isText := want.(string)
+	if _, both := row.v.(string); !isText || !both {
+		return row.v == want
 	}
-	switch n := want.(type) {
-	case int64:
-		is32, ok := row.(int32)
-		return row == want || ok && int64(is32) == n || row == float64(n)
-	case float64:
-		return row == want
-	case bool, bson.DateTime:
-		return row == want
+	switch source {
+	case "primary_email":
+		return strings.EqualFold(row.text(), text)
+	case "full_name":
+		return strings.EqualFold(cleaned(row.text()), cleaned(text))
 	}
-	return false
+	return row.text() == strings.TrimSpace(text)
 }
 
 // cleaned returns a name without what `${user.firstName} ${user.lastName}` makes of a missing name.

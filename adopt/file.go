@@ -23,39 +23,32 @@ func (r *Report) File() []byte {
 	if r.Matched > 0 {
 		from = fmt.Sprintf("%d of its users at Clerk", r.Matched)
 	}
-	comment(&b, "", fmt.Sprintf("Proposed by 'clerksync adopt' from %d rows of %s and %s. docs/mapping.md says what "+
-		"can be written here.", len(r.Rows), show(r.Name), from))
+	comment(&b, "", fmt.Sprintf("Proposed by 'clerksync adopt' from %d rows of %s and %s. docs/mapping.md says what can "+
+		"be written here.", len(r.Rows), mapping.Quote(r.Name), from))
 	line(&b, "", "collection: "+yamlText(r.Map.Collection), "")
 	line(&b, "", "key: "+yamlText(r.Map.Key), r.Key)
 	if r.Map.State != mapping.Default().State {
 		line(&b, "", "state: "+yamlText(r.Map.State), "where clerksync keeps its own state; your app has a field clerk")
 	}
 	line(&b, "", "fields:", "")
-	for _, l := range r.Lines {
-		if !l.Off {
-			line(&b, "  ", yamlText(l.Field.Path)+": "+spec(l.Field), l.Reason)
-		}
-	}
+	r.lines(&b, "  ", false)
 	if slices.ContainsFunc(r.Lines, func(l Line) bool { return l.Off }) {
-		b.WriteString("  # Switched off, for you to decide:\n")
-		for _, l := range r.Lines {
-			if l.Off {
-				line(&b, "  # ", yamlText(l.Field.Path)+": "+spec(l.Field), l.Reason)
-			}
-		}
+		line(&b, "  ", "# Switched off, for you to decide:", "")
+		r.lines(&b, "  # ", true)
 	}
 	if len(r.Apps) > 0 {
-		const most = 50
-		var shown []string
-		for _, name := range r.Apps[:min(len(r.Apps), most)] {
-			shown = append(shown, show(name))
-		}
-		if more := len(r.Apps) - most; more > 0 {
-			shown = append(shown, fmt.Sprintf("and %d more", more))
-		}
-		comment(&b, "", "These stay your app's, and clerksync never touches them: "+strings.Join(shown, ", "))
+		comment(&b, "", "These stay your app's, and clerksync never touches them: "+list(r.Apps, 50))
 	}
 	return []byte(b.String())
+}
+
+// lines writes the lines of the fields that are switched off, or of the others.
+func (r *Report) lines(b *strings.Builder, indent string, off bool) {
+	for _, l := range r.Lines {
+		if l.Off == off {
+			line(b, indent, yamlText(l.Field.Path)+": "+spec(l.Field), l.Reason)
+		}
+	}
 }
 
 // line writes a line with its reason beside it, or above it if both together are too long.
@@ -75,31 +68,22 @@ func line(b *strings.Builder, indent, text, why string) {
 
 // comment writes a text as comments that are not too long.
 func comment(b *strings.Builder, indent, text string) {
-	at := 0
+	line := indent + "#"
 	for word := range strings.FieldsSeq(text) {
-		if at == 0 || at+1+len(word) > width {
-			if at > 0 {
-				b.WriteString("\n")
-			}
-			b.WriteString(indent + "#")
-			at = len(indent) + 1
+		if len(line)+1+len(word) > width && line != indent+"#" {
+			b.WriteString(line + "\n")
+			line = indent + "#"
 		}
-		b.WriteString(" " + word)
-		at += 1 + len(word)
+		line += " " + word
 	}
-	b.WriteString("\n")
+	b.WriteString(line + "\n")
 }
 
 // spec returns what follows the name of a field.
 func spec(f mapping.Field) string {
-	var parts []string
-	if f.From != "" {
-		if f.From != mapping.Now && !f.Create && !f.Unique && !f.Absent.Null && f.Absent.Text == nil {
-			return yamlText(f.From)
-		}
-		parts = append(parts, "from: "+yamlText(f.From))
-	} else {
-		parts = append(parts, "value: "+yamlValue(f.Value))
+	parts := []string{"from: " + yamlText(f.From)}
+	if f.From == "" {
+		parts[0] = "value: " + yamlValue(f.Value)
 	}
 	switch {
 	case f.Absent.Null:
@@ -112,6 +96,9 @@ func spec(f mapping.Field) string {
 	}
 	if f.Create {
 		parts = append(parts, "when: create")
+	}
+	if len(parts) == 1 && f.From != "" && f.From != mapping.Now {
+		return yamlText(f.From)
 	}
 	return "{" + strings.Join(parts, ", ") + "}"
 }
@@ -139,16 +126,4 @@ func yamlText(s string) string {
 		return s
 	}
 	return strconv.Quote(strings.ToValidUTF8(s, "\ufffd"))
-}
-
-// show returns a name from the database as a message has it: on one line, and not longer than a name is.
-func show(name string) string {
-	const most = 100
-	if r := []rune(name); len(r) > most {
-		name = string(r[:most]) + "…"
-	}
-	if regexp.MustCompile(`^[\pL\pN_.$ -]+$`).MatchString(name) {
-		return name
-	}
-	return strconv.QuoteToGraphic(name)
 }

@@ -168,10 +168,10 @@ fields:
 			fails:     1,
 			says: []string{
 				"index email_1 is unique: if Clerk gives an address to a new user",
-				"index email_1 is neither sparse nor partial: the second user without an e-mail address is refused; " +
-					`make it partial, in mongosh: db.getCollection("users").dropIndex("email_1"); ` +
-					`db.getCollection("users").createIndex({"email": 1}, {name: "email_1", unique: true, ` +
-					`partialFilterExpression: {"email": {$gt: ""}}})`,
+				"the unique index email_1 on users refuses a second user without email: make it partial in mongosh, " +
+					`db.getCollection("users").dropIndex("email_1"); ` +
+					`db.getCollection("users").createIndex({email: 1}, {name: "email_1", unique: true, ` +
+					`partialFilterExpression: {email: {$type: "string"}}})`,
 				"1 of 23 sampled users have no e-mail address",
 			},
 		},
@@ -440,8 +440,8 @@ fields:
 			off:       []string{"plan"},
 			leftAlone: []string{"plan", "stripeCustomerId", "usageCount"},
 			says: []string{
-				"index stripeCustomerId_1 is unique and neither sparse nor partial, and clerksync does not write " +
-					"stripeCustomerId",
+				"the unique index stripeCustomerId_1 on users refuses a second new user, because the map does not " +
+					"write stripeCustomerId: make it partial",
 			},
 		},
 		"a strict validator": {

@@ -1,10 +1,12 @@
 package adopt
 
 import (
-	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 
 	"clerksync/clerk"
+	"clerksync/store/mapping"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -25,14 +27,14 @@ type value struct {
 	v     any // as bson decodes it; bson.D and bson.A for what is not a single value
 }
 
-// text returns the value if it is a text that says something.
+// text returns the value without spaces around it if it is a text.
 func (v value) text() string {
 	s, _ := v.v.(string)
 	return strings.TrimSpace(s)
 }
 
-// blank tells whether there is nothing: no value, null or an empty text.
-func (v value) blank() bool { return v.v == nil || v.v == "" }
+// filled tells whether there is something besides null and an empty text.
+func (v value) filled() bool { return v.v != nil && v.v != "" }
 
 // field is a path of the rows, with what each row has there.
 type field struct {
@@ -40,25 +42,20 @@ type field struct {
 	values []value // one for each row
 }
 
-// survey returns the paths that the rows have, in the order in which they were met. Paths that no update could name,
-// such as with a dot in a name, are left out, and lists are not looked into.
+// survey returns the paths that the rows have, in the order in which they were met. Paths that no update could name are
+// left out, and lists are not looked into.
 func survey(rows []bson.Raw) []*field {
 	var fields []*field
 	byPath, below := map[string]*field{}, map[string]int{}
 	var walk func(row int, doc bson.D, parent string, depth int)
 	walk = func(row int, doc bson.D, parent string, depth int) {
 		for _, e := range doc {
-			if e.Key == "" || strings.ContainsAny(e.Key, ".\x00") || strings.HasPrefix(e.Key, "$") {
-				continue
-			}
 			path := parent + e.Key
-			if len(path) > maxPath {
-				continue
-			}
 			f := byPath[path]
 			if f == nil {
 				full := len(fields) >= maxFields || parent != "" && below[parent] >= maxBelow
-				if full && (len(fields) >= 2*maxFields || !isID(value{true, e.Value})) {
+				if full && (len(fields) >= 2*maxFields || !isID(value{true, e.Value})) ||
+					!isName(e.Key) || len(path) > maxPath {
 					continue
 				}
 				below[parent]++
@@ -80,6 +77,19 @@ func survey(rows []bson.Raw) []*field {
 	return fields
 }
 
+// isName tells whether an update can name a field so.
+func isName(name string) bool {
+	return (name == mapping.IDField || mapping.IsPath(name)) && !strings.Contains(name, ".")
+}
+
+// find returns the field with a path, or one without values.
+func find(fields []*field, path string) *field {
+	if i := slices.IndexFunc(fields, func(f *field) bool { return f.path == path }); i >= 0 {
+		return fields[i]
+	}
+	return &field{path: path}
+}
+
 // count returns for how many rows is holds.
 func (f *field) count(is func(value) bool) (n int) {
 	for _, v := range f.values {
@@ -90,11 +100,14 @@ func (f *field) count(is func(value) bool) (n int) {
 	return n
 }
 
-// filled is how many rows have something there.
-func (f *field) filled() int { return f.count(func(v value) bool { return !v.blank() }) }
+// like is how many rows have a text for which is holds.
+func (f *field) like(is func(string) bool) int {
+	return f.count(func(v value) bool { return is(v.text()) })
+}
 
-// texts is how many rows have a text there that says something.
-func (f *field) texts() int { return f.count(func(v value) bool { return v.text() != "" }) }
+func (f *field) filled() int { return f.count(value.filled) }
+
+func (f *field) texts() int { return f.like(func(s string) bool { return s != "" }) }
 
 func (f *field) hasIDs() bool { return f.count(isID) > 0 }
 
@@ -103,29 +116,9 @@ func isID(v value) bool {
 	return ok && clerk.IsUserID(id)
 }
 
-// single tells whether the rows have single values there, neither documents nor lists.
-func (f *field) single() bool {
-	return f.count(func(v value) bool {
-		switch v.v.(type) {
-		case bson.D, bson.A:
-			return true
-		}
-		return false
-	}) == 0
-}
-
-// doubles returns how many rows have a text that an earlier row has too.
-func (f *field) doubles() (n int) {
-	had := map[string]bool{}
-	for _, v := range f.values {
-		if s, ok := v.v.(string); ok && s != "" {
-			if had[s] {
-				n++
-			}
-			had[s] = true
-		}
-	}
-	return n
+// ofType is how many rows have a value of a type.
+func ofType[T any](f *field) int {
+	return f.count(func(v value) bool { _, ok := v.v.(T); return ok })
 }
 
 // common returns the value that most rows have, of those that a map can write, and how many have it.
@@ -143,6 +136,16 @@ func (f *field) common() (v any, n int) {
 	return v, n
 }
 
+// distinct tells whether no two rows have the same text.
+func (f *field) distinct() bool {
+	had := map[string]bool{}
+	for _, v := range f.values {
+		had[v.text()] = true
+	}
+	delete(had, "")
+	return len(had) == f.texts()
+}
+
 // isAddress tells whether a text has the shape of an e-mail address.
 func isAddress(s string) bool {
 	local, domain, ok := strings.Cut(s, "@")
@@ -151,22 +154,9 @@ func isAddress(s string) bool {
 }
 
 // isURL tells whether a text is the address of a picture or a page.
-func isURL(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
-}
+func isURL(s string) bool { return regexp.MustCompile(`^https?://\w`).MatchString(s) }
 
-// isClerkPicture tells whether a text is the address of a picture at Clerk.
+// isClerkPicture tells whether a text is the address of a picture that Clerk gives to a user.
 func isClerkPicture(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && isURL(s) && (u.Host == "img.clerk.com" || u.Host == "img.clerk.dev" ||
-		u.Host == "images.clerk.com" || u.Host == "images.clerk.dev" || u.Host == "www.gravatar.com")
-}
-
-// lookup returns what a row has at a dotted path.
-func lookup(row bson.Raw, path string) bson.RawValue {
-	if path == "" {
-		return bson.RawValue{}
-	}
-	return row.Lookup(strings.Split(path, ".")...)
+	return regexp.MustCompile(`^https://((img|images)\.clerk\.(com|dev)|www\.gravatar\.com)/`).MatchString(s)
 }

@@ -27,16 +27,13 @@ func newValidator(c *Collection) validator {
 	return v
 }
 
-// at returns what the schema says of a path, and whether it names the path.
-func (v validator) at(path string) (bson.Raw, bool) {
+// at returns what the schema says of a path, or nil.
+func (v validator) at(path string) bson.Raw {
 	schema := v.schema
 	for name := range strings.SplitSeq(path, ".") {
-		var ok bool
-		if schema, ok = schema.Lookup("properties", name).DocumentOK(); !ok {
-			return nil, false
-		}
+		schema, _ = schema.Lookup("properties", name).DocumentOK()
 	}
-	return schema, true
+	return schema
 }
 
 // requires tells whether every document must have something at a path.
@@ -46,15 +43,9 @@ func (v validator) requires(path string) bool { return slices.Contains(v.require
 func (v validator) required() (paths []string) {
 	var walk func(schema bson.Raw, parent string, levels int)
 	walk = func(schema bson.Raw, parent string, levels int) {
-		names, _ := schema.Lookup("required").ArrayOK()
-		values, _ := names.Values()
-		for _, n := range values {
-			name, ok := n.StringValueOK()
-			if !ok || levels == 0 {
-				continue
-			}
+		for _, name := range texts(schema.Lookup("required")) {
 			paths = append(paths, parent+name)
-			if sub, ok := schema.Lookup("properties", name).DocumentOK(); ok {
+			if sub, ok := schema.Lookup("properties", name).DocumentOK(); ok && levels > 1 {
 				walk(sub, parent+name+".", levels-1)
 			}
 		}
@@ -63,50 +54,30 @@ func (v validator) required() (paths []string) {
 	return paths
 }
 
-// allows tells whether a value of a BSON type may be at a path, as far as bsonType, enum and the like say. kind is one
-// of string, null, bool, date, int, double and objectId.
+// allows tells whether a value of a BSON type may be at a path, by its bsonType. kind is one of string, null, bool,
+// date, object and objectId.
 func (v validator) allows(path, kind string) bool {
-	schema, ok := v.at(path)
-	if !ok {
-		return true
-	}
-	types := texts(schema.Lookup("bsonType"))
-	for _, t := range texts(schema.Lookup("type")) { // JSON Schema's own word
-		types = append(types, map[string]string{"boolean": "bool"}[t], t)
-	}
-	if kind == "string" && (hasKey(schema, "enum") || hasKey(schema, "pattern") || hasKey(schema, "minLength")) {
-		return false // whatever Clerk has need not fit
-	}
-	if hasKey(schema, "enum") && kind == "null" {
-		return false
-	}
-	number := kind == "int" || kind == "double"
-	return len(types) == 0 || slices.Contains(types, kind) || number && slices.Contains(types, "number")
+	types := texts(v.at(path).Lookup("bsonType"))
+	return len(types) == 0 || slices.Contains(types, kind)
 }
 
 // closed tells whether documents may have no other fields than those that the schema names, and it does not name this
 // one.
 func (v validator) closed(name string) bool {
-	more := v.schema.Lookup("additionalProperties")
-	open, isBool := more.BooleanOK()
-	_, named := v.at(name)
-	return isBool && !open && !named
+	open, isBool := v.schema.Lookup("additionalProperties").BooleanOK()
+	return isBool && !open && v.at(name) == nil
 }
 
-func hasKey(schema bson.Raw, key string) bool {
-	_, err := schema.LookupErr(key)
-	return err == nil
+// has tells whether the schema limits a path in one of these ways.
+func (v validator) has(path string, rules ...string) bool {
+	return slices.ContainsFunc(rules, func(rule string) bool { return v.at(path).Lookup(rule).Type != 0 })
 }
 
 // texts returns a text, or the texts in a list.
-func texts(v bson.RawValue) []string {
-	if s, ok := v.StringValueOK(); ok {
-		return []string{s}
-	}
-	var all []string
+func texts(v bson.RawValue) (all []string) {
 	list, _ := v.ArrayOK()
 	values, _ := list.Values()
-	for _, e := range values {
+	for _, e := range append(values, v) {
 		if s, ok := e.StringValueOK(); ok {
 			all = append(all, s)
 		}

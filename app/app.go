@@ -55,8 +55,8 @@ type cleanup struct {
 	end  func(context.Context) error
 }
 
-// New listens, opens the database and wires the service; Run serves. If New fails, it leaves nothing open. It is one
-// long function, in the order in which the parts need each other, to show how they are connected.
+// New listens, opens the database and wires the service; Run serves. If New fails, it leaves nothing open. It
+// makes the parts in the order in which they need each other, to show how they are connected.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
 	a := &App{cfg: cfg, log: log}
@@ -70,34 +70,12 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.noteMap(ctx, o.Map)
 	a.noteSettings(ctx)
 
-	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Address()); err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w",
-			cfg.Address(), err)
-	}
-	a.onClose("listener", func(context.Context) error {
-		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) { // the server closes it too
-			return err
-		}
-		return nil
-	})
-
-	if a.db, err = OpenDatabase(ctx, cfg, log); err != nil {
+	if err := a.listen(ctx); err != nil {
 		return nil, err
 	}
-	a.onClose("database", a.db.Close)
-	users := store.NewUsers(a.db, o.Map)
-	if err := database.Patiently(ctx, log, func() error {
-		if err := CheckMap(ctx, a.db, o.Map, cfg.Inngest.AppID); err != nil {
-			return err
-		}
-		if err := Prepare(ctx, a.db, users); err != nil {
-			return err
-		}
-		return RememberMap(ctx, a.db, o.Map, cfg.Inngest.AppID)
-	}); err != nil {
+	if err := a.openDatabase(ctx, o.Map); err != nil {
 		return nil, err
 	}
-	a.users = users
 	claims, runs := store.NewWelcomes(a.db), store.NewRuns(a.db)
 
 	server := InngestServer(cfg.Inngest)
@@ -112,8 +90,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 
-	r := Reconciler(cfg, api, a.db, users, log)
-	fns, err := allFunctions(cfg, o.Functions, users, claims, runs, a.inbox.Table, r)
+	r := Reconciler(cfg, api, a.db, a.users, log)
+	fns, err := allFunctions(cfg, o.Functions, a.users, claims, runs, a.inbox.Table, r)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +117,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	a.server = &http.Server{
-		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: users}, reg),
+		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}, reg),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),
@@ -148,6 +126,38 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return a, nil
+}
+
+func (a *App) listen(ctx context.Context) (err error) {
+	address := a.cfg.Address()
+	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", address); err != nil {
+		return fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w", address, err)
+	}
+	a.onClose("listener", func(context.Context) error {
+		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) { // the server closes it too
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// openDatabase opens the database and prepares it for the rows of the map.
+func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
+	if a.db, err = OpenDatabase(ctx, a.cfg, a.log); err != nil {
+		return err
+	}
+	a.onClose("database", a.db.Close)
+	a.users = store.NewUsers(a.db, m)
+	return database.Patiently(ctx, a.log, func() error {
+		if err := CheckMap(ctx, a.db, m, a.cfg.Inngest.AppID); err != nil {
+			return err
+		}
+		if err := Prepare(ctx, a.db, a.users); err != nil {
+			return err
+		}
+		return RememberMap(ctx, a.db, m, a.cfg.Inngest.AppID)
+	})
 }
 
 // noteSettings logs what the settings turn off, and which of them are dangerous.

@@ -44,8 +44,7 @@ func TestUniqueIndexOfTheApp(t *testing.T) {
 			"", "collection: members\nfields: {email: {from: primary_email, absent: " +
 				"null}}", options.Index().SetUnique(true),
 			"clerksync.yaml:2: email: absent: null is the same for every user without it, and the unique index " +
-				"email_1 on " +
-				"members refuses the second: " + strings.Replace(fix, "it", "the index", 1), "",
+				"email_1 on members refuses the second: " + strings.Replace(fix, "it", "the index", 1), "",
 		},
 		"the default map": {
 			"", "", options.Index().SetUnique(true), "",

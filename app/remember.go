@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -20,6 +21,11 @@ func (p place) String() string {
 	return fmt.Sprintf("in %s by %s, with the state in %s", p.Collection, p.Key, p.State)
 }
 
+// keptBy is the Inngest app whose functions write the rows.
+type keptBy struct {
+	ID string `bson:"id"`
+}
+
 func placeOf(m *mapping.Map) place { return place{m.Collection, m.Key, m.State} }
 
 // Names of the documents in the state of the database that say where its rows are, and whose they are.
@@ -31,16 +37,32 @@ const (
 // CheckMap fails if the rows in the database are in another place than where the map has them, or belong to another
 // Inngest app. An appID of "" is not compared. It writes nothing.
 func CheckMap(ctx context.Context, db *database.DB, m *mapping.Map, appID string) error {
-	return compareMap(ctx, database.NewCheckpoints(db), m, appID)
+	const do = "or set MONGODB_DATABASE to a database of its own; to change it on purpose, stop all services and " +
+		"run 'clerksync backfill --switch-map'"
+	state := database.NewCheckpoints(db)
+	was, err := rememberedPlace(ctx, state)
+	if err != nil {
+		return err
+	}
+	if is := placeOf(m); was != (place{}) && was != is {
+		file := cmp.Or(m.File, "no map is set (CLERKSYNC_MAP, or "+MapFile+" in the working folder), which")
+		return fmt.Errorf("%s has the users %s, but in this database they are %s: use the map that they were written "+
+			"with, %s", file, is, was, do)
+	}
+	var app keptBy
+	if _, err = state.Load(ctx, appName, &app); err == nil && app.ID != "" && appID != "" && app.ID != appID {
+		err = fmt.Errorf("INNGEST_APP_ID is %s, but the users in this database are kept by the app %s: "+
+			"set it to that, %s", appID, app.ID, do)
+	}
+	return err
 }
 
 // RememberMap is CheckMap, and if the database remembers no map or app, it remembers these from then on.
 func RememberMap(ctx context.Context, db *database.DB, m *mapping.Map, appID string) error {
-	state := database.NewCheckpoints(db)
-	if err := compareMap(ctx, state, m, appID); err != nil {
+	if err := CheckMap(ctx, db, m, appID); err != nil {
 		return err
 	}
-	// Of two first starts at the same time one saves, and both compare with that.
+	state := database.NewCheckpoints(db)
 	err := state.SaveFirst(ctx, placeName, placeOf(m))
 	if err == nil && appID != "" {
 		err = state.SaveFirst(ctx, appName, keptBy{appID})
@@ -48,7 +70,7 @@ func RememberMap(ctx context.Context, db *database.DB, m *mapping.Map, appID str
 	if err != nil {
 		return err
 	}
-	return compareMap(ctx, state, m, appID)
+	return CheckMap(ctx, db, m, appID) // of two first starts at the same time one saves, and both compare with that
 }
 
 // SwitchMap makes the database remember this map, whatever it has remembered, and no app.
@@ -58,33 +80,6 @@ func SwitchMap(ctx context.Context, db *database.DB, m *mapping.Map) error {
 		return err
 	}
 	return state.Save(ctx, placeName, placeOf(m))
-}
-
-type keptBy struct {
-	ID string `bson:"id"`
-}
-
-func compareMap(ctx context.Context, state database.Checkpoints, m *mapping.Map, appID string) error {
-	const purpose = "; to change it on purpose, stop all services and run 'clerksync backfill --switch-map'"
-	was, err := rememberedPlace(ctx, state)
-	if err != nil {
-		return err
-	}
-	if is := placeOf(m); was != (place{}) && was != is {
-		file := m.File
-		if file == "" {
-			file = "no map is set (CLERKSYNC_MAP, or " + MapFile + " in the working folder), which"
-		}
-		return fmt.Errorf("%s has the users %s, but in this database they are %s: use the map that they were written "+
-			"with, or set MONGODB_DATABASE to a database of its own%s", file, is, was, purpose)
-	}
-	var app keptBy
-	if _, err = state.Load(ctx, appName, &app); err == nil && app.ID != "" && appID != "" && app.ID != appID {
-		err = fmt.Errorf("INNGEST_APP_ID is %s, but the users in this database are kept by the app %s: set it to "+
-			"that, "+
-			"or set MONGODB_DATABASE to a database of its own%s", appID, app.ID, purpose)
-	}
-	return err
 }
 
 // rememberedPlace returns where the rows in the database are, or the zero place if it has none yet. Versions before

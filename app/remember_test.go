@@ -39,13 +39,11 @@ func TestMapIsRemembered(t *testing.T) {
 		"the map is missing": {
 			members(), mapping.Default(), "a", "a", "no map is set (CLERKSYNC_MAP, or clerksync.yaml in the working " +
 				"folder), which has the users in users by _id, with the state in clerk, but in this database they " +
-				"are " +
-				"in members by clerkId, with the state in _clerk" + use,
+				"are in members by clerkId, with the state in _clerk" + use,
 		},
 		"there was none": {
 			mapping.Default(), members(), "a", "a", "clerksync.yaml has the users in members by clerkId, with the " +
-				"state " +
-				"in _clerk, but in this database they are in users by _id, with the state in clerk" + use,
+				"state in _clerk, but in this database they are in users by _id, with the state in clerk" + use,
 		},
 		"another collection": {members(), other(func(m *mapping.Map) { m.Collection = "people" }), "a", "a", "in " +
 			"people by"},

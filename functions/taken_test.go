@@ -256,8 +256,9 @@ func TestCircleThatNoOrderWrites(t *testing.T) {
 	}
 }
 
-// TestSwapWithinTwoBatches: two users have swapped addresses, by way of none, and each has their events in one batch. Of
-// a user's events only the newest was written, so neither gave an address up, and both batches were refused for ever.
+// TestSwapWithinTwoBatches: two users have swapped addresses, by way of none, and each has their events in one batch.
+// Of a user's events only the newest was written, so neither gave an address up, and both batches were refused for
+// ever.
 func TestSwapWithinTwoBatches(t *testing.T) {
 	t.Parallel()
 	f := setup(t, functions.Functions{BatchSize: 10, BatchTimeout: time.Second})

@@ -9,7 +9,6 @@ import (
 	"clerksync/functions"
 	"clerksync/internal/testenv"
 	"clerksync/store/mapping"
-
 )
 
 // TestRowThatTheMapDoesNotFit: no retry can write it. The dead letter names the row and the path, and the users beside

@@ -51,9 +51,8 @@ func clashOf(m *mapping.Map, ix database.IndexInfo) *Clash {
 	if len(ix.Fields) == 1 && fieldAt(m, ix.Fields[0]) == nil {
 		who = fmt.Sprintf("a second new user, because the map does not write %s", ix.Fields[0])
 	}
-	return &Clash{Index: ix.Name, Text: fmt.Sprintf("the unique index %s on %s refuses %s: make it partial in "+
-		"mongosh, %s",
-		ix.Name, m.Collection, who, partialCommand(m.Collection, ix))}
+	return &Clash{Index: ix.Name, Text: fmt.Sprintf("the unique index %s on %s refuses %s: "+
+		"make it partial in mongosh, %s", ix.Name, m.Collection, who, partialCommand(m.Collection, ix))}
 }
 
 // refusedBy returns the clash with an index on one field that gets the same value for several users.
@@ -86,8 +85,7 @@ func refusedBy(m *mapping.Map, ix database.IndexInfo) *Clash {
 	}
 	// Without a file the service ran with such an index before there were maps, so it goes on.
 	return &Clash{Index: ix.Name, Refused: m.File != "", Text: fmt.Sprintf("%s: %s: %s, and the unique index %s on %s "+
-		"refuses the "+
-		"second: %s", m.Place(*f), path, what, ix.Name, m.Collection, do)}
+		"refuses the second: %s", m.Place(*f), path, what, ix.Name, m.Collection, do)}
 }
 
 // isDistinct tells whether no two rows that the map makes have the same value at the path.

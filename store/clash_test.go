@@ -66,8 +66,8 @@ fields:
 		},
 		"null": {
 			unique("mail"), true, "clerksync.yaml:6: mail: absent: null is the same for every user without it, and " +
-				"the unique " +
-				"index mail_1 on members refuses the second: make the index partial in mongosh, " + make1("mail"),
+				"the unique index mail_1 on members refuses the second: make the index partial in mongosh, " +
+				"" + make1("mail"),
 		},
 		"null, sparse": {
 			with(unique("mail"), sparse), true, "mail_1 on members refuses the second: remove absent",

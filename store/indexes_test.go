@@ -37,7 +37,7 @@ func TestIndexesAreListed(t *testing.T) {
 		if _, err := db.Collection("users").Indexes().CreateMany(t.Context(), made); err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.Indexes(t.Context())
+		got, err := db.Collection("users").ListIndexes(t.Context())
 		want := []database.IndexInfo{
 			{Name: "email_1", Fields: []string{"email"}, Unique: true, Partial: true},
 			{Name: "slug_1", Fields: []string{"slug"}, Unique: true, Sparse: true, Nulls: true},

@@ -631,7 +631,7 @@ func TestKeyIndex(t *testing.T) {
 				}
 				s := store.NewUsers(db, m)
 				has := func() bool {
-					list, err := s.Indexes(t.Context())
+					list, err := db.Collection(m.Collection).ListIndexes(t.Context())
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -116,11 +116,6 @@ func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
 	return s.rows.ForeignUnique(ctx, s.m.Key, s.fields.Username)
 }
 
-// Indexes returns the indexes of the collection, ours and the app's; none if the server cannot list them.
-func (s *Users) Indexes(ctx context.Context) ([]database.IndexInfo, error) {
-	return s.rows.ListIndexes(ctx)
-}
-
 // Map returns the map that the rows are written by.
 func (s *Users) Map() *mapping.Map { return s.m }
 

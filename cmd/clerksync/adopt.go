@@ -28,10 +28,9 @@ func (adoptCmd) Help() string {
 	return "For an app that has a collection of users already. It looks at a sample of its rows, its indexes and " +
 		"its validator, and with CLERK_SECRET_KEY at the rows' users at Clerk, so that a field is known by its " +
 		"values and not by its name alone. It prints a map (" + app.MapFile +
-		") with a reason beside each line, what will clash, and " +
-		"what the first backfill would change in ten rows. Where it cannot tell, it asks. It writes nothing but, " +
-		"with --write, that file: nothing in the database, and nothing at Clerk. The exit status is 1 if there is " +
-		"no map yet."
+		") with a reason beside each line, what will clash, and what the first backfill would change in ten rows. " +
+		"Where it cannot tell, it asks. It writes nothing but, with --write, that file: nothing in the database, and " +
+		"nothing at Clerk. The exit status is 1 if there is no map yet."
 }
 
 // Run prints what was found and the proposed map.
@@ -85,13 +84,11 @@ func (c adoptCmd) print(e env, r *adopt.Report) {
 	}
 	switch {
 	case !r.Asked:
-		say("unsure", "fields are known by their names and the shapes of their values alone: with CLERK_SECRET_KEY "+
-			"set, "+
-			"they are known by their values")
+		say("unsure", "fields are known by their names and the shapes of their values alone: "+
+			"with CLERK_SECRET_KEY set, they are known by their values")
 	case r.Matched == 0:
 		say("unsure", "Clerk has none of the users of these rows, so fields are known by their names and shapes "+
-			"alone: is "+
-			"CLERK_SECRET_KEY of another instance?")
+			"alone: is CLERK_SECRET_KEY of another instance?")
 	default:
 		say("found", "Clerk has the users of %d of these rows", r.Matched)
 	}
@@ -122,19 +119,17 @@ func (c adoptCmd) printStrays(say func(what, format string, args ...any), r *ado
 		ids = append(ids, id+")")
 	}
 	say("strays", "rows without an id of Clerk's that have the address of one of its users: %d. They are never "+
-		"linked. "+
-		"If you know that one is the user's and the user has no other row, write the id into its %s before the "+
-		"backfill, "+
-		"which makes another row otherwise. The first: %s", len(r.Strays), r.Map.Key, strings.Join(ids, ", "))
+		"linked. If you know that one is the user's and the user has no other row, write the id into its %s before "+
+		"the backfill, which makes another row otherwise. The first: %s",
+		len(r.Strays), r.Map.Key, strings.Join(ids, ", "))
 }
 
 func (c adoptCmd) printChanges(e env, say func(what, format string, args ...any), r *adopt.Report) {
 	if r.Matched == 0 {
 		return
 	}
-	say("backfill", "the first one gives each of these %d rows the field %s, and would change other fields in %d of "+
-		"them",
-		r.Matched, r.Map.State, len(r.Changes))
+	say("backfill", "the first one gives each of these %d rows the field %s, "+
+		"and would change other fields in %d of them", r.Matched, r.Map.State, len(r.Changes))
 	f, isFile := e.stdout.(*os.File)
 	values := c.ShowValues || isFile && isatty.IsTerminal(f.Fd())
 	for _, row := range r.Changes[:min(len(r.Changes), most)] {

@@ -30,8 +30,7 @@ fields:
 	settings := good(t)
 	settings["CLERK_SECRET_KEY"], settings["CLERK_API_URL"] = testenv.ClerkKey, fake.URL
 	const elsewhere = " has the users in members by clerkId, with the state in clerk, but in this database they " +
-		"are in " +
-		"users by _id, with the state in clerk: use the map"
+		"are in users by _id, with the state in clerk: use the map"
 	for i, step := range []struct {
 		args      string
 		mapped    bool
@@ -49,8 +48,8 @@ fields:
 		{"users ensure " + testenv.People(1)[0].ID, true, `"role": "member"`, ""},
 		{
 			"backfill", false, "", "no map is set (CLERKSYNC_MAP, or clerksync.yaml in the working folder), which " +
-				"has the " +
-				"users in users by _id, with the state in clerk, but in this database they are in members by clerkId",
+				"has the users in users by _id, with the state in clerk, but in this database they are in members by " +
+				"clerkId",
 		},
 	} {
 		settings["CLERKSYNC_MAP"] = ""
@@ -93,8 +92,7 @@ fields:
 	settings["INNGEST_APP_ID"] = "another"
 	if err := run(t.Context(), []string{"serve"}, environ(settings), &bytes.Buffer{}, &syncBuffer{}); err == nil ||
 		!strings.HasPrefix(err.Error(), "INNGEST_APP_ID is another, but the users in this database are kept by the "+
-			"app "+
-			"clerksync: set it to that") {
+			"app clerksync: set it to that") {
 		t.Errorf("got %v", err)
 	}
 	if err := run(t.Context(), []string{"backfill"}, environ(settings), &bytes.Buffer{}, &syncBuffer{}); err != nil {

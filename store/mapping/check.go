@@ -17,12 +17,12 @@ func checkCollection(name string) string {
 	case name == "":
 		return "it is empty: name the app's collection of users"
 	case strings.HasPrefix(name, "clerksync_"), strings.HasPrefix(name, "system."):
-		return quote(name) + " is not the app's: name the app's collection of users"
+		return Quote(name) + " is not the app's: name the app's collection of users"
 	case hidden(name) != "" && !strings.Contains(name, "\x00"):
 		return hidden(name)
 	case strings.ContainsAny(name, "$\x00"), strings.HasPrefix(name, "."), strings.HasSuffix(name, "."),
 		len(name) > maxCollection:
-		return quote(name) + " is no name of a collection in MongoDB: take one without $, of at most 190 bytes, " +
+		return Quote(name) + " is no name of a collection in MongoDB: take one without $, of at most 190 bytes, " +
 			"that neither begins nor ends with a dot"
 	}
 	return ""
@@ -49,7 +49,7 @@ func checkState(name string) string {
 // checkTop checks the name of a field at the top of a document.
 func checkTop(name string) string {
 	if strings.Contains(name, ".") {
-		return quote(name) + " lies inside another field: name a field of its own, without a dot"
+		return Quote(name) + " lies inside another field: name a field of its own, without a dot"
 	}
 	return checkPath(name)
 }
@@ -103,21 +103,21 @@ func hidden(name string) string {
 // checkSource checks the name of a source.
 func checkSource(name string) string {
 	root, path, deep := strings.Cut(name, ".")
-	if normal(root) == normal(private) {
+	if Plain(root) == Plain(private) {
 		return "private_metadata cannot be mapped: it never leaves Clerk; use public_metadata"
 	}
 	_, ok := LookUp(name)
 	if ok && deep {
 		for step := range strings.SplitSeq(path, ".") {
 			if step == "" {
-				return quote(name) + " has an empty name in it: write single dots between names"
+				return Quote(name) + " has an empty name in it: write single dots between names"
 			}
 		}
 	}
 	if ok {
 		return ""
 	}
-	return quote(name) + " is no source: " + suggestSource(name)
+	return Quote(name) + " is no source: " + suggestSource(name)
 }
 
 // private is the metadata that must not reach the app's rows.
@@ -142,10 +142,10 @@ func (r *reader) checkPlaces(m *Map) {
 			switch line := max(a.line, b.line); {
 			case i > j && a.path == b.path:
 				r.wrong(line, "%s and %s are both %s: choose another field for one of them",
-					a.what, b.what, quote(a.path))
+					a.what, b.what, Quote(a.path))
 			case strings.HasPrefix(a.path, b.path+"."):
 				r.wrong(line, "%s lies inside %s (%s): choose fields that lie apart",
-					quote(a.path), quote(b.path), b.what)
+					Quote(a.path), Quote(b.path), b.what)
 			}
 		}
 	}
@@ -153,7 +153,7 @@ func (r *reader) checkPlaces(m *Map) {
 	for _, f := range m.Fields {
 		if f.Unique && first > 0 {
 			r.wrong(f.Line, "%s: unique is in line %d already, and there can be one unique user name: "+
-				"remove one of them", quote(f.Path), first)
+				"remove one of them", Quote(f.Path), first)
 		} else if f.Unique {
 			first = max(f.Line, 1)
 		}
@@ -173,7 +173,7 @@ func (m *Map) Warnings() []string {
 	var lines []string
 	for _, f := range m.Fields {
 		warn := func(text string) {
-			lines = append(lines, fmt.Sprintf("%s: %s: %s", m.Place(f), quote(f.Path), text))
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", m.Place(f), Quote(f.Path), text))
 		}
 		s, _ := LookUp(f.From)
 		if s.Warn != "" {

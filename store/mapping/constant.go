@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -40,9 +41,8 @@ func (r *reader) bson(name string, n *yaml.Node, levels int) any {
 		}
 		for k, v := range r.entries(n, name, "write names with values") {
 			if strings.ContainsAny(k.Value, ".\x00") || strings.HasPrefix(k.Value, "$") || k.Value == "" {
-				r.wrong(k.Line, "%s: the value has the name %s: names are not empty, do not begin with $ and have "+
-					"no dot",
-					name, quote(k.Value))
+				r.wrong(k.Line, "%s: the value has the name %s: names are not empty, "+
+					"do not begin with $ and have no dot", name, Quote(k.Value))
 			}
 			object = append(object, bson.E{Key: k.Value, Value: r.bson(name, v, levels-1)})
 		}
@@ -62,7 +62,7 @@ func (r *reader) scalar(name string, n *yaml.Node) any {
 		case nil, string, bool, float64:
 			return v
 		case int:
-			if int(int32(v)) == v { //nolint:gosec // G115: this is the test of it
+			if math.MinInt32 <= v && v <= math.MaxInt32 {
 				return int32(v)
 			}
 			return int64(v)
@@ -71,7 +71,7 @@ func (r *reader) scalar(name string, n *yaml.Node) any {
 		}
 	}
 	r.wrong(n.Line, "%s: the value %s is of a kind that cannot be stored: write text, a number, true, false, null, "+
-		"a date, a list or a map", name, quote(n.Value))
+		"a date, a list or a map", name, Quote(n.Value))
 	return nil
 }
 

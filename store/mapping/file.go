@@ -164,7 +164,7 @@ func (r *reader) top(m *Map, n *yaml.Node) {
 		case "fields":
 			m.Fields = r.fields(v)
 		default:
-			keys, what := []string{"collection", "key", "state", "fields"}, quote(name.Value)
+			keys, what := []string{"collection", "key", "state", "fields"}, Quote(name.Value)
 			do := " is not known here: " + didYouMean(name.Value, keys)
 			if _, isSource := LookUp(v.Value); isSource && v.Kind == yaml.ScalarNode {
 				do = " stands beside fields: put it below 'fields:' and indent it"
@@ -184,7 +184,7 @@ func (r *reader) fields(n *yaml.Node) []Field {
 	var fields []Field
 	for name, v := range r.entries(n, "fields", shape) {
 		f := Field{Path: name.Value, Line: name.Line}
-		r.check(name.Line, quote(f.Path), checkPath(f.Path))
+		r.check(name.Line, Quote(f.Path), checkPath(f.Path))
 		r.field(&f, v)
 		fields = append(fields, f)
 	}
@@ -196,7 +196,7 @@ func (r *reader) fields(n *yaml.Node) []Field {
 
 // field reads what follows the name of a field: the name of a source, or the long form.
 func (r *reader) field(f *Field, n *yaml.Node) {
-	name := quote(f.Path)
+	name := Quote(f.Path)
 	switch {
 	case isEmpty(n):
 		r.wrong(f.Line, "%s: there is no source: name one such as full_name, or remove the line", name)
@@ -205,7 +205,7 @@ func (r *reader) field(f *Field, n *yaml.Node) {
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":
 		f.From = r.source(name, n)
 	case n.Kind == yaml.ScalarNode:
-		r.wrong(n.Line, "%s: %s is no source: for a constant write {value: %s}", name, quote(n.Value), quote(n.Value))
+		r.wrong(n.Line, "%s: %s is no source: for a constant write {value: %s}", name, Quote(n.Value), Quote(n.Value))
 	default:
 		r.wrong(n.Line, "%s: this is no source: write a name such as full_name, or {from: …}", name)
 	}
@@ -223,7 +223,7 @@ func (r *reader) source(name string, n *yaml.Node) string {
 
 // long reads the long form of a field: {from: …, value: …, absent: …, when: create, unique: true}.
 func (r *reader) long(f *Field, n *yaml.Node) {
-	name := quote(f.Path)
+	name := Quote(f.Path)
 	has := map[string]*yaml.Node{}
 	for key, v := range r.entries(n, name, "write {from: …} or {value: …}") {
 		has[key.Value] = v
@@ -248,10 +248,10 @@ func (r *reader) long(f *Field, n *yaml.Node) {
 			inside, keys := key.Value, longKeys()
 			if _, isSource := LookUp(v.Value); isSource && nearest(inside, keys) == "" {
 				r.wrong(key.Line, "%s: %s is not known here: for a field inside %s write '%s.%s: %s'",
-					name, quote(inside), name, f.Path, inside, v.Value)
+					name, Quote(inside), name, f.Path, inside, v.Value)
 				continue
 			}
-			r.wrong(key.Line, "%s: %s is not known here: %s", name, quote(inside), didYouMean(inside, keys))
+			r.wrong(key.Line, "%s: %s is not known here: %s", name, Quote(inside), didYouMean(inside, keys))
 		}
 	}
 	r.together(f, has, n.Line)
@@ -261,7 +261,7 @@ func longKeys() []string { return []string{"from", "value", "absent", "when", "u
 
 // together checks what may not stand in one long form.
 func (r *reader) together(f *Field, has map[string]*yaml.Node, line int) {
-	name := quote(f.Path)
+	name := Quote(f.Path)
 	isKnown := func(key string) bool { return has[key] != nil }
 	wrong := func(key, text string) { r.wrong(has[key].Line, "%s: %s", name, text) }
 	switch {
@@ -321,7 +321,7 @@ func (r *reader) entries(n *yaml.Node, what, shape string) func(yield func(k, v 
 			case k.Kind != yaml.ScalarNode:
 				r.wrong(k.Line, "%s has a name that is no text: %s", what, shape)
 			case line > 0:
-				r.wrong(k.Line, "%s has %s twice, first in line %d: remove one of them", what, quote(k.Value), line)
+				r.wrong(k.Line, "%s has %s twice, first in line %d: remove one of them", what, Quote(k.Value), line)
 			default:
 				first[k.Value] = k.Line
 				if !yield(k, v) {
@@ -358,8 +358,8 @@ func isEmpty(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" && n.Value == ""
 }
 
-// quote quotes a text of the file unless it is a plain name. Long ones are cut.
-func quote(s string) string {
+// Quote quotes a text for a message unless it is a plain name. Long ones are cut.
+func Quote(s string) string {
 	if utf8.RuneCountInString(s) > 60 {
 		s = string([]rune(s)[:60]) + "…"
 	}
