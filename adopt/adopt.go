@@ -109,7 +109,7 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, question("no map for %s can be proposed, for the service would refuse it: %v", r.Name, err)
 	}
-	clashes, err := store.NewUsers(o.DB, m).Clashes(ctx)
+	clashes, _, err := store.NewUsers(o.DB, m).Clashes(ctx)
 	if err != nil {
 		return nil, err
 	}
