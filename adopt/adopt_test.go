@@ -276,7 +276,8 @@ func TestStrayWithAddress(t *testing.T) {
 	s := shapes()["rows from before Clerk"]
 	fill(t, db, s)
 	all := people(false, false)
-	for i, id := range []any{all[0].Email, strings.Repeat("x", 5000), "\x1b[2J", bson.D{{Key: "a", Value: all[0].Email}}} {
+	document := bson.D{{Key: "a", Value: all[0].Email}}
+	for i, id := range []any{all[0].Email, strings.Repeat("x", 5000), "\x1b[2J", document} {
 		row := bson.D{{Key: "_id", Value: id}, {Key: "email", Value: all[i].Email}, {Key: "name", Value: "x"}}
 		if _, err := db.Collection(s.collection()).InsertOne(t.Context(), row); err != nil {
 			t.Fatal(err)
@@ -461,7 +462,8 @@ func TestUnlisted(t *testing.T) {
 	if want := "which collection has your app's users?"; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	if r, err := adopt.Look(t.Context(), adopt.Options{DB: db, Collection: "members"}); err != nil || r.Map.Key != "clerkId" {
+	r, err := adopt.Look(t.Context(), adopt.Options{DB: db, Collection: "members"})
+	if err != nil || r.Map.Key != "clerkId" {
 		t.Errorf("got %v, want the map of members", err)
 	}
 }

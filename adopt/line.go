@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"clerksync/store/mapping"
 
@@ -255,7 +256,8 @@ func (p *proposer) constant(f *field) *Line {
 		return nil
 	case v == true && !hasWord(f.path, "active", "enabled"):
 		return nil
-	case isText && (text == "" || len(text) > 40 || isAddress(text) || isURL(text) || isPrivileged(text)):
+	case isText && (text == "" || len(text) > 40 || isAddress(text) || isURL(text) || isPrivileged(text) ||
+		strings.ContainsFunc(text, unicode.IsControl)):
 		return nil
 	case n == len(p.Rows):
 		return created(f, v, "the same in all %d rows, so a new row gets it too", n)

@@ -57,14 +57,12 @@ func collections(db *database.DB, users *store.Users) []indexed {
 // Prepare makes the indexes that are missing, and logs a warning for each unique index of the app that would refuse
 // rows. It fails, and makes none, if such an index refuses what the map writes for every second user.
 func Prepare(ctx context.Context, db *database.DB, users *store.Users) error {
-	clashes, err := users.Clashes(ctx)
+	clashes, others, err := users.Clashes(ctx)
 	if err != nil {
 		return err
 	}
 	var refused []error
-	clashing := map[string]bool{}
 	for _, c := range clashes {
-		clashing[c.Index] = true
 		if c.Refused {
 			refused = append(refused, errors.New(c.Text))
 		}
@@ -80,16 +78,10 @@ func Prepare(ctx context.Context, db *database.DB, users *store.Users) error {
 	for _, c := range clashes {
 		db.Log.WarnContext(ctx, "a unique index of the app's will refuse users", "index", c.Index, "do", c.Text)
 	}
-	if users.Map().File != "" {
-		return nil // whoever wrote a map knows of the collection's indexes
+	for _, name := range others {
+		db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name) //nolint:sloglint // it is a constant
 	}
-	foreign, err := users.ForeignUnique(ctx)
-	for _, name := range foreign {
-		if !clashing[name] {
-			db.Log.WarnContext(ctx, doctor.ForeignIndex, "index", name) //nolint:sloglint // it is a constant
-		}
-	}
-	return err
+	return nil
 }
 
 // Prepared tells whether all indexes exist that Prepare makes. It fails if CheckMap does.

@@ -20,6 +20,7 @@ const (
 	patterns = "set it to patterns such as user.* or leave it unset"
 	wantKey  = "copy it again, signkey-… from Inngest's dashboard, or what your own server was given"
 	notBoth  = "unset INNGEST_DEV for production, where calls are signed, or the key for a dev server, which signs none"
+	wantURI  = "set it to mongodb://HOST/DATABASE, or to embedded:DIR for the embedded database (development only)"
 	orDev    = " of your Inngest environment, or INNGEST_DEV=1 for the dev server"
 )
 
@@ -59,10 +60,7 @@ func (c Config) Check() Mistakes {
 		{!isCron(tiers.AbsentCron), "RECONCILE_ABSENT_CRON", "is no cron expression", wantCron},
 		{!isCron(tiers.Cron), "RECONCILE_CRON", "is no cron expression", wantCron},
 		{!(tiers.MaxDelete >= 0 && tiers.MaxDelete <= 100), "RECONCILE_MAX_DELETE", "is out of range", ""}, // NaN too
-		{
-			c.MongoURI == "", "MONGODB_URI", "is not set",
-			"set it to mongodb://HOST/DATABASE, or to embedded:DIR for the embedded database (development only)",
-		},
+		{c.MongoURI == "", "MONGODB_URI", "is not set", wantURI},
 		{embedded && dir == "", "MONGODB_URI", "names no folder", "set it to embedded:DIR, such as embedded:./data"},
 		{
 			strings.TrimRightFunc(c.MongoURI, unicode.IsSpace) != c.MongoURI, "MONGODB_URI", "ends with white space",

@@ -52,18 +52,12 @@ func (d *doctor) database(ctx context.Context, say report) *Finding {
 
 // indexes reports the unique indexes of the app that refuse rows.
 func (d *doctor) indexes(ctx context.Context, say report) *Finding {
-	clashes, err := d.table.Clashes(ctx)
-	clashing := map[string]bool{}
+	clashes, others, err := d.table.Clashes(ctx)
 	for _, c := range clashes {
-		clashing[c.Index] = true
 		say(when(c.Refused, Fail, "%s", c.Text), is(Warn, "%s", c.Text))
 	}
-	if err != nil || d.Map.File != "" { // whoever wrote a map knows of the collection's indexes
-		return failed(err)
-	}
-	foreign, err := d.table.ForeignUnique(ctx)
-	for _, name := range foreign {
-		say(when(!clashing[name], Warn, "%s: %s", name, ForeignIndex))
+	for _, name := range others {
+		say(is(Warn, "%s: %s", name, ForeignIndex))
 	}
 	return failed(err)
 }

@@ -18,16 +18,20 @@ type Clash struct {
 	Text    string // one line that names the index and says what to do
 }
 
-// Clashes compares the map with the indexes of its collection. It returns none if the server cannot list them.
-func (s *Users) Clashes(ctx context.Context) ([]Clash, error) {
+// Clashes compares the map with the indexes of its collection. others are the names of the app's other unique indexes:
+// Clerk's users may have the same value, such as one address in two sign-ups. Whoever wrote a map knows of them, so
+// with a file there are none. If the server cannot list its indexes, both are empty.
+func (s *Users) Clashes(ctx context.Context) (clashes []Clash, others []string, _ error) {
 	indexes, err := s.rows.ListIndexes(ctx)
-	var clashes []Clash
 	for _, ix := range indexes {
+		isOurs := len(ix.Fields) == 1 && slices.Contains([]string{s.m.Key, s.fields.Username}, ix.Fields[0])
 		if c := clashOf(s.m, ix); c != nil {
 			clashes = append(clashes, *c)
+		} else if s.m.File == "" && ix.Unique && !isOurs {
+			others = append(others, ix.Name)
 		}
 	}
-	return clashes, err
+	return clashes, others, err
 }
 
 // clashOf returns the clash of the map with an index, or nil.

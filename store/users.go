@@ -110,12 +110,6 @@ func (s *Users) find(ctx context.Context, ids []string) (map[string]found, error
 	return rows, err
 }
 
-// ForeignUnique returns the names of the app's own unique indexes on users. Such an index refuses a row with the same
-// value as another row. Clerk's users may have the same value, such as one address in two sign-ups, or no value at all.
-func (s *Users) ForeignUnique(ctx context.Context) ([]string, error) {
-	return s.rows.ForeignUnique(ctx, s.m.Key, s.fields.Username)
-}
-
 // Map returns the map that the rows are written by.
 func (s *Users) Map() *mapping.Map { return s.m }
 

@@ -123,18 +123,6 @@ func (c *Collection) LacksIndex(ctx context.Context, ix Index) (bool, error) {
 	return listed && !slices.ContainsFunc(specs, ix.is), err
 }
 
-// ForeignUnique returns the names of all unique indexes of the collection except those on one of the fields in ours or
-// on _id. If a server cannot list its indexes, it returns none.
-func (c *Collection) ForeignUnique(ctx context.Context, ours ...string) (names []string, _ error) {
-	specs, _, err := c.listIndexes(ctx)
-	for _, s := range specs {
-		if s.Unique && !s.isOn(idField) && !slices.ContainsFunc(ours, s.isOn) {
-			names = append(names, s.Name)
-		}
-	}
-	return names, err
-}
-
 // IndexInfo is an index that a collection has.
 type IndexInfo struct {
 	Name    string

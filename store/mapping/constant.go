@@ -59,7 +59,7 @@ func (r *reader) scalar(name string, n *yaml.Node) any {
 	var v any
 	if slices.Contains(tags, n.ShortTag()) && n.Decode(&v) == nil {
 		switch v := v.(type) {
-		case nil, string, bool, float64:
+		case nil, string, bool, float64, int64:
 			return v
 		case int:
 			if math.MinInt32 <= v && v <= math.MaxInt32 {
