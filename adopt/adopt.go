@@ -251,13 +251,12 @@ func (l *looker) strays(ctx context.Context, r *Report) error {
 	if email == nil || l.API == nil {
 		return nil
 	}
-	rows := r.Rows
+	rows, err := r.Rows, error(nil)
 	if !r.All {
-		var err error
 		rows, err = l.DB.Collection(r.Name).Without(ctx, r.Map.Key, sampleRows, sampleBytes)
-		if err != nil {
-			return err
-		}
+	}
+	if err != nil {
+		return err
 	}
 	byAddress := map[string]string{} // the _id of the row
 	for _, row := range rows {
@@ -309,10 +308,8 @@ func IsForbidden(err error) bool { return !errors.As(err, new(Question)) && data
 
 // fieldFrom returns the first field from a source, or nil.
 func fieldFrom(m *mapping.Map, source string) *mapping.Field {
-	for i := range m.Fields {
-		if m.Fields[i].From == source {
-			return &m.Fields[i]
-		}
+	if i := slices.IndexFunc(m.Fields, func(f mapping.Field) bool { return f.From == source }); i >= 0 {
+		return &m.Fields[i]
 	}
 	return nil
 }

@@ -25,39 +25,36 @@ func (p *proposer) clash() {
 		p.warn("%s is capped: MongoDB removes its oldest rows by itself, and refuses updates that change a row's "+
 			"size: copy it to a collection that is not capped", p.Name)
 	}
-	p.unique()
+	for _, f := range p.Map.Fields {
+		p.unique(f)
+	}
 	from := len(p.Clashes)
 	p.validated()
 	for i := from; i < len(p.Clashes) && p.Lenient; i++ {
 		p.Clashes[i] += " (the validator only warns)"
 	}
-	p.withoutAddress()
+	if f := fieldFrom(&p.Map, "primary_email"); f != nil && f.Absent == (mapping.Absent{}) {
+		p.withoutAddress(f)
+	}
 }
 
 // unique notes that users may have the same value in a field with a unique index.
-func (p *proposer) unique() {
+func (p *proposer) unique(f mapping.Field) {
 	for _, x := range p.Indexes {
-		for _, f := range p.Map.Fields {
-			switch {
-			case !x.Unique || !slices.Equal(x.Fields, []string{f.Path}) || f.Unique || f.From == "" || f.From == "id":
-			case f.From == "primary_email":
-				p.warn("index %s is unique: if Clerk gives an address to a new user while another row still has it, "+
-					"the write is tried again until that row has changed; if it does not, a dead letter names both ids",
-					mapping.Quote(x.Name))
-			default:
-				p.warn("index %s is unique, but two users may have the same %s: the second is refused; drop the "+
-					"index, or the line", mapping.Quote(x.Name), f.From)
-			}
+		switch name := mapping.Quote(x.Name); {
+		case !x.Unique || !slices.Equal(x.Fields, []string{f.Path}) || f.Unique || f.From == "" || f.From == "id":
+		case f.From == "primary_email":
+			p.warn("index %s is unique: if Clerk gives an address to a new user while another row still has it, the "+
+				"write is tried again until that row has changed; if it does not, a dead letter names both ids", name)
+		default:
+			p.warn("index %s is unique, but two users may have the same %s: the second is refused; drop the index, "+
+				"or the line", name, f.From)
 		}
 	}
 }
 
 // withoutAddress says that a user may have no e-mail address.
-func (p *proposer) withoutAddress() {
-	f := fieldFrom(&p.Map, "primary_email")
-	if f == nil || f.Absent != (mapping.Absent{}) {
-		return
-	}
+func (p *proposer) withoutAddress(f *mapping.Field) {
 	who := "Clerk's users may have no e-mail address (phone-only users)"
 	if n := p.evidence.match(find(p.fields, f.Path), f.From).lacks; n > 0 {
 		who = fmt.Sprintf("%d of %d sampled users have no e-mail address at Clerk (phone-only users)",

@@ -31,24 +31,24 @@ func (r *Report) File() []byte {
 		line(&b, "", "state: "+yamlText(r.Map.State), "where clerksync keeps its own state; your app has a field clerk")
 	}
 	line(&b, "", "fields:", "")
-	r.lines(&b, "  ", false)
-	if slices.ContainsFunc(r.Lines, func(l Line) bool { return l.Off }) {
-		line(&b, "  ", "# Switched off, for you to decide:", "")
-		r.lines(&b, "  # ", true)
+	var off []Line
+	for _, l := range r.Lines {
+		if l.Off {
+			off = append(off, l)
+			continue
+		}
+		line(&b, "  ", yamlText(l.Field.Path)+": "+spec(l.Field), l.Reason)
+	}
+	for i, l := range off {
+		if i == 0 {
+			line(&b, "  ", "# Switched off, for you to decide:", "")
+		}
+		line(&b, "  # ", yamlText(l.Field.Path)+": "+spec(l.Field), l.Reason)
 	}
 	if len(r.Apps) > 0 {
 		comment(&b, "", "These stay your app's, and clerksync never touches them: "+list(r.Apps, 50))
 	}
 	return []byte(b.String())
-}
-
-// lines writes the lines of the fields that are switched off, or of the others.
-func (r *Report) lines(b *strings.Builder, indent string, off bool) {
-	for _, l := range r.Lines {
-		if l.Off == off {
-			line(b, indent, yamlText(l.Field.Path)+": "+spec(l.Field), l.Reason)
-		}
-	}
 }
 
 // line writes a line with its reason beside it, or above it if both together are too long.

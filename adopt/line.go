@@ -222,13 +222,10 @@ func (p *proposer) username(f *field) *Line {
 
 // role decides about a field with a role. It gives rights, so in doubt it stays the app's.
 func (p *proposer) role(f *field) *Line {
-	if f.texts() == 0 {
-		return nil
-	}
 	line := off(f, roleSource, "it gives rights, and these users have none in their public metadata: stays your app's")
 	usual, n := f.common()
-	text, isText := usual.(string)
-	if isText && 2*n >= f.texts() && !isPrivileged(text) {
+	text, _ := usual.(string)
+	if text != "" && 2*n >= f.texts() && !isPrivileged(text) {
 		line.Field.Absent.Text = &text
 	}
 	m := p.evidence.match(f, roleSource)
