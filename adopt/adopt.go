@@ -101,9 +101,12 @@ func Look(ctx context.Context, o Options) (*Report, error) {
 	}
 	r.Proposal = propose(&r.Collection, key)
 	if len(r.Map.Fields) == 0 {
+		help := "write a clerksync.yaml yourself, as docs/mapping.md says"
+		if l.API == nil {
+			help = "with CLERK_SECRET_KEY set, their values tell, or " + help
+		}
 		return nil, question("which fields of %s hold what Clerk knows of a user? Clerk's ids are in %s, but of %s "+
-			"none has such a name and such values: with CLERK_SECRET_KEY set, their values tell, or write a "+
-			"clerksync.yaml yourself", r.Name, mapping.Quote(key.path), list(r.Apps, most))
+			"none has such a name and such values: %s", r.Name, mapping.Quote(key.path), list(r.Apps, most), help)
 	}
 	m, err := mapping.Parse("clerksync.yaml", r.File())
 	if err != nil {
