@@ -355,7 +355,7 @@ func TestAPIFails(t *testing.T) {
 	}{
 		"it stumbles":            {[]int{500, 503}, "", 3},
 		"too many requests":      {[]int{429}, "", 2},
-		"it has a fault":         {[]int{500, 500, 500, 500, 500}, "answer 500 injected: Clerk has a fault: try", 5},
+		"it has a fault":         {[]int{500, 500, 500, 500, 500}, "500 injected: Clerk has a fault: try again", 5},
 		"the key is not taken":   {[]int{401, 401}, "the secret key is not accepted", 1},
 		"the request is refused": {[]int{400, 400}, "answer 400 injected", 1},
 		"404 but not of Clerk":   {[]int{404, 404}, "check the URL of Clerk's API", 1},
