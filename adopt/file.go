@@ -23,8 +23,8 @@ func (r *Report) File() []byte {
 	if r.Matched > 0 {
 		from = fmt.Sprintf("%d of its users at Clerk", r.Matched)
 	}
-	comment(&b, "", fmt.Sprintf("Proposed by 'clerksync adopt' from %d rows of %s and %s. docs/mapping.md says what can "+
-		"be written here.", len(r.Rows), mapping.Quote(r.Name), from))
+	comment(&b, "", fmt.Sprintf("Proposed by 'clerksync adopt' from %d rows of %s and %s. docs/mapping.md says "+
+		"what can be written here.", len(r.Rows), mapping.Quote(r.Name), from))
 	line(&b, "", "collection: "+yamlText(r.Map.Collection), "")
 	line(&b, "", "key: "+yamlText(r.Map.Key), r.Key)
 	if r.Map.State != mapping.Default().State {

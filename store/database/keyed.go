@@ -31,26 +31,22 @@ func (c *Collection) findKeyed(ctx context.Context, ids, fields []string) ([]bso
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	projection := bson.D{}
-	for _, field := range fields {
-		projection = append(projection, bson.E{Key: field, Value: 1})
-	}
 	if len(fields) > 0 {
-		projection = append(projection, bson.E{Key: c.key, Value: 1})
+		fields = append(slices.Clone(fields), c.key)
 	}
 	filter := c.byKeys(ids)
 	if len(ids) == 1 {
 		filter = c.byKey(ids[0])
 	}
 	var rows []bson.Raw
-	err := c.findAll(ctx, filter, options.Find().SetProjection(projection), &rows)
+	err := c.findAll(ctx, filter, options.Find().SetProjection(only(fields)), &rows)
 	return slices.DeleteFunc(rows, func(row bson.Raw) bool { _, ok := c.keyOf(row); return !ok }), err
 }
 
 // deleteKeyed removes those of the rows that exist. It reads them first, so that it does not remove a row of the app's
 // with a list that has one of the keys.
 func (c *Collection) deleteKeyed(ctx context.Context, ids []string) error {
-	rows, err := c.findKeyed(ctx, ids, []string{c.key})
+	rows, err := c.findKeyed(ctx, ids, []string{idField})
 	if err != nil || len(rows) == 0 {
 		return err
 	}

@@ -49,10 +49,7 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 		}
 		return rows, err
 	}
-	projection := bson.D{}
-	for _, field := range fields {
-		projection = append(projection, bson.E{Key: field, Value: 1})
-	}
+	projection := only(fields)
 	// FerretDB v1 reads the whole collection for $in. If it has no index by _id, it does so for each single row too.
 	if len(ids) > 1 && !c.db.OneProcess || len(ids) > singles && c.db.engine == nil {
 		var all []bson.Raw
@@ -75,6 +72,15 @@ func (c *Collection) FindMany(ctx context.Context, ids []string, fields ...strin
 		return err
 	})
 	return rows, c.failed("read", err)
+}
+
+// only returns the projection that reads these fields, or all if there are none.
+func only(fields []string) bson.D {
+	projection := bson.D{}
+	for _, field := range fields {
+		projection = append(projection, bson.E{Key: field, Value: 1})
+	}
+	return projection
 }
 
 // thereOf leaves out ids that surely have no row, if an embedded database can say that faster than by a read for each

@@ -202,7 +202,7 @@ func (r *reader) field(f *Field, n *yaml.Node) {
 		r.wrong(f.Line, "%s: there is no source: name one such as full_name, or remove the line", name)
 	case n.Kind == yaml.MappingNode:
 		r.long(f, n)
-	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":
+	case r.isText(n):
 		f.From = r.source(name, n)
 	case n.Kind == yaml.ScalarNode:
 		r.wrong(n.Line, "%s: %s is no source: for a constant write {value: %s}", name, Quote(n.Value), Quote(n.Value))

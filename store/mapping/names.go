@@ -24,7 +24,8 @@ func names() map[string]string {
 			"userimage userimageurl userphoto userpicture useravatar clerkimage clerkimageurl",
 		"created_at": "created createdon createddate datecreated creationdate signedupat signupdate " +
 			"joined joinedat joindate joineddate datejoined registeredat membersince",
-		"updated_at":         "updated updatedon updateddate dateupdated modifiedat lastmodified lastupdated lastupdatedat",
+		"updated_at": "updated updatedon updateddate dateupdated modifiedat lastmodified lastupdated " +
+			"lastupdatedat",
 		"last_sign_in_at":    "lastsignin lastsignedin lastsignedinat lastlogin lastloginat lastactiveat",
 		"locale":             "language lang",
 		"two_factor_enabled": "mfa 2fa twofactor mfaenabled",
