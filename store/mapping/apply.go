@@ -141,6 +141,7 @@ func (f *Fields) Values(u clerk.User, username string, now time.Time, insert boo
 	return values, nil
 }
 
+// orAbsent returns v, or what is written if v is nil because Clerk's user does not have it.
 func (t *target) orAbsent(v any) any {
 	switch {
 	case v != nil || t.Absent.Null:
@@ -269,8 +270,8 @@ func (f *Fields) Update(row bson.Raw, values Values, changes bool) (update bson.
 	return update, nulls, nil
 }
 
-// blocked returns how many parts the path of the first parent has that is there and no object, and its type; 0 if there
-// is none.
+// blocked looks for the first parent on a path that is there and is no object. It returns how many parts the parent's
+// own path has, and its type. n is 0 if there is no such parent.
 func blocked(row bson.Raw, keys []string) (n int, kind bson.Type) {
 	for i := range keys[:len(keys)-1] {
 		v, err := row.LookupErr(keys[i : i+1]...)
