@@ -181,8 +181,8 @@ func (l *looker) choose(ctx context.Context) (name string, others []string, _ er
 	case len(ids) == 1:
 		return ids[0], nil, nil // what is odd about it will be asked
 	case len(ids) > 1:
-		return "", nil, question("which collection has the users? Clerk's ids are in %s, but none of them has names, "+
-			"pictures or addresses beside them, one row for each user: say --collection NAME", list(ids, most))
+		return "", nil, question("which collection has the users? Clerk's ids are in %s, but none seems to have one "+
+			"row for each user: say --collection NAME", list(ids, most))
 	case rows == 0:
 		return "", nil, question("the database %s has no rows: is it the one of your app? MONGODB_DATABASE names it. "+
 			"A new app needs no map: clerksync makes the collection users", l.DB.Name())

@@ -107,7 +107,7 @@ func (c *Collection) uniqueOn(path string) bool {
 func hasOne(fields []*field, row int, texts ...string) bool {
 	return slices.ContainsFunc(fields, func(f *field) bool {
 		has := f.values[row].text()
-		return has != "" && slices.ContainsFunc(texts, func(s string) bool { return strings.EqualFold(s, has) })
+		return slices.ContainsFunc(texts, func(s string) bool { return s != "" && strings.EqualFold(s, has) })
 	})
 }
 

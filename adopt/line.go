@@ -177,12 +177,14 @@ func (p *proposer) byShape(f *field, named string) *Line {
 	case named == "image_url" && pictures >= likely:
 		return p.on(f, named, "by its name; %d %% of its values are pictures of Clerk's", pictures)
 	case named == "image_url" && f.like(isURL) > 0:
-		return off(f, named, "by its name, but %d %% of its values are pictures of Clerk's: your app has its own", pictures)
+		return off(f, named, "by its name, but %d %% of its values are pictures of Clerk's: your app has its own",
+			pictures)
 	case !strings.HasSuffix(named, "_name"):
 		return off(f, named, "by its name alone, which says too little")
 	case ownPicture >= 0:
 		p.ask("%s of your app is not Clerk's, so users seem to change their profile in your app: is %s Clerk's %s? "+
-			"With CLERK_SECRET_KEY set, its values tell", mapping.Quote(p.fields[ownPicture].path), mapping.Quote(f.path), named)
+			"With CLERK_SECRET_KEY set, its values tell",
+			mapping.Quote(p.fields[ownPicture].path), mapping.Quote(f.path), named)
 		return off(f, named, "by its name alone, see the question")
 	}
 	return p.on(f, named, "by its name alone")

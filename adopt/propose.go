@@ -93,16 +93,17 @@ func (p *proposer) overlaps(path string) bool {
 }
 
 func (p *proposer) reasonForKey() string {
-	each, index := ", another in each", "; clerksync makes its index"
-	if p.key.doubled() {
-		each = ""
+	why := fmt.Sprintf("Clerk's id in %d of %d rows", p.key.rows, len(p.Rows))
+	if !p.key.doubled() {
+		why += ", another in each"
 	}
-	if p.key.unique {
-		index = "; your unique index serves"
-	} else if p.key.path == mapping.IDField {
-		index = ""
+	switch {
+	case p.key.unique:
+		why += "; your unique index serves"
+	case p.key.path != mapping.IDField:
+		why += "; clerksync makes its index"
 	}
-	return fmt.Sprintf("Clerk's id in %d of %d rows%s%s", p.key.rows, len(p.Rows), each, index)
+	return why
 }
 
 // onlyOne switches off a line that is known by its name alone if another one has the same source: a user may have a

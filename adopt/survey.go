@@ -93,9 +93,7 @@ func find(fields []*field, path string) *field {
 // count returns for how many rows is holds.
 func (f *field) count(is func(value) bool) (n int) {
 	for _, v := range f.values {
-		if is(v) {
-			n++
-		}
+		n += yes(is(v))
 	}
 	return n
 }
