@@ -24,7 +24,7 @@ func TestUniqueIndexOfTheApp(t *testing.T) {
 	t.Parallel()
 	const fix = `make it partial in mongosh, db.getCollection("members").dropIndex("email_1"); ` +
 		`db.getCollection("members").createIndex({email: 1}, {name: "email_1", unique: true, ` +
-		`partialFilterExpression: {email: {$type: "string"}}})`
+		`partialFilterExpression: {email: {$gt: ""}}})`
 	for name, tc := range map[string]struct {
 		field   string // of the index; "" for email
 		text    string // "" for the default map

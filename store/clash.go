@@ -56,7 +56,7 @@ func clashOf(m *mapping.Map, ix database.IndexInfo) *Clash {
 		who = fmt.Sprintf("a second new user, because the map does not write %s", ix.Fields[0])
 	}
 	return &Clash{Index: ix.Name, Text: fmt.Sprintf("the unique index %s on %s refuses %s: "+
-		"make it partial in mongosh, %s", ix.Name, m.Collection, who, partialCommand(m.Collection, ix))}
+		"make it partial in mongosh, %s", ix.Name, m.Collection, who, partialCommand(m, ix))}
 }
 
 // refusedBy returns the clash with an index on one field that gets the same value for several users.
@@ -80,7 +80,7 @@ func refusedBy(m *mapping.Map, ix database.IndexInfo) *Clash {
 	default:
 		return nil
 	}
-	switch partial := "make the index partial in mongosh, " + partialCommand(m.Collection, ix); {
+	switch partial := "make the index partial in mongosh, " + partialCommand(m, ix); {
 	case f.From == "" || ix.Sparse || ix.Partial:
 	case f.Absent.Null:
 		do = partial
@@ -112,9 +112,9 @@ func fieldAt(m *mapping.Map, path string) *mapping.Field {
 	return nil
 }
 
-// partialCommand returns what makes an index leave out the rows without its fields, for mongosh. An index that has only
-// texts also leaves out null.
-func partialCommand(collection string, ix database.IndexInfo) string {
+// partialCommand returns what makes an index leave out the rows without its fields, for mongosh. The model that
+// 'clerksync types' prints has the same index. Of a field that the map writes it holds the texts, and so no null.
+func partialCommand(m *mapping.Map, ix database.IndexInfo) string {
 	var keys, filter []string
 	for _, path := range ix.Fields {
 		name := path
@@ -122,9 +122,13 @@ func partialCommand(collection string, ix database.IndexInfo) string {
 			name = fmt.Sprintf("%q", path)
 		}
 		keys = append(keys, name+": 1")
-		filter = append(filter, name+`: {$type: "string"}`)
+		if fieldAt(m, path) == nil {
+			filter = append(filter, name+`: {$exists: true}`)
+		} else {
+			filter = append(filter, name+`: {$gt: ""}`)
+		}
 	}
 	return fmt.Sprintf(`db.getCollection(%[1]q).dropIndex(%[2]q); db.getCollection(%[1]q).createIndex({%[3]s}, `+
 		`{name: %[2]q, unique: true, partialFilterExpression: {%[4]s}})`,
-		collection, ix.Name, strings.Join(keys, ", "), strings.Join(filter, ", "))
+		m.Collection, ix.Name, strings.Join(keys, ", "), strings.Join(filter, ", "))
 }

@@ -36,7 +36,7 @@ fields:
 	make1 := func(field string) string {
 		return `db.getCollection("members").dropIndex("` + field + `_1"); db.getCollection("members").createIndex({` +
 			field + `: 1}, {name: "` + field + `_1", unique: true, partialFilterExpression: {` + field + `: ` +
-			`{$type: "string"}}})`
+			`{$gt: ""}}})`
 	}
 	for name, tc := range map[string]struct {
 		index   database.IndexInfo
@@ -62,7 +62,7 @@ fields:
 		"unset, deep": {
 			unique("profile.phone"), false, `createIndex({"profile.phone": 1}, {name: "profile.phone_1", unique: ` +
 				`true, ` +
-				`partialFilterExpression: {"profile.phone": {$type: "string"}}})`,
+				`partialFilterExpression: {"profile.phone": {$gt: ""}}})`,
 		},
 		"null": {
 			unique("mail"), true, "clerksync.yaml:6: mail: absent: null is the same for every user without it, and " +
@@ -84,7 +84,9 @@ fields:
 		"not mapped": {
 			unique("slug"), false,
 			"the unique index slug_1 on members refuses a second new user, because the map does not write slug: " +
-				"make it partial",
+				`make it partial in mongosh, db.getCollection("members").dropIndex("slug_1"); ` +
+				`db.getCollection("members").createIndex({slug: 1}, {name: "slug_1", unique: true, ` +
+				`partialFilterExpression: {slug: {$exists: true}}})`,
 		},
 		"not mapped, sparse": {with(unique("slug"), sparse), false, ""},
 		"several fields":     {unique("org", "email"), false, "refuses a second user without org and email: make it"},
