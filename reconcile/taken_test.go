@@ -130,6 +130,32 @@ func TestInTheWayOfTwoIndexes(t *testing.T) {
 	})
 }
 
+// TestSwapThatCannotEnd: two users have swapped addresses, and a row of the app's has the name that one of them has
+// now, so that this user's row cannot be written. The other row gets back the address that it gave up for it in vain,
+// and then the one that Clerk says.
+func TestSwapThatCannotEnd(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		fake := testenv.NewClerkAPI(t)
+		r, people := reconciler(t, db, fake, 2)
+		uniqueEmail(t, db)
+		if err := db.Collection("users").EnsureIndex(t.Context(),
+			database.Index{Field: "full_name", Unique: true}); err != nil {
+			t.Fatal(err)
+		}
+		insert(t, db, doc{"_id": "app-1", "username": "app-1", "full_name": "Ada Byron"})
+		people[1].LastName = "Byron"
+		move(fake, people, 0, 0, 1)
+		if found, _, err := run(t, r, reconcile.Full); err != nil || found.Failed != 2 {
+			t.Errorf("got %+v, %v, want that both fail", found, err)
+		}
+		got := []string{row(t, db, people[0].ID).Email, row(t, db, people[1].ID).Email}
+		if d := cmp.Diff([]string{people[0].Email, ""}, got); d != "" {
+			t.Errorf("addresses (-want +got):\n%s", d)
+		}
+	})
+}
+
 // TestKilledBetweenSwappedRows: whatever becomes of a run that resolves a swap or a circle, at each of its calls, the
 // next one ends as Clerk has it. So does the run itself if the webhooks of the users come at any point in between.
 func TestKilledBetweenSwappedRows(t *testing.T) {
