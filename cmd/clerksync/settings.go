@@ -12,6 +12,7 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/store/mapping"
 )
 
 // readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. It checks only those of the
@@ -22,6 +23,13 @@ func readConfigForCommand(environ []string, also ...string) (config.Config, erro
 	takeDevFolder(&cfg)
 	settings := append(clerkSettings(), append(also, "MONGODB_", "CLERKSYNC_")...)
 	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
+}
+
+// readConfigAndMap reads the settings as readConfigForCommand does, and the map. The error has the mistakes in both.
+func readConfigAndMap(environ []string, also ...string) (config.Config, *mapping.Map, error) {
+	cfg, err := readConfigForCommand(environ, also...)
+	m, mapErr := app.LoadMap(cfg)
+	return cfg, m, errors.Join(err, mapErr)
 }
 
 // clerkSettings returns the names of the settings of Clerk's API.
@@ -62,9 +70,8 @@ func withClerk(
 		// A run over all users keeps little in memory and makes much garbage: with 400 it takes a fifth less CPU time.
 		defer debug.SetGCPercent(debug.SetGCPercent(400))
 	}
-	cfg, err := readConfigForCommand(e.environ, also...)
-	m, mapErr := app.LoadMap(cfg)
-	if err := errors.Join(err, mapErr); err != nil {
+	cfg, m, err := readConfigAndMap(e.environ, also...)
+	if err != nil {
 		return err
 	}
 	api, err := app.ClerkAPI(cfg)

@@ -193,9 +193,8 @@ func (usersErase) left(e env, left person.Left) {
 
 // withRecords calls f with the records of the database that the settings name.
 func withRecords(ctx context.Context, e env, f func(person.Records) error) error {
-	cfg, err := readConfigForCommand(e.environ)
-	m, mapErr := app.LoadMap(cfg)
-	if err := errors.Join(err, mapErr); err != nil {
+	cfg, m, err := readConfigAndMap(e.environ)
+	if err != nil {
 		return err
 	}
 	db, err := app.OpenBeside(ctx, cfg, app.Logger(cfg, e.stderr))
