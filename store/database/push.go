@@ -14,7 +14,7 @@ import (
 
 // Lists says how the lists in the rows of a collection are kept, see PushEach.
 type Lists struct {
-	By   string // the field of an entry, a text, by which a list is sorted and entries are told apart
+	By   string // the field of an entry, a text, by which a list is sorted
 	Keep int    // how many entries a list keeps: those that sort last
 }
 
@@ -23,10 +23,14 @@ type Push struct {
 	ID     string // the row's _id
 	List   string // the name of the list
 	Entry  bson.D
-	Unless []string // nothing is done if one of these lists has an entry with the same Lists.By
-	Set    bson.D   // what the row's other fields become
-	New    bson.D   // what other fields the row gets if there was none
+	Unless []Has  // nothing is done if a list has one of these already
+	There  bool   // nothing is done if there is no such row
+	Set    bson.D // what the row's other fields become
+	New    bson.D // what other fields the row gets if there was none
 }
+
+// Has describes entries of a list: those with this text in a field.
+type Has struct{ List, Field, Text string }
 
 // PushEach adds entries to lists, makes the rows that there are not yet, and returns one error for each push: nil if
 // the entry is there now or was there before. It takes one command for all of them, and a second one for those that were
@@ -73,8 +77,8 @@ func (c *Collection) upsertEach(ctx context.Context, l Lists, pushes []Push, pla
 	for n, i := range places {
 		p := pushes[i]
 		filter := ByID(p.ID)
-		for _, list := range p.Unless {
-			filter = append(filter, bson.E{Key: list + "." + l.By, Value: bson.D{{Key: "$ne", Value: l.of(p.Entry)}}})
+		for _, h := range p.Unless {
+			filter = append(filter, bson.E{Key: h.List + "." + h.Field, Value: bson.D{{Key: "$ne", Value: h.Text}}})
 		}
 		change := bson.D{{Key: "$push", Value: bson.D{{Key: p.List, Value: bson.D{
 			{Key: "$each", Value: bson.A{p.Entry}},
@@ -87,23 +91,12 @@ func (c *Collection) upsertEach(ctx context.Context, l Lists, pushes []Push, pla
 		if len(p.New) > 0 {
 			change = append(change, bson.E{Key: "$setOnInsert", Value: p.New})
 		}
-		models[n] = mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(change).SetUpsert(true)
+		models[n] = mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(change).SetUpsert(!p.There)
 	}
 	errs := make([]error, len(places))
 	_, err := c.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(false))
 	spread(errs, err)
 	return errs
-}
-
-// of returns what an entry has in By.
-func (l Lists) of(entry bson.D) string {
-	for _, e := range entry {
-		if e.Key == l.By {
-			text, _ := e.Value.(string)
-			return text
-		}
-	}
-	return ""
 }
 
 // errPushRaced says that in each round another process changed the lists between read and write.
@@ -181,7 +174,10 @@ func (c *Collection) pushByReading(ctx context.Context, l Lists, pushes []Push) 
 // listsOf returns the names of the lists that pushes are about.
 func listsOf(pushes []Push) (lists []string) {
 	for _, p := range pushes {
-		lists = append(append(lists, p.List), p.Unless...)
+		lists = append(lists, p.List)
+		for _, h := range p.Unless {
+			lists = append(lists, h.List)
+		}
 	}
 	slices.Sort(lists)
 	return slices.Compact(lists)
@@ -218,11 +214,10 @@ func (l Lists) change(row bson.Raw, pushes []Push) (bson.D, error) {
 		fields[name] = v
 	}
 	for _, p := range pushes {
-		by := l.of(p.Entry)
-		has := func(list string) bool {
-			return slices.ContainsFunc(lists[list], func(e bson.Raw) bool { return Text(e, l.By) == by })
+		has := func(h Has) bool {
+			return slices.ContainsFunc(lists[h.List], func(e bson.Raw) bool { return Text(e, h.Field) == h.Text })
 		}
-		if slices.ContainsFunc(p.Unless, has) {
+		if slices.ContainsFunc(p.Unless, has) || p.There && row == nil && len(order) == 0 {
 			continue
 		}
 		entry, err := bson.Marshal(p.Entry)

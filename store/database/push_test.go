@@ -19,8 +19,9 @@ var kept = database.Lists{By: "v", Keep: 3}
 
 func push(id, list, v string) database.Push {
 	return database.Push{
-		ID: id, List: list, Entry: bson.D{{Key: "v", Value: v}, {Key: "n", Value: "of " + v}}, Unless: []string{list},
-		Set: bson.D{{Key: "last", Value: v}}, New: bson.D{{Key: "first", Value: v}},
+		ID: id, List: list, Entry: bson.D{{Key: "v", Value: v}, {Key: "n", Value: "of " + v}},
+		Unless: []database.Has{{List: list, Field: "v", Text: v}},
+		Set:    bson.D{{Key: "last", Value: v}}, New: bson.D{{Key: "first", Value: v}},
 	}
 }
 
@@ -61,7 +62,9 @@ func lists(t *testing.T, c *database.Collection, id string) string {
 func TestPushEach(t *testing.T) {
 	t.Parallel()
 	both := push("x", "b", "2")
-	both.Unless = []string{"a", "b"}
+	both.Unless = append(both.Unless, database.Has{List: "a", Field: "v", Text: "2"})
+	there := push("x", "b", "2")
+	there.There = true
 	for name, tc := range map[string]struct {
 		before, pushes []database.Push
 		want           map[string]string
@@ -74,17 +77,27 @@ func TestPushEach(t *testing.T) {
 		"in none":      {[]database.Push{push("x", "a", "1")}, []database.Push{both}, map[string]string{"x": "1 2: a=1 b=2"}},
 		"the newest": {
 			[]database.Push{push("x", "a", "2"), push("x", "a", "4"), push("x", "a", "3")},
-			[]database.Push{push("x", "a", "5")}, map[string]string{"x": "2 5: a=3,4,5 b="},
+			[]database.Push{push("x", "a", "5")},
+			map[string]string{"x": "2 5: a=3,4,5 b="},
 		},
 		"too old for the list": {
 			[]database.Push{push("x", "a", "2"), push("x", "a", "4"), push("x", "a", "3")},
-			[]database.Push{push("x", "a", "1")}, map[string]string{"x": "2 1: a=2,3,4 b="},
+			[]database.Push{push("x", "a", "1")},
+			map[string]string{"x": "2 1: a=2,3,4 b="},
 		},
 		"many": {
 			[]database.Push{push("y", "a", "1")},
 			[]database.Push{
 				push("x", "a", "2"), push("y", "a", "1"), push("y", "b", "3"), push("z", "b", "4"), push("x", "a", "1"),
-			}, map[string]string{"x": "2 1: a=1,2 b=", "y": "1 3: a=1 b=3", "z": "4 4: a= b=4"},
+			},
+			map[string]string{"x": "2 1: a=1,2 b=", "y": "1 3: a=1 b=3", "z": "4 4: a= b=4"},
+		},
+		"only if there is a row, and there is none": {nil, []database.Push{there}, map[string]string{"x": ""}},
+		"only if there is a row": {
+			[]database.Push{push("x", "a", "1")}, []database.Push{there}, map[string]string{"x": "1 2: a=1 b=2"},
+		},
+		"only if there is a row, and the same call makes it": {
+			nil, []database.Push{push("x", "a", "1"), there}, map[string]string{"x": "1 2: a=1 b=2"},
 		},
 		"none": {nil, nil, map[string]string{"x": ""}},
 	} {
