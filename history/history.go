@@ -23,8 +23,12 @@ import (
 const (
 	// keep is how many entries of each of the two lists a user has.
 	keep = 20
-	// maxOwed bounds how many entries wait in memory for a database that does not take them.
-	maxOwed = 10_000
+	// deletion is how the version of a deletion ends, which has the time twice before that.
+	deletion = ".deleted"
+	// maxOwed bounds how many entries wait in memory for a database that does not take them, and owedAtOnce how many of
+	// them one Record tries again.
+	maxOwed    = 5000
+	owedAtOnce = 200
 )
 
 // Entry is one write that was applied to a user, or was not.
@@ -114,25 +118,26 @@ func (h *History) Record(ctx context.Context, changes []store.Change) error {
 	}
 	var errs []error
 	for _, c := range changes {
-		if c.Applied() && c.Was > c.Version && !c.Deletion {
+		if c.Applied() && !c.Deletion && c.Was > c.Version {
 			errs = append(errs, h.overrule(ctx, c))
 		}
 	}
 	pushes := h.pushes(changes, time.Now().UTC().Truncate(time.Millisecond))
 	for i, err := range h.rows.PushEach(ctx, database.Lists{By: "version", Keep: keep}, pushes) {
-		errs = append(errs, err)
 		h.owe(pushes[i], err != nil && database.WorthRepeating(err))
+		errs = append(errs, err)
 	}
+	var passing error
 	for _, err := range errs {
 		switch {
 		case err == nil:
 		case database.WorthRepeating(err):
-			return fmt.Errorf("note what was written in %s: %w", h.rows.Name(), err)
+			passing = fmt.Errorf("note what was written in %s: %w", h.rows.Name(), err)
 		default:
 			h.warn(ctx, err)
 		}
 	}
-	return nil
+	return passing
 }
 
 // Flush notes what is owed; call it at the end.
@@ -161,40 +166,48 @@ func (h *History) warn(ctx context.Context, err error) {
 func (h *History) owe(p database.Push, owed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	key := p.ID + " " + p.List + " " + fmt.Sprint(p.Entry[0].Value)
-	switch _, has := h.owed[key]; {
+	switch _, has := h.owed[key(p)]; {
 	case !owed:
-		delete(h.owed, key)
-	case !has && len(h.owed) < maxOwed: // what was owed first knows which fields changed
-		h.owed[key] = p
+		delete(h.owed, key(p))
+	case !has && len(h.owed) < maxOwed:
+		h.owed[key(p)] = p
 	}
 }
 
-// pushes returns what is owed and then the entries of the changes: first those that may make a document.
+func key(p database.Push) string { return fmt.Sprint(p.ID, " ", p.List, " ", p.Entry[0].Value) }
+
+// pushes returns the entries of the changes and some that are owed. If the entry of a change is owed, that one is
+// taken: the change is then its repetition, which does not know which fields changed.
 func (h *History) pushes(changes []store.Change, now time.Time) []database.Push {
 	var all []database.Push
 	h.mu.Lock()
-	for _, p := range h.owed {
+	defer h.mu.Unlock()
+	taken := map[string]bool{}
+	for _, c := range changes {
+		p := h.push(c, now)
+		if owed, has := h.owed[key(p)]; has {
+			p = owed
+		}
+		if taken[key(p)] {
+			continue
+		}
+		taken[key(p)] = true
 		all = append(all, p)
 	}
-	h.mu.Unlock()
-	for _, c := range changes {
-		all = append(all, h.push(c, now))
+	for k, p := range h.owed {
+		if len(all) >= len(changes)+owedAtOnce {
+			break
+		}
+		if !taken[k] {
+			all = append(all, p)
+		}
 	}
+	// What makes a document comes before what only adds to one, and what was applied before its repetition.
+	rank := map[bool]int{true: 1}
 	slices.SortStableFunc(all, func(a, b database.Push) int {
-		return cmp.Or(cmp.Compare(a.ID, b.ID), compare(a.There, b.There))
+		return cmp.Or(cmp.Compare(rank[a.There], rank[b.There]), cmp.Compare(a.List, b.List))
 	})
 	return all
-}
-
-func compare(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
 }
 
 // push returns how the entry of a change gets into the user's document. An entry is in the document once, whatever is
@@ -218,7 +231,7 @@ func (h *History) push(c store.Change, now time.Time) database.Push {
 		if !c.EventAt.IsZero() {
 			at = c.EventAt
 		}
-		e.Version = fmt.Sprintf("%013[1]d.%013[1]d", at.UnixMilli())
+		e.Version = fmt.Sprintf("%013[1]d.%013[1]d%s", at.UnixMilli(), deletion) // after a row's version of that time
 	}
 	p.Unless = []database.Has{{List: "applied", Field: "version", Text: e.Version}}
 	switch {
