@@ -16,6 +16,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/functions"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/reconcile"
@@ -42,6 +43,7 @@ type App struct {
 	listener net.Listener
 	db       *database.DB
 	users    *store.Users
+	history  *history.History
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
 	activity *activity.Activity
@@ -98,7 +100,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	r := Reconciler(cfg, api, a.db, a.users, log)
-	fns, err := allFunctions(cfg, o.Functions, a.users, claims, runs, a.inbox.Table, r)
+	fns, err := allFunctions(cfg, o.Functions, a.users, a.history, claims, runs, a.inbox.Table, r)
 	if err != nil {
 		return nil, err
 	}
@@ -146,11 +148,12 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 	a.onClose("database", a.db.Close)
 	a.db.Observe(a.metrics.command)
 	a.users = store.NewUsers(a.db, m)
+	a.openHistory()
 	return database.Patiently(ctx, a.log, func() error {
 		if err := CheckMap(ctx, a.db, m, a.cfg.Inngest.AppID); err != nil {
 			return err
 		}
-		if err := Prepare(ctx, a.db, a.users); err != nil {
+		if err := Prepare(ctx, a.db, a.users, a.history); err != nil {
 			return err
 		}
 		return RememberMap(ctx, a.db, m, a.cfg.Inngest.AppID)

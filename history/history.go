@@ -6,7 +6,6 @@ package history
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,26 +34,26 @@ const (
 type Entry struct {
 	// Version is the one that the row got, or would have got, see store.Change. Of a deletion, which has none, it is
 	// made of the time, so that the lists can be sorted by it.
-	Version  string        `bson:"version"`
-	Was      string        `bson:"was,omitempty"` // the row's version before; "" if it had none
-	Outcome  store.Outcome `bson:"outcome"`
-	Source   string        `bson:"source"`              // store.Source.Kind
-	SourceID string        `bson:"source_id,omitempty"` // store.Source.ID
-	At       time.Time     `bson:"at"`                  // when it was noted, right after the write
-	ClerkAt  time.Time     `bson:"clerk_at,omitempty"`  // when it happened, by Clerk's clock; zero if nothing said so
-	Fields   []string      `bson:"fields,omitempty"`    // that changed, by their names in the row
+	Version  string        `bson:"version" json:"version"`
+	Was      string        `bson:"was,omitempty" json:"version_before,omitempty"` // the row's; "" if it had none
+	Outcome  store.Outcome `bson:"outcome" json:"outcome"`
+	Source   string        `bson:"source" json:"source"`                           // store.Source.Kind
+	SourceID string        `bson:"source_id,omitempty" json:"source_id,omitempty"` // store.Source.ID
+	At       time.Time     `bson:"at" json:"at"`                                   // when it was noted, after the write
+	ClerkAt  time.Time     `bson:"clerk_at,omitempty" json:"clerk_at,omitzero"`    // by Clerk's clock; zero if not known
+	Fields   []string      `bson:"fields,omitempty" json:"fields,omitempty"`       // that changed, by name
 	// Again says that the write was done before and nobody had noted it; by what, and which fields it changed, is not
 	// known for sure.
-	Again bool `bson:"again,omitempty"`
+	Again bool `bson:"again,omitempty" json:"again,omitempty"`
 	// Overruled says of an entry that was not applied that it was at first: its version was wrong, so Clerk's answer
 	// was written although it had an older one.
-	Overruled bool `bson:"overruled,omitempty"`
+	Overruled bool `bson:"overruled,omitempty" json:"overruled,omitempty"`
 }
 
 // Past is what is remembered of a user, in both lists the newest version first.
 type Past struct {
-	Applied []Entry `bson:"applied"`
-	Skipped []Entry `bson:"skipped"` // what was not applied
+	Applied []Entry `bson:"applied" json:"applied,omitempty"`
+	Skipped []Entry `bson:"skipped" json:"not_applied,omitempty"` // what was not applied
 }
 
 // Empty tells whether nothing is remembered.
@@ -89,11 +88,16 @@ func (h *History) indexes() []database.Index {
 	return []database.Index{{Field: "expires_at", TTL: time.Second}, {Field: "oldest"}}
 }
 
-// Setup makes the indexes. It may be called again. If nothing is noted, it does nothing.
+// Setup makes the indexes. It may be called again. If nothing is noted, it does nothing. An error that will not pass,
+// such as a login that may not write this collection, is logged: it stops no service.
 func (h *History) Setup(ctx context.Context) error {
 	for _, ix := range h.indexes() {
-		if err := h.rows.EnsureIndex(ctx, ix); err != nil {
+		switch err := h.rows.EnsureIndex(ctx, ix); {
+		case err == nil:
+		case database.WorthRepeating(err):
 			return err
+		default:
+			h.warn(ctx, err)
 		}
 	}
 	return nil
@@ -346,15 +350,6 @@ func read(raw bson.Raw) (p Past, err error) {
 		}
 	}
 	return p, err
-}
-
-// Document returns what is remembered of a user as MongoDB's extended JSON, or nil if there is nothing.
-func (h *History) Document(ctx context.Context, id string) (json.RawMessage, error) {
-	raw, there, err := database.Get[bson.Raw](ctx, h.rows, id)
-	if !there || err != nil {
-		return nil, err
-	}
-	return bson.MarshalExtJSON(raw, false, false)
 }
 
 // Remove removes what is remembered of a user, and tells whether there was anything.

@@ -22,8 +22,8 @@ type Why struct {
 
 // Remark is a line of Why.
 type Remark struct {
-	Kind RemarkKind
-	Text string
+	Kind RemarkKind `json:"kind"`
+	Text string     `json:"text"`
 }
 
 // RemarkKind says what a remark is about.
@@ -90,7 +90,7 @@ func (h *History) look(ctx context.Context, users *store.Users, id string) (w Wh
 func (w Why) remarks(now time.Time, retention time.Duration) (all []Remark) {
 	add := func(kind RemarkKind, text string) { all = append(all, Remark{kind, text}) }
 	if retention == 0 {
-		add(Off, "the history is off: nothing is noted")
+		add(Off, "the history is off, so what is written is not noted")
 	}
 	last := w.last()
 	deleted := last != nil && last.isDeletion()
@@ -181,8 +181,8 @@ func (w Why) between(now time.Time) (all []Remark) {
 
 // Line is one line of the story of a user.
 type Line struct {
-	At   time.Time // the zero time of a remark
-	Text string
+	At   time.Time `json:"at,omitzero"` // the zero time of a remark
+	Text string    `json:"text"`
 }
 
 // Lines tells all of it in words: the remarks first, then the entries, the newest first.

@@ -9,8 +9,10 @@ import (
 
 // Source says what asked for a write.
 type Source struct {
-	Kind string // such as "webhook", "integration", "backfill", or the name of a tier
-	ID   string // the svix-id of the webhook; "" if there is none
+	// Kind is webhook, replay (of a webhook that was a dead letter), integration (Inngest's own with Clerk), the name of a
+	// tier of reconcile (recent, absent, full or backfill), ensure, restore, erase, or "" if nothing has said it.
+	Kind string
+	ID   string // the svix-id of the webhook, or Inngest's id of an event of the integration; "" if there is none
 }
 
 // Change says what a write did to a user, for whoever watches.
