@@ -33,11 +33,13 @@ type Options struct {
 	Map       *mapping.Map         // from LoadMap
 	Functions []functions.Function // the app's own functions
 	Log       *slog.Logger
+	Dev       *Dev // only 'clerksync dev' has one
 }
 
 // App is the service, wired and listening.
 type App struct {
 	cfg      config.Config
+	dev      *Dev
 	log      *slog.Logger
 	listener net.Listener
 	db       *database.DB
@@ -59,7 +61,7 @@ type cleanup struct {
 // makes the parts in the order in which they need each other, to show how they are connected.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
-	a := &App{cfg: cfg, log: log}
+	a := &App{cfg: cfg, dev: o.Dev, log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close(ctx))
@@ -162,11 +164,11 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 
 // noteSettings logs what the settings turn off, and which of them are dangerous.
 func (a *App) noteSettings(ctx context.Context) {
-	if _, ok := a.cfg.Embedded(); ok {
+	if _, ok := a.cfg.Embedded(); ok && a.dev == nil {
 		a.log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; "+
 			"set MONGODB_URI to a MongoDB for production")
 	}
-	if a.cfg.Inngest.IsDev() {
+	if a.cfg.Inngest.IsDev() && a.dev == nil {
 		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; "+
 			"set it to 0 in production")
 	}
