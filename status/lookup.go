@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"clerksync/store"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 const (
@@ -26,14 +24,11 @@ type found struct {
 	Many    []store.Row
 	More    bool // there are more than in Many
 	ID      string
-	Row     []field // nil if there is none
-	Ours    bool    // clerksync has written the row
-	Deleted bool    // there is a tombstone
+	Row     []store.Value // nil if there is none
+	Ours    bool          // clerksync has written the row
+	Deleted bool          // there is a tombstone
 	At      time.Time
 }
-
-// field is a field of a row.
-type field struct{ Name, Value string }
 
 // lookUp shows the row of a user, and how it became so.
 func (p *Page) lookUp(w http.ResponseWriter, r *http.Request, _ visitor) {
@@ -96,32 +91,10 @@ func (p *Page) user(ctx context.Context, id string) (*found, error) {
 		return nil, err
 	}
 	if err == nil {
-		f.Row, f.Ours = fields("", row.Doc), row.Clerk.Version != ""
+		f.Row, f.Ours = row.Values(), row.Clerk.Version != ""
 	}
 	f.At, f.Deleted, err = p.Users.DeletedAt(ctx, id)
 	return f, err
-}
-
-// fields returns the fields of a document as text, those of documents in it by their dotted path.
-func fields(path string, doc bson.D) (all []field) {
-	for _, e := range doc {
-		name := strings.TrimPrefix(path+"."+e.Key, ".")
-		switch v := e.Value.(type) {
-		case bson.D:
-			all = append(all, fields(name, v)...)
-		case bson.DateTime:
-			all = append(all, field{name, stamp(v.Time())})
-		case time.Time:
-			all = append(all, field{name, stamp(v)})
-		case bson.ObjectID:
-			all = append(all, field{name, v.Hex()})
-		case nil:
-			all = append(all, field{name, "null"})
-		default:
-			all = append(all, field{name, fmt.Sprint(v)})
-		}
-	}
-	return all
 }
 
 // stamp writes a time in UTC.
