@@ -191,7 +191,7 @@ func summarize(now time.Time, all []saved) Summary {
 				sum.Measured += n
 			}
 		}
-		for _, e := range s.Newest {
+		for _, e := range slices.Backward(s.Newest) {
 			sum.Newest = append(sum.Newest, e.event())
 		}
 	}
