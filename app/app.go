@@ -146,8 +146,9 @@ func (a *App) listen(ctx context.Context) (err error) {
 
 // openDatabase opens the database and prepares it for the rows of the map.
 func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
-	if a.db, err = OpenDatabase(ctx, a.cfg, a.log); err != nil {
-		return err
+	c := a.cfg
+	if a.db, err = database.OpenOn(ctx, c.EmbeddedPort, c.MongoURI, c.DatabaseName(), a.log); err != nil {
+		return databaseError(err)
 	}
 	a.onClose("database", a.db.Close)
 	a.users = store.NewUsers(a.db, m)

@@ -39,7 +39,7 @@ import (
 func good(t *testing.T) map[string]string {
 	t.Helper()
 	return map[string]string{
-		"HOST": "127.0.0.1", "PORT": "0", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret,
+		"HOST": "127.0.0.1", "PORT": "0", "EMBEDDED_PORT": "0", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret,
 		// nobody: not the dev server of who runs the tests
 		"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "INNGEST_DEV": "http://127.0.0.1:1",
 	}

@@ -45,6 +45,8 @@ var (
 	ErrLocked = embedded.ErrLocked
 	// ErrNoFolder says that the embedded database that OpenBeside was to open does not exist.
 	ErrNoFolder = errors.New("there is no folder")
+	// ErrPort says that an embedded database cannot listen on the port that it was given.
+	ErrPort = embedded.ErrPort
 	// ErrLeftOut says that this build has no embedded database, because of -tags noembedded.
 	ErrLeftOut = embedded.ErrLeftOut
 )
@@ -85,8 +87,18 @@ func CheckURI(uri string) error {
 // error is ErrLocked if another process uses that folder. Otherwise it connects to a server, and waits up to 30 seconds
 // while the server starts. No error quotes the URI.
 func Open(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) {
+	return OpenOn(ctx, "0", uri, name, log)
+}
+
+// OpenOn is Open with the port on which an embedded database listens: "0" is any free one, "" the one that it had the
+// last time, or else the first free one from 27018 on. The error is ErrPort if it cannot have the port.
+func OpenOn(ctx context.Context, port, uri, name string, log *slog.Logger) (*DB, error) {
 	if dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix); isEmbedded {
-		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
+		addr := port
+		if port != "" {
+			addr = "127.0.0.1:" + port
+		}
+		engine, err := embedded.Start(ctx, dir, addr, log)
 		if err != nil {
 			return nil, err
 		}
