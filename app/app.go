@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/activity"
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/functions"
@@ -46,6 +47,7 @@ type App struct {
 	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
+	activity *activity.Activity
 	inngest  *inngest.Handler
 	server   *http.Server
 	cleanups []cleanup
@@ -61,7 +63,7 @@ type cleanup struct {
 // makes the parts in the order in which they need each other, to show how they are connected.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
-	a := &App{cfg: cfg, dev: o.Dev, log: log}
+	a := &App{cfg: cfg, dev: o.Dev, log: log, activity: activity.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close(ctx))
@@ -97,7 +99,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
+	fns.Inbox, fns.Log, fns.Seen, fns.Wrote = a.inbox, log, a.watch.Webhook, a.activity.Wrote
 	origin := cfg.Inngest.Origin()
 	if origin == "" && server.SelfHosted() {
 		origin = a.URL()
@@ -231,6 +233,9 @@ func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
 
 // Database returns the open database.
 func (a *App) Database() *database.DB { return a.db }
+
+// Activity returns what happens just now.
+func (a *App) Activity() *activity.Activity { return a.activity }
 
 // Users returns the users of the open database.
 func (a *App) Users() *store.Users { return a.users }
