@@ -654,21 +654,6 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// TestDevSaysWhereToSend: with HOST=192.0.2.1, 'dev' said 'send user.created', which posts to 127.0.0.1.
-func TestDevSaysWhereToSend(t *testing.T) {
-	t.Parallel()
-	for hook, want := range map[string]string{
-		"http://127.0.0.1:3000/webhooks/clerk":     "",
-		"http://127.0.0.1:4000/webhooks/clerk":     " --to http://127.0.0.1:4000/webhooks/clerk",
-		"http://192.0.2.1:3000/webhooks/clerk":     " --to http://192.0.2.1:3000/webhooks/clerk",
-		"http://[2001:db8::1]:3000/webhooks/clerk": " --to http://[2001:db8::1]:3000/webhooks/clerk",
-	} {
-		if got := toFlag(hook); got != want {
-			t.Errorf("%s: got %q, want %q", hook, got, want)
-		}
-	}
-}
-
 // TestSendToRedirect: 'send' followed a redirect, such as one to the page of a login, and took that page for the
 // answer. Clerk follows none.
 func TestSendToRedirect(t *testing.T) {

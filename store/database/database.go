@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -81,6 +83,23 @@ func CheckURI(uri string) error {
 		return errors.New("asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
 	}
 	return nil
+}
+
+// IsLocal tells whether all hosts in a connection string that CheckURI accepts are this machine. It looks nothing up: of
+// names it knows localhost.
+func IsLocal(uri string) bool {
+	if strings.HasPrefix(uri, "mongodb+srv:") {
+		return false
+	}
+	hosts := options.Client().ApplyURI(uri).Hosts
+	return len(hosts) > 0 && !slices.ContainsFunc(hosts, func(host string) bool {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		ip := net.ParseIP(strings.Trim(host, "[]"))
+		socket := strings.HasSuffix(host, ".sock") // in the file system
+		return !socket && !strings.EqualFold(host, "localhost") && !ip.IsLoopback()
+	})
 }
 
 // Open opens the database called name at a URI. For embedded:DIR it starts an embedded database in this process; the
