@@ -52,6 +52,9 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 	if err := c.checkLocal(cfg); err != nil {
 		return err
 	}
+	if err := dev.MakeFolder(); err != nil {
+		return fmt.Errorf("%w: make ./%s a folder that you may write to", err, dev.Folder)
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if !startInngest {
@@ -154,8 +157,7 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, se
 	remove, err := dev.Running{URL: a.URL(), Inngest: cfg.Inngest.URL(), Secret: secret}.Announce()
 	if err != nil {
 		stop()
-		return errors.Join(fmt.Errorf("say in ./%s where this runs: %w: make it a folder that you may write to",
-			dev.Folder, err), <-ended)
+		return errors.Join(fmt.Errorf("%w: make ./%s a folder that you may write to", err, dev.Folder), <-ended)
 	}
 	defer remove()
 	e.say("\nclerksync   %s/status   open this first\nwebhooks    %s\nInngest     %s", a.URL(), hook, cfg.Inngest.URL())

@@ -229,37 +229,6 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestDevIgnoresKeys: the keys in a developer's environment do not stop 'dev', which says that it does not use them; a
-// value of INNGEST_DEV that is neither on nor off does.
-func TestDevIgnoresKeys(t *testing.T) {
-	t.Parallel()
-	settings := good(t)
-	maps.Copy(settings, map[string]string{
-		"INNGEST_DEV": newFakeInngest(t).URL, "INNGEST_SIGNING_KEY": "signkey-test-00ff",
-		"INNGEST_SIGNING_KEY_FALLBACK": "no hexadecimal",
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var out syncBuffer
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"dev"}, environ(settings), &out, io.Discard) }()
-	until(t, "it runs", func() bool { return strings.Contains(out.String(), "Ctrl-C ends") || len(ended) > 0 })
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("it ended with %v", err)
-	}
-	for _, want := range []string{"INNGEST_SIGNING_KEY is ignored", "INNGEST_SIGNING_KEY_FALLBACK is ignored"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("printed %q, want %q", &out, want)
-		}
-	}
-	settings["INNGEST_DEV"] = "off"
-	err := run(t.Context(), []string{"dev"}, environ(settings), io.Discard, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "INNGEST_DEV is neither on nor off") {
-		t.Errorf("with INNGEST_DEV=off: got %v", err)
-	}
-}
-
 // TestMailTest: the mail can be sent by hand; what is wrong is said in a line. The rest is in
 // testdata/script/mail.txtar.
 func TestMailTest(t *testing.T) {

@@ -154,7 +154,7 @@ func (c sendCmd) target(environ []string) (t target, err error) {
 		return t, errors.New("no signing secret: " +
 			"start 'clerksync dev' in this folder, or set CLERK_WEBHOOK_SIGNING_SECRET or --secret")
 	case t.secret == "" && findErr != nil:
-		return t, fmt.Errorf("no signing secret: %w; or set CLERK_WEBHOOK_SIGNING_SECRET or --secret", findErr)
+		return t, fmt.Errorf("no signing secret: %w: set CLERK_WEBHOOK_SIGNING_SECRET or --secret", findErr)
 	case t.secret == "": // through a tunnel, perhaps
 		t.secret = running.Secret
 	}

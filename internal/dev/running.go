@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -43,9 +43,6 @@ func (r Running) Announce() (remove func(), _ error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := MakeFolder(); err != nil {
-		return nil, err
-	}
 	f, err := os.CreateTemp(Folder, "dev-*.tmp") // with mode 0600
 	if err != nil {
 		return nil, err
@@ -64,25 +61,23 @@ func (r Running) Announce() (remove func(), _ error) {
 	}, nil
 }
 
-// MakeFolder makes Folder, if it is not there, with a .gitignore that keeps all of it out of git. A folder of the app's
-// own gets none.
+// MakeFolder makes Folder, if it is not there, with a .gitignore that keeps all of it out of git. A folder that has
+// anything else than what clerksync makes is the app's own, and gets none.
 func MakeFolder() error {
 	if err := os.MkdirAll(Folder, 0o700); err != nil {
 		return err
 	}
-	ignore := filepath.Join(Folder, ".gitignore")
 	there, err := os.ReadDir(Folder)
 	if err != nil {
 		return err
 	}
-	ours, err := filepath.Glob(filepath.Join(Folder, "clerksync.*"))
-	if err != nil || len(there) > 0 && len(ours) == 0 {
-		return err
+	const ignore = ".gitignore"
+	for _, f := range there {
+		if name := f.Name(); name == ignore || !strings.HasPrefix(name, "clerksync.") && name != "signing-secret" {
+			return nil
+		}
 	}
-	if _, err := os.Stat(ignore); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.WriteFile(ignore, []byte("*\n"), 0o600)
+	return os.WriteFile(filepath.Join(Folder, ignore), []byte("*\n"), 0o600)
 }
 
 // ErrKilled says that the 'dev' that a file names does not answer there.
