@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,8 +19,10 @@ import (
 	"clerksync/activity"
 	"clerksync/functions"
 	"clerksync/store"
+	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 func event(typ string, outcome store.Outcome, err error, final bool, took time.Duration) activity.Event {
@@ -77,7 +80,7 @@ func TestLines(t *testing.T) {
 // done; nobody else learns anything, and something else at that address is not taken for 'dev'.
 func TestFollow(t *testing.T) {
 	t.Parallel()
-	a := activity.New()
+	a := activity.New(database.Checkpoints{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	done := make(chan struct{})
 	srv := httptest.NewServer(&Teller{Secret: secret, Activity: a, Done: done})
 	t.Cleanup(srv.Close)
