@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/activity"
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/functions"
@@ -33,17 +34,20 @@ type Options struct {
 	Map       *mapping.Map         // from LoadMap
 	Functions []functions.Function // the app's own functions
 	Log       *slog.Logger
+	Dev       *Dev // only 'clerksync dev' has one
 }
 
 // App is the service, wired and listening.
 type App struct {
 	cfg      config.Config
+	dev      *Dev
 	log      *slog.Logger
 	listener net.Listener
 	db       *database.DB
 	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
+	activity *activity.Activity
 	inngest  *inngest.Handler
 	server   *http.Server
 	cleanups []cleanup
@@ -59,7 +63,7 @@ type cleanup struct {
 // makes the parts in the order in which they need each other, to show how they are connected.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
-	a := &App{cfg: cfg, log: log}
+	a := &App{cfg: cfg, dev: o.Dev, log: log, activity: activity.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close(ctx))
@@ -95,7 +99,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
+	fns.Inbox, fns.Log, fns.Seen, fns.Wrote = a.inbox, log, a.watch.Webhook, a.activity.Wrote
 	origin := cfg.Inngest.Origin()
 	if origin == "" && server.SelfHosted() {
 		origin = a.URL()
@@ -162,11 +166,11 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 
 // noteSettings logs what the settings turn off, and which of them are dangerous.
 func (a *App) noteSettings(ctx context.Context) {
-	if _, ok := a.cfg.Embedded(); ok {
+	if _, ok := a.cfg.Embedded(); ok && a.dev == nil {
 		a.log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; "+
 			"set MONGODB_URI to a MongoDB for production")
 	}
-	if a.cfg.Inngest.IsDev() {
+	if a.cfg.Inngest.IsDev() && a.dev == nil {
 		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; "+
 			"set it to 0 in production")
 	}
@@ -228,6 +232,9 @@ func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
 
 // Database returns the open database.
 func (a *App) Database() *database.DB { return a.db }
+
+// Activity returns what happens just now.
+func (a *App) Activity() *activity.Activity { return a.activity }
 
 // Users returns the users of the open database.
 func (a *App) Users() *store.Users { return a.users }

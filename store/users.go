@@ -22,6 +22,7 @@ type Users struct {
 	fields     *mapping.Fields
 	rows       *database.Collection
 	tombstones retention
+	watch      func(context.Context, []Change) error // nil if nobody watches
 }
 
 // NewUsers returns the users of db, in the collection that m describes. Call Setup once before the first write.

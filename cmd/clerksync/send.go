@@ -47,7 +47,7 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Within)
 	defer cancel()
-	status, text, err := dev.Post(ctx, c.To, secret, body)
+	status, text, err := dev.Post(ctx, c.To, secret, dev.MessageID(), body)
 	if err != nil {
 		return fmt.Errorf("nothing answers at %s: start 'clerksync dev', or say where with --to: %w",
 			to.Redacted(), withoutURL(err))
