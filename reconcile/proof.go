@@ -26,8 +26,9 @@ type Proof struct {
 	// All are all changes, those too that move no time, and what others have written into the rows. Only a full run
 	// sees them. It begins with the deletions, so that they are what it proves least of.
 	All time.Time
-	// Listed is when the last full run or backfill that could write every user began: all users were compared.
+	// Listed is as All, without deletions and without rows whose version is wrong: a backfill sees those changes too.
 	Listed time.Time
+	Buried int // how many users Clerk has who have a tombstone, by the last full run
 }
 
 // Proof returns what the runs prove for rows that are written by this map, see store.Users.MapID. It leaves out runs
@@ -37,21 +38,20 @@ func (s Status) Proof(mapID string, now time.Time) (p Proof) {
 	wroteAll := func(r Run) bool { return ended(r) && r.wroteAll() }
 	full, hasFull := last(s.Runs[Full], wroteAll)
 	if hasFull {
-		p.All, p.Listed = full.StartedAt.Add(-newborn), full.StartedAt
+		p.All, p.Listed = full.StartedAt.Add(-newborn), full.StartedAt.Add(-settle)
 	}
-	if b := s.Backfill; wroteAll(b) && b.StartedAt.After(p.Listed) {
-		p.Listed = b.StartedAt
+	if b := s.Backfill; wroteAll(b) {
+		p.Listed = later(p.Listed, b.StartedAt.Add(-settle))
 	}
-	if !p.Listed.IsZero() {
-		p.Changes = p.Listed.Add(-settle)
-	}
+	p.Changes = p.Listed
 	recent, ok := last(s.Runs[Recent], wroteAll)
-	if ok && !recent.SeenSince.IsZero() && !recent.SeenSince.After(p.Changes) {
+	if ok && !recent.SeenSince.IsZero() && !recent.SeenSince.After(p.Listed) {
 		p.Changes = later(p.Changes, recent.StartedAt.Add(-settle))
 	}
 	for _, t := range []Tier{Absent, Full} { // a user who cannot be read is not deleted
 		if run, ok := last(s.Runs[t], ended); ok {
 			p.Deletions = later(p.Deletions, run.StartedAt.Add(-newborn))
+			p.Buried = run.Found.Buried // of the full run, because it is the last one
 		}
 	}
 	return p
