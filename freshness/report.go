@@ -82,11 +82,11 @@ type known struct {
 
 // report returns the report of what is known.
 //
-// Changes: all that moved a user's time before k.proof.Changes are in the rows. A new address moves no time, and neither
-// does a deletion, but the inbox knows those of them that a webhook has brought and that are not written yet. Until the
-// webhook came, nobody here knew of the change, so it counted for All or Deletions. So Changes is the earlier of the
-// two. Events that came before all rows were compared are left out (see inbox.Unwritten): their changes are in the rows,
-// or the rows are newer.
+// Changes: all that moved a user's time before k.proof.Changes are in the rows. A new address moves no time, and a
+// deletion does not either, but the inbox knows those of them that a webhook has brought and that are not written yet.
+// Until the webhook came, nobody here knew of the change, so it counted for All or Deletions. So Changes is the earlier
+// of the two. Events that came before all rows were compared are left out (see inbox.Unwritten): their changes are in
+// the rows, or the rows are newer.
 func (f *Freshness) report(k known, now time.Time) Report {
 	scope := func(target time.Duration, until time.Time) Scope {
 		switch {
@@ -139,8 +139,9 @@ func (r Report) reasons(now time.Time, proof reconcile.Proof) (all []string) {
 	add(changes.State == Off, "the recent tier is off: RECONCILE_RECENT_CRON")
 	add(proof.Listed.IsZero(), "not all users were compared with Clerk: run 'clerksync backfill', "+
 		"or wait for the full run of the night")
-	add(changes.State == Proven && changes.Late(now) && !inTheInbox, "changes since %s may be missing: the recent run "+
-		"does not succeed, see 'clerksync doctor'", stamp(changes.Until))
+	add(changes.State == Proven && changes.Late(now) && !inTheInbox, "changes since %s may be missing: no recent run "+
+		"has succeeded for all users since, see 'clerksync doctor'; 'clerksync reconcile' compares all",
+		stamp(changes.Until))
 	add(r.Deletions.State == Off, "no tier removes the deleted: RECONCILE_ABSENT_CRON and RECONCILE_CRON are off")
 	add(r.Deletions.State == Unproven, "the absent run has not succeeded yet: wait for it, an hour at most")
 	add(r.Deletions.State == Proven && r.Deletions.Late(now), "deletions since %s may be missing: the absent run does "+

@@ -6,10 +6,8 @@ import (
 	"time"
 
 	"clerksync/clerk"
-	"clerksync/store/database"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // Unwritten says since when the oldest events about users are here whose rows may not be written yet. A time is zero if
@@ -41,7 +39,7 @@ func (t Table) Unwritten(ctx context.Context, changesAfter, deletionsAfter time.
 			{&u.Waiting, append(of[:2:2], exists("due_at", true))},
 			{&u.Dead, append(of[:2:2], exists("failure", true), exists("failure.dropped_at", false))},
 		} {
-			at, err := t.firstReceived(ctx, state.filter)
+			at, err := t.rows.FirstTime(ctx, "received_at", state.filter)
 			if err != nil {
 				return Unwritten{}, fmt.Errorf("look for events that are not written: %w", err)
 			}
@@ -51,21 +49,4 @@ func (t Table) Unwritten(ctx context.Context, changesAfter, deletionsAfter time.
 		}
 	}
 	return u, nil
-}
-
-// firstReceived returns when the oldest event was received that the filter finds; the zero time if there is none.
-func (t Table) firstReceived(ctx context.Context, filter bson.D) (time.Time, error) {
-	find := options.Find().SetSort(bson.D{{Key: "received_at", Value: 1}}).SetLimit(1).
-		SetProjection(bson.D{{Key: "received_at", Value: 1}})
-	cur, err := t.rows.Find(ctx, filter, find)
-	if err != nil {
-		return time.Time{}, database.Redact(err)
-	}
-	var found []struct {
-		ReceivedAt time.Time `bson:"received_at"`
-	}
-	if err := cur.All(ctx, &found); err != nil || len(found) == 0 {
-		return time.Time{}, database.Redact(err)
-	}
-	return found[0].ReceivedAt, nil
 }

@@ -35,9 +35,9 @@ func TestProof(t *testing.T) {
 		backfill reconcile.Run
 		want     reconcile.Proof
 	}{
-		"nothing has run":       {},
-		"a backfill alone":      {nil, run(20, 0), reconcile.Proof{Changes: ago(21), Listed: ago(21)}},
-		"a recent run alone":    {runs{reconcile.Recent: {run(3, 60)}}, reconcile.Run{}, reconcile.Proof{}},
+		"nothing has run":    {},
+		"a backfill alone":   {nil, run(20, 0), reconcile.Proof{Changes: ago(21), Listed: ago(21)}},
+		"a recent run alone": {runs{reconcile.Recent: {run(3, 60)}}, reconcile.Run{}, reconcile.Proof{}},
 		"a recent run after it": {
 			runs{reconcile.Recent: {run(3, 60)}}, run(20, 0), reconcile.Proof{Changes: ago(4), Listed: ago(21)},
 		},
@@ -48,7 +48,8 @@ func TestProof(t *testing.T) {
 			runs{reconcile.Recent: {run(3, 0)}}, run(20, 0), reconcile.Proof{Changes: ago(21), Listed: ago(21)},
 		},
 		"users who could not be written": {
-			runs{reconcile.Recent: {failed, run(8, 60)}, reconcile.Full: {failed, run(40, 0)}}, run(50, 0),
+			runs{reconcile.Recent: {failed, run(8, 60)}, reconcile.Full: {failed, run(40, 0)}},
+			run(50, 0),
 			reconcile.Proof{Changes: ago(9), Deletions: ago(13), All: ago(50), Listed: ago(41)},
 		},
 		"another map": {runs{reconcile.Recent: {foreign}, reconcile.Full: {foreign}}, foreign, reconcile.Proof{}},
@@ -56,7 +57,8 @@ func TestProof(t *testing.T) {
 			runs{reconcile.Absent: {braked, run(70, 0)}}, reconcile.Run{}, reconcile.Proof{Deletions: ago(80)},
 		},
 		"a clock that is ahead": {
-			runs{reconcile.Recent: {ahead, run(8, 60)}, reconcile.Absent: {ahead}}, run(20, 0),
+			runs{reconcile.Recent: {ahead, run(8, 60)}, reconcile.Absent: {ahead}},
+			run(20, 0),
 			reconcile.Proof{Changes: ago(9), Listed: ago(21)},
 		},
 		"all tiers": {
@@ -65,7 +67,8 @@ func TestProof(t *testing.T) {
 			reconcile.Proof{Changes: ago(4), Deletions: ago(40), All: ago(510), Listed: ago(501)},
 		},
 		"a full run is later than the absent one": {
-			runs{reconcile.Absent: {run(30, 0)}, reconcile.Full: {run(10, 0)}}, reconcile.Run{},
+			runs{reconcile.Absent: {run(30, 0)}, reconcile.Full: {run(10, 0)}},
+			reconcile.Run{},
 			reconcile.Proof{Changes: ago(11), Deletions: ago(20), All: ago(20), Listed: ago(11)},
 		},
 	} {
