@@ -129,14 +129,22 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 
+	page, err := a.statusPage(server, api, fns.IDs())
+	if err != nil {
+		return nil, err
+	}
+
 	a.server = &http.Server{
-		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}),
+		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}, page),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	if page != nil {
+		a.server.RegisterOnShutdown(page.End)
 	}
 	return a, nil
 }
