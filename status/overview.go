@@ -248,7 +248,12 @@ func (o overview) ShownDead() []inbox.DeadLetter {
 }
 
 // Ago says how long ago a time was.
-func (o overview) Ago(t time.Time) string { return span(o.Now.Sub(t)) + " ago" }
+func (o overview) Ago(t time.Time) string {
+	if d := o.Now.Sub(t); d >= time.Second {
+		return span(d) + " ago"
+	}
+	return "just now"
+}
 
 // Span says how long it has been since a time.
 func (o overview) Span(t time.Time) string { return span(o.Now.Sub(t)) }
