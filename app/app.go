@@ -149,8 +149,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 
 // openDatabase opens the database and prepares it for the rows of the map.
 func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
-	if a.db, err = OpenDatabase(ctx, a.cfg, a.log); err != nil {
-		return err
+	c := a.cfg
+	if a.db, err = database.OpenOn(ctx, c.EmbeddedPort, c.MongoURI, c.DatabaseName(), a.log); err != nil {
+		return databaseError(err)
 	}
 	a.onClose("database", a.db.Close)
 	a.db.Observe(a.metrics.command)

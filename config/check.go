@@ -45,8 +45,12 @@ func (c Config) Check() Mistakes {
 		{c.ShutdownTimeout <= 0, "SHUTDOWN_TIMEOUT", "is not positive", ""},
 		{c.InboxResendAfter <= 0, "INBOX_RESEND_AFTER", "is not positive", ""},
 		{
-			len(c.Secrets()) == 0, "CLERK_WEBHOOK_SIGNING_SECRET", "is not set",
+			len(c.Secrets()) == 0 && c.otherName == "", "CLERK_WEBHOOK_SIGNING_SECRET", "is not set",
 			"set it to the endpoint's signing secret (whsec_…) from Clerk's dashboard, Webhooks",
+		},
+		{
+			len(c.Secrets()) == 0 && c.otherName != "", "CLERK_WEBHOOK_SIGNING_SECRET",
+			"is not set, but " + c.otherName + " is", "if that is the endpoint's signing secret, you mean CLERK_WEBHOOK_SIGNING_SECRET: rename it",
 		},
 		{
 			c.InstanceID != "" && !matches(`^ins_\w+$`, c.InstanceID), "CLERK_INSTANCE_ID", "is no instance id",
@@ -72,6 +76,7 @@ func (c Config) Check() Mistakes {
 			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
 		},
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
+		{c.EmbeddedPort != "" && !isPort(c.EmbeddedPort), "EMBEDDED_PORT", "is no port", ""},
 		{
 			!i.DevKnown(), "INNGEST_DEV", "is neither on nor off",
 			"set it to 1 or to the URL of a dev server, or to 0 for production",

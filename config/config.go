@@ -47,6 +47,8 @@ type Config struct {
 	MongoURI      string `env:"MONGODB_URI" desc:"the database: mongodb://…, mongodb+srv://… or embedded:DIR"`
 	MongoDatabase string `env:"MONGODB_DATABASE" desc:"name of the database" want:"letters, digits, - and _"`
 
+	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the embedded database" want:"a number up to 65535"`
+
 	Map string `env:"CLERKSYNC_MAP" desc:"file that says which fields of which collection are written"`
 
 	Inngest Inngest `envPrefix:"INNGEST_"`
@@ -54,6 +56,8 @@ type Config struct {
 	Batch Batch `envPrefix:"SYNC_BATCH_"`
 
 	Mail Mail
+
+	otherName string // see OtherName
 }
 
 // Reconcile says when rows are compared with Clerk, and how many rows a run may remove.
