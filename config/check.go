@@ -65,6 +65,11 @@ func (c Config) Check() Mistakes {
 		{!isCron(tiers.AbsentCron), "RECONCILE_ABSENT_CRON", "is no cron expression", wantCron},
 		{!isCron(tiers.Cron), "RECONCILE_CRON", "is no cron expression", wantCron},
 		{!(tiers.MaxDelete >= 0 && tiers.MaxDelete <= 100), "RECONCILE_MAX_DELETE", "is out of range", ""}, // NaN too
+		{
+			c.FreshnessTarget != nil && *c.FreshnessTarget < c.leastTarget(), "FRESHNESS_TARGET",
+			"is shorter than the recent tier can keep", "set it to " + c.leastTarget().String() +
+				" or more, or let RECONCILE_RECENT_CRON run more often",
+		},
 		{c.MongoURI == "", "MONGODB_URI", "is not set", wantURI},
 		{embedded && dir == "", "MONGODB_URI", "names no folder", "set it to embedded:DIR, such as embedded:./data"},
 		{
