@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"path"
@@ -34,12 +35,12 @@ func (c Config) Check() Mistakes {
 	return mistakes([]problem{
 		{!isPort(c.Port), "PORT", "is no port", ""},
 		{!isHost(c.Host), "HOST", "is no address", ""},
+		{
+			c.MetricsAddr != "" && !isAddress(c.MetricsAddr), "METRICS_ADDR", "is no address with a port",
+			"set it to HOST:PORT such as 127.0.0.1:9090, or to :9090 for all interfaces, or leave it unset",
+		},
 		{hasSpace(token), "ADMIN_TOKEN", "holds white space, which no client can send", ""},
 		{token != "" && len(token) < 16, "ADMIN_TOKEN", "is too short", ""},
-		{
-			token != "" && c.SecretKey == "", "ADMIN_TOKEN", "is set, but what it opens asks Clerk",
-			"set CLERK_SECRET_KEY too",
-		},
 		{!slices.Contains([]string{"", "json", "text"}, c.LogFormat), "LOG_FORMAT", "is neither json nor text", ""},
 		{c.ShutdownTimeout <= 0, "SHUTDOWN_TIMEOUT", "is not positive", ""},
 		{c.InboxResendAfter <= 0, "INBOX_RESEND_AFTER", "is not positive", ""},
@@ -133,6 +134,12 @@ func isPort(s string) bool {
 func isHost(s string) bool {
 	_, err := netip.ParseAddr(s)
 	return s == "" || err == nil || matches(`^\w([\w.-]*\w)?$`, s)
+}
+
+// isAddress tells whether the service could listen on s: HOST:PORT, with a HOST as isHost has it.
+func isAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	return err == nil && isHost(host) && isPort(port)
 }
 
 // isCron tells whether s is "" (the default), "off", or a cron expression that Inngest accepts: five fields, perhaps

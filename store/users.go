@@ -137,6 +137,15 @@ func (s *Users) Count(ctx context.Context) (n int, err error) {
 	}
 }
 
+// Estimate returns about how many rows and tombstones there are, without reading them. Rows of the app's that are no
+// users are among them.
+func (s *Users) Estimate(ctx context.Context) (users, tombstones int, err error) {
+	if users, err = s.rows.Estimate(ctx); err == nil {
+		tombstones, err = s.tombstones.rows.Estimate(ctx)
+	}
+	return users, tombstones, err
+}
+
 // RowID is the id of a row.
 type RowID struct {
 	ID   string

@@ -336,6 +336,8 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 		return c().find(cmd, database+"."+target)
 	case "listCollections":
 		return m.list(database), nil
+	case "count": // of all rows: the estimate
+		return bson.D{{Key: "n", Value: int32(len(c().docs))}}, nil
 	case "aggregate":
 		return c().count(cmd, database+"."+target)
 	case "insert":

@@ -282,6 +282,15 @@ func (c *Collection) Count(ctx context.Context, filter bson.D) (int, error) {
 	return int(n), c.failed("count the rows of", err)
 }
 
+// Estimate returns about how many rows the collection has, without reading them.
+func (c *Collection) Estimate(ctx context.Context) (int, error) {
+	if c.db.engine != nil { // a count on FerretDB v1 would read the whole collection
+		return c.db.engine.Count(ctx, c.db.Name(), c.Name())
+	}
+	n, err := c.EstimatedDocumentCount(ctx)
+	return int(n), c.failed("count the rows of", err)
+}
+
 // Taken returns those of the texts that some row has in a field. For this FerretDB v1 reads the whole collection.
 func (c *Collection) Taken(ctx context.Context, field string, texts []string) (map[string]bool, error) {
 	taken := map[string]bool{}
