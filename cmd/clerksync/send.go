@@ -15,6 +15,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/internal/dev"
+	"clerksync/reach"
 	"clerksync/webhook"
 )
 
@@ -50,7 +51,7 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	status, text, err := dev.Post(ctx, c.To, secret, body)
 	if err != nil {
 		return fmt.Errorf("nothing answers at %s: start 'clerksync dev', or say where with --to: %w",
-			to.Redacted(), withoutURL(err))
+			to.Redacted(), reach.Explain(err))
 	}
 	_, err = fmt.Fprintln(e.stdout, strings.TrimSpace(fmt.Sprintf("%d %s %s", status, http.StatusText(status), text)))
 	if status >= http.StatusMultipleChoices {
