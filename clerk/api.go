@@ -68,14 +68,14 @@ const (
 // APIOptions is what NewAPI needs.
 type APIOptions struct {
 	SecretKey string
-	URL       string  // "" means api.clerk.com
-	KeyName   string  // what error messages call the secret key, such as the name of an environment variable
-	URLName   string  // what they call the URL
+	URL       string // "" means api.clerk.com
+	KeyName   string // what error messages call the secret key, such as the name of an environment variable
+	URLName   string // what they call the URL
 	// Explain says in words why nothing has answered; nil leaves the network's errors as they are.
 	Explain func(error) error
 
-	Share     float64 // how much of Clerk's rate limit may be used: more than 0, at most 1
-	PageSize  int     // 0 means the largest page that Clerk allows; the least is 2
+	Share    float64 // how much of Clerk's rate limit may be used: more than 0, at most 1
+	PageSize int     // 0 means the largest page that Clerk allows; the least is 2
 }
 
 // API is a client of those parts of Clerk's Backend API that are about users. It stays below Clerk's rate limit and

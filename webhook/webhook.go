@@ -130,11 +130,13 @@ func New(o Options) (*Handler, error) {
 	return h, nil
 }
 
-// ServeHTTP answers 202 if the event is durable, 204 if its type is not forwarded, 400, 403, 413 or 415 if it is
+// ServeHTTP answers 202 if the event is durable, 204 if its type is not forwarded, 200 if it is a probe, 400, 403, 413 or 415 if it is
 // refused, and 503 if it may be lost, so that Clerk sends it again.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := h.answer(w, r)
-	h.received.WithLabelValues(strconv.Itoa(a.code), a.reason).Inc()
+	if a.reason != probed {
+		h.received.WithLabelValues(strconv.Itoa(a.code), a.reason).Inc()
+	}
 	if a.code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
 	}
@@ -190,6 +192,10 @@ func (h *Handler) accept(ctx context.Context, body []byte, header http.Header) a
 	if err != nil {
 		h.o.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
+	}
+	if e.Type == ProbeType {
+		h.o.Log.InfoContext(ctx, "answered a probe of 'clerksync doctor'", "svix_id", id)
+		return answer{http.StatusOK, probed, Proven}
 	}
 	if h.o.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.o.InstanceID {
 		h.o.Log.WarnContext(ctx, "refused a webhook of another Clerk instance",
