@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/activity"
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/functions"
@@ -22,9 +23,6 @@ import (
 	"clerksync/store/database"
 	"clerksync/store/mapping"
 	"clerksync/webhook"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Options is what New needs.
@@ -33,20 +31,27 @@ type Options struct {
 	Map       *mapping.Map         // from LoadMap
 	Functions []functions.Function // the app's own functions
 	Log       *slog.Logger
+	Dev       *Dev // only 'clerksync dev' has one
 }
 
 // App is the service, wired and listening.
 type App struct {
 	cfg      config.Config
+	dev      *Dev
 	log      *slog.Logger
 	listener net.Listener
 	db       *database.DB
 	users    *store.Users
 	inbox    *inbox.Inbox
 	watch    *reconcile.Watch
+	activity *activity.Activity
 	inngest  *inngest.Handler
 	server   *http.Server
+	metrics  *metrics
+	counts   *counts
 	cleanups []cleanup
+
+	metricsListener net.Listener // nil without METRICS_ADDR
 }
 
 // cleanup ends a part of the service.
@@ -59,18 +64,19 @@ type cleanup struct {
 // makes the parts in the order in which they need each other, to show how they are connected.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
-	a := &App{cfg: cfg, log: log}
+	a := &App{cfg: cfg, dev: o.Dev, log: log, metrics: newMetrics(), activity: activity.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close(ctx))
 		}
 	}()
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	a.noteMap(ctx, o.Map)
 	a.noteSettings(ctx)
 
-	if err := a.listen(ctx); err != nil {
+	if a.listener, err = a.listenOn(ctx, "listener", cfg.Address(), "PORT and HOST"); err != nil {
+		return nil, err
+	}
+	if err := a.listenMetrics(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.openDatabase(ctx, o.Map); err != nil {
@@ -81,9 +87,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
 		DB: a.db, Send: server.EventAPI().Send, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
-		Log: log, Registerer: reg,
+		Log: log, Registerer: a.metrics,
 	})
-	a.watch = reconcile.NewWatch(database.NewCheckpoints(a.db), log, reg)
+	a.counts = newCounts(a.users, a.inbox.Table, a.metrics)
+	a.watch = reconcile.NewWatch(database.NewCheckpoints(a.db), log, a.metrics)
 	a.watch.InstanceID = cfg.InstanceID
 	api, err := a.clerkAPI(ctx)
 	if err != nil {
@@ -95,7 +102,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fns.Inbox, fns.Log, fns.Seen = a.inbox, log, a.watch.Webhook
+	fns.Inbox, fns.Log, fns.Seen, fns.Wrote = a.inbox, log, a.watch.Webhook, a.activity.Wrote
+	if fns.Welcome != nil {
+		fns.Welcome.Mailed = a.metrics.mailed
+	}
 	origin := cfg.Inngest.Origin()
 	if origin == "" && server.SelfHosted() {
 		origin = a.URL()
@@ -110,14 +120,14 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Secrets: cfg.Secrets(), SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET",
 		InstanceID: cfg.InstanceID, InstanceName: "CLERK_INSTANCE_ID",
 		Forward: cfg.Forward(), ForwardPrivateMetadata: cfg.ForwardPrivateMetadata,
-		Seen: a.watch.Verified, Put: a.inbox.Put, Log: log, Registerer: reg,
+		Seen: a.watch.Verified, Put: a.inbox.Put, Log: log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
 
 	a.server = &http.Server{
-		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}, reg),
+		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),
@@ -128,26 +138,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	return a, nil
 }
 
-func (a *App) listen(ctx context.Context) (err error) {
-	address := a.cfg.Address()
-	if a.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", address); err != nil {
-		return fmt.Errorf("cannot listen on %s: set PORT and HOST to an address that is free: %w", address, err)
-	}
-	a.onClose("listener", func(context.Context) error {
-		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) { // the server closes it too
-			return err
-		}
-		return nil
-	})
-	return nil
-}
-
 // openDatabase opens the database and prepares it for the rows of the map.
 func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 	if a.db, err = OpenDatabase(ctx, a.cfg, a.log); err != nil {
 		return err
 	}
 	a.onClose("database", a.db.Close)
+	a.db.Observe(a.metrics.command)
 	a.users = store.NewUsers(a.db, m)
 	return database.Patiently(ctx, a.log, func() error {
 		if err := CheckMap(ctx, a.db, m, a.cfg.Inngest.AppID); err != nil {
@@ -162,11 +159,11 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 
 // noteSettings logs what the settings turn off, and which of them are dangerous.
 func (a *App) noteSettings(ctx context.Context) {
-	if _, ok := a.cfg.Embedded(); ok {
+	if _, ok := a.cfg.Embedded(); ok && a.dev == nil {
 		a.log.WarnContext(ctx, "the embedded database is for development: one process, no replicas; "+
 			"set MONGODB_URI to a MongoDB for production")
 	}
-	if a.cfg.Inngest.IsDev() {
+	if a.cfg.Inngest.IsDev() && a.dev == nil {
 		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; "+
 			"set it to 0 in production")
 	}
@@ -197,6 +194,7 @@ func (a *App) clerkAPI(ctx context.Context) (*clerk.API, error) {
 	if err != nil {
 		return nil, err
 	}
+	api.Observe(a.metrics.request)
 	bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	err = reconcile.CheckInstance(bounded, api, database.NewCheckpoints(a.db), a.cfg.InstanceID, false)
@@ -229,12 +227,17 @@ func (a *App) Registered() <-chan struct{} { return a.inngest.Registered() }
 // Database returns the open database.
 func (a *App) Database() *database.DB { return a.db }
 
+// Activity returns what happens just now.
+func (a *App) Activity() *activity.Activity { return a.activity }
+
 // Users returns the users of the open database.
 func (a *App) Users() *store.Users { return a.users }
 
 // Run serves until ctx ends, and then closes the service. It closes the server first, which finishes the requests in
 // flight, and then the parts that these requests need.
 func (a *App) Run(ctx context.Context) error {
+	a.start(ctx, "metrics", a.serveMetrics)
+	a.start(ctx, "counts", a.counts.Run)
 	a.start(ctx, "inbox", func(ctx context.Context) { a.inbox.Run(ctx, a.cfg.ShutdownTimeout/2) })
 	a.start(ctx, "watch", a.watch.Run)
 	a.start(ctx, "registration", a.inngest.KeepRegistered)

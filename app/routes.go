@@ -15,21 +15,19 @@ import (
 	"clerksync/webhook"
 
 	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // routes returns the handler of all requests. hook answers Clerk's, and a.inngest answers Inngest's.
-func (a *App) routes(
-	hook http.Handler, server inngest.Server, ensure *reconcile.Ensure, metrics prometheus.Gatherer,
-) http.Handler {
+func (a *App) routes(hook http.Handler, server inngest.Server, ensure *reconcile.Ensure) http.Handler {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "server is running") })
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok") })
 	e.GET("/readyz", func(c echo.Context) error { return a.ready(c, server) })
-	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})))
+	if a.metricsListener == nil {
+		e.GET("/metrics", echo.WrapHandler(a.metrics.handler()))
+	}
 	e.POST(webhook.Path, echo.WrapHandler(boundMemory(hook, largeWebhooks)))
 	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut}
 	e.Match(methods, "/api/inngest", echo.WrapHandler(boundMemory(a.inngest, largeCalls)))

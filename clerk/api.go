@@ -85,6 +85,36 @@ type API struct {
 	limiter *rate.Limiter
 	client  *http.Client
 	refused atomic.Int32 // how often in a row Clerk has refused the cursor
+
+	observers []func(context.Context, Request)
+}
+
+// Request is a request to Clerk that has ended.
+type Request struct {
+	Endpoint string // one of Endpoints
+	Status   int    // of the answer; 0 if none came, or only a part of it
+	Took     time.Duration
+}
+
+// Observe makes f be called after each request, one that is tried again too, with the context of who asked for it. Call
+// Observe before anything else uses the API.
+func (a *API) Observe(f func(ctx context.Context, r Request)) { a.observers = append(a.observers, f) }
+
+// Endpoints returns the kinds of requests that there are: a list of users, one user, a number of users, the instance.
+func Endpoints() []string { return []string{"users", "user", "count", "instance"} }
+
+// endpoint returns the kind of a request to a path.
+func endpoint(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	switch rest, isUsers := strings.CutPrefix(path, "/v1/users"); {
+	case !isUsers:
+		return "instance"
+	case rest == "":
+		return "users"
+	case rest == "/count":
+		return "count"
+	}
+	return "user"
 }
 
 // CheckKey returns an error if the secret key cannot be right. The text of the error is meant to follow the name of the
@@ -480,6 +510,12 @@ func (a *API) wait(ctx context.Context) error {
 
 // try makes one request.
 func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (Times, error) {
+	start, status := time.Now(), 0
+	defer func() {
+		for _, f := range a.observers {
+			f(ctx, Request{endpoint(path), status, time.Since(start)})
+		}
+	}()
 	tctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(tctx, http.MethodGet, a.o.URL+path, nil)
@@ -488,7 +524,6 @@ func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (
 	}
 	req.Header.Set("Authorization", "Bearer "+a.o.SecretKey)
 	req.Header.Set("Clerk-API-Version", apiVersion)
-	start := time.Now()
 	res, err := a.client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -509,9 +544,11 @@ func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (
 		when.At = min(when.At, Millis(d.UnixMilli()))
 		when.AnsweredAt = max(when.AnsweredAt, Millis(d.Add(time.Second).UnixMilli()))
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return Times{}, fmt.Errorf("the answer broke off: %w", err)
+	}
+	status = res.StatusCode
+	switch {
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
 		return Times{}, KeyError(fmt.Sprintf("%s is not accepted (Clerk answered %d): "+
 			"copy the secret key again from Clerk's dashboard, API keys", a.o.KeyName, res.StatusCode))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -577,5 +578,63 @@ func TestCheckKey(t *testing.T) {
 	if d := cmp.Diff(map[string]bool{"": false, "pk_live_x": false, "sk_live_x": true, "sk_test_x": true},
 		got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+// TestObserve: each request is told with the kind of its endpoint, those that are tried again too, and never with an
+// id. An answer that does not come has no status.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	people := testenv.People(1)
+	fake := testenv.NewClerkAPI(t)
+	fake.Put(people...)
+	a := api(t, fake, 10)
+	var got []string
+	a.Observe(func(ctx context.Context, r clerk.Request) {
+		if r.Took <= 0 || ctx == nil {
+			t.Errorf("%v took %v", r.Endpoint, r.Took)
+		}
+		got = append(got, fmt.Sprint(r.Endpoint, " ", r.Status))
+	})
+	ctx := t.Context()
+	_, _ = a.ListCreated(ctx, "")
+	_, _ = a.ListIDs(ctx, []string{people[0].ID})
+	_, _ = a.User(ctx, people[0].ID)
+	_, _ = a.User(ctx, "user_?a=/v1/../x") // of anything that looks like a path
+	_, _ = a.Count(ctx)
+	_, _ = a.CountCreated(ctx, time.Now())
+	_, _ = a.Instance(ctx)
+	fake.SetKey("sk_test_another")
+	_, _ = a.Count(ctx)
+	want := []string{
+		"users 200", "users 200", "user 200", "user 404", "count 200", "count 200", "instance 200", "count 401",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+
+	cut := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = w.Write([]byte("{"))
+	}))
+	defer cut.Close()
+	b, err := clerk.NewAPI(clerk.APIOptions{SecretKey: testenv.ClerkKey, URL: cut.URL, Share: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	got = nil
+	b.Observe(func(_ context.Context, r clerk.Request) {
+		got = append(got, fmt.Sprint(r.Endpoint, " ", r.Status))
+		cancel()
+	})
+	_, _ = b.Count(ctx)
+	if d := cmp.Diff([]string{"count 0"}, got); d != "" {
+		t.Errorf("an answer that is cut off (-want +got):\n%s", d)
+	}
+	for _, r := range append(want, got...) {
+		if kind, _, _ := strings.Cut(r, " "); !slices.Contains(clerk.Endpoints(), kind) {
+			t.Errorf("%s is no kind of endpoint", kind)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"path"
@@ -30,10 +31,15 @@ func (c Config) Check() Mistakes {
 	badPatterns, leftOut := c.forwards()
 	dir, embedded := c.Embedded()
 	token, tiers, i := c.AdminToken, c.Reconcile, c.Inngest
+	quoted := strings.TrimLeft(c.MongoURI, "\"' \t\r\n") != c.MongoURI
 	dev, prod := i.IsDev(), i.DevKnown() && !i.IsDev()
 	return mistakes([]problem{
 		{!isPort(c.Port), "PORT", "is no port", ""},
 		{!isHost(c.Host), "HOST", "is no address", ""},
+		{
+			c.MetricsAddr != "" && !isAddress(c.MetricsAddr), "METRICS_ADDR", "is no address with a port",
+			"set it to HOST:PORT such as 127.0.0.1:9090, or to :9090 for all interfaces, or leave it unset",
+		},
 		{hasSpace(token), "ADMIN_TOKEN", "holds white space, which no client can send", ""},
 		{token != "" && len(token) < 16, "ADMIN_TOKEN", "is too short", ""},
 		{
@@ -67,7 +73,11 @@ func (c Config) Check() Mistakes {
 			"copy it alone, without the end of the line",
 		},
 		{
-			c.MongoURI != "" && !embedded && !c.IsURI(), "MONGODB_URI", "is of no known kind",
+			quoted, "MONGODB_URI", "begins with a quote or with white space",
+			"write the value alone (docker's --env-file takes quotes for a part of it)",
+		},
+		{
+			c.MongoURI != "" && !embedded && !c.IsURI() && !quoted, "MONGODB_URI", "is of no known kind",
 			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
 		},
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
@@ -133,6 +143,12 @@ func isPort(s string) bool {
 func isHost(s string) bool {
 	_, err := netip.ParseAddr(s)
 	return s == "" || err == nil || matches(`^\w([\w.-]*\w)?$`, s)
+}
+
+// isAddress tells whether the service could listen on s: HOST:PORT, with a HOST as isHost has it.
+func isAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	return err == nil && isHost(host) && isPort(port)
 }
 
 // isCron tells whether s is "" (the default), "off", or a cron expression that Inngest accepts: five fields, perhaps

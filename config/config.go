@@ -21,6 +21,8 @@ type Config struct {
 	Port string `env:"PORT" envDefault:"3000" desc:"port to listen on; 0 is any free one" want:"a number up to 65535"`
 	Host string `env:"HOST" desc:"address to listen on" want:"an IP address or a host name, without a port"`
 
+	MetricsAddr string `env:"METRICS_ADDR" desc:"address for the metrics alone" want:"HOST:PORT, or :PORT for all interfaces"`
+
 	AdminToken string `env:"ADMIN_TOKEN" desc:"token for POST /users/{id}/ensure" want:"16 random characters or more"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" desc:"what is logged" want:"debug, info, warn or error"`

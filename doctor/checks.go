@@ -84,8 +84,11 @@ func (d *doctor) server(s database.Server) {
 func (d *doctor) inngest(ctx context.Context, say report) *Finding {
 	server := d.Inngest
 	if err := server.Reach(ctx); err != nil {
-		return is(Fail, "%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %v",
-			server.Name(), err)
+		named := ""
+		if server.SelfHosted() {
+			named = "; INNGEST_BASE_URL or INNGEST_DEV says where it is"
+		}
+		return is(Fail, "%s cannot be reached: %v%s", server.Name(), err, named)
 	}
 	say(is(OK, "%s answers", server.Name()))
 	err := server.SendProbe(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -158,7 +159,7 @@ func (d *doctor) probe(ctx context.Context, to *url.URL) *Finding {
 }
 
 func signed(ctx context.Context, to *url.URL, secret, body string) (reply, error) {
-	req, err := webhook.Signed(ctx, to.String(), secret, []byte(body))
+	req, err := webhook.Signed(ctx, to.String(), secret, "msg_"+rand.Text(), []byte(body))
 	if err != nil {
 		return reply{}, err
 	}

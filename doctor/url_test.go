@@ -112,7 +112,7 @@ func TestURL(t *testing.T) {
 			"https://hunter2.invalid", "FAIL  url        it cannot be reached: the host name",
 		},
 		"nobody": {
-			"https://127.0.0.1:1", "FAIL  url        it cannot be reached: the host refuses the connection",
+			"https://127.0.0.1:1", "FAIL  url        it cannot be reached: nothing listens on that port",
 		},
 		"not even a request": {"http://u:hunter2@[::1]:x", "FAIL  url        it cannot be used"},
 	} {

@@ -45,6 +45,9 @@ type Functions struct {
 	// Seen, if set, is called with the time of each event whose work is done. Events from Inngest's own Clerk
 	// integration are webhooks too, which only the functions see.
 	Seen func(at time.Time)
+	// Wrote, if set, is called with what became of each event that a function got, each time that it got it. It must
+	// not block.
+	Wrote func(Wrote)
 	// If BatchSize is over 1, the functions that write rows take up to that many events at once, and Inngest waits up
 	// to BatchTimeout for them.
 	BatchSize    int

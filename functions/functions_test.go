@@ -340,7 +340,7 @@ func TestCrash(t *testing.T) {
 			}
 		},
 		"inbox down": func(f *testenv.CommandFaults) {
-			refuse := times(1, "delete")
+			refuse := times(1, "findAndModify")
 			f.Verdict = func(name string) testenv.Verdict {
 				if refuse(name) {
 					return testenv.Refuse

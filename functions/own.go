@@ -122,7 +122,7 @@ func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 			}
 		}
 		if e.Name == replay {
-			err = f.clear(ctx, e)
+			_, err = f.clear(ctx, e)
 		}
 		return res, err
 	}
@@ -132,7 +132,8 @@ func (f *Functions) own(fn Function, step string, runs *store.Runs) registered {
 			return err
 		} else if gone {
 			e.Log.WarnContext(ctx, "failed for good; its user is deleted, so no dead letter is kept")
-			return f.Inbox.Done(ctx, e.id.String())
+			_, err := f.Inbox.Done(ctx, e.id.String())
+			return err
 		}
 		return f.keep(ctx, e, why)
 	}

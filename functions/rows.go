@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"clerksync/clerk"
 	"clerksync/inbox"
@@ -70,6 +71,8 @@ type result struct {
 	UserID  string        `json:"user_id"`
 	Outcome store.Outcome `json:"outcome"`
 	err     error
+	// received is when the webhook came, see Wrote.
+	received time.Time
 }
 
 // write writes the rows of all events together, and removes each event from the inbox whose row is written. It returns
@@ -82,6 +85,7 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 		w, err := f.read(r, e)
 		if err != nil {
 			results[i].err = NoRetry(err)
+			f.tell(r, e, results[i])
 			continue
 		}
 		results[i].UserID = w.User.ID
@@ -113,10 +117,48 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 			}
 		}
 		if res.err == nil {
-			res.err = f.clear(ctx, events[i])
+			res.received, res.err = f.clear(ctx, events[i])
 		}
+		f.tell(r, events[i], *res)
 	}
 	return results
+}
+
+// Wrote says what became of an event about a user.
+type Wrote struct {
+	Type    string // Clerk's, such as user.created
+	UserID  string // "" if the event cannot be read
+	Source  store.Source
+	Outcome store.Outcome // "" if Err is set
+	Err     error         // why the row was not written, or the event not cleared
+	Final   bool          // of an Err: the event is not tried again, and becomes a dead letter
+	At      time.Time     // when it happened at Clerk; if the event does not say that, when Inngest received it
+	// Received is when the webhook came. It is the zero time for an event that is not in the inbox: it came through
+	// Inngest's own integration, or another sending was faster.
+	Received time.Time
+}
+
+// tell calls f.Wrote.
+func (f *Functions) tell(r rowFunction, e Event, res result) {
+	if f.Wrote == nil {
+		return
+	}
+	w := Wrote{
+		Type: r.event, UserID: res.UserID, Source: e.source(), Outcome: res.Outcome, Err: res.err, At: e.At,
+		Received: res.received,
+	}
+	if res.err != nil {
+		w.Outcome, w.Final = "", sdkerrors.IsNoRetryError(res.err) || e.Attempt >= retries
+	}
+	f.Wrote(w)
+}
+
+// source returns what an event comes from.
+func (e Event) source() store.Source {
+	if e.id.Row == "" {
+		return store.Source{Kind: "integration"}
+	}
+	return store.Source{Kind: "webhook", ID: e.id.Row}
 }
 
 // read returns the write that an event asks for. Its error is the same at each retry.
@@ -131,16 +173,17 @@ func (f *Functions) read(r rowFunction, e Event) (w store.Write, err error) {
 		w.EventTime = e.when
 		w.User, err = clerk.ParseUser(e.payload.User)
 	}
+	w.Source = e.source()
 	return w, err
 }
 
-// clear removes an event whose work is done from the inbox.
-func (f *Functions) clear(ctx context.Context, e Event) error {
+// clear removes an event whose work is done from the inbox, and returns when its webhook came.
+func (f *Functions) clear(ctx context.Context, e Event) (received time.Time, _ error) {
 	if f.Seen != nil {
 		f.Seen(e.At)
 	}
 	if e.id.Row == "" {
-		return nil
+		return time.Time{}, nil
 	}
 	return f.Inbox.Done(ctx, e.id.String())
 }

@@ -24,6 +24,8 @@ type Welcome struct {
 	Mailer     *mail.Mailer
 	Claims     *store.Welcomes
 	Unverified bool // also send to addresses that are not verified
+	// Mailed, if set, is called after each attempt to send a mail, with the error of mail.Mailer.Send.
+	Mailed func(err error)
 }
 
 var errHeld = errors.New("another attempt is sending this mail: wait until it has, or has given up")
@@ -79,6 +81,9 @@ func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (result,
 	defer cancel()
 	sending := func(ctx context.Context) error { return w.Claims.Sending(ctx, claim) }
 	err = w.Mailer.Send(bounded, mail.User{ID: u.ID, Email: u.Email, FullName: u.FullName}, sending)
+	if w.Mailed != nil {
+		w.Mailed(err)
+	}
 	switch {
 	case errors.Is(err, mail.ErrPerhapsSent):
 		e.Log.WarnContext(ctx, "a welcome mail was perhaps sent; it is not sent again", "user_id", u.ID, "error", err)

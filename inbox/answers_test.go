@@ -173,7 +173,7 @@ func TestBlockedAlone(t *testing.T) {
 		})
 		for _, id := range ids {
 			if id != "msg_07" {
-				if err := b.Done(t.Context(), id); err != nil {
+				if _, err := b.Done(t.Context(), id); err != nil {
 					t.Fatal(err)
 				}
 			}

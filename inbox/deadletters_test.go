@@ -112,7 +112,7 @@ func TestDeadLetters(t *testing.T) {
 			if !slices.Contains(s.accepted()[2:], id+":replay1") {
 				t.Errorf("sent again %v, want %s:replay1 among them", s.accepted()[2:], id)
 			}
-			if err := b.Done(t.Context(), id+":replay1"); err != nil {
+			if _, err := b.Done(t.Context(), id+":replay1"); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -39,7 +39,7 @@ func TestDeletions(t *testing.T) {
 		if err := inbox.NewTable(db).Drop(t.Context(), "msg_dropped"); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Done(t.Context(), "msg_done"); err != nil {
+		if _, err := b.Done(t.Context(), "msg_done"); err != nil {
 			t.Fatal(err)
 		}
 		for user, want := range map[string][2][]string{

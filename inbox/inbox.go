@@ -5,7 +5,6 @@ package inbox
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -90,13 +89,12 @@ func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 	sending.Wait()
 }
 
-// Done removes an event from the inbox after its user's row was written. eventID is the id under which Inngest ran the
-// event. It is no error if the event was never in the inbox.
-func (b *Inbox) Done(ctx context.Context, eventID string) error {
-	if _, err := b.rows.DeleteOne(ctx, database.ByID(ParseEventID(eventID).Row)); err != nil {
-		return fmt.Errorf("clear the inbox: %w", database.Redact(err))
-	}
-	return nil
+// Done removes an event from the inbox after its user's row was written, and returns when the event was received. That
+// is the zero time if the event was not in the inbox, which is no error. eventID is the id under which Inngest ran the
+// event.
+func (b *Inbox) Done(ctx context.Context, eventID string) (received time.Time, _ error) {
+	r, _, err := database.Take[row](ctx, b.rows, ParseEventID(eventID).Row, "received_at")
+	return r.ReceivedAt, err
 }
 
 type metrics struct {

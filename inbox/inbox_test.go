@@ -177,7 +177,7 @@ func TestPut(t *testing.T) {
 			t.Errorf("sent (-want +got):\n%s", d)
 		}
 		for _, id := range []string{"msg_1:r12", "msg_2", "never_there"} {
-			if err := b.Done(t.Context(), id); err != nil {
+			if _, err := b.Done(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -283,7 +283,7 @@ func TestSentAgain(t *testing.T) {
 		if d := cmp.Diff([]string{"msg_1", "msg_1:r1", "msg_1:r2", "msg_1:r3"}, s.accepted()[:4]); d != "" {
 			t.Errorf("sent (-want +got):\n%s", d)
 		}
-		if err := b.Done(t.Context(), "msg_1:r3"); err != nil || count(t, db) != 0 {
+		if _, err := b.Done(t.Context(), "msg_1:r3"); err != nil || count(t, db) != 0 {
 			t.Errorf("after Done: %v, %d rows", err, count(t, db))
 		}
 	})

@@ -43,7 +43,7 @@ func TestPending(t *testing.T) {
 		if err := b.Fail(t.Context(), event("msg_1"), inbox.Failure{Error: "why"}); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Done(t.Context(), "msg_2"); err != nil {
+		if _, err := b.Done(t.Context(), "msg_2"); err != nil {
 			t.Fatal(err)
 		}
 		if p := pending(); p.Events != 1 {
@@ -53,7 +53,7 @@ func TestPending(t *testing.T) {
 		if err := inbox.NewTable(db).Replay(t.Context(), "msg_1", true); err != nil {
 			t.Fatal(err)
 		}
-		if err := b.Done(t.Context(), "msg_3"); err != nil {
+		if _, err := b.Done(t.Context(), "msg_3"); err != nil {
 			t.Fatal(err)
 		}
 		if p := pending(); p.Events != 1 || p.Oldest.Before(replayed) {
@@ -87,7 +87,7 @@ func TestAgeOfReplayedDeadLetter(t *testing.T) {
 			if err != nil || p.Events != 1 || time.Since(p.Oldest) > 30*time.Minute {
 				t.Errorf("%s: got %+v, %v, want one event that has just been replayed", name, p, err)
 			}
-			if err := b.Done(t.Context(), name); err != nil {
+			if _, err := b.Done(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -202,7 +202,7 @@ func (b *Inbox) accepted(ctx context.Context, batch []row) {
 		}
 		g.Go(func() (err error) {
 			if !b.Handled(r.Name) {
-				err = b.Done(ctx, r.ID)
+				_, err = b.Done(ctx, r.ID)
 			} else {
 				err = b.setPending(ctx, r.ID, func(now row) bson.D {
 					return bson.D{{Key: "accepted", Value: now.Accepted + 1}}

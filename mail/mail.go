@@ -290,7 +290,7 @@ func (m *Mailer) explainSilently(ctx context.Context, doing string, err error) e
 		return fmt.Errorf("the SMTP server takes no login, or none that is safe on this connection: "+
 			"remove user and password from %s, or use TLS", m.o.name("URL"))
 	case ctx.Err() != nil:
-		return fmt.Errorf("the SMTP server did not answer in time: %w", context.Cause(ctx))
+		err = context.Cause(ctx) // the connection was closed because of it
 	}
 	if why := reach.Why(err); why != "" {
 		return fmt.Errorf("the SMTP server cannot be reached while %s: %s (%s)", doing, why, m.o.name("URL"))
@@ -330,6 +330,9 @@ func parseURL(s string) (srv server, wrong string) {
 	if reach.Placeholder(s) {
 		return srv, "still has a placeholder such as <password>: write the user and the password there"
 	}
+	if !strings.HasPrefix(s, "smtp://") && !strings.HasPrefix(s, "smtps://") {
+		return srv, "is of no known kind: " + want
+	}
 	if err != nil {
 		return srv, cmp.Or(reach.Unescaped(s), "cannot be read: "+want+
 			", with other than letters and digits in the password as %XX")
@@ -346,8 +349,6 @@ func parseURL(s string) (srv server, wrong string) {
 	option := strings.Join(q["tls"], " ")
 	known := len(q) == 0 || len(q) == 1 && !srv.implicit && (option == "off" || option == "required")
 	switch {
-	case u.Scheme != "smtp" && u.Scheme != "smtps":
-		wrong = "is of no known kind: " + want
 	case srv.host == "":
 		wrong = "names no host: " + want
 	case err != nil || port == 0:

@@ -28,16 +28,15 @@ func Why(err error) string {
 	case err == nil || errors.Is(err, context.Canceled):
 		return ""
 	case isDNS && dns.IsNotFound:
-		return "the host name is not known: check its spelling, and that it is in the DNS"
+		return "the host name is not known (no such host): check its spelling, and that it is in the DNS"
 	case isDNS:
 		return "the host name cannot be looked up: the DNS of this machine does not answer"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "the host refuses the connection, because nothing listens on that port: " +
-			"check the port, and that the server runs"
+		return "nothing listens on that port of the host (connection refused): check the port, and that the server runs"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "no way leads to the host: check the host and the network"
 	case errors.As(err, &host):
-		return "its certificate is for other host names: use one that it is for"
+		return "its certificate is made out to other host names: use one of these"
 	case errors.As(err, &authority):
 		return "its certificate is not trusted: it needs one that everybody trusts, with its chain"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:

@@ -64,7 +64,7 @@ func TestExplain(t *testing.T) {
 	late := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
 		RootCAs: pool, Time: func() time.Time { return time.Now().AddDate(200, 0, 0) },
 	}}}
-	const refused = "the host refuses the connection, because nothing listens on that port"
+	const refused = "nothing listens on that port of the host (connection refused): check"
 	for name, tc := range map[string]struct {
 		client    *http.Client
 		url, want string
@@ -80,7 +80,7 @@ func TestExplain(t *testing.T) {
 		"it hangs up":               {url: "http://" + server(t, "\x00"), want: "what answers there does not speak HTTP"},
 		"a certificate of nobody's": {url: secure.URL + "/hunter2", want: "its certificate is not trusted"},
 		"another host's": {
-			client: trusting, url: "https://localhost:" + securePort, want: "its certificate is for other host names",
+			client: trusting, url: "https://localhost:" + securePort, want: "its certificate is made out to other host names",
 		},
 		"an old certificate": {client: late, url: secure.URL, want: "its certificate has expired, or the clock"},
 		"a client's certificate is wanted": {

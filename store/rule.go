@@ -31,6 +31,7 @@ type Write struct {
 	// be newer. It is 0 for an event, because no time in an event can be newer than the event's own time.
 	AnsweredAt clerk.Millis
 	Deleted    bool
+	Source     Source
 
 	overrules string // see Users.Overrule
 }

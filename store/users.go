@@ -22,6 +22,7 @@ type Users struct {
 	fields     *mapping.Fields
 	rows       *database.Collection
 	tombstones retention
+	watch      func(context.Context, []Change) error // nil if nobody watches
 }
 
 // NewUsers returns the users of db, in the collection that m describes. Call Setup once before the first write.
@@ -134,6 +135,15 @@ func (s *Users) Count(ctx context.Context) (n int, err error) {
 		}
 		after = rows[page-1].ID
 	}
+}
+
+// Estimate returns about how many rows and tombstones there are, without reading them. Rows of the app's that are no
+// users are among them.
+func (s *Users) Estimate(ctx context.Context) (users, tombstones int, err error) {
+	if users, err = s.rows.Estimate(ctx); err == nil {
+		tombstones, err = s.tombstones.rows.Estimate(ctx)
+	}
+	return users, tombstones, err
 }
 
 // RowID is the id of a row.

@@ -40,8 +40,7 @@ const (
 // Result says what a Write did.
 type Result struct {
 	Outcome Outcome
-	// Fields are those in which the row differed. Only the modes Differing and DryRun set them, for the outcomes
-	// Updated and Stale.
+	// Fields are those in which the row differed, for the outcomes Updated and Stale.
 	Fields []Field
 	// Version is the row's version before the write; "" if there was no row, or none that clerksync had written.
 	Version string
@@ -80,6 +79,7 @@ func (s *Users) Write(ctx context.Context, writes []Write, mode Mode) []Result {
 	for part := range slices.Chunk(writes, maxBulk) {
 		b := &bulk{Users: s, mode: mode, writes: part, results: make([]Result, len(part))}
 		b.run(ctx)
+		b.tell(ctx)
 		results = append(results, b.results...)
 	}
 	return results
@@ -263,7 +263,7 @@ func (b *bulk) say(a *attempt, was found, p planned, outcome Outcome) {
 		a.result.Newer = a.version() > was.state.Version
 		a.result.Behind = was.state.Version != "" && was.state.Map != p.state.Map
 	}
-	if a.result.Outcome = outcome; b.mode != All && (outcome == Updated || outcome == Stale) {
+	if a.result.Outcome = outcome; outcome == Updated || outcome == Stale {
 		a.result.Fields = p.differs
 	}
 }

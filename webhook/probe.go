@@ -3,7 +3,6 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -23,10 +22,10 @@ const Proven = "the signature is right"
 // probed is the reason of the answer to a probe.
 const probed = "probe"
 
-// Signed returns a request that posts an event to a URL as Clerk's sender does: signed with the secret now, under a new
-// message id.
-func Signed(ctx context.Context, url, secret string, event []byte) (*http.Request, error) {
-	now, id := time.Now(), "msg_"+rand.Text()
+// Signed returns a request that posts an event to a URL as Clerk's sender does: signed with the secret now, under this
+// svix-id.
+func Signed(ctx context.Context, url, secret, id string, event []byte) (*http.Request, error) {
+	now := time.Now()
 	hook, err := svix.NewWebhook(secret)
 	if err != nil {
 		return nil, fmt.Errorf("signing secret: %w", err)

@@ -92,6 +92,7 @@ func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) (err erro
 func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, e env) error {
 	a, err := app.New(ctx, app.Options{
 		Config: cfg, Map: m, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr),
+		Dev: &app.Dev{Play: (&dev.Player{Secret: cfg.Secrets()[0]}).Play},
 	})
 	if err != nil {
 		return err

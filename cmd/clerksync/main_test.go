@@ -181,7 +181,7 @@ func TestSettings(t *testing.T) {
 		},
 		"a URI that is none": {
 			map[string]string{"MONGODB_URI": "mongodb://u:hunter2@h:port", "MONGODB_DATABASE": "a/b"},
-			[]string{"MONGODB_URI cannot be used: set it to", "MONGODB_DATABASE is no name"},
+			[]string{"MONGODB_URI has a port that is no number", "MONGODB_DATABASE is no name"},
 		},
 		"unacknowledged writes": {
 			map[string]string{"MONGODB_URI": "mongodb://h/x?w=0"}, []string{

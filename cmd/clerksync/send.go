@@ -48,9 +48,9 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Within)
 	defer cancel()
-	status, text, err := dev.Post(ctx, c.To, secret, body)
+	status, text, err := dev.Post(ctx, c.To, secret, dev.MessageID(), body)
 	if err != nil {
-		return fmt.Errorf("nothing answers at %s: start 'clerksync dev', or say where with --to: %w",
+		return fmt.Errorf("nothing answers at %s: %w; start 'clerksync dev', or say where with --to",
 			to.Redacted(), reach.Explain(err))
 	}
 	_, err = fmt.Fprintln(e.stdout, strings.TrimSpace(fmt.Sprintf("%d %s %s", status, http.StatusText(status), text)))

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path"
 	"strings"
@@ -25,6 +26,11 @@ var samples embed.FS
 // Sample returns an event of the given type about one of the sample users, who gets the given id, as Clerk would post
 // it now.
 func Sample(typ, sample, userID string) ([]byte, error) {
+	return sampleAt(time.Now(), typ, sample, map[string]any{"id": userID})
+}
+
+// sampleAt returns an event that happens at a time, with these values in its data instead of the sample's.
+func sampleAt(at time.Time, typ, sample string, values map[string]any) ([]byte, error) {
 	b, err := samples.ReadFile(path.Join("samples", sample+"."+typ+".json"))
 	if err != nil {
 		return nil, fmt.Errorf("there is no sample %.100q for %.100q: the samples are %s; or give the data with --data",
@@ -34,18 +40,17 @@ func Sample(typ, sample, userID string) ([]byte, error) {
 	if err := json.Unmarshal(b, &data); err != nil {
 		return nil, err
 	}
-	now := time.Now().UnixMilli()
-	data["id"] = userID
 	if typ == clerk.UserCreated {
-		data["created_at"] = now // only new users get the welcome mail
+		data["created_at"] = at.UnixMilli() // only new users get the welcome mail
 	}
 	if _, ok := data["updated_at"]; ok {
-		data["updated_at"] = now
+		data["updated_at"] = at.UnixMilli()
 	}
+	maps.Copy(data, values)
 	if b, err = json.Marshal(data); err != nil {
 		return nil, err
 	}
-	return Event(typ, b)
+	return eventAt(at, typ, b)
 }
 
 // names returns the samples as "SAMPLE for TYPE".
@@ -59,18 +64,23 @@ func names() []string {
 }
 
 // Event returns an event with this data as Clerk would post it now, but with the instance webhook.SampleInstance.
-func Event(typ string, data json.RawMessage) ([]byte, error) {
+func Event(typ string, data json.RawMessage) ([]byte, error) { return eventAt(time.Now(), typ, data) }
+
+func eventAt(at time.Time, typ string, data json.RawMessage) ([]byte, error) {
 	request := map[string]any{"client_ip": "", "user_agent": "clerksync send"}
 	return json.Marshal(map[string]any{
-		"data": data, "object": "event", "type": typ, "timestamp": time.Now().UnixMilli(),
+		"data": data, "object": "event", "type": typ, "timestamp": at.UnixMilli(),
 		"instance_id": webhook.SampleInstance, "event_attributes": map[string]any{"http_request": request},
 	})
 }
 
-// Post signs an event as Svix does, with a new message id, posts it and returns the answer. It follows no redirect,
-// because Clerk does not either.
-func Post(ctx context.Context, url, secret string, event []byte) (status int, text string, err error) {
-	req, err := webhook.Signed(ctx, url, secret, event)
+// MessageID returns a new svix-id.
+func MessageID() string { return "msg_" + rand.Text() }
+
+// Post signs an event as Svix does, under the svix-id, posts it and returns the answer. It follows no redirect, because
+// Clerk does not either.
+func Post(ctx context.Context, url, secret, id string, event []byte) (status int, text string, err error) {
+	req, err := webhook.Signed(ctx, url, secret, id, event)
 	if err != nil {
 		return 0, "", err
 	}
@@ -105,7 +115,7 @@ func Demo(
 		if err != nil {
 			return err
 		}
-		status, answer, err := Post(ctx, hook, secret, event)
+		status, answer, err := Post(ctx, hook, secret, MessageID(), event)
 		if err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}

@@ -336,6 +336,8 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 		return c().find(cmd, database+"."+target)
 	case "listCollections":
 		return m.list(database), nil
+	case "count": // of all rows: the estimate
+		return bson.D{{Key: "n", Value: int32(len(c().docs))}}, nil
 	case "aggregate":
 		return c().count(cmd, database+"."+target)
 	case "insert":
@@ -344,6 +346,8 @@ func (m *Memory) run(name string, cmd bson.D) (bson.D, error) {
 		return c().writes(cmd, "updates", c().update)
 	case "delete":
 		return c().writes(cmd, "deletes", c().delete)
+	case "findAndModify":
+		return c().take(cmd)
 	case "createIndexes":
 		return bson.D{}, c().createIndexes(get(cmd, "indexes"))
 	case "listIndexes":
@@ -755,6 +759,23 @@ func (c *collection) delete(w bson.D) (n, modified int, err error) {
 		c.docs = slices.Delete(slices.Clone(c.docs), i, i+1)
 	}
 	return len(found), 0, err
+}
+
+// take answers findAndModify, of which it knows the removal alone.
+func (c *collection) take(cmd bson.D) (bson.D, error) {
+	if get(cmd, "remove") != true {
+		return nil, failure{code: codeUnknown, text: "not implemented: findAndModify without remove"}
+	}
+	found, err := c.matching(get(cmd, "query"))
+	if err != nil || len(found) == 0 {
+		return bson.D{{Key: "value", Value: nil}}, err
+	}
+	i := c.place(found[0])
+	c.docs = slices.Delete(slices.Clone(c.docs), i, i+1)
+	if fields, _ := get(cmd, "fields").(bson.D); len(fields) > 0 {
+		found[0] = project(found[0], fields)
+	}
+	return bson.D{{Key: "value", Value: found[0]}}, nil
 }
 
 func (c *collection) place(d bson.D) int {

@@ -116,6 +116,23 @@ func Get[T any](ctx context.Context, c *Collection, id string) (row T, there boo
 	return row, err == nil, c.failed("read "+id+" in", err)
 }
 
+// Take removes the row with this id and returns what these fields had, and whether the row was there.
+func Take[T any](ctx context.Context, c *Collection, id string, fields ...string) (row T, there bool, _ error) {
+	o := options.FindOneAndDelete()
+	if !c.db.OneProcess { // FerretDB v1 refuses a projection here
+		only := bson.D{}
+		for _, field := range fields {
+			only = append(only, bson.E{Key: field, Value: 1})
+		}
+		o.SetProjection(only)
+	}
+	err := c.FindOneAndDelete(ctx, ByID(id), o).Decode(&row)
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return row, false, nil
+	}
+	return row, err == nil, c.failed("remove "+id+" from", err)
+}
+
 // Guard returns a filter that matches only while these fields have exactly the values that they have in row.
 func Guard(row bson.Raw, fields ...string) bson.D {
 	guard := bson.D{}
@@ -262,6 +279,15 @@ func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Ti
 // Count returns how many rows a filter matches.
 func (c *Collection) Count(ctx context.Context, filter bson.D) (int, error) {
 	n, err := c.CountDocuments(ctx, filter)
+	return int(n), c.failed("count the rows of", err)
+}
+
+// Estimate returns about how many rows the collection has, without reading them.
+func (c *Collection) Estimate(ctx context.Context) (int, error) {
+	if c.db.engine != nil { // a count on FerretDB v1 would read the whole collection
+		return c.db.engine.Count(ctx, c.db.Name(), c.Name())
+	}
+	n, err := c.EstimatedDocumentCount(ctx)
 	return int(n), c.failed("count the rows of", err)
 }
 

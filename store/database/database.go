@@ -35,8 +35,9 @@ type DB struct {
 	OneProcess bool
 	Log        *slog.Logger // gets a line about operations that take long
 
-	engine *embedded.Server // nil if the database does not run in this process
-	locks  sync.Map         // *locks by collection
+	engine    *embedded.Server // nil if the database does not run in this process
+	locks     sync.Map         // *locks by collection
+	observers []func(context.Context, Command)
 }
 
 // EmbeddedPrefix is the beginning of the URI of an embedded database; the path of its folder follows.
@@ -189,12 +190,13 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	opts.SetWriteConcern(writeconcern.Majority()).SetReadPreference(readpref.Primary()).
 		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
+	db := &DB{Log: slog.New(slog.DiscardHandler)}
+	opts.SetMonitor(db.monitor())
 	client, err := mongo.Connect(opts)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", Redact(err))
 	}
-	// Both fields change when the kind of database is known.
-	db := &DB{Database: client.Database(name), Log: slog.New(slog.DiscardHandler)}
+	db.Database = client.Database(name) // until the kind of database is known
 	if err := db.Ping(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close(ctx))
 	}

@@ -149,6 +149,23 @@ func (s *Server) IDs(
 	return ids, texts, err
 }
 
+// Count returns how many rows a collection of the database has. A collection that does not exist has none.
+func (s *Server) Count(ctx context.Context, database, collection string) (n int, err error) {
+	err = s.query(database, "count the rows of "+collection, func(db *sql.DB) error {
+		var statement string
+		err := db.QueryRowContext(ctx, `SELECT format('SELECT count(*) FROM "%w"', table_name)
+			FROM _ferretdb_collections WHERE name = ?`, collection).Scan(&statement)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return db.QueryRowContext(ctx, statement).Scan(&n)
+	})
+	return n, err
+}
+
 // query asks the SQLite file of a database; its error begins with what f does.
 func (s *Server) query(database, what string, f func(*sql.DB) error) error {
 	db, err := sql.Open("sqlite", s.folder.file(database)) // connects at the first query

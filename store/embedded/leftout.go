@@ -26,3 +26,6 @@ func (*Server) IndexIDs(context.Context, string) error { return ErrLeftOut }
 func (*Server) IDs(context.Context, string, string, string, string, string, int) (ids, texts []string, _ error) {
 	return nil, nil, ErrLeftOut
 }
+
+// Count returns ErrLeftOut.
+func (*Server) Count(context.Context, string, string) (int, error) { return 0, ErrLeftOut }
