@@ -200,7 +200,8 @@ func (d *doctor) reconcile(_ context.Context, say report) *Finding {
 		tier := string(t)
 		_, on := crons[tier]
 		if len(runs[t]) == 0 || !on && runs[t][0].EndedAt.IsZero() {
-			say(when(key && !on, OK, "%s: off, by its setting", tier), when(key && !never, Warn, "%s: has not run yet", tier))
+			say(when(key && !on, OK, "%s: off, by its setting", tier),
+				when(key && !never, Warn, "%s: has not run yet", tier))
 			continue
 		}
 		if !on {

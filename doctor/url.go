@@ -84,8 +84,8 @@ func (d *doctor) url(ctx context.Context, say report) *Finding {
 	return d.probe(ctx, to)
 }
 
-// between says what stands between Clerk and the service, by the answer to a webhook without a signature. It returns nil
-// if that is the service's own answer.
+// between says what stands between Clerk and the service, by the answer to a webhook without a signature. It returns
+// nil if that is the service's own answer.
 func (d *doctor) between(to *url.URL, r reply) *Finding {
 	if r.code == http.StatusBadRequest && r.says(webhook.Unsigned) {
 		return nil
@@ -111,8 +111,8 @@ func (d *doctor) between(to *url.URL, r reply) *Finding {
 			"404: the path ends with a slash, which the service does not know: give Clerk the URL without it, %s",
 			strings.TrimRight(shown(to), "/")),
 		when(code == http.StatusNotFound && to.Path != webhook.Path && !strings.Contains(d.URL, webhook.Path), Fail,
-			"404 at %s: the service is not there: say --url https://HOST, or exactly the URL of the endpoint at Clerk, "+
-				"which must end with %s", shown(to), webhook.Path),
+			"404 at %s: the service is not there: say --url https://HOST, or exactly the URL of the endpoint at "+
+				"Clerk, which must end with %s", shown(to), webhook.Path),
 		when(code == http.StatusNotFound, Fail,
 			"404: the service is not there: check the host, and that the proxy passes %s on", to.Path),
 		when(code == http.StatusMethodNotAllowed, Fail,
@@ -153,8 +153,8 @@ func (d *doctor) probe(ctx context.Context, to *url.URL) *Finding {
 	}
 	r, err := signed(ctx, to, secrets[0], spaced)
 	return cmp.Or(failed(err),
-		when(!r.says(webhook.Proven), Fail, "something before the service changes what is posted, so the signatures of "+
-			"Clerk's webhooks are wrong when they arrive: let it pass the body on byte for byte"),
+		when(!r.says(webhook.Proven), Fail, "something before the service changes what is posted, so the signatures "+
+			"of Clerk's webhooks are wrong when they arrive: let it pass the body on byte for byte"),
 		is(OK, "it takes what %s signs", secretsName))
 }
 
@@ -174,11 +174,12 @@ func judge(r reply, name string) *Finding {
 	refused := r.code == http.StatusBadRequest
 	return cmp.Or(
 		when(refused && r.says(webhook.Unsigned), Fail,
-			"something before the service removes the headers svix-id, svix-timestamp and svix-signature: let them through"),
+			"something before the service removes the headers svix-id, svix-timestamp and svix-signature: "+
+				"let them through"),
 		when(refused && r.says("timestamp too"), Fail,
 			"the clocks of this machine and of the service differ by more than five minutes: set them (NTP)"),
-		when(refused, Fail, "the service does not take what %s signs: it has another signing secret, or something before "+
-			"it changes what is posted: compare both with the endpoint's in Clerk's dashboard, Webhooks", name),
+		when(refused, Fail, "the service does not take what %s signs: it has another signing secret, or something "+
+			"before it changes what is posted: compare both with the endpoint's in Clerk's dashboard, Webhooks", name),
 		when(r.code < 300, Fail, "%d, which is not the service's answer to a signed probe: another service takes "+
 			"webhooks there, or a clerksync of another version: check the host", r.code),
 		is(Fail, "%d to a signed probe, though an unsigned webhook reaches the service: check what stands before it",

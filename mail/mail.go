@@ -233,8 +233,8 @@ func (m *Mailer) message(u User) (*gomail.Msg, error) {
 }
 
 // Said returns what the server said when it refused the mail, such as "550 5.1.1 <ada@example.com>: no such user", or
-// "" if err, from Send, is not because of its answer. It may quote addresses, so it is for the eyes of whoever sends the
-// mail by hand, and never for a log.
+// "" if err, from Send, is not because of its answer. It may quote addresses, so it is for the eyes of whoever sends
+// the mail by hand, and never for a log.
 func Said(err error) string {
 	a, _ := errors.AsType[answer](err)
 	return a.said

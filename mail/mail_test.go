@@ -253,7 +253,7 @@ func TestTLSAndLogin(t *testing.T) {
 			server: testenv.SMTPOptions{TLS: true}, url: "smtps://ADDR", distrust: true,
 			want: "certificate is not trusted",
 		},
-		"TLS from the start to a plain port": {url: "smtps://ADDR", want: "while connecting: what answers there does not speak TLS"},
+		"TLS from the start to a plain port": {url: "smtps://ADDR", want: "what answers there does not speak TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -59,7 +59,8 @@ func Why(err error) string {
 }
 
 // Explain returns an error with the text of Why. If there is no such text, the text stays, but without the URL of an
-// HTTP request, which may hold a key or a password. errors.Is and errors.As still find what failed. Explain(nil) is nil.
+// HTTP request, which may hold a key or a password. errors.Is and errors.As still find what failed. Explain(nil) is
+// nil.
 func Explain(err error) error {
 	if why := Why(err); why != "" {
 		return explained{why, err}

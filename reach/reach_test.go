@@ -65,31 +65,35 @@ func TestExplain(t *testing.T) {
 		RootCAs: pool, Time: func() time.Time { return time.Now().AddDate(200, 0, 0) },
 	}}}
 	const refused = "nothing listens on that port of the host (connection refused): check"
+	const noTLS = "what answers there does not speak TLS"
+	const noHTTP, silent = "what answers there does not speak HTTP", "no answer in time: check the host"
+	silence := server(t, "")
+	mailServer := server(t, "220 hunter2\r\n")
+	wanting := x509.NewCertPool()
+	wanting.AddCert(demanding.Certificate())
 	for name, tc := range map[string]struct {
 		client    *http.Client
 		url, want string
 	}{
-		"nobody there":              {url: "http://127.0.0.1:1/hunter2", want: refused},
-		"nobody there, over TLS":    {url: "https://127.0.0.1:1/hunter2", want: refused},
-		"no such host":              {url: "http://hunter2.invalid/", want: "the host name "},
-		"silence":                   {url: "http://" + server(t, "") + "/hunter2", want: "no answer in time"},
-		"silence, over TLS":         {url: "https://" + server(t, "") + "/hunter2", want: "no answer in time"},
-		"a mail server":             {url: "http://" + server(t, "220 hunter2\r\n"), want: "what answers there does not speak HTTP"},
-		"a server without TLS":      {url: "https://" + server(t, "HTTP/1.1 400 hunter2\r\n\r\n"), want: "what answers there does not speak TLS"},
-		"a mail server, over TLS":   {url: "https://" + server(t, "220 hunter2\r\n"), want: "what answers there does not speak TLS"},
-		"it hangs up":               {url: "http://" + server(t, "\x00"), want: "what answers there does not speak HTTP"},
-		"a certificate of nobody's": {url: secure.URL + "/hunter2", want: "its certificate is not trusted"},
+		"nobody there":            {url: "http://127.0.0.1:1/hunter2", want: refused},
+		"nobody there, over TLS":  {url: "https://127.0.0.1:1/hunter2", want: refused},
+		"no such host":            {url: "http://hunter2.invalid/", want: "the host name "},
+		"silence":                 {url: "http://" + silence + "/hunter2", want: silent},
+		"silence, over TLS":       {url: "https://" + silence + "/hunter2", want: silent},
+		"a mail server":           {url: "http://" + mailServer, want: noHTTP},
+		"a mail server, over TLS": {url: "https://" + mailServer, want: noTLS},
+		"a server without TLS":    {url: "https://" + server(t, "HTTP/1.1 400 hunter2\r\n\r\n"), want: noTLS},
+		"one byte":                {url: "http://" + server(t, "\x00"), want: noHTTP},
+		"a certificate of nobody's": {
+			url: secure.URL + "/hunter2", want: "its certificate is not trusted",
+		},
 		"another host's": {
-			client: trusting, url: "https://localhost:" + securePort, want: "its certificate is made out to other host names",
+			client: trusting, url: "https://localhost:" + securePort, want: "its certificate is made out to other",
 		},
 		"an old certificate": {client: late, url: secure.URL, want: "its certificate has expired, or the clock"},
 		"a client's certificate is wanted": {
-			client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: func() *x509.CertPool {
-				p := x509.NewCertPool()
-				p.AddCert(demanding.Certificate())
-				return p
-			}()}}},
-			url: demanding.URL, want: "the server refuses the TLS connection",
+			client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: wanting}}},
+			url:    demanding.URL, want: "the server refuses the TLS connection",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,16 +12,17 @@ import (
 func TestUnescaped(t *testing.T) {
 	t.Parallel()
 	for uri, want := range map[string]string{
-		"mongodb://app:hun@ter2@db.example/app":      "has a password in which '@' must be written %40",
-		"mongodb://app:hun:ter2@db.example/app":      "has a password in which ':' must be written %3A",
-		"mongodb://app:hun/ter2@db.example/app":      "has a password in which '/' must be written %2F",
-		"mongodb://app:hun%ter2@db.example/app":      "has a password in which '%' must be written %25",
-		"mongodb://app:hunter2%@db.example/app":      "has a password in which '%' must be written %25",
-		"smtp://app:hun#ter2@mail.example":           "has a password in which '#' must be written %23",
-		"smtp://app:hun?ter2@mail.example:587":       "has a password in which '?' must be written %3F",
-		"smtp://app:hun ter2@mail.example:587":       "has a password in which ' ' must be written %20",
-		"smtp://app:25/hunter2@mail.example":         "has a password in which '/' must be written %2F",
-		"mongodb+srv://app:h@u/nter2@c.example":      "has a password in which '@' must be written %40, and '/' must be written %2F",
+		"mongodb://app:hun@ter2@db.example/app": "has a password in which '@' must be written %40",
+		"mongodb://app:hun:ter2@db.example/app": "has a password in which ':' must be written %3A",
+		"mongodb://app:hun/ter2@db.example/app": "has a password in which '/' must be written %2F",
+		"mongodb://app:hun%ter2@db.example/app": "has a password in which '%' must be written %25",
+		"mongodb://app:hunter2%@db.example/app": "has a password in which '%' must be written %25",
+		"smtp://app:hun#ter2@mail.example":      "has a password in which '#' must be written %23",
+		"smtp://app:hun?ter2@mail.example:587":  "has a password in which '?' must be written %3F",
+		"smtp://app:hun ter2@mail.example:587":  "has a password in which ' ' must be written %20",
+		"smtp://app:25/hunter2@mail.example":    "has a password in which '/' must be written %2F",
+		"mongodb+srv://app:h@u/nter2@c.example": "has a password in which '@' must be written %40, " +
+			"and '/' must be written %2F",
 		"mongodb://me@app.example:hunter2@db/app":    "has a user name in which '@' must be written %40",
 		"mongodb://a/b:hunter2@db.example":           "has a user name in which '/' must be written %2F",
 		"mongodb://db:27017/?appName=hunter2@app":    "has an '@' after the host: write it %40",

@@ -244,8 +244,8 @@ func strange404(r *http.Request) int {
 	return 0
 }
 
-// TestFirstWebhookIsKeptAtOnce: the time of the first webhook, if it named no instance, was kept after half a minute, and
-// until then the doctor said that none had come.
+// TestFirstWebhookIsKeptAtOnce: the time of the first webhook, if it named no instance, was kept after half a minute,
+// and until then the doctor said that none had come.
 func TestFirstWebhookIsKeptAtOnce(t *testing.T) {
 	t.Parallel()
 	db, err := database.Connect(t.Context(), testenv.NewMemory().Listen(t, func(string) int32 { return 0 }), "app")

@@ -159,7 +159,7 @@ func TestDoctor(t *testing.T) {
 		},
 		"no database": {
 			set: map[string]string{"MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/?serverSelectionTimeoutMS=100"},
-			want: append(slices.Clone(fine[3:8]), "FAIL +database +.*nothing listens on that port of the host .connection refused.: check.* .MONGODB_URI.$",
+			want: append(slices.Clone(fine[3:8]), "FAIL +database +.*nothing listens on that port of the host .* .MONGODB_URI.$",
 				"- +webhooks +not checked", "- +rows +not checked"),
 			err: "1 check failed",
 		},
@@ -174,8 +174,8 @@ func TestDoctor(t *testing.T) {
 		},
 		"no Inngest": {
 			set:  map[string]string{"INNGEST_BASE_URL": "http://u:hunter2@127.0.0.1:1"},
-			want: []string{"FAIL +inngest +your Inngest cannot be reached: nothing listens on that port", "ok +rows"}, not: "EVENT_KEY",
-			err: "1 check failed",
+			want: []string{"FAIL +inngest +your Inngest cannot be reached: nothing listens on", "ok +rows"},
+			not:  "EVENT_KEY", err: "1 check failed",
 		},
 		"no dev server": {
 			set: map[string]string{
