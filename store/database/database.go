@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
-	"clerksync/reach"
 	"clerksync/store/embedded"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -48,6 +46,8 @@ var (
 	ErrLocked = embedded.ErrLocked
 	// ErrNoFolder says that the embedded database that OpenBeside was to open does not exist.
 	ErrNoFolder = errors.New("there is no folder")
+	// ErrPort says that an embedded database cannot listen on the port that it was given.
+	ErrPort = embedded.ErrPort
 	// ErrLeftOut says that this build has no embedded database, because of -tags noembedded.
 	ErrLeftOut = embedded.ErrLeftOut
 )
@@ -67,54 +67,22 @@ const (
 	maxPoolOne = 8
 )
 
-// CheckURI returns an error that says what is wrong with a connection string, without quoting it. The error's text
-// continues a sentence whose subject is the connection string or the setting that holds it. For mongodb+srv, CheckURI
-// looks up the host in the DNS.
-func CheckURI(uri string) error {
-	opts := options.Client().ApplyURI(uri)
-	switch wc := opts.WriteConcern; {
-	case strings.Contains(uri, "%00"): // CVE-2026-129934 of the driver up to v2.10.0: a NUL in credentials
-		return errors.New("holds %00: remove it")
-	case reach.Placeholder(uri):
-		return errors.New("still has a placeholder such as <password>: write the user name and the password there")
-	case opts.Validate() != nil:
-		return errors.New(whyUnusable(uri, opts.Validate()))
-	case wc != nil && !wc.Acknowledged():
-		return errors.New("asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
-	}
-	return nil
-}
-
-// whyUnusable says what is wrong with a connection string that the driver does not take. The driver's own words may
-// quote parts of it.
-func whyUnusable(uri string, err error) string {
-	dns, isDNS := errors.AsType[*net.DNSError](err)
-	bare, _, hasOptions := strings.Cut(uri, "?")
-	switch text := reach.Unescaped(uri); {
-	case text != "":
-		return text
-	case isDNS && dns.IsNotFound:
-		return "names a host that has no SRV record in the DNS: check its spelling, " +
-			"or write mongodb://HOST:PORT/DATABASE for the name of a server"
-	case isDNS:
-		return "needs the DNS for mongodb+srv://, and the DNS of this machine does not answer"
-	case strings.Contains(err.Error(), "port number"):
-		return "has a port, which mongodb+srv:// does not take: remove it, or write mongodb:// for the name of a server"
-	case strings.Contains(err.Error(), "port must be"):
-		return "has a port that is no number up to 65535: set it to mongodb://HOST:PORT/DATABASE"
-	case hasOptions && options.Client().ApplyURI(bare).Validate() == nil:
-		return "has an option that cannot be used: check what is after the ?, before which there must be a /"
-	}
-	return "cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE " +
-		"with a HOST that has an SRV record"
-}
-
 // Open opens the database called name at a URI. For embedded:DIR it starts an embedded database in this process; the
 // error is ErrLocked if another process uses that folder. Otherwise it connects to a server, and waits up to 30 seconds
 // while the server starts. No error quotes the URI.
 func Open(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) {
+	return OpenOn(ctx, "0", uri, name, log)
+}
+
+// OpenOn is Open with the port on which an embedded database listens: "0" is any free one, "" the one that it had the
+// last time, or else the first free one from 27018 on. The error is ErrPort if it cannot have the port.
+func OpenOn(ctx context.Context, port, uri, name string, log *slog.Logger) (*DB, error) {
 	if dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix); isEmbedded {
-		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
+		addr := port
+		if port != "" {
+			addr = "127.0.0.1:" + port
+		}
+		engine, err := embedded.Start(ctx, dir, addr, log)
 		if err != nil {
 			return nil, err
 		}
