@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"clerksync/store/embedded"
@@ -36,6 +37,8 @@ type DB struct {
 	engine    *embedded.Server // nil if the database does not run in this process
 	locks     sync.Map         // *locks by collection
 	observers []func(context.Context, Command)
+	// readsLists says that the server has refused the operators that keep a list sorted and short, see PushEach.
+	readsLists atomic.Bool
 }
 
 // EmbeddedPrefix is the beginning of the URI of an embedded database; the path of its folder follows.
