@@ -54,6 +54,8 @@ type Config struct {
 	Batch Batch `envPrefix:"SYNC_BATCH_"`
 
 	Mail Mail
+
+	Traces Traces `envPrefix:"OTEL_"`
 }
 
 // Reconcile says when rows are compared with Clerk, and how many rows a run may remove.

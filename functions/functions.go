@@ -47,7 +47,10 @@ type Functions struct {
 	Seen func(at time.Time)
 	// Wrote, if set, is called with what became of each event that a function got, each time that it got it. It must
 	// not block.
-	Wrote func(Wrote)
+	Wrote func(context.Context, Wrote)
+	// Trace, if set, is called before a function works on events, with the function's id. The work, and Wrote, get the
+	// context that it returns. done is called after the work.
+	Trace func(ctx context.Context, function string, events []Event) (_ context.Context, done func(error))
 	// If BatchSize is over 1, the functions that write rows take up to that many events at once, and Inngest waits up
 	// to BatchTimeout for them.
 	BatchSize    int
@@ -200,6 +203,11 @@ func (f *Functions) run(fn registered) func(context.Context, inngestgo.Input[raw
 func (f *Functions) attempt(ctx context.Context, fn registered, events []Event) (out json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 	defer cancel()
+	if f.Trace != nil {
+		var done func(error)
+		ctx, done = f.Trace(ctx, fn.ID, events)
+		defer func() { done(err) }()
+	}
 	err = f.safely(ctx, events, func() error {
 		res, err := fn.work(ctx, events)
 		if err == nil {
