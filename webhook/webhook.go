@@ -69,6 +69,8 @@ type Options struct {
 	// Seen, if set, is called for each verified webhook, with the Clerk instance that the event names. It is "" if the
 	// event names none or SampleInstance.
 	Seen func(at time.Time, instanceID string)
+	// Answered, if set, is called after each webhook. It must be quick, because the answer is sent after it.
+	Answered func(Answer)
 	// Put makes an event durable. It is the method of an inbox.Inbox.
 	Put        func(ctx context.Context, e inbox.Event) error
 	Log        *slog.Logger
@@ -80,6 +82,7 @@ type Handler struct {
 	o        Options
 	hooks    []*svix.Webhook // one for each secret
 	received *prometheus.CounterVec
+	took     *prometheus.HistogramVec
 }
 
 // CheckSecret returns an error if a signing secret cannot be right. The text of the error is meant to follow the name
@@ -111,9 +114,17 @@ func New(o Options) (*Handler, error) {
 	if len(o.Secrets) == 0 {
 		return nil, errors.New("no signing secret")
 	}
-	h := &Handler{o: o, received: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "clerksync_webhooks_total", Help: "Webhooks by answer and its reason.",
-	}, []string{"code", "reason"})}
+	h := &Handler{
+		o: o,
+		received: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "clerksync_webhooks_total", Help: "Webhooks by answer and its reason.",
+		}, []string{"code", "reason"}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "clerksync_webhook_duration_seconds", Help: "How long it took to answer a webhook.",
+			// From an insert into a database on the same host to Clerk's patience, with putTimeout before it.
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 8, 15},
+		}, []string{"code"}),
+	}
 	for _, s := range o.Secrets {
 		hook, err := newHook(s)
 		if err != nil {
@@ -126,15 +137,22 @@ func New(o Options) (*Handler, error) {
 			return nil, fmt.Errorf("pattern %q: %w", p, err)
 		}
 	}
-	o.Registerer.MustRegister(h.received)
+	o.Registerer.MustRegister(h.received, h.took)
 	return h, nil
 }
 
 // ServeHTTP answers 202 if the event is durable, 204 if its type is not forwarded, 400, 403, 413 or 415 if it is
 // refused, and 503 if it may be lost, so that Clerk sends it again.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := h.answer(w, r)
-	h.received.WithLabelValues(strconv.Itoa(a.code), a.reason).Inc()
+	told := Answer{At: time.Now()}
+	a := h.answer(w, r, &told)
+	told.Code, told.Reason, told.Took = a.code, a.reason, time.Since(told.At)
+	code := strconv.Itoa(a.code)
+	h.received.WithLabelValues(code, a.reason).Inc()
+	h.took.WithLabelValues(code).Observe(told.Took.Seconds())
+	if h.o.Answered != nil {
+		h.o.Answered(told)
+	}
 	if a.code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
 	}
@@ -143,6 +161,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Error(w, a.text, a.code)
+}
+
+// Answer says what a webhook was answered. ID and Type are "" unless its signature is right.
+type Answer struct {
+	ID, Type string // the svix-id, and Clerk's type of the event, which may be any text
+	Code     int
+	Reason   string    // one of those in docs/metrics.md
+	At       time.Time // when it came
+	Took     time.Duration
 }
 
 // answer is the answer to a webhook. The reason is for the metrics.
@@ -155,7 +182,7 @@ func refusal(code int, reason, format string, args ...any) answer {
 	return answer{code, reason, fmt.Sprintf(format, args...)}
 }
 
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, told *Answer) answer {
 	tooLarge := refusal(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than %d bytes", MaxBody)
 	if r.ContentLength > MaxBody {
 		return tooLarge
@@ -172,11 +199,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) answer {
 	if err != nil {
 		return answer{http.StatusBadRequest, "unreadable", "the body cannot be read"}
 	}
-	return h.accept(r.Context(), body, r.Header)
+	return h.accept(r.Context(), body, r.Header, told)
 }
 
-// accept answers a webhook with this body.
-func (h *Handler) accept(ctx context.Context, body []byte, header http.Header) answer {
+// accept answers a webhook with this body. It sets told's ID and Type, when the signature is verified.
+func (h *Handler) accept(ctx context.Context, body []byte, header http.Header, told *Answer) answer {
 	id, sent, err := h.verify(body, header)
 	if err != nil {
 		h.o.Log.WarnContext(ctx, "refused a webhook", "reason", err)
@@ -186,11 +213,13 @@ func (h *Handler) accept(ctx context.Context, body []byte, header http.Header) a
 	if len(id) > maxID {
 		return answer{http.StatusBadRequest, "not_an_event", "the svix-id is too long"}
 	}
+	told.ID = id
 	e, err := clerk.ParseEnvelope(body)
 	if err != nil {
 		h.o.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
+	told.Type = e.Type
 	if h.o.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.o.InstanceID {
 		h.o.Log.WarnContext(ctx, "refused a webhook of another Clerk instance",
 			"svix_id", id, "instance_id", e.InstanceID)

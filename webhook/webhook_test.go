@@ -221,9 +221,13 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("got Retry-After %q, want %q", got, want)
 			}
 			metrics, err := b.reg.Gather()
-			if err != nil || len(metrics) != 1 || len(metrics[0].GetMetric()) != 1 ||
-				metrics[0].GetMetric()[0].GetLabel()[0].GetValue() != strconv.Itoa(tc.code) {
-				t.Errorf("got metrics %v, %v, want one webhook with %d", metrics, err, tc.code)
+			if err != nil || len(metrics) != 2 {
+				t.Errorf("got %d metrics, %v, want the number of webhooks and how long they took", len(metrics), err)
+			}
+			for _, f := range metrics {
+				if m := f.GetMetric(); len(m) != 1 || m[0].GetLabel()[0].GetValue() != strconv.Itoa(tc.code) {
+					t.Errorf("got %v, want one webhook with %d", f, tc.code)
+				}
 			}
 			signed := !strings.Contains(w.Body.String(), "the secret")
 			if logged := strings.Contains(b.log.String(), "svix_id=msg_1"); tc.code == 400 && logged != signed {
@@ -574,5 +578,67 @@ func TestDeliveryTimeIsCalledClerks(t *testing.T) {
 	}
 	if e := b.box.events[0]; e.TS != now.Unix()*1000 || e.V != "" {
 		t.Errorf("got ts %d and v %q, want the time of the delivery, and nothing that says it is Clerk's", e.TS, e.V)
+	}
+}
+
+// TestAnswered: each answer is told once, and what is not signed says nothing of itself: no id and no type. Whatever
+// types of events come, the metrics have a label for the answer alone.
+func TestAnswered(t *testing.T) {
+	t.Parallel()
+	var told []webhook.Answer
+	b := setup(t, func(o *webhook.Options) { o.Answered = func(a webhook.Answer) { told = append(told, a) } })
+	now := time.Now()
+	hostile := `{"type":"a\"} 1\nclerksync_webhooks_total{code=\"200","data":{"id":"user_a"}}`
+	for _, tc := range []struct {
+		body, secret string
+		want         webhook.Answer
+	}{
+		{event("user.created"), testenv.Secret, webhook.Answer{
+			ID: "msg_1", Type: "user.created", Code: 202, Reason: "durable",
+		}},
+		{event("session.created"), testenv.Secret, webhook.Answer{
+			ID: "msg_1", Type: "session.created", Code: 204, Reason: "not_forwarded",
+		}},
+		{hostile, testenv.Secret, webhook.Answer{
+			ID: "msg_1", Type: "a\"} 1\nclerksync_webhooks_total{code=\"200", Code: 204, Reason: "not_forwarded",
+		}},
+		{"[]", testenv.Secret, webhook.Answer{ID: "msg_1", Code: 400, Reason: "not_an_event"}},
+		{
+			event("user.created"), "whsec_" + strings.Repeat("A", 32),
+			webhook.Answer{Code: 400, Reason: "not_verified"},
+		},
+	} {
+		told = nil
+		w := b.do(testenv.Signed(t, "/webhooks/clerk", tc.secret, "msg_1", now, []byte(tc.body)))
+		if len(told) != 1 || w.Code != tc.want.Code || told[0].At.Before(now) || told[0].Took <= 0 {
+			t.Fatalf("%s: got %d %v", tc.body, w.Code, told)
+		}
+		told[0].At, told[0].Took = time.Time{}, 0
+		if d := cmp.Diff(tc.want, told[0]); d != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.body, d)
+		}
+	}
+	families, err := b.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			labels := f.GetName()
+			for _, l := range m.GetLabel() {
+				labels += " " + l.GetValue()
+			}
+			got = append(got, labels)
+		}
+	}
+	want := []string{
+		"clerksync_webhook_duration_seconds 202", "clerksync_webhook_duration_seconds 204",
+		"clerksync_webhook_duration_seconds 400", "clerksync_webhooks_total 202 durable",
+		"clerksync_webhooks_total 204 not_forwarded", "clerksync_webhooks_total 400 not_an_event",
+		"clerksync_webhooks_total 400 not_verified",
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("the metrics (-want +got):\n%s", d)
 	}
 }

@@ -15,13 +15,15 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/internal/testenv/program"
+
 	"github.com/gofrs/flock"
 )
 
 // Project copies the folder dir, which has a package.json and a package-lock.json, into a folder of the test, gives it
 // its node_modules and returns its path. Run node there with exec.CommandContext. The packages are installed once, in
 // the cache of this user, and are not to be written to. The test is skipped with -short, and where node, npm or npm's
-// registry is missing.
+// registry is missing (see program.Missing).
 //
 // A lock file is made by "npm install --omit-lockfile-registry-resolved", so that it names no registry.
 func Project(t testing.TB, dir string) string {
@@ -31,7 +33,7 @@ func Project(t testing.TB, dir string) string {
 	}
 	modules, err := install(t.Context(), dir)
 	if errors.Is(err, errMissing) {
-		t.Skip(err)
+		program.Missing(t, err.Error())
 	}
 	project := filepath.Join(t.TempDir(), filepath.Base(dir))
 	if err == nil {
@@ -55,9 +57,9 @@ const installTimeout = 5 * time.Minute
 // install returns the node_modules with the packages that the lock file in dir names. One process installs them, others
 // that want them meanwhile wait. What is in the cache is whole.
 func install(ctx context.Context, dir string) (string, error) {
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return "", fmt.Errorf("%w: %s is not on PATH", errMissing, program)
+	for _, name := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return "", fmt.Errorf("%w: %s is not on PATH (it comes with Node, https://nodejs.org)", errMissing, name)
 		}
 	}
 	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
