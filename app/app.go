@@ -49,6 +49,7 @@ type App struct {
 	server   *http.Server
 	metrics  *metrics
 	counts   *counts
+	traces   *traces // nil without traces
 	cleanups []cleanup
 
 	metricsListener net.Listener // nil without METRICS_ADDR
@@ -73,6 +74,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.noteMap(ctx, o.Map)
 	a.noteSettings(ctx)
 
+	if err := a.openTraces(ctx); err != nil {
+		return nil, err
+	}
 	if a.listener, err = a.listenOn(ctx, "listener", cfg.Address(), "PORT and HOST"); err != nil {
 		return nil, err
 	}
@@ -86,7 +90,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Send: server.EventAPI().Send, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
+		DB: a.db, Send: a.traces.sending(server.EventAPI().Send), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
 		Log: log, Registerer: a.metrics,
 	})
 	a.counts = newCounts(a.users, a.inbox.Table, a.metrics)
@@ -102,7 +106,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fns.Inbox, fns.Log, fns.Seen, fns.Wrote = a.inbox, log, a.watch.Webhook, a.activity.Wrote
+	fns.Inbox, fns.Log, fns.Seen, fns.Wrote = a.inbox, log, a.watch.Webhook, a.wrote
+	if a.traces != nil {
+		fns.Trace = a.traces.run
+	}
 	if fns.Welcome != nil {
 		fns.Welcome.Mailed = a.metrics.mailed
 	}
@@ -120,7 +127,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Secrets: cfg.Secrets(), SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET",
 		InstanceID: cfg.InstanceID, InstanceName: "CLERK_INSTANCE_ID",
 		Forward: cfg.Forward(), ForwardPrivateMetadata: cfg.ForwardPrivateMetadata,
-		Seen: a.watch.Verified, Put: a.inbox.Put, Log: log, Registerer: a.metrics,
+		Seen: a.watch.Verified, Answered: a.traces.answered, Put: a.inbox.Put, Log: log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -145,6 +152,10 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 	}
 	a.onClose("database", a.db.Close)
 	a.db.Observe(a.metrics.command)
+	if a.traces != nil {
+		a.db.ObserveCollections()
+		a.db.Observe(a.traces.command)
+	}
 	a.users = store.NewUsers(a.db, m)
 	return database.Patiently(ctx, a.log, func() error {
 		if err := CheckMap(ctx, a.db, m, a.cfg.Inngest.AppID); err != nil {
@@ -155,6 +166,12 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 		}
 		return RememberMap(ctx, a.db, m, a.cfg.Inngest.AppID)
 	})
+}
+
+// wrote tells what became of an event to those who want to know.
+func (a *App) wrote(ctx context.Context, w functions.Wrote) {
+	a.activity.Wrote(w)
+	a.traces.wrote(ctx, w)
 }
 
 // noteSettings logs what the settings turn off, and which of them are dangerous.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"clerksync/functions"
@@ -15,7 +16,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
-	sdk "go.opentelemetry.io/otel/sdk/trace"
 	otel "go.opentelemetry.io/otel/trace"
 )
 
@@ -43,7 +43,7 @@ func (a *App) openTraces(ctx context.Context) error {
 
 // answered makes the span of a webhook. It makes none before the signature is verified: anybody could choose its trace.
 func (t *traces) answered(w webhook.Answer) {
-	if w.ID == "" {
+	if t == nil || w.ID == "" {
 		return
 	}
 	_, span := t.Start(context.Background(), w.ID, "webhook", otel.WithSpanKind(otel.SpanKindServer),
@@ -71,7 +71,7 @@ func (t *traces) sending(send func(context.Context, []inbox.Event) error) func(c
 				otel.WithAttributes(
 					attribute.String("clerksync.event_id", e.ID), attribute.Int("clerksync.events", len(events)),
 				))
-			failed(span, err)
+			setStatus(span, err)
 			span.End(end)
 		}
 		return err
@@ -93,30 +93,73 @@ func (t *traces) called(h http.Handler) http.Handler {
 // run makes the span of a function's work, which has a link to the span of Inngest's that calls. The work on one event
 // is in the trace of the event's message. A batch has a trace of its own, for its commands are of no event alone.
 func (t *traces) run(ctx context.Context, function string, events []functions.Event) (context.Context, func(error)) {
-	message, about := "", []attribute.KeyValue{attribute.Int("clerksync.events", len(events))}
-	if len(events) == 1 {
-		message = events[0].MessageID
-		about = append(about, attribute.String("clerksync.svix_id", message))
-	}
+	r := running{name: "run " + function, start: time.Now(), batch: len(events) > 1}
+	about, message := []attribute.KeyValue{attribute.Int("clerksync.events", len(events))}, ""
 	if len(events) > 0 {
 		about = append(about, attribute.String("clerksync.run_id", events[0].RunID),
 			attribute.Int("clerksync.attempt", events[0].Attempt))
 	}
-	o := []otel.SpanStartOption{otel.WithSpanKind(otel.SpanKindConsumer), otel.WithAttributes(about...)}
-	if inngest := otel.SpanContextFromContext(ctx); inngest.IsValid() {
-		o = append(o, otel.WithLinks(otel.Link{SpanContext: inngest}))
+	if !r.batch && len(events) > 0 {
+		message = events[0].MessageID
+		about = append(about, attribute.String("clerksync.svix_id", message))
 	}
-	ctx, span := t.Start(ctx, message, "run "+function, o...)
+	o := []otel.SpanStartOption{otel.WithSpanKind(otel.SpanKindConsumer), otel.WithAttributes(about...)}
+	if caller := otel.SpanContextFromContext(ctx); caller.IsValid() {
+		o = append(o, otel.WithLinks(otel.Link{SpanContext: caller}))
+	}
+	ctx, span := t.Start(context.WithValue(ctx, running{}, r), message, r.name, o...)
 	return ctx, func(err error) {
-		failed(span, err)
+		setStatus(span, err)
 		span.End()
 	}
 }
 
-// wrote adds to the span of a run what became of its event. If the run is a batch, it makes a span in the trace of the
+// running is the run in a context, and with its zero value the key of it.
+type running struct {
+	name  string
+	start time.Time
+	batch bool
+}
+
+// wrote says in the span of a run what became of its event. For an event of a batch it makes a span in the trace of the
 // event's message, with a link to the batch.
 func (t *traces) wrote(ctx context.Context, w functions.Wrote) {
+	if t == nil {
+		return
+	}
+	outcome := string(w.Outcome)
+	switch {
+	case w.Final:
+		outcome = "failed"
+	case w.Err != nil:
+		outcome = "retried"
+	}
+	about := []attribute.KeyValue{
+		attribute.String("clerksync.user_id", w.UserID), attribute.String("clerksync.outcome", outcome),
+	}
 	span := otel.SpanFromContext(ctx)
-	run, ok := span.(sdk.ReadOnlySpan)
-	if !ok || !span.IsRecording() 
+	r, _ := ctx.Value(running{}).(running)
+	if !r.batch {
+		span.SetAttributes(about...)
+		return
+	}
+	_, one := t.Start(ctx, w.Source.ID, r.name, otel.WithTimestamp(r.start), otel.WithSpanKind(otel.SpanKindConsumer),
+		otel.WithLinks(otel.Link{SpanContext: span.SpanContext()}), otel.WithAttributes(about...),
+		otel.WithAttributes(attribute.String("clerksync.svix_id", w.Source.ID)))
+	setStatus(one, w.Err)
+	one.End()
+}
+
+// command makes a span of a command of the database, if it is part of a run.
+func (t *traces) command(ctx context.Context, c database.Command) {
+	t.Child(ctx, strings.TrimSpace(c.Name+" "+c.Collection), c.Took, c.Err,
+		attribute.String("db.system.name", "mongodb"), attribute.String("db.operation.name", c.Name),
+		attribute.String("db.collection.name", c.Collection))
+}
+
+// setStatus says in a span that it has failed, without the error's text: a mail server's holds addresses.
+func setStatus(span otel.Span, err error) {
+	if err != nil {
+		span.SetStatus(codes.Error, "")
+	}
 }

@@ -203,11 +203,8 @@ func (f *Functions) run(fn registered) func(context.Context, inngestgo.Input[raw
 func (f *Functions) attempt(ctx context.Context, fn registered, events []Event) (out json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 	defer cancel()
-	if f.Trace != nil {
-		var done func(error)
-		ctx, done = f.Trace(ctx, fn.ID, events)
-		defer func() { done(err) }()
-	}
+	ctx, done := f.begin(ctx, fn.ID, events)
+	defer func() { done(err) }()
 	err = f.safely(ctx, events, func() error {
 		res, err := fn.work(ctx, events)
 		if err == nil {
@@ -216,6 +213,14 @@ func (f *Functions) attempt(ctx context.Context, fn registered, events []Event) 
 		return err
 	})
 	return out, err
+}
+
+// begin calls f.Trace, if it is set.
+func (f *Functions) begin(ctx context.Context, function string, events []Event) (context.Context, func(error)) {
+	if f.Trace == nil {
+		return ctx, func(error) {}
+	}
+	return f.Trace(ctx, function, events)
 }
 
 // safely turns a panic into an error, and logs its stack.

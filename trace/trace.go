@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -52,6 +53,10 @@ func New(ctx context.Context, protocol string, log *slog.Logger) (*Tracer, error
 	if err != nil {
 		return nil, err
 	}
+	return newTracer(e, of, log), nil
+}
+
+func newTracer(e sdk.SpanExporter, of *resource.Resource, log *slog.Logger) *Tracer {
 	limits := sdk.NewSpanLimits()
 	if limits.AttributeValueLengthLimit < 0 { // the environment sets none
 		limits.AttributeValueLengthLimit = maxAttribute
@@ -61,7 +66,7 @@ func New(ctx context.Context, protocol string, log *slog.Logger) (*Tracer, error
 		sdk.WithBatcher(&exporter{SpanExporter: e, log: log}), sdk.WithResource(of), sdk.WithIDGenerator(ids{}),
 		sdk.WithRawSpanLimits(limits),
 	)
-	return &Tracer{provider.Tracer("clerksync"), provider, e}, nil
+	return &Tracer{provider.Tracer("clerksync"), provider, e}
 }
 
 // Start begins a span in the trace of a message. If svixID is "", the span gets a trace of its own. The span is in the
