@@ -136,7 +136,7 @@ func TestStuck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &stuck{}
-		s.over, s.end = context.WithCancel(t.Context())
+		s.over, s.end = context.WithCancel(context.Background()) // not with the test
 		start := time.Now()
 		tr := newTracer(s, resource.Empty(), slog.New(slog.DiscardHandler))
 		for range 10_000 { // more than the batcher keeps
