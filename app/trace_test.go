@@ -219,6 +219,18 @@ func TestTraces(t *testing.T) {
 		}
 	}
 
+	webhooks := 0
+	for _, spans := range traces {
+		for _, s := range spans {
+			if s.Name == "webhook" {
+				webhooks++
+			}
+		}
+	}
+	if webhooks != 4 { // msg_1 twice
+		t.Errorf("got the spans of %d webhooks, want 4: none of the one that is not verified", webhooks)
+	}
+
 	text := c.Text()
 	for _, secret := range []string{
 		address, "Ada", "Lovelace", "adaking", "adapicture", "1234567", "enchantress", "of numbers", "theirs-17",
@@ -248,7 +260,7 @@ func TestBatchTrace(t *testing.T) {
 	users := store.NewUsers(db, mapping.Default())
 	fns := &functions.Functions{
 		Users: users, Log: slog.New(slog.DiscardHandler), BatchSize: 10, BatchTimeout: time.Second,
-		Inbox: inbox.New(inbox.Options{DB: db, Registerer: prometheus.NewRegistry()}),
+		Inbox: inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()}),
 		Trace: traces.run, Wrote: traces.wrote,
 	}
 	client, inngest := testenv.NewExecutor(t, nil)
