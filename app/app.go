@@ -65,7 +65,7 @@ type cleanup struct {
 // makes the parts in the order in which they need each other, to show how they are connected.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	cfg, log := o.Config, o.Log
-	a := &App{cfg: cfg, dev: o.Dev, log: log, metrics: newMetrics(), activity: activity.New()}
+	a := &App{cfg: cfg, dev: o.Dev, log: log, metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close(ctx))
@@ -90,9 +90,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Send: a.traces.sending(server.EventAPI().Send), ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
-		Log: log, Registerer: a.metrics,
+		DB: a.db, Send: a.traces.sending(server.EventAPI().Send), ResendAfter: cfg.InboxResendAfter,
+		Handled: functions.Handles, Log: log, Registerer: a.metrics,
 	})
+	a.activity = activity.New(database.NewCheckpoints(a.db), log, a.metrics)
 	a.counts = newCounts(a.users, a.inbox.Table, a.metrics)
 	a.watch = reconcile.NewWatch(database.NewCheckpoints(a.db), log, a.metrics)
 	a.watch.InstanceID = cfg.InstanceID
@@ -127,20 +128,28 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Secrets: cfg.Secrets(), SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET",
 		InstanceID: cfg.InstanceID, InstanceName: "CLERK_INSTANCE_ID",
 		Forward: cfg.Forward(), ForwardPrivateMetadata: cfg.ForwardPrivateMetadata,
-		Seen: a.watch.Verified, Answered: a.traces.answered, Put: a.inbox.Put, Log: log, Registerer: a.metrics,
+		Seen: a.watch.Verified, Answered: a.answered, Put: a.inbox.Put, Log: log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
 
+	page, err := a.statusPage(server, api, fns.IDs())
+	if err != nil {
+		return nil, err
+	}
+
 	a.server = &http.Server{
-		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}),
+		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}, page),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	if page != nil {
+		a.server.RegisterOnShutdown(page.End)
 	}
 	return a, nil
 }
@@ -168,7 +177,13 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 	})
 }
 
-// wrote tells what became of an event to those who want to know.
+// answered tells of a webhook's answer who wants to know.
+func (a *App) answered(w webhook.Answer) {
+	a.activity.Webhook(w)
+	a.traces.answered(w)
+}
+
+// wrote tells what became of an event who wants to know.
 func (a *App) wrote(ctx context.Context, w functions.Wrote) {
 	a.activity.Wrote(w)
 	a.traces.wrote(ctx, w)
@@ -255,6 +270,7 @@ func (a *App) Users() *store.Users { return a.users }
 func (a *App) Run(ctx context.Context) error {
 	a.start(ctx, "metrics", a.serveMetrics)
 	a.start(ctx, "counts", a.counts.Run)
+	a.start(ctx, "activity", a.activity.Run)
 	a.start(ctx, "inbox", func(ctx context.Context) { a.inbox.Run(ctx, a.cfg.ShutdownTimeout/2) })
 	a.start(ctx, "watch", a.watch.Run)
 	a.start(ctx, "registration", a.inngest.KeepRegistered)

@@ -12,6 +12,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/inngest"
 	"clerksync/reconcile"
+	"clerksync/status"
 	"clerksync/webhook"
 
 	"github.com/labstack/echo/v4"
@@ -19,7 +20,9 @@ import (
 )
 
 // routes returns the handler of all requests. hook answers Clerk's, and a.inngest answers Inngest's.
-func (a *App) routes(hook http.Handler, server inngest.Server, ensure *reconcile.Ensure) http.Handler {
+func (a *App) routes(
+	hook http.Handler, server inngest.Server, ensure *reconcile.Ensure, page *status.Page,
+) http.Handler {
 	e := echo.New()
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.GET("/", func(c echo.Context) error { return c.String(http.StatusOK, "server is running") })
@@ -33,6 +36,10 @@ func (a *App) routes(hook http.Handler, server inngest.Server, ensure *reconcile
 	e.Match(methods, "/api/inngest", echo.WrapHandler(boundMemory(a.traces.called(a.inngest), largeCalls)))
 	if a.cfg.AdminToken != "" {
 		e.POST("/users/:id/ensure", func(c echo.Context) error { return a.ensureUser(c, ensure) })
+	}
+	if page != nil {
+		e.Any(status.Path, echo.WrapHandler(page))
+		e.Any(status.Path+"/*", echo.WrapHandler(page))
 	}
 	return e
 }
@@ -65,6 +72,9 @@ func (a *App) ensureUser(c echo.Context, ensure *reconcile.Ensure) error {
 	if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 		c.Response().Header().Set("WWW-Authenticate", "Bearer")
 		return failed(c, http.StatusUnauthorized, "the bearer token is not ADMIN_TOKEN")
+	}
+	if ensure.API == nil {
+		return failed(c, http.StatusNotImplemented, "only Clerk knows the user: set CLERK_SECRET_KEY")
 	}
 	row, err := ensure.Row(c.Request().Context(), c.Param("id"))
 	switch {

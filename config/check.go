@@ -41,10 +41,6 @@ func (c Config) Check() Mistakes {
 		},
 		{hasSpace(token), "ADMIN_TOKEN", "holds white space, which no client can send", ""},
 		{token != "" && len(token) < 16, "ADMIN_TOKEN", "is too short", ""},
-		{
-			token != "" && c.SecretKey == "", "ADMIN_TOKEN", "is set, but what it opens asks Clerk",
-			"set CLERK_SECRET_KEY too",
-		},
 		{!slices.Contains([]string{"", "json", "text"}, c.LogFormat), "LOG_FORMAT", "is neither json nor text", ""},
 		{c.ShutdownTimeout <= 0, "SHUTDOWN_TIMEOUT", "is not positive", ""},
 		{c.InboxResendAfter <= 0, "INBOX_RESEND_AFTER", "is not positive", ""},

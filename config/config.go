@@ -23,7 +23,7 @@ type Config struct {
 
 	MetricsAddr string `env:"METRICS_ADDR" desc:"address for the metrics alone" want:"HOST:PORT, or :PORT for all interfaces"`
 
-	AdminToken string `env:"ADMIN_TOKEN" desc:"token for POST /users/{id}/ensure" want:"16 random characters or more"`
+	AdminToken string `env:"ADMIN_TOKEN" desc:"token for /status and ensure" want:"16 random characters or more"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" desc:"what is logged" want:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" desc:"how it is logged" want:"json or text"`

@@ -243,3 +243,16 @@ func withoutURL(err error) error {
 	}
 	return err
 }
+
+// PageURL returns the URL of the page where Inngest shows the functions and their runs, without a password that the
+// server's URL may hold.
+func (s Server) PageURL() string {
+	if !s.SelfHosted() {
+		return "https://app.inngest.com"
+	}
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return ""
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}

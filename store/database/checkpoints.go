@@ -28,6 +28,23 @@ func (c Checkpoints) Load(ctx context.Context, name string, v any) (bool, error)
 	return there && err == nil, err
 }
 
+// LoadAll reads the values that were saved under names that begin with prefix. It leaves out values that are no T.
+func LoadAll[T any](ctx context.Context, c Checkpoints, prefix string) (map[string]T, error) {
+	begins := bson.D{{Key: "$gte", Value: prefix}, {Key: "$lt", Value: prefix + "\U0010FFFF"}}
+	var rows []bson.Raw
+	if err := c.rows.findAll(ctx, bson.D{{Key: idField, Value: begins}}, options.Find(), &rows); err != nil {
+		return nil, err
+	}
+	all := make(map[string]T, len(rows))
+	for _, row := range rows {
+		var v T
+		if row.Lookup("state").Unmarshal(&v) == nil {
+			all[Text(row, idField)] = v
+		}
+	}
+	return all, nil
+}
+
 // Save saves v under a name.
 func (c Checkpoints) Save(ctx context.Context, name string, v any) error {
 	set := bson.D{{Key: "$set", Value: bson.D{{Key: "state", Value: v}}}}

@@ -86,3 +86,10 @@ func readSome(
 	}
 	return rows, n < limit && size < maxBytes, errors.Join(cur.Err(), cur.Close(ctx))
 }
+
+// Having returns at most limit rows that have one of the texts in a field.
+func (c *Collection) Having(ctx context.Context, field string, texts []string, limit int) (rows []bson.Raw, _ error) {
+	in := bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: texts}}}}
+	err := c.findAll(ctx, in, options.Find().SetLimit(int64(limit)), &rows)
+	return rows, err
+}

@@ -1,0 +1,79 @@
+package status
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+const (
+	// maxViewers is how many streams there may be, each of which keeps a connection.
+	maxViewers = 32
+	// liveEvery is how often a stream sends the page.
+	liveEvery = 5 * time.Second
+	// writeTime is how long a viewer may take to read what was sent.
+	writeTime = 30 * time.Second
+)
+
+// stream sends the parts of the page that change, as server-sent events: one event has the HTML of all of them, which
+// page.js puts in their places. It ends with the session, and when the service ends.
+func (p *Page) stream(w http.ResponseWriter, r *http.Request, v visitor) {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
+		http.Error(w, "another page cannot watch", http.StatusForbidden)
+		return
+	}
+	select {
+	case p.viewers <- struct{}{}:
+		defer func() { <-p.viewers }()
+	default:
+		http.Error(w, "too many are watching: reload the page by hand", http.StatusServiceUnavailable)
+		return
+	}
+	var expired <-chan time.Time
+	if !v.until.IsZero() {
+		end := time.NewTimer(v.until.Sub(p.now()))
+		defer end.Stop()
+		expired = end.C
+	}
+	tick := time.NewTicker(liveEvery)
+	defer tick.Stop()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold it back
+	for {
+		if p.send(w, r) != nil {
+			return // the viewer has gone
+		}
+		select {
+		case <-tick.C:
+		case <-expired:
+			return
+		case <-p.ended:
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// send sends the page as it is now.
+func (p *Page) send(w http.ResponseWriter, r *http.Request) error {
+	var html, event bytes.Buffer
+	if err := p.page.ExecuteTemplate(&html, "live", p.view(r)); err != nil {
+		return err
+	}
+	event.WriteString("retry: 3000\n")
+	for line := range bytes.Lines(html.Bytes()) {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			fmt.Fprintf(&event, "data: %s\n", line)
+		}
+	}
+	event.WriteString("\n")
+	conn := http.NewResponseController(w)
+	// The server's WriteTimeout is for answers that end. Where it cannot be moved, the browser connects again.
+	_ = conn.SetWriteDeadline(time.Now().Add(writeTime))
+	if _, err := w.Write(event.Bytes()); err != nil {
+		return err
+	}
+	return conn.Flush()
+}
