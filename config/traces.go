@@ -45,6 +45,10 @@ func (t Traces) problems() (all []problem) {
 	}
 	all = append(all,
 		problem{t.Exporter != "" && t.Exporter != "otlp", "OTEL_TRACES_EXPORTER", "is neither otlp nor none", ""},
+		problem{
+			t.Endpoint == "" && t.TracesEndpoint == "", "OTEL_TRACES_EXPORTER", "is set, but not where traces go",
+			"set OTEL_EXPORTER_OTLP_ENDPOINT, such as http://localhost:4318",
+		},
 		problem{!isSampler(t.Sampler), "OTEL_TRACES_SAMPLER", "is no sampler", ""},
 		problem{!isRatio(t.SamplerArg), "OTEL_TRACES_SAMPLER_ARG", "is out of range", ""},
 		problem{!isPairs(t.Resource), "OTEL_RESOURCE_ATTRIBUTES", "is no list of names with values", ""},
