@@ -15,6 +15,7 @@ import (
 	"clerksync/activity"
 	"clerksync/clerk"
 	"clerksync/config"
+	"clerksync/freshness"
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/inngest"
@@ -36,21 +37,22 @@ type Options struct {
 
 // App is the service, wired and listening.
 type App struct {
-	cfg      config.Config
-	dev      *Dev
-	log      *slog.Logger
-	listener net.Listener
-	db       *database.DB
-	users    *store.Users
-	inbox    *inbox.Inbox
-	watch    *reconcile.Watch
-	activity *activity.Activity
-	inngest  *inngest.Handler
-	server   *http.Server
-	metrics  *metrics
-	counts   *counts
-	traces   *traces // nil without traces
-	cleanups []cleanup
+	cfg       config.Config
+	dev       *Dev
+	log       *slog.Logger
+	listener  net.Listener
+	db        *database.DB
+	users     *store.Users
+	inbox     *inbox.Inbox
+	watch     *reconcile.Watch
+	freshness *freshness.Freshness
+	activity  *activity.Activity
+	inngest   *inngest.Handler
+	server    *http.Server
+	metrics   *metrics
+	counts    *counts
+	traces    *traces // nil without traces
+	cleanups  []cleanup
 
 	metricsListener net.Listener // nil without METRICS_ADDR
 }
@@ -97,6 +99,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.counts = newCounts(a.users, a.inbox.Table, a.metrics)
 	a.watch = reconcile.NewWatch(database.NewCheckpoints(a.db), log, a.metrics)
 	a.watch.InstanceID = cfg.InstanceID
+	a.freshness = a.newFreshness(a.metrics)
 	api, err := a.clerkAPI(ctx)
 	if err != nil {
 		return nil, err
@@ -156,8 +159,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 
 // openDatabase opens the database and prepares it for the rows of the map.
 func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
-	if a.db, err = OpenDatabase(ctx, a.cfg, a.log); err != nil {
-		return err
+	c := a.cfg
+	if a.db, err = database.OpenOn(ctx, c.EmbeddedPort, c.MongoURI, c.DatabaseName(), a.log); err != nil {
+		return databaseError(err)
 	}
 	a.onClose("database", a.db.Close)
 	a.db.Observe(a.metrics.command)
@@ -273,6 +277,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.start(ctx, "activity", a.activity.Run)
 	a.start(ctx, "inbox", func(ctx context.Context) { a.inbox.Run(ctx, a.cfg.ShutdownTimeout/2) })
 	a.start(ctx, "watch", a.watch.Run)
+	a.start(ctx, "freshness", a.freshness.Run)
 	a.start(ctx, "registration", a.inngest.KeepRegistered)
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()

@@ -14,7 +14,8 @@ import (
 	"clerksync/store/database"
 )
 
-// OpenDatabase opens the database that the settings name.
+// OpenDatabase opens the database that the settings name, an embedded one on any free port: the one that is set, or
+// kept for other programs, is the service's.
 func OpenDatabase(ctx context.Context, cfg config.Config, log *slog.Logger) (*database.DB, error) {
 	db, err := database.Open(ctx, cfg.MongoURI, cfg.DatabaseName(), log)
 	return db, databaseError(err)
@@ -32,6 +33,8 @@ func databaseError(err error) error {
 	switch {
 	case errors.Is(err, database.ErrLocked):
 		return fmt.Errorf("%w (MONGODB_URI=embedded:DIR)", err)
+	case errors.Is(err, database.ErrPort):
+		return fmt.Errorf("%w: set EMBEDDED_PORT to a free port, or leave it unset", err)
 	case errors.Is(err, database.ErrNoFolder):
 		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with the service's folder", err)
 	case errors.Is(err, database.ErrLeftOut):

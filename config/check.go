@@ -45,8 +45,12 @@ func (c Config) Check() Mistakes {
 		{c.ShutdownTimeout <= 0, "SHUTDOWN_TIMEOUT", "is not positive", ""},
 		{c.InboxResendAfter <= 0, "INBOX_RESEND_AFTER", "is not positive", ""},
 		{
-			len(c.Secrets()) == 0, "CLERK_WEBHOOK_SIGNING_SECRET", "is not set",
+			len(c.Secrets()) == 0 && c.otherName == "", "CLERK_WEBHOOK_SIGNING_SECRET", "is not set",
 			"set it to the endpoint's signing secret (whsec_…) from Clerk's dashboard, Webhooks",
+		},
+		{
+			len(c.Secrets()) == 0 && c.otherName != "", "CLERK_WEBHOOK_SIGNING_SECRET",
+			"is not set, but " + c.otherName + " is", "if that is the endpoint's signing secret, you mean CLERK_WEBHOOK_SIGNING_SECRET: rename it",
 		},
 		{
 			c.InstanceID != "" && !matches(`^ins_\w+$`, c.InstanceID), "CLERK_INSTANCE_ID", "is no instance id",
@@ -61,6 +65,11 @@ func (c Config) Check() Mistakes {
 		{!isCron(tiers.AbsentCron), "RECONCILE_ABSENT_CRON", "is no cron expression", wantCron},
 		{!isCron(tiers.Cron), "RECONCILE_CRON", "is no cron expression", wantCron},
 		{!(tiers.MaxDelete >= 0 && tiers.MaxDelete <= 100), "RECONCILE_MAX_DELETE", "is out of range", ""}, // NaN too
+		{
+			c.FreshnessTarget != nil && *c.FreshnessTarget < c.leastTarget(), "FRESHNESS_TARGET",
+			"is shorter than the recent tier can keep", "set it to " + c.leastTarget().String() +
+				" or more, or let RECONCILE_RECENT_CRON run more often",
+		},
 		{c.MongoURI == "", "MONGODB_URI", "is not set", wantURI},
 		{embedded && dir == "", "MONGODB_URI", "names no folder", "set it to embedded:DIR, such as embedded:./data"},
 		{
@@ -72,6 +81,7 @@ func (c Config) Check() Mistakes {
 			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
 		},
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
+		{c.EmbeddedPort != "" && !isPort(c.EmbeddedPort), "EMBEDDED_PORT", "is no port", ""},
 		{
 			!i.DevKnown(), "INNGEST_DEV", "is neither on nor off",
 			"set it to 1 or to the URL of a dev server, or to 0 for production",

@@ -44,8 +44,12 @@ type Config struct {
 
 	Reconcile Reconcile `envPrefix:"RECONCILE_"`
 
+	FreshnessTarget *time.Duration `env:"FRESHNESS_TARGET" desc:"how old a change may become" want:"a duration such as 10m"`
+
 	MongoURI      string `env:"MONGODB_URI" desc:"the database: mongodb://…, mongodb+srv://… or embedded:DIR"`
 	MongoDatabase string `env:"MONGODB_DATABASE" desc:"name of the database" want:"letters, digits, - and _"`
+
+	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the embedded database" want:"a number up to 65535"`
 
 	Map string `env:"CLERKSYNC_MAP" desc:"file that says which fields of which collection are written"`
 
@@ -56,6 +60,8 @@ type Config struct {
 	Mail Mail
 
 	Traces Traces `envPrefix:"OTEL_"`
+
+	otherName string // see OtherName
 }
 
 // Reconcile says when rows are compared with Clerk, and how many rows a run may remove.

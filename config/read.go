@@ -32,6 +32,9 @@ func settingsOf(t reflect.Type, prefix string) []Setting {
 	var all []Setting
 	for _, f := range reflect.VisibleFields(t) {
 		name, ok := f.Tag.Lookup("env")
+		if !f.IsExported() {
+			continue
+		}
 		if !ok {
 			all = append(all, settingsOf(f.Type, prefix+f.Tag.Get("envPrefix"))...)
 			continue
@@ -93,6 +96,7 @@ func Read(environ []string) (Config, Mistakes) {
 	}
 	var c Config
 	_ = env.ParseWithOptions(&c, env.Options{Environment: values}) // the remaining values can be read
+	c.otherName = OtherName(func(name string) string { return values[name] })
 	return c, mistakes(unreadable)
 }
 
@@ -117,4 +121,21 @@ func mistakes(problems []problem) Mistakes {
 		}
 	}
 	return all
+}
+
+// OtherName returns the variable that has the signing secret of Clerk's webhooks by a name that guides and apps give
+// it, or "". value returns the value of a variable. The names without CLERK are other services' too, such as Stripe's,
+// whose secrets also begin with whsec_: so a value is never taken from them.
+func OtherName(value func(name string) string) string {
+	for _, name := range []string{
+		"CLERK_WEBHOOK_SECRET", "CLERK_WEBHOOK_SECRET_KEY", "CLERK_WEBHOOK_SIGNING_KEY", "CLERK_WEBHOOK_KEY",
+		"CLERK_WEBHOOKS_SECRET", "CLERK_SIGNING_SECRET", "NEXT_CLERK_WEBHOOK_SECRET",
+		"SVIX_SECRET", "WEBHOOK_SECRET", "SIGNING_SECRET",
+	} {
+		v := strings.TrimSpace(value(name))
+		if strings.HasPrefix(v, "whsec_") || v != "" && strings.Contains(name, "CLERK") {
+			return name
+		}
+	}
+	return ""
 }

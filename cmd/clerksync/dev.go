@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
+	"clerksync/activity"
 	"clerksync/app"
 	"clerksync/config"
 	"clerksync/internal/dev"
+	"clerksync/store"
+	"clerksync/store/database"
 	"clerksync/store/mapping"
 	"clerksync/webhook"
 )
@@ -20,8 +24,12 @@ import (
 // and may lose them, and a minute is long for somebody who watches.
 const devResendAfter = 5 * time.Second
 
+// devPort is the first of the ports that 'dev' tries.
+const devPort = 3000
+
 type devCmd struct {
-	Demo bool `help:"Then play a sign-up, a change and a deletion, print the row after each, and end."`
+	Demo     bool `help:"Then play a sign-up, a change and a deletion, print the row after each, and end."`
+	NotLocal bool `help:"Start though the database is not on this machine, or the key of Clerk's API is a live one."`
 }
 
 // Help returns the text of --help besides the flags.
@@ -30,21 +38,27 @@ func (devCmd) Help() string {
 		"is none, and the service. With --demo, the exit status tells whether all three rows were right."
 }
 
-// Run starts everything, prints the URLs, and ends everything when ctx ends.
+// Run starts everything, prints the URLs and what becomes of each event, and ends everything when ctx ends.
 func (c devCmd) Run(ctx context.Context, e env) error {
-	cfg, mistakes := config.Read(e.environ)
+	cfg, mistakes := config.Read(append(e.environ, fromEnvFiles(e)...))
 	startInngest := !cfg.Inngest.SelfHosted()
-	if err := c.defaults(ctx, &cfg, e); err != nil {
-		return err
-	}
+	c.defaults(ctx, &cfg, e)
+	secret := dev.MakeSecret()
+	cfg.SigningSecrets = strings.TrimSpace(cfg.SigningSecrets + " " + secret)
 	m, err := app.LoadMap(cfg)
 	if err := errors.Join(append(mistakes, app.Check(cfg)...).Err(), err); err != nil {
 		return err
 	}
+	if err := c.checkLocal(cfg); err != nil {
+		return err
+	}
+	if err := dev.MakeFolder(); err != nil {
+		return fmt.Errorf("%w: make ./%s a folder that you may write to", err, dev.Folder)
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if !startInngest {
-		return c.serve(ctx, cfg, m, e)
+		return c.serve(ctx, cfg, m, secret, e)
 	}
 	own, err := dev.StartInngest(ctx, e.environ, e.stderr, e.say)
 	if err != nil {
@@ -55,23 +69,47 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 		<-own.Done()
 		stop(errors.New("the Inngest dev server has ended"))
 	}()
-	return errors.Join(c.serve(ctx, cfg, m, e), own.Stop())
+	return errors.Join(c.serve(ctx, cfg, m, secret, e), own.Stop())
+}
+
+// fromEnvFiles returns what 'dev' takes from an app's files of settings, and says what it takes and what it does not.
+func fromEnvFiles(e env) []string {
+	const secret = "CLERK_WEBHOOK_SIGNING_SECRET" //nolint:gosec // G101: it is the name of the variable
+	names := dev.Names{Secret: secret, Key: "CLERK_SECRET_KEY", Other: config.OtherName}
+	inEnviron := func(name string) bool { return isSet(e.environ, name) }
+	taken := dev.FromEnvFiles(names, inEnviron, e.say)
+	other := config.OtherName(func(name string) string { return value(e.environ, name) })
+	if other != "" && value(append(e.environ, taken...), secret) == "" {
+		e.say("%s is set, but not taken: if that is the endpoint's signing secret, you mean %s", other, secret)
+	}
+	return taken
+}
+
+// checkLocal refuses what is not a developer's own, unless it is meant.
+func (c devCmd) checkLocal(cfg config.Config) error {
+	var errs []error
+	if cfg.IsURI() && !database.IsLocal(cfg.MongoURI) {
+		errs = append(errs, errors.New("MONGODB_URI names a database that is not on this machine, and 'dev' writes "+
+			"sample users: unset it, or say --not-local if you mean it"))
+	}
+	if strings.HasPrefix(cfg.SecretKey, "sk_live_") {
+		errs = append(errs, errors.New("CLERK_SECRET_KEY is a production instance's (sk_live_…): "+
+			"set it to a development instance's (sk_test_…), or say --not-local if you mean it"))
+	}
+	if c.NotLocal {
+		return nil
+	}
+	return errors.Join(errs...)
 }
 
 // defaults sets what 'serve' would not start without, and says which settings it ignores.
-func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) (err error) {
+func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) {
 	cfg.Host, cfg.MongoURI = cmp.Or(cfg.Host, "127.0.0.1"), cmp.Or(cfg.MongoURI, devDatabase)
-	if !isSet(e.environ, "PORT") && !dev.Free(ctx, cfg.Address()) {
-		cfg.Port = "0"
+	if !isSet(e.environ, "PORT") {
+		cfg.Port = dev.FreePort(ctx, cfg.Host, devPort)
 	}
 	if !isSet(e.environ, "INBOX_RESEND_AFTER") {
 		cfg.InboxResendAfter = devResendAfter
-	}
-	if cfg.SigningSecrets == "" {
-		if cfg.SigningSecrets, err = dev.MakeSecret(); err != nil {
-			return fmt.Errorf("the signing secret in ./%s: %w: "+
-				"remove what is there, or set CLERK_WEBHOOK_SIGNING_SECRET", dev.Folder, err)
-		}
 	}
 	i := &cfg.Inngest
 	if !i.SelfHosted() && i.DevKnown() {
@@ -85,41 +123,58 @@ func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) (err erro
 		e.say("INNGEST_SIGNING_KEY_FALLBACK is ignored: a dev server signs nothing")
 		i.SigningKeyFallback = ""
 	}
-	return err
 }
 
-// serve runs the service until ctx ends or the demo is over.
-func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, e env) error {
+// serve runs the service until ctx ends or the demo is over. secret is the signing secret of this start.
+func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, secret string, e env) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	a, err := app.New(ctx, app.Options{
 		Config: cfg, Map: m, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr),
-		Dev: &app.Dev{Play: (&dev.Player{Secret: cfg.Secrets()[0]}).Play},
+		Dev: &app.Dev{
+			Play: (&dev.Player{Secret: secret}).Play,
+			Routes: func(a *activity.Activity, u *store.Users) http.Handler {
+				return &dev.Teller{Secret: secret, Activity: a, Users: u, Done: ctx.Done(), Text: rowText}
+			},
+		},
 	})
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	events, end := a.Activity().Subscribe()
+	defer end()
 	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
+	go func() {
+		ended <- a.Run(ctx)
+		stop()
+	}()
 	select {
 	case <-a.Registered():
 	case err := <-ended:
 		return errors.Join(err, context.Cause(ctx))
 	}
 	hook := a.URL() + webhook.Path
-	e.say("\nclerksync   %s\nwebhooks    %s\nInngest     %s", a.URL(), hook, cfg.Inngest.URL())
+	remove, err := dev.Running{URL: a.URL(), Inngest: cfg.Inngest.URL(), Secret: secret}.Announce()
+	if err != nil {
+		stop()
+		return errors.Join(fmt.Errorf("%w: make ./%s a folder that you may write to", err, dev.Folder), <-ended)
+	}
+	defer remove()
+	e.say("\nclerksync   %s/status   open this first\nwebhooks    %s\nInngest     %s", a.URL(), hook, cfg.Inngest.URL())
 	if uri := a.Database().EmbeddedURI(); uri != "" {
 		e.say("database    %s%s (any MongoDB client)", uri, a.Database().Name())
 	}
 	if c.Demo {
-		err := dev.Demo(ctx, e.stdout, a.Users(), hook, cfg.Secrets()[0], rowText)
+		err := dev.Demo(ctx, e.stdout, a.Users(), hook, secret, rowText)
 		stop()
 		return errors.Join(err, <-ended)
 	}
 	e.say(`
-Next: in another terminal, in this folder, send it a signed webhook and look at the collection %s:
-  %s send user.created%s
-Ctrl-C ends all of it.`, oneLine(m.Collection), program(), toFlag(hook))
+Next: in another terminal, in this folder, send it a signed webhook, or press a button on that page:
+  %s send user.created
+The rows are in the collection %s. Ctrl-C ends all of it.
+`, program(), oneLine(m.Collection))
+	dev.Print(ctx, e.stdout, events, oneLine)
 	err = <-ended
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) { // Canceled is a normal end
 		err = errors.Join(err, cause)
@@ -133,12 +188,4 @@ func program() string {
 		return "go run ./cmd/clerksync"
 	}
 	return "clerksync"
-}
-
-// toFlag returns what 'send' has to be told to post to hook, which is nothing if it posts there anyway.
-func toFlag(hook string) string {
-	if hook == "http://127.0.0.1:3000"+webhook.Path {
-		return ""
-	}
-	return " --to " + hook
 }

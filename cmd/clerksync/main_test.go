@@ -39,7 +39,7 @@ import (
 func good(t *testing.T) map[string]string {
 	t.Helper()
 	return map[string]string{
-		"HOST": "127.0.0.1", "PORT": "0", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret,
+		"HOST": "127.0.0.1", "PORT": "0", "EMBEDDED_PORT": "0", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret,
 		// nobody: not the dev server of who runs the tests
 		"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "INNGEST_DEV": "http://127.0.0.1:1",
 	}
@@ -226,37 +226,6 @@ func TestSettings(t *testing.T) {
 				t.Errorf("a secret is quoted: %v", err)
 			}
 		})
-	}
-}
-
-// TestDevIgnoresKeys: the keys in a developer's environment do not stop 'dev', which says that it does not use them; a
-// value of INNGEST_DEV that is neither on nor off does.
-func TestDevIgnoresKeys(t *testing.T) {
-	t.Parallel()
-	settings := good(t)
-	maps.Copy(settings, map[string]string{
-		"INNGEST_DEV": newFakeInngest(t).URL, "INNGEST_SIGNING_KEY": "signkey-test-00ff",
-		"INNGEST_SIGNING_KEY_FALLBACK": "no hexadecimal",
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var out syncBuffer
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"dev"}, environ(settings), &out, io.Discard) }()
-	until(t, "it runs", func() bool { return strings.Contains(out.String(), "Ctrl-C ends") || len(ended) > 0 })
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("it ended with %v", err)
-	}
-	for _, want := range []string{"INNGEST_SIGNING_KEY is ignored", "INNGEST_SIGNING_KEY_FALLBACK is ignored"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("printed %q, want %q", &out, want)
-		}
-	}
-	settings["INNGEST_DEV"] = "off"
-	err := run(t.Context(), []string{"dev"}, environ(settings), io.Discard, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "INNGEST_DEV is neither on nor off") {
-		t.Errorf("with INNGEST_DEV=off: got %v", err)
 	}
 }
 
@@ -651,21 +620,6 @@ func TestSend(t *testing.T) {
 				})
 			}
 		})
-	}
-}
-
-// TestDevSaysWhereToSend: with HOST=192.0.2.1, 'dev' said 'send user.created', which posts to 127.0.0.1.
-func TestDevSaysWhereToSend(t *testing.T) {
-	t.Parallel()
-	for hook, want := range map[string]string{
-		"http://127.0.0.1:3000/webhooks/clerk":     "",
-		"http://127.0.0.1:4000/webhooks/clerk":     " --to http://127.0.0.1:4000/webhooks/clerk",
-		"http://192.0.2.1:3000/webhooks/clerk":     " --to http://192.0.2.1:3000/webhooks/clerk",
-		"http://[2001:db8::1]:3000/webhooks/clerk": " --to http://[2001:db8::1]:3000/webhooks/clerk",
-	} {
-		if got := toFlag(hook); got != want {
-			t.Errorf("%s: got %q, want %q", hook, got, want)
-		}
 	}
 }
 

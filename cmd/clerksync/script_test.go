@@ -23,7 +23,10 @@ func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"insert": scriptInsert, "clerk": scriptClerk},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"insert": scriptInsert, "clerk": scriptClerk, "await": scriptAwait,
+			"inngest": func(ts *testscript.TestScript, _ bool, _ []string) { scriptInngest(t, ts) },
+		},
 	})
 }
 

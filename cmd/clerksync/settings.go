@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -47,11 +48,12 @@ func takeDevFolder(c *config.Config) bool {
 		return false
 	}
 	c.MongoURI = devDatabase
+	running, _ := dev.Find() // without it, what a 'dev' that is started now would have
 	if c.Inngest.Dev == "" && !c.Inngest.SelfHosted() {
-		c.Inngest.Dev = "1"
+		c.Inngest.Dev = cmp.Or(running.Inngest, "1")
 	}
 	if c.SigningSecrets == "" {
-		c.SigningSecrets, _ = dev.Secret() // if it cannot be read, it stays unset
+		c.SigningSecrets = cmp.Or(running.Secret, dev.MakeSecret())
 	}
 	return true
 }

@@ -1,50 +1,41 @@
 // Package dev does the work of 'clerksync dev' and 'clerksync send', which only parse and print: it makes sample
-// webhooks, plays the demo, keeps a signing secret in the developer's folder, and starts an Inngest dev server.
+// webhooks, plays the demo, tells what becomes of events, finds the running 'dev', reads an app's files of settings, and
+// starts an Inngest dev server.
 package dev
 
 import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"io"
-	"io/fs"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
+	"strconv"
 
 	"clerksync/internal/inngestserver"
 )
 
-// Folder holds the embedded database of 'clerksync dev' and its signing secret.
+// Folder holds the embedded database of 'clerksync dev', and says where it runs.
 const Folder = "data"
 
-// Secret returns the signing secret in Folder. The error is fs.ErrNotExist if there is none.
-func Secret() (string, error) {
-	b, err := os.ReadFile(secretFile())
-	secret := strings.TrimSpace(string(b))
-	if secret == "" && err == nil { // the process that made the file was killed
-		err = fs.ErrNotExist
-	}
-	return secret, err
-}
-
-func secretFile() string { return filepath.Join(Folder, "signing-secret") }
-
-// MakeSecret returns the signing secret in Folder, where 'clerksync send' finds it. It makes one if there is none.
-func MakeSecret() (string, error) {
-	secret, err := Secret()
-	if !errors.Is(err, fs.ErrNotExist) {
-		return secret, err
-	}
+// MakeSecret returns a new signing secret.
+func MakeSecret() string {
 	key := make([]byte, 24) // as long as Clerk's
 	_, _ = rand.Read(key)   // never fails
-	secret = "whsec_" + base64.StdEncoding.EncodeToString(key)
-	if err := os.MkdirAll(Folder, 0o700); err != nil {
-		return "", err
+	return "whsec_" + base64.StdEncoding.EncodeToString(key)
+}
+
+// ports is how many ports are tried from the first on.
+const ports = 100
+
+// FreePort returns the first port, from the given one on, on which a server could listen on the host, or 0, which is
+// any free one.
+func FreePort(ctx context.Context, host string, first int) string {
+	for port := first; port < first+ports; port++ {
+		if p := strconv.Itoa(port); Free(ctx, net.JoinHostPort(host, p)) {
+			return p
+		}
 	}
-	return secret, os.WriteFile(secretFile(), []byte(secret+"\n"), 0o600)
+	return "0"
 }
 
 // Free tells whether a server could listen on the address.

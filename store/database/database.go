@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +52,8 @@ var (
 	ErrLocked = embedded.ErrLocked
 	// ErrNoFolder says that the embedded database that OpenBeside was to open does not exist.
 	ErrNoFolder = errors.New("there is no folder")
+	// ErrPort says that an embedded database cannot listen on the port that it was given.
+	ErrPort = embedded.ErrPort
 	// ErrLeftOut says that this build has no embedded database, because of -tags noembedded.
 	ErrLeftOut = embedded.ErrLeftOut
 )
@@ -86,12 +90,39 @@ func CheckURI(uri string) error {
 	return nil
 }
 
+// IsLocal tells whether all hosts in a connection string that CheckURI accepts are this machine. It looks nothing up: of
+// names it knows localhost.
+func IsLocal(uri string) bool {
+	if strings.HasPrefix(uri, "mongodb+srv:") {
+		return false
+	}
+	hosts := options.Client().ApplyURI(uri).Hosts
+	return len(hosts) > 0 && !slices.ContainsFunc(hosts, func(host string) bool {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		ip := net.ParseIP(strings.Trim(host, "[]"))
+		socket := strings.HasSuffix(host, ".sock") // in the file system
+		return !socket && !strings.EqualFold(host, "localhost") && !ip.IsLoopback()
+	})
+}
+
 // Open opens the database called name at a URI. For embedded:DIR it starts an embedded database in this process; the
 // error is ErrLocked if another process uses that folder. Otherwise it connects to a server, and waits up to 30 seconds
 // while the server starts. No error quotes the URI.
 func Open(ctx context.Context, uri, name string, log *slog.Logger) (*DB, error) {
+	return OpenOn(ctx, "0", uri, name, log)
+}
+
+// OpenOn is Open with the port on which an embedded database listens: "0" is any free one, "" the one that it had the
+// last time, or else the first free one from 27018 on. The error is ErrPort if it cannot have the port.
+func OpenOn(ctx context.Context, port, uri, name string, log *slog.Logger) (*DB, error) {
 	if dir, isEmbedded := strings.CutPrefix(uri, EmbeddedPrefix); isEmbedded {
-		engine, err := embedded.Start(ctx, dir, "127.0.0.1:0", log)
+		addr := port
+		if port != "" {
+			addr = "127.0.0.1:" + port
+		}
+		engine, err := embedded.Start(ctx, dir, addr, log)
 		if err != nil {
 			return nil, err
 		}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"path"
 	"strings"
@@ -34,16 +33,21 @@ type Server struct {
 
 // Start opens the data folder dir, making it if needed, and serves it on addr until Close; ctx bounds only the start.
 // It returns when the server listens. The server asks nobody for a password, so addr is a loopback address
-// ("127.0.0.1:0" for any free port) and any other is an error. The error is ErrLocked if another server, of this
-// process or of another, has the folder. Warnings of FerretDB go to log, without their details.
+// ("127.0.0.1:0" for any free port) and any other is an error. "" is the port that a server of the folder had the last
+// time, or else the first free one from 27018 on. The error is ErrLocked if another server, of this process or of
+// another, has the folder. Warnings of FerretDB go to log, without their details.
 func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, error) {
-	if ap, err := netip.ParseAddrPort(addr); err != nil || !ap.Addr().IsLoopback() {
+	kept := addr == ""
+	if ap, err := netip.ParseAddrPort(addr); !kept && (err != nil || !ap.Addr().IsLoopback()) {
 		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use "+
 			"127.0.0.1:PORT", addr)
 	}
 	f, err := openFolder(dir)
 	if err != nil {
 		return nil, err
+	}
+	if kept {
+		addr = f.keptAddress(ctx)
 	}
 	db, err := open(ctx, f, addr, log)
 	if err != nil {
@@ -59,7 +63,11 @@ func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, er
 		stop()
 		return <-stopped
 	})}
-	if err := f.announce(s.uri); err != nil {
+	err = f.announce(s.uri)
+	if kept && err == nil {
+		err = f.keep(addr)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("say in the folder %s where the database is: %w", dir, err), s.Close())
 	}
 	return s, nil
@@ -68,11 +76,7 @@ func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, er
 // open opens the databases in f and listens on addr.
 func open(ctx context.Context, f *folder, addr string, log *slog.Logger) (*ferretdb.FerretDB, error) {
 	// FerretDB must not be the one to find that addr is taken: what it then leaves behind panics in a finalizer.
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("choose a free port: %w", err)
-	}
-	if err := errors.Join(l.Close(), ctx.Err()); err != nil {
+	if err := tryListen(ctx, addr); err != nil {
 		return nil, err
 	}
 	opening.Lock()

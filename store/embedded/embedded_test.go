@@ -51,7 +51,7 @@ func TestStartRefuses(t *testing.T) {
 		"a host name":                  {addr: "example.com:27017", want: "no authentication", wantGone: true},
 		"an address without a port":    {addr: "127.0.0.1", want: "use 127.0.0.1:PORT", wantGone: true},
 		"a port that is taken": {
-			addr: taken.Addr().String(), want: "choose a free port: listen tcp " + taken.Addr().String(),
+			addr: taken.Addr().String(), want: "it cannot listen: listen tcp " + taken.Addr().String(),
 		},
 		"no folder": {dir: "-", addr: anyPort, want: "needs a folder: embedded:DIR", wantGone: true},
 		"a file instead of a folder": {

@@ -14,6 +14,8 @@ import (
 var (
 	// ErrLocked says that another server has the data folder.
 	ErrLocked = errors.New("in use by another clerksync: stop it, or give this one another folder")
+	// ErrPort says that a server cannot listen on the port that it was given.
+	ErrPort = errors.New("it cannot listen")
 	// ErrLeftOut says that the program was built with -tags noembedded.
 	ErrLeftOut = errors.New("this build has no embedded database")
 )

@@ -1,0 +1,114 @@
+package dev
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Running is a 'clerksync dev' that runs, as the file says that it leaves in Folder.
+type Running struct {
+	URL     string `json:"url"`     // of the service, without a slash at the end
+	Inngest string `json:"inngest"` // its Inngest's, likewise
+	// Secret is a signing secret of this start alone, which the service accepts beside Clerk's and which opens its
+	// routes under Path. Clerk's is never written down.
+	Secret string `json:"secret"`
+}
+
+// Find returns the 'dev' that runs in the working folder. The error is fs.ErrNotExist if there is none. It may have
+// been killed: Follow tells.
+func Find() (r Running, err error) {
+	b, err := os.ReadFile(runningFile())
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil || r.URL == "" || r.Secret == "" {
+		return r, fmt.Errorf("%s cannot be read: start 'clerksync dev' again", runningFile())
+	}
+	return r, nil
+}
+
+func runningFile() string { return filepath.Join(Folder, "dev.json") }
+
+// Announce writes the file by which Find finds this process, for its user alone, and returns what removes it.
+func (r Running) Announce() (remove func(), _ error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(Folder, "dev-*.tmp") // with mode 0600
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), runningFile()) // so that nobody reads half of it
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(f.Name()))
+	}
+	return func() {
+		if now, err := os.ReadFile(runningFile()); err == nil && bytes.Equal(bytes.TrimSpace(now), text) {
+			_ = os.Remove(runningFile()) // it is not another one's by now
+		}
+	}, nil
+}
+
+// MakeFolder makes Folder, if it is not there, with a .gitignore that keeps all of it out of git. A folder that has
+// anything else than what clerksync makes is the app's own, and gets none.
+func MakeFolder() error {
+	if err := os.MkdirAll(Folder, 0o700); err != nil {
+		return err
+	}
+	there, err := os.ReadDir(Folder)
+	if err != nil {
+		return err
+	}
+	const ignore = ".gitignore"
+	for _, f := range there {
+		if name := f.Name(); name == ignore || !strings.HasPrefix(name, "clerksync.") && name != "signing-secret" {
+			return nil
+		}
+	}
+	return os.WriteFile(filepath.Join(Folder, ignore), []byte("*\n"), 0o600)
+}
+
+// ErrKilled says that the 'dev' that a file names does not answer there.
+var ErrKilled = errors.New("'clerksync dev' does not answer")
+
+// Follow lets the running 'dev' tell what becomes of the event with a svix-id, from now on and until ctx ends: next
+// waits until it is written, fails, or is tried again. The error is ErrKilled if something else or nothing answers.
+func (r Running) Follow(ctx context.Context, svixID string) (next func() (News, error), _ error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL+Path+svixID, http.NoBody)
+	if err != nil {
+		return nil, ErrKilled
+	}
+	req.Header.Set("Authorization", "Bearer "+r.Secret)
+	client := &http.Client{
+		Transport:     &http.Transport{ResponseHeaderTimeout: 5 * time.Second},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	res, err := client.Do(req)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, ErrKilled
+	}
+	context.AfterFunc(ctx, func() { _ = res.Body.Close() }) // it was only read
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != newsType {
+		return nil, ErrKilled
+	}
+	in := json.NewDecoder(res.Body)
+	return func() (n News, err error) {
+		err = in.Decode(&n)
+		return n, err
+	}, nil
+}

@@ -1,0 +1,54 @@
+package embedded
+
+import (
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestKeptPort: other programs find a folder's server at the same port after a restart, even if a command has had the
+// folder meanwhile; if something else has the port, it is another one, and that one is kept.
+func TestKeptPort(t *testing.T) {
+	dir := t.TempDir()
+	serve := func(addr string) (uri string) {
+		t.Helper()
+		s, err := Start(t.Context(), dir, addr, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return s.URI()
+	}
+	first := serve("")
+	if !strings.HasPrefix(first, "mongodb://127.0.0.1:27") { // 27018, unless that is taken
+		t.Errorf("the first time: got %s", first)
+	}
+	serve(anyPort)
+	if got := serve(""); got != first {
+		t.Errorf("after a restart: got %s, want %s", got, first)
+	}
+	taken, err := net.Listen("tcp", strings.Trim(strings.TrimPrefix(first, "mongodb://"), "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := serve("")
+	if second == first {
+		t.Errorf("the port is taken: got %s", second)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := serve(""); got != second {
+		t.Errorf("after that: got %s, want %s", got, second)
+	}
+	for _, text := range []string{"", "0", "http", "99999", "-1", strings.Repeat("2", 1<<16)} {
+		write(t, filepath.Join(dir, portFile), text)
+		if got := serve(""); !strings.HasPrefix(got, "mongodb://127.0.0.1:27") {
+			t.Errorf("%.20q in the file: got %s", text, got)
+		}
+	}
+}
