@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"clerksync/store/embedded"
@@ -42,6 +43,9 @@ type DB struct {
 	monitor   *event.CommandMonitor // of both clients
 
 	collections sync.Map // of the commands that run, by the driver's id of the command, see ObserveCollections
+
+	// readsLists says that the server has refused the operators that keep a list sorted and short, see PushEach.
+	readsLists atomic.Bool
 }
 
 // EmbeddedPrefix is the beginning of the URI of an embedded database; the path of its folder follows.
