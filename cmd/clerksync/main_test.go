@@ -110,6 +110,10 @@ func TestSettings(t *testing.T) {
 			map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey + "\n", "ADMIN_TOKEN": "0123456789abcdef hunter2"},
 			[]string{"ADMIN_TOKEN holds white space", "CLERK_SECRET_KEY holds white space"},
 		},
+		"a port alone": {
+			map[string]string{"METRICS_ADDR": "9090"},
+			[]string{"METRICS_ADDR is no address with a port: set it to HOST:PORT such as 127.0.0.1:9090, or to :9090 for"},
+		},
 		"no number": {
 			map[string]string{"RECONCILE_MAX_DELETE": "NaN", "CLERK_RATE_SHARE": "NaN"},
 			[]string{"CLERK_RATE_SHARE is out of range", "RECONCILE_MAX_DELETE is out of range"},
@@ -181,7 +185,7 @@ func TestSettings(t *testing.T) {
 		},
 		"a URI that is none": {
 			map[string]string{"MONGODB_URI": "mongodb://u:hunter2@h:port", "MONGODB_DATABASE": "a/b"},
-			[]string{"MONGODB_URI cannot be used: set it to", "MONGODB_DATABASE is no name"},
+			[]string{"MONGODB_URI has a port that is no number", "MONGODB_DATABASE is no name"},
 		},
 		"unacknowledged writes": {
 			map[string]string{"MONGODB_URI": "mongodb://h/x?w=0"}, []string{
@@ -1220,7 +1224,7 @@ func TestHealth(t *testing.T) {
 		"the database is not": {
 			map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"},
 			"",
-			"the database did not answer in time",
+			"the database cannot be reached: nothing listens on that port of the host",
 		},
 	} {
 		all := maps.Clone(settings)
