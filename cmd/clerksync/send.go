@@ -111,7 +111,7 @@ func (c sendCmd) await(ctx context.Context, e env, next func() (dev.News, error)
 		case news.Row != "":
 			e.say("%s", news.Row)
 		case news.Gone && !news.More:
-			e.say("no row: choose another id with --user")
+			e.say("no row: a deleted user stays deleted: choose another id with --user")
 		}
 		if !news.More {
 			return nil

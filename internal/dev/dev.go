@@ -7,7 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"io"
+	"log/slog"
 	"net"
 	"strconv"
 
@@ -45,9 +45,9 @@ func Free(ctx context.Context, addr string) bool {
 }
 
 // StartInngest finds or builds an Inngest dev server and starts it, on its usual port, or on any free port if that is
-// taken.
+// taken. Its errors go to log until ctx ends: then it only misses the service, which ends before it.
 func StartInngest(
-	ctx context.Context, environ []string, output io.Writer, say func(string, ...any),
+	ctx context.Context, environ []string, log *slog.Logger, say func(string, ...any),
 ) (*inngestserver.Server, error) {
 	cmd, err := inngestserver.Find(ctx, inngestserver.Options{
 		Environ: environ, Progress: func(line string) { say("%s", line) },
@@ -60,5 +60,6 @@ func StartInngest(
 		port = 0
 	}
 	say("starting the Inngest dev server (%s)", cmd.Source)
+	output := &serverLog{log: log, done: ctx.Done()}
 	return inngestserver.Start(ctx, cmd, inngestserver.Config{Port: port, Output: output})
 }
