@@ -59,7 +59,7 @@ func StartInngest(
 	if !Free(ctx, "127.0.0.1:8288") {
 		port = 0
 	}
-	say("starting the Inngest dev server (%s)", cmd.Source)
+	say("starting an Inngest dev server (%s)", cmd.Source)
 	output := &serverLog{log: log, done: ctx.Done()}
 	return inngestserver.Start(ctx, cmd, inngestserver.Config{Port: port, Output: output})
 }
