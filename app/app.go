@@ -15,7 +15,9 @@ import (
 	"clerksync/activity"
 	"clerksync/clerk"
 	"clerksync/config"
+	"clerksync/freshness"
 	"clerksync/functions"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/reconcile"
@@ -36,20 +38,22 @@ type Options struct {
 
 // App is the service, wired and listening.
 type App struct {
-	cfg      config.Config
-	dev      *Dev
-	log      *slog.Logger
-	listener net.Listener
-	db       *database.DB
-	users    *store.Users
-	inbox    *inbox.Inbox
-	watch    *reconcile.Watch
-	activity *activity.Activity
-	inngest  *inngest.Handler
-	server   *http.Server
-	metrics  *metrics
-	counts   *counts
-	cleanups []cleanup
+	cfg       config.Config
+	dev       *Dev
+	log       *slog.Logger
+	listener  net.Listener
+	db        *database.DB
+	users     *store.Users
+	history   *history.History
+	inbox     *inbox.Inbox
+	watch     *reconcile.Watch
+	freshness *freshness.Freshness
+	activity  *activity.Activity
+	inngest   *inngest.Handler
+	server    *http.Server
+	metrics   *metrics
+	counts    *counts
+	cleanups  []cleanup
 
 	metricsListener net.Listener // nil without METRICS_ADDR
 }
@@ -93,13 +97,14 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.counts = newCounts(a.users, a.inbox.Table, a.metrics)
 	a.watch = reconcile.NewWatch(database.NewCheckpoints(a.db), log, a.metrics)
 	a.watch.InstanceID = cfg.InstanceID
+	a.freshness = a.newFreshness(a.metrics)
 	api, err := a.clerkAPI(ctx)
 	if err != nil {
 		return nil, err
 	}
 
 	r := Reconciler(cfg, api, a.db, a.users, log)
-	fns, err := allFunctions(cfg, o.Functions, a.users, claims, runs, a.inbox.Table, r)
+	fns, err := allFunctions(cfg, o.Functions, a.users, a.history, claims, runs, a.inbox.Table, r)
 	if err != nil {
 		return nil, err
 	}
@@ -156,11 +161,12 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 	a.onClose("database", a.db.Close)
 	a.db.Observe(a.metrics.command)
 	a.users = store.NewUsers(a.db, m)
+	a.openHistory()
 	return database.Patiently(ctx, a.log, func() error {
 		if err := CheckMap(ctx, a.db, m, a.cfg.Inngest.AppID); err != nil {
 			return err
 		}
-		if err := Prepare(ctx, a.db, a.users); err != nil {
+		if err := Prepare(ctx, a.db, a.users, a.history); err != nil {
 			return err
 		}
 		return RememberMap(ctx, a.db, m, a.cfg.Inngest.AppID)
@@ -251,6 +257,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.start(ctx, "activity", a.activity.Run)
 	a.start(ctx, "inbox", func(ctx context.Context) { a.inbox.Run(ctx, a.cfg.ShutdownTimeout/2) })
 	a.start(ctx, "watch", a.watch.Run)
+	a.start(ctx, "freshness", a.freshness.Run)
 	a.start(ctx, "registration", a.inngest.KeepRegistered)
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()

@@ -65,6 +65,11 @@ func (c Config) Check() Mistakes {
 		{!isCron(tiers.AbsentCron), "RECONCILE_ABSENT_CRON", "is no cron expression", wantCron},
 		{!isCron(tiers.Cron), "RECONCILE_CRON", "is no cron expression", wantCron},
 		{!(tiers.MaxDelete >= 0 && tiers.MaxDelete <= 100), "RECONCILE_MAX_DELETE", "is out of range", ""}, // NaN too
+		{
+			c.FreshnessTarget != nil && *c.FreshnessTarget < c.leastTarget(), "FRESHNESS_TARGET",
+			"is shorter than the recent tier can keep", "set it to " + c.leastTarget().String() +
+				" or more, or let RECONCILE_RECENT_CRON run more often",
+		},
 		{c.MongoURI == "", "MONGODB_URI", "is not set", wantURI},
 		{embedded && dir == "", "MONGODB_URI", "names no folder", "set it to embedded:DIR, such as embedded:./data"},
 		{
@@ -77,6 +82,10 @@ func (c Config) Check() Mistakes {
 		},
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
 		{c.EmbeddedPort != "" && !isPort(c.EmbeddedPort), "EMBEDDED_PORT", "is no port", ""},
+		{
+			c.HistoryRetention != 0 && c.HistoryRetention < time.Hour, "HISTORY_RETENTION", "is out of range",
+			"set it to a duration of 1h or more, such as 720h for 30 days, or to 0 to keep none",
+		},
 		{
 			!i.DevKnown(), "INNGEST_DEV", "is neither on nor off",
 			"set it to 1 or to the URL of a dev server, or to 0 for production",

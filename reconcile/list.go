@@ -24,6 +24,9 @@ const (
 	overlap = 5 * time.Minute
 	// firstLook is how far the recent tier looks back if it has never run.
 	firstLook = time.Hour
+	// tryAgain is how long the recent tier looks at users again whom it could not write. After that they are left to
+	// the full tier, because with every run it would read more.
+	tryAgain = 24 * time.Hour
 	// clocks is how far our clock and Clerk's may differ.
 	clocks = time.Minute
 	// writeTime is how long a backfill tries to write a page if the database fails.
@@ -32,14 +35,17 @@ const (
 
 // resume begins a backfill, or goes on where an earlier backfill was cut off.
 func (r *Reconcile) resume(ctx context.Context, p Progress) (Progress, error) {
-	p.Outcomes = map[store.Outcome]int{}
+	p.Outcomes, p.Began = map[store.Outcome]int{}, p.StartedAt
 	if !r.Restart && !r.DryRun {
 		at, err := load[Progress](ctx, r.State, backfillName)
 		if err != nil {
 			return p, err
 		}
 		if at.Phase == listing { // else there is none, or only of an older version: begin anew
-			p.Next, p.Listed, p.Found = at.Next, at.Listed, at.Found
+			p.Next, p.Listed, p.Found, p.Began = at.Next, at.Listed, at.Found, at.Began
+			if at.Map != p.Map { // another map, or an older version, wrote the users of its first part
+				p.Began = time.Time{}
+			}
 			maps.Copy(p.Outcomes, at.Outcomes)
 		}
 	}
@@ -89,7 +95,19 @@ func (s *step) list(ctx context.Context, p Progress) (Progress, error) {
 	if err == nil && p.Done() {
 		err = s.missed(ctx, p)
 	}
+	if err == nil && p.Done() && p.Tier == Backfill && !s.DryRun {
+		err = s.noteBackfill(ctx, p)
+	}
 	return p, err
+}
+
+// noteBackfill saves that a backfill has ended. Its users are as Clerk had them when its first part began, or later.
+func (r *Reconcile) noteBackfill(ctx context.Context, p Progress) error {
+	if p.Began.IsZero() {
+		return nil
+	}
+	p.Run.StartedAt, p.Run.EndedAt = p.Began, time.Now()
+	return keepRun(ctx, r.State, Backfill, p.Run)
 }
 
 // missed returns ErrMissed if Clerk's list has left users out. The list need not name users who were deleted or created
@@ -108,16 +126,38 @@ func (r *Reconcile) missed(ctx context.Context, p Progress) error {
 	return err
 }
 
+// lookBack returns the progress of a recent run that looks back to the last run that succeeded, or to the last one that
+// could write every user, if that is not long ago. runs are those before it, newest first.
+func lookBack(p Progress, runs []Run) Progress {
+	p.Phase, p.Since = changed, p.StartedAt.Add(-firstLook)
+	run, ok := lastGood(runs)
+	if all, there := last(runs, Run.wroteAll); there && run.StartedAt.Sub(all.StartedAt) < tryAgain {
+		run = all
+	}
+	if ok {
+		p.Since = run.StartedAt.Add(-overlap)
+	}
+	p.SeenSince = p.Since
+	if run.wroteAll() && run.Map == p.Map && !run.SeenSince.IsZero() {
+		p.SeenSince = run.SeenSince
+	}
+	return p
+}
+
 // recent repairs a page of Clerk's list of users, the last changed first. It counts the users whom it repairs as
-// changes that no webhook has brought.
+// changes that no webhook has brought. Users who have changed in the last minute are repaired too, because an older
+// change of theirs may be missing, but they are not counted, because their webhook may be under way.
 func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
+	if p.Next == "" {
+		p.Began = time.Now()
+	}
 	page, err := r.API.ListChanged(ctx, p.Next)
 	if err != nil {
 		return p, err
 	}
 	from, to := clerk.Millis(p.Since.UnixMilli()), clerk.Millis(p.StartedAt.Add(-settle).UnixMilli())
-	all := page.Users
-	page.Users = nil
+	all, young := page.Users, page
+	page.Users, young.Users, young.Skipped = nil, nil, nil
 	for _, u := range all {
 		// The list is sorted by updated_at, which is never newer than ChangedAt. So the users that follow were updated
 		// before from, too.
@@ -125,16 +165,36 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 			page.Next = ""
 		} else if u.ChangedAt <= to {
 			page.Users = append(page.Users, u)
+		} else {
+			young.Users = append(young.Users, u)
 		}
 	}
 	n, err := r.repair(ctx, page, &p)
 	if err == nil {
 		err = r.noteSilence(ctx, n)
 	}
-	if p.Next = page.Next; p.Next == "" {
+	if err == nil {
+		uncounted := Progress{Tier: p.Tier}
+		_, err = r.quietly().repair(ctx, young, &uncounted)
+		p.Found.Failed += uncounted.Found.Failed
+	}
+	switch {
+	case page.Next == "" && p.Next != "":
+		// Who changes while there are still pages to read goes from one of them to the first one. So the changes since
+		// the first page are read too, until they are a single page.
+		p.Since = p.Began.Add(-settle)
+	case page.Next == "":
 		p.Phase = done
 	}
+	p.Next = page.Next
 	return p, err
+}
+
+// quietly returns r without its reports.
+func (r *Reconcile) quietly() *Reconcile {
+	q := *r
+	q.Report, q.OnPage = nil, nil
+	return &q
 }
 
 // noteSilence adds n to the number of changes that no webhook has brought.
@@ -159,7 +219,7 @@ func (r *Reconcile) noteSilence(ctx context.Context, n int) error {
 func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
 	writes := make([]store.Write, len(page.Users))
 	for i, u := range page.Users {
-		writes[i] = answer(clerk.Fetched{User: u, Times: page.Times})
+		writes[i] = answer(clerk.Fetched{User: u, Times: page.Times}, string(p.Tier))
 	}
 	results := r.write(ctx, writes, p.Tier)
 	if ctx.Err() != nil {
@@ -308,7 +368,7 @@ func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Resul
 	if err != nil {
 		return nil, err
 	}
-	one := answer(f)
+	one := answer(f, w.Source.Kind)
 	now := r.Users.Write(ctx, []store.Write{one}, store.DryRun)[0]
 	isBehind := !future && !slices.Equal(now.Fields, was.Fields) // Clerk's list is only behind
 	if now.Err != nil || now.Version != was.Version || isBehind {

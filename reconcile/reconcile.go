@@ -113,6 +113,7 @@ type Progress struct {
 	Unnamed int       `json:"unnamed"`          // rows among them whose users Clerk's list did not name
 	Had     int       `json:"had,omitempty"`    // how many users Clerk had before the list
 	Listed  int       `json:"listed,omitempty"` // how many users Clerk has listed so far
+	Began   time.Time `json:"began,omitzero"`   // when a backfill's first part, or a reading of the changed users, began
 	// Outcomes counts the outcomes of a backfill's writes that did not fail.
 	Outcomes map[store.Outcome]int `json:"outcomes,omitempty"`
 }
@@ -247,16 +248,13 @@ func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {
 	if err := CheckInstance(ctx, r.API, r.State, r.InstanceID, !r.DryRun); err != nil {
 		return p, err
 	}
+	p.Map = r.Users.MapID()
 	switch p.Tier {
 	case Backfill:
 		return r.resume(ctx, p)
 	case Recent:
-		p.Phase, p.Since = changed, p.StartedAt.Add(-firstLook)
 		runs, err := load[savedRuns](ctx, r.State, runsName(Recent))
-		if run, ok := lastGood(runs.Runs); ok {
-			p.Since = run.StartedAt.Add(-overlap)
-		}
-		return p, err
+		return lookBack(p, runs.Runs), err
 	}
 	p.Phase = counting
 	return p, nil

@@ -10,7 +10,7 @@ import (
 	"clerksync/store/database"
 )
 
-// keptRuns is how many runs of each tier are saved.
+// keptRuns is how many runs of each tier are saved, besides the last ones that succeeded.
 const keptRuns = 10
 
 // Run is one run of a tier, which may not have ended.
@@ -21,17 +21,28 @@ type Run struct {
 	Found     Found     `bson:"found"              json:"found"`
 	Buried    []string  `bson:"buried,omitempty"   json:"buried,omitempty"` // at most maxNamed of these users
 	Error     string    `bson:"error,omitempty"    json:"-"`                // why it, or its last attempt, failed
+	// SeenSince is set in the recent tier: this run and those before it, with no gap between them, have looked at
+	// every change since then.
+	SeenSince time.Time `bson:"seen_since,omitempty" json:"seen_since,omitzero"`
+	Map       string    `bson:"map,omitempty"        json:"map,omitempty"` // the store's MapID
 }
 
-// lastGood returns the last run that succeeded, and whether there is one. runs are newest first.
-func lastGood(runs []Run) (Run, bool) {
-	for _, r := range runs {
-		if !r.EndedAt.IsZero() {
-			return r, true
-		}
+// ended tells whether the run succeeded.
+func (r Run) ended() bool { return !r.EndedAt.IsZero() }
+
+// wroteAll tells whether the run succeeded for every user that it looked at.
+func (r Run) wroteAll() bool { return r.ended() && r.Found.Failed == 0 }
+
+// last returns the last of the runs that is such, and whether there is one. runs are newest first.
+func last(runs []Run, such func(Run) bool) (Run, bool) {
+	if i := slices.IndexFunc(runs, such); i >= 0 {
+		return runs[i], true
 	}
 	return Run{}, false
 }
+
+// lastGood returns the last run that succeeded, and whether there is one. runs are newest first.
+func lastGood(runs []Run) (Run, bool) { return last(runs, Run.ended) }
 
 // Found counts what a run has compared, and the drift that it has found.
 type Found struct {
@@ -121,6 +132,7 @@ type Status struct {
 	LastWebhook time.Time      // the zero time if none has come
 	Runs        map[Tier][]Run // newest first
 	Silence     Silence        // since LastWebhook
+	Backfill    Run            // the last one that has ended; the zero Run if none has
 }
 
 // Buried returns the ids of users who had a tombstone although Clerk had them, as the last successful full run found.
@@ -155,7 +167,9 @@ func ReadStatus(ctx context.Context, state database.Checkpoints) (s Status, err 
 		}
 		s.Runs[t] = runs.Runs
 	}
-	return s, nil
+	runs, err := load[savedRuns](ctx, state, runsName(Backfill))
+	s.Backfill, _ = lastGood(runs.Runs)
+	return s, err
 }
 
 // keepRun saves a run, and replaces what was saved of the same run before.
@@ -166,7 +180,26 @@ func keepRun(ctx context.Context, state database.Checkpoints, t Tier, r Run) err
 	}
 	runs := slices.DeleteFunc(saved.Runs, func(o Run) bool { return o.ID == r.ID })
 	runs = append([]Run{r}, runs...)
-	return state.Save(ctx, runsName(t), savedRuns{runs[:min(len(runs), keptRuns)]})
+	kept, older := runs[:min(len(runs), keptRuns)], runs[min(len(runs), keptRuns):]
+	// The recent tier looks back to them, however many runs have failed since.
+	for _, such := range []func(Run) bool{Run.ended, Run.wroteAll} {
+		if _, there := last(kept, such); !there {
+			if run, ok := last(older, such); ok {
+				kept = append(slices.Clip(kept), run)
+			}
+		}
+	}
+	return state.Save(ctx, runsName(t), savedRuns{kept})
+}
+
+// forgetRuns removes what is saved of all runs, because they were about other rows or other users.
+func forgetRuns(ctx context.Context, state database.Checkpoints) error {
+	for _, t := range append(Tiers(), Backfill) {
+		if err := state.Remove(ctx, runsName(t)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // CheckInstance makes sure that the secret key is of the Clerk instance whose users are in the collection, because
@@ -208,6 +241,11 @@ func keepInstance(ctx context.Context, state database.Checkpoints, id, want stri
 		return saved.ID, nil
 	case !save:
 		return "", nil
+	}
+	if saved.ID != "" {
+		if err := forgetRuns(ctx, state); err != nil {
+			return "", err
+		}
 	}
 	return "", state.Save(ctx, instanceName, savedInstance{id})
 }

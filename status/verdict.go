@@ -60,8 +60,8 @@ func judge(o overview) verdict {
 	if alarm := s.Silence.Alarm(o.Now); alarm != "" {
 		say(true, bad, "%s.", upper(alarm))
 	} else {
-		say(o.State.OK && s.LastWebhook.IsZero(), warn,
-			"No webhook has come yet: send a test event from Clerk's dashboard (Webhooks, Testing).")
+		say(o.State.OK && o.LastWebhook().IsZero(), quiet,
+			"No webhook has come yet: send one from Clerk's dashboard (Webhooks, Testing), or by 'clerksync send'.")
 	}
 	waits := o.Now.Sub(o.Pending.Is.Oldest)
 	if n := o.Pending.Is.Events; n > 0 {
@@ -93,14 +93,14 @@ func judge(o overview) verdict {
 		say(unknown && o.Database, warn, "The database does not say %s: see the service's log.", what)
 	}
 
-	worst := func(r reason) int { return slices.Index([]level{bad, warn}, r.Level) }
+	worst := func(r reason) int { return slices.Index([]level{bad, warn, quiet}, r.Level) }
 	slices.SortStableFunc(all, func(a, b reason) int { return cmp.Compare(worst(a), worst(b)) })
 	v := verdict{ok, "It works", all}
 	if len(all) > 0 {
-		v.Level, v.Headline = warn, "It works, but somebody should look"
-		if all[0].Level == bad {
-			v.Level, v.Headline = bad, "It does not work"
-		}
+		v.Level = all[0].Level
+		v.Headline = map[level]string{
+			bad: "It does not work", warn: "It works, but somebody should look", quiet: "It is ready",
+		}[v.Level]
 	}
 	return v
 }
@@ -148,10 +148,10 @@ func span(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", max(d, 0).Milliseconds())
-	case d < 10*time.Second:
+	case d < 9950*time.Millisecond: // more is rounded to 10
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
+		return fmt.Sprintf("%d s", int(d.Seconds()+.05))
 	case d < time.Hour:
 		return fmt.Sprintf("%d min", int(d.Minutes()))
 	case d < 48*time.Hour:

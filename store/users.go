@@ -162,3 +162,8 @@ func (s *Users) IDs(ctx context.Context, after string, limit int) ([]RowID, erro
 	}
 	return rows, err
 }
+
+// MapID differs for maps that have the rows in other places or write other fields.
+func (s *Users) MapID() string {
+	return s.m.Collection + " by " + s.m.Key + " with " + s.m.State + " " + s.fields.Hash
+}

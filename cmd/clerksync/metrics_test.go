@@ -35,6 +35,8 @@ func worked(t *testing.T) string {
 		people[i].ID = testenv.UserID(now, int64(i))
 		people[i].Created, people[i].Updated = now.UnixMilli(), now.UnixMilli()
 	}
+	people[2].Updated = now.Add(-2 * time.Hour).UnixMilli() // longer ago than the recent tier looks back
+	people[2].Created = people[2].Updated
 	fake.Put(people[0], people[2])
 	settings := good(t)
 	maps.Copy(settings, map[string]string{

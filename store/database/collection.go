@@ -252,6 +252,18 @@ func Oldest[T any](
 	return rows, took, err
 }
 
+// FirstTime returns the earliest time in a field of the rows that a filter finds, or the zero time if it finds none.
+func (c *Collection) FirstTime(ctx context.Context, field string, filter bson.D) (time.Time, error) {
+	find := options.Find().SetSort(bson.D{{Key: field, Value: 1}}).SetLimit(1).
+		SetProjection(bson.D{{Key: field, Value: 1}})
+	var rows []bson.Raw
+	if err := c.findAll(ctx, filter, find, &rows); err != nil || len(rows) == 0 {
+		return time.Time{}, err
+	}
+	at, _ := lookup(rows[0], field).TimeOK()
+	return at, nil
+}
+
 // RemoveOld removes at most limit rows whose time in a field is before another time, and returns how many it removed. A
 // row whose time changed after it was found stays.
 func (c *Collection) RemoveOld(ctx context.Context, field string, before time.Time, limit int) (int, error) {
