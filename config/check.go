@@ -32,7 +32,7 @@ func (c Config) Check() Mistakes {
 	dir, embedded := c.Embedded()
 	token, tiers, i := c.AdminToken, c.Reconcile, c.Inngest
 	dev, prod := i.IsDev(), i.DevKnown() && !i.IsDev()
-	return mistakes([]problem{
+	return mistakes(append(c.Traces.problems(), []problem{
 		{!isPort(c.Port), "PORT", "is no port", ""},
 		{!isHost(c.Host), "HOST", "is no address", ""},
 		{
@@ -109,7 +109,7 @@ func (c Config) Check() Mistakes {
 		{!matches(`^[A-Za-z0-9][A-Za-z0-9._-]*$`, i.AppID), "INNGEST_APP_ID", "is no id", ""},
 		{c.Batch.Size < 1 || c.Batch.Size > 100, "SYNC_BATCH_SIZE", "is out of range", ""}, // the limits are Inngest's
 		{c.Batch.Timeout < time.Second || c.Batch.Timeout > time.Minute, "SYNC_BATCH_TIMEOUT", "is out of range", ""},
-	})
+	}...))
 }
 
 // forwards returns the patterns in CLERK_FORWARD_EVENTS that cannot be used, and the types that no pattern forwards

@@ -61,6 +61,8 @@ type Config struct {
 
 	Mail Mail
 
+	Traces Traces `envPrefix:"OTEL_"`
+
 	otherName string // see OtherName
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"clerksync/activity"
+	"clerksync/freshness"
 	"clerksync/inbox"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -25,6 +26,8 @@ const (
 	readEveryDev = 200 * time.Millisecond
 	// askClerkEvery is how old the number of Clerk's users may be, because Clerk's API is slow and limited.
 	askClerkEvery = time.Minute
+	// maxReportAge is how old the report about freshness may be, which a running service makes every half minute.
+	maxReportAge = 2 * time.Minute
 	// maxShown is how many dead letters are listed.
 	maxShown = 50
 )
@@ -55,6 +58,7 @@ type overview struct {
 	HasKey   bool       // of Clerk's API
 	Clerk    known[int] // how many users Clerk has
 	Off      []reconcile.Tier
+	Fresh    known[freshness.Report] // as any process has saved it
 	Activity known[activity.Summary] // if it is not OK, it has what this process knows itself
 }
 
@@ -76,6 +80,10 @@ func (p *Page) overview(ctx context.Context) overview {
 	all.Go(func() { o.Pending = ask(p.inbox.Pending(ctx)) })
 	all.Go(func() { o.Dead = ask(p.inbox.DeadLetters(ctx, false)) })
 	all.Go(func() { o.State = ask(reconcile.ReadStatus(ctx, p.state)) })
+	all.Go(func() {
+		r, there, err := freshness.Read(ctx, p.state)
+		o.Fresh = known[freshness.Report]{r, err == nil && there && now.Sub(r.At) < maxReportAge}
+	})
 	all.Go(func() { o.Activity = ask(p.Activity.Summary(ctx)) })
 	all.Go(func() { o.Rows = ask(p.Users.Count(ctx)) })
 	all.Go(func() {
@@ -245,6 +253,25 @@ func (o overview) ShownDead() []inbox.DeadLetter {
 	all := slices.Clone(o.Dead.Is)
 	slices.Reverse(all)
 	return all[:min(len(all), maxShown)]
+}
+
+// HasTiers tells whether anybody looks for what webhooks do not bring, so that something is known of freshness.
+func (o overview) HasTiers() bool {
+	r := o.Fresh.Is
+	return o.Fresh.OK && (r.Changes.State != freshness.Off || r.Deletions.State != freshness.Off ||
+		r.All.State != freshness.Off)
+}
+
+// Age says how old the oldest change may be that is not in the rows, and what it may become.
+func (o overview) Age(s freshness.Scope) string {
+	age, known := s.Age(o.Now)
+	switch {
+	case !o.Fresh.OK || s.State == freshness.Off:
+		return "unknown"
+	case !known:
+		return "not proven yet"
+	}
+	return span(age)
 }
 
 // Ago says how long ago a time was.

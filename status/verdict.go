@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/freshness"
 	"clerksync/reconcile"
 )
 
@@ -82,13 +83,19 @@ func judge(o overview) verdict {
 				count(r.Found.Buried, "user", "users"))
 		}
 	}
+	if r := o.Fresh.Is; o.HasTiers() {
+		late := r.Changes.State == freshness.Proven && r.Changes.Late(o.Now)
+		say(late, bad, "Rows may lack changes that are %s old, which is more than FRESHNESS_TARGET (%s): see below why.",
+			o.Age(r.Changes), span(r.Changes.Target()))
+		say(!late && !r.Trusted, warn, "An app may not trust the collection: see below why.")
+	}
 	if missing := o.Clerk.Is - o.Rows.Is - o.Pending.Is.Events; o.Clerk.OK && o.Rows.OK {
 		say(missing > max(fewMissing, o.Clerk.Is/100), warn,
 			"Clerk has %s more than there are rows: run 'clerksync backfill' for those from before the first webhook.",
 			count(missing, "user", "users"))
 	}
 	for what, unknown := range map[string]bool{
-		"which events wait": !o.Pending.OK, "which events failed": !o.Dead.OK, "when webhooks came": !o.State.OK,
+		"which events wait": !o.Pending.OK, "which events failed": !o.Dead.OK, "what the comparisons found": !o.State.OK,
 	} {
 		say(unknown && o.Database, warn, "The database does not say %s: see the service's log.", what)
 	}

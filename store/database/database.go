@@ -19,6 +19,7 @@ import (
 	"clerksync/store/embedded"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
@@ -39,6 +40,10 @@ type DB struct {
 	engine    *embedded.Server // nil if the database does not run in this process
 	locks     sync.Map         // *locks by collection
 	observers []func(context.Context, Command)
+	monitor   *event.CommandMonitor // of both clients
+
+	collections sync.Map // of the commands that run, by the driver's id of the command, see ObserveCollections
+
 	// readsLists says that the server has refused the operators that keep a list sorted and short, see PushEach.
 	readsLists atomic.Bool
 }
@@ -198,7 +203,8 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
 	db := &DB{Log: slog.New(slog.DiscardHandler)}
-	opts.SetMonitor(db.monitor())
+	db.monitor = db.newMonitor()
+	opts.SetMonitor(db.monitor)
 	client, err := mongo.Connect(opts)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", Redact(err))
