@@ -1,6 +1,6 @@
 // Package dev does the work of 'clerksync dev' and 'clerksync send', which only parse and print: it makes sample
-// webhooks, plays the demo, tells what becomes of events, finds the running 'dev', reads an app's files of settings, and
-// starts an Inngest dev server.
+// webhooks, plays the demo, tells what becomes of events, finds the running 'dev', reads an app's files of settings,
+// and starts an Inngest dev server.
 package dev
 
 import (

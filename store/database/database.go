@@ -94,8 +94,8 @@ func CheckURI(uri string) error {
 	return nil
 }
 
-// IsLocal tells whether all hosts in a connection string that CheckURI accepts are this machine. It looks nothing up: of
-// names it knows localhost.
+// IsLocal tells whether all hosts in a connection string that CheckURI accepts are this machine. It looks nothing up:
+// of names it knows localhost.
 func IsLocal(uri string) bool {
 	if strings.HasPrefix(uri, "mongodb+srv:") {
 		return false
