@@ -68,11 +68,12 @@ const (
 // APIOptions is what NewAPI needs.
 type APIOptions struct {
 	SecretKey string
-	URL       string  // "" means api.clerk.com
-	KeyName   string  // what error messages call the secret key, such as the name of an environment variable
-	URLName   string  // what they call the URL
-	Share     float64 // how much of Clerk's rate limit may be used: more than 0, at most 1
-	PageSize  int     // 0 means the largest page that Clerk allows; the least is 2
+	URL       string            // "" means api.clerk.com
+	KeyName   string            // what error messages call the secret key, such as the name of an environment variable
+	URLName   string            // what they call the URL
+	Share     float64           // how much of Clerk's rate limit may be used: more than 0, at most 1
+	PageSize  int               // 0 means the largest page that Clerk allows; the least is 2
+	Transport http.RoundTripper // nil means http.DefaultTransport
 }
 
 // API is a client of those parts of Clerk's Backend API that are about users. It stays below Clerk's rate limit and
@@ -147,7 +148,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	// No bursts, and none at the start: Clerk counts over ten seconds, and others may have used most of these already.
 	limiter := rate.NewLimiter(rate.Limit(perSecond*o.Share), 1)
 	limiter.Allow()
-	return &API{o: o, client: &http.Client{}, limiter: limiter}, nil
+	return &API{o: o, client: &http.Client{Transport: o.Transport}, limiter: limiter}, nil
 }
 
 // Times are when an answer was made.
