@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +25,8 @@ const (
 	maxWaiting = 1000
 	// maxNewest is how many events of this process are kept in memory.
 	maxNewest = 1000
+	// maxText bounds the texts of an event, in bytes. An id of Clerk's has 32.
+	maxText = 300
 )
 
 // Event is what became of an event about a user.
@@ -113,6 +116,7 @@ func (a *Activity) Webhook(w webhook.Answer) {
 
 // Wrote notes what became of an event. It does not block: a viewer that is too far behind misses it.
 func (a *Activity) Wrote(w functions.Wrote) {
+	w.UserID, w.Source.ID = cut(w.UserID), cut(w.Source.ID)
 	e := Event{Wrote: w, Now: a.now()}
 	typ, outcome := label(w.Type, types()), string(w.Outcome)
 	switch {
@@ -138,6 +142,9 @@ func (a *Activity) Wrote(w functions.Wrote) {
 		}
 	}
 }
+
+// cut returns a text of at most maxText bytes that any database takes.
+func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxText)], "") }
 
 // changed tells whether a change at Clerk has just reached the row. Any other event came once more, or after a newer
 // one.

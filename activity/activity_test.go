@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -136,12 +137,13 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("in the last minute of its hour: got %v, %v", counts(s), err)
 		}
 		c.t = noon().Add(time.Hour)
-		must(t, a.save(ctx)) // exactly an hour old: its document stays
+		must(t, a.clean(ctx)) // exactly an hour old: its document stays
 		if s, err := a.Summary(ctx); err != nil || counts(s)[60] != 0 || len(users(s)) != 3 {
 			t.Errorf("after its hour: got %v, %v, %v", counts(s), users(s), err)
 		}
 		c.t = c.t.Add(time.Second)
 		must(t, a.save(ctx))
+		must(t, a.clean(ctx))
 		if s, err := b.Summary(ctx); err != nil || slices.Contains(users(s), "user_died") {
 			t.Errorf("its document is still there: %v, %v", users(s), err)
 		}
@@ -200,6 +202,57 @@ func TestDeadDatabase(t *testing.T) {
 	}
 }
 
+// TestRun: what happens is saved at each tick and at the end, and the first tick and every twentieth after it remove
+// what is old. A database that fails is logged once.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	memory, g, c := testenv.NewMemory(), &gate{}, &clock{noon()}
+	old := process(memory.Connect(t, "test", nil, nil), &clock{noon().Add(-61 * time.Minute)})
+	a, b := process(memory.Connect(t, "test", g, nil), c), process(memory.Connect(t, "test", nil, nil), c)
+	var log strings.Builder
+	a.log = slog.New(slog.NewTextHandler(&log, nil))
+	documents := func() int {
+		t.Helper()
+		all, err := database.LoadAll[saved](t.Context(), b.state, savedPrefix)
+		must(t, err)
+		return len(all)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	tick, ended := make(chan time.Time), make(chan struct{})
+	go func() { a.run(ctx, tick); close(ended) }()
+	ticks := func(n int) { // when one is taken, all before it have been dealt with
+		for range n {
+			tick <- c.t
+		}
+	}
+	check := func(when string, want int) {
+		t.Helper()
+		if got := documents(); got != want {
+			t.Errorf("%s: got %d documents, want %d", when, got, want)
+		}
+	}
+	must(t, old.save(t.Context()))
+	ticks(2)
+	check("after the first clean-up", 1)
+	must(t, old.save(t.Context()))
+	ticks(cleanEvery - 2)
+	check("before the next", 2)
+	ticks(2)
+	check("after it", 1)
+	g.closed.Store(true)
+	taken(a, 1)
+	ticks(3)
+	g.closed.Store(false)
+	stop()
+	<-ended
+	if s, err := b.Summary(t.Context()); err != nil || counts(s)[0] != 1 {
+		t.Errorf("after the end: got %v, %v", counts(s), err)
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "trying again") {
+		t.Errorf("got %d warnings, want 1:\n%s", n, &log)
+	}
+}
+
 // TestClockJumps: a clock that was wrong for a while neither counts a webhook twice nor leaves it in the future.
 func TestClockJumps(t *testing.T) {
 	t.Parallel()
@@ -244,6 +297,7 @@ func TestClockJumps(t *testing.T) {
 	for _, of := range []*Activity{a, b, a} {
 		taken(of, 1)
 		must(t, of.save(t.Context()))
+		must(t, of.clean(t.Context()))
 	}
 	for name, of := range map[string]*Activity{"right": a, "ahead": b} {
 		want := map[string]int{"right": 2, "ahead": 1}[name]
@@ -349,6 +403,32 @@ func TestSavedEvent(t *testing.T) {
 	if d := cmp.Diff(a.Newest(), got.Newest, same); d != "" {
 		t.Errorf("(-here +there):\n%s", d)
 	}
+}
+
+// TestLongTexts: an event with an id of any length and bytes neither fills the memory nor keeps the others from being
+// saved.
+func TestLongTexts(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		a, b := process(db, &clock{noon()}), process(testenv.AnotherProcess(db), &clock{noon()})
+		for _, text := range []string{
+			strings.Repeat("x", 200_000), strings.Repeat("é", 150) + "é", "a\xffb", "\x00", "$where.{}",
+		} {
+			a.Wrote(functions.Wrote{
+				UserID: text, Source: store.Source{Kind: "webhook", ID: text}, Err: errors.New(text), Final: true,
+			})
+		}
+		must(t, a.save(t.Context()))
+		s, err := b.Summary(t.Context())
+		must(t, err)
+		want := []string{"$where.{}", "\x00", "ab", strings.Repeat("é", 150), strings.Repeat("x", maxText)}
+		if d := cmp.Diff(want, users(s)); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+		if first := a.Newest()[4]; len(first.UserID) != maxText || len(first.Source.ID) != maxText {
+			t.Errorf("in memory: %d and %d bytes", len(first.UserID), len(first.Source.ID))
+		}
+	})
 }
 
 // TestViewers: a viewer who does not look misses events, and neither the writer nor another viewer waits for it.

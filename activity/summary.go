@@ -17,6 +17,8 @@ const (
 	// savedPrefix begins the name of each process's document.
 	savedPrefix = "activity_"
 	saveEvery   = 30 * time.Second
+	// cleanEvery is how many saves there are to one clean-up, which reads the documents of all processes.
+	cleanEvery = 20
 	// saveTimeout limits one save, and readTimeout how long a summary waits for what the other processes have saved.
 	saveTimeout = 5 * time.Second
 	readTimeout = 2 * time.Second
@@ -53,7 +55,7 @@ func save(e Event) savedEvent {
 		Received: e.Received, Now: e.Now,
 	}
 	if e.Err != nil {
-		s.Error = e.Err.Error()
+		s.Error = cut(e.Err.Error())
 	}
 	return s
 }
@@ -69,20 +71,27 @@ func (s savedEvent) event() Event {
 	return e
 }
 
-// Run saves what this process does, for the others, every half minute until ctx ends, and then once more. It removes
-// what processes that have ended left more than an hour ago.
+// Run saves what this process does, for the others, every half minute until ctx ends, and then once more. Every ten
+// minutes it removes what processes that have ended left more than an hour ago.
 func (a *Activity) Run(ctx context.Context) {
 	t := time.NewTicker(saveEvery)
 	defer t.Stop()
+	a.run(ctx, t.C)
+}
+
+func (a *Activity) run(ctx context.Context, tick <-chan time.Time) {
 	failing, timeout := false, saveTimeout
-	for end := false; !end; {
+	for n, end := 0, false; !end; n++ {
 		select {
-		case <-t.C:
+		case <-tick:
 		case <-ctx.Done():
 			end, timeout = true, readTimeout // so that a dead database does not hold up the end
 		}
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		err := a.save(bounded)
+		if err == nil && !end && n%cleanEvery == 0 {
+			err = a.clean(bounded)
+		}
 		cancel()
 		if err != nil && !failing {
 			a.log.WarnContext(ctx, "what happens here cannot be saved for the other processes; trying again",
@@ -93,13 +102,15 @@ func (a *Activity) Run(ctx context.Context) {
 }
 
 func (a *Activity) save(ctx context.Context) error {
-	now := a.now()
-	if err := a.state.Save(ctx, a.name, a.snapshot(now)); err != nil {
-		return err
-	}
+	return a.state.Save(ctx, a.name, a.snapshot(a.now()))
+}
+
+// clean removes the documents of processes that have not saved for an hour. Of what is in these, nothing counts any
+// more.
+func (a *Activity) clean(ctx context.Context) error {
 	all, err := database.LoadAll[saved](ctx, a.state, savedPrefix)
 	for name, s := range all {
-		if err == nil && s.At.Before(now.Add(-kept*time.Minute)) {
+		if err == nil && s.At.Before(a.now().Add(-kept*time.Minute)) {
 			err = a.state.Remove(ctx, name)
 		}
 	}

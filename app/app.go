@@ -17,6 +17,7 @@ import (
 	"clerksync/config"
 	"clerksync/freshness"
 	"clerksync/functions"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/reconcile"
@@ -43,6 +44,7 @@ type App struct {
 	listener  net.Listener
 	db        *database.DB
 	users     *store.Users
+	history   *history.History
 	inbox     *inbox.Inbox
 	watch     *reconcile.Watch
 	freshness *freshness.Freshness
@@ -102,7 +104,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 
 	r := Reconciler(cfg, api, a.db, a.users, log)
-	fns, err := allFunctions(cfg, o.Functions, a.users, claims, runs, a.inbox.Table, r)
+	fns, err := allFunctions(cfg, o.Functions, a.users, a.history, claims, runs, a.inbox.Table, r)
 	if err != nil {
 		return nil, err
 	}
@@ -159,11 +161,12 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 	a.onClose("database", a.db.Close)
 	a.db.Observe(a.metrics.command)
 	a.users = store.NewUsers(a.db, m)
+	a.openHistory()
 	return database.Patiently(ctx, a.log, func() error {
 		if err := CheckMap(ctx, a.db, m, a.cfg.Inngest.AppID); err != nil {
 			return err
 		}
-		if err := Prepare(ctx, a.db, a.users); err != nil {
+		if err := Prepare(ctx, a.db, a.users, a.history); err != nil {
 			return err
 		}
 		return RememberMap(ctx, a.db, m, a.cfg.Inngest.AppID)

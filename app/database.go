@@ -9,6 +9,7 @@ import (
 
 	"clerksync/config"
 	"clerksync/doctor"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/database"
@@ -53,13 +54,13 @@ type indexed interface {
 	LacksIndex(ctx context.Context) (bool, error)
 }
 
-func collections(db *database.DB, users *store.Users) []indexed {
-	return []indexed{users, inbox.NewTable(db), store.NewWelcomes(db), store.NewRuns(db)}
+func collections(db *database.DB, users *store.Users, h *history.History) []indexed {
+	return []indexed{users, inbox.NewTable(db), store.NewWelcomes(db), store.NewRuns(db), h}
 }
 
 // Prepare makes the indexes that are missing, and logs a warning for each unique index of the app that would refuse
 // rows. It fails, and makes none, if such an index refuses what the map writes for every second user.
-func Prepare(ctx context.Context, db *database.DB, users *store.Users) error {
+func Prepare(ctx context.Context, db *database.DB, users *store.Users, h *history.History) error {
 	clashes, others, err := users.Clashes(ctx)
 	if err != nil {
 		return err
@@ -73,7 +74,7 @@ func Prepare(ctx context.Context, db *database.DB, users *store.Users) error {
 	if err := errors.Join(refused...); err != nil {
 		return err
 	}
-	for _, c := range collections(db, users) {
+	for _, c := range collections(db, users, h) {
 		if err := c.Setup(ctx); err != nil {
 			return fmt.Errorf("prepare the database: %w", err)
 		}
@@ -88,11 +89,11 @@ func Prepare(ctx context.Context, db *database.DB, users *store.Users) error {
 }
 
 // Prepared tells whether all indexes exist that Prepare makes. It fails if CheckMap does.
-func Prepared(ctx context.Context, db *database.DB, users *store.Users) (bool, error) {
+func Prepared(ctx context.Context, db *database.DB, users *store.Users, h *history.History) (bool, error) {
 	if err := CheckMap(ctx, db, users.Map(), ""); err != nil {
 		return false, err
 	}
-	for _, c := range collections(db, users) {
+	for _, c := range collections(db, users, h) {
 		if lacks, err := c.LacksIndex(ctx); lacks || err != nil {
 			return false, err
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"clerksync/app"
+	"clerksync/history"
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
@@ -79,7 +80,7 @@ func TestUniqueIndexOfTheApp(t *testing.T) {
 			var log bytes.Buffer
 			users := store.NewUsers(withLog(db, &log), m)
 			got := ""
-			if err := app.Prepare(t.Context(), withLog(db, &log), users); err != nil {
+			if err := app.Prepare(t.Context(), withLog(db, &log), users, history.New(db, 0, slog.New(slog.DiscardHandler))); err != nil {
 				got = err.Error()
 			}
 			if got != tc.refused {

@@ -10,6 +10,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/functions"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/mail"
@@ -92,8 +93,8 @@ func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
 // allFunctions returns the Inngest functions, without the fields that only a running service can set. If only their ids
 // are needed, users and the parameters after it may be nil or empty.
 func allFunctions(
-	c config.Config, own []functions.Function, users *store.Users, claims *store.Welcomes, runs *store.Runs,
-	dead inbox.Table, r *reconcile.Reconcile,
+	c config.Config, own []functions.Function, users *store.Users, past *history.History, claims *store.Welcomes,
+	runs *store.Runs, dead inbox.Table, r *reconcile.Reconcile,
 ) (*functions.Functions, error) {
 	f := &functions.Functions{
 		Users: users, Runs: runs, InstanceID: c.InstanceID, ForwardPrivateMetadata: c.ForwardPrivateMetadata,
@@ -105,6 +106,8 @@ func allFunctions(
 		functions.Retention{Name: "welcome_mails", After: store.TombstoneRetention, Remove: claims.Forget},
 		functions.Retention{Name: "runs", After: store.RunRetention, Remove: runs.Forget},
 		functions.Retention{Name: "dropped_dead_letters", After: inbox.DroppedRetention, Remove: dead.ForgetDropped},
+		// If it is off, what there is of it goes.
+		functions.Retention{Name: "history", After: c.HistoryRetention, Remove: past.Forget},
 	))
 	if c.SecretKey != "" {
 		crons := map[reconcile.Tier]string{}
@@ -123,7 +126,7 @@ func allFunctions(
 
 // FunctionIDs returns the ids of all functions that the service has with these settings, including those in own.
 func FunctionIDs(cfg config.Config, own []functions.Function) ([]string, error) {
-	fns, err := allFunctions(cfg, own, nil, &store.Welcomes{}, &store.Runs{}, inbox.Table{}, nil)
+	fns, err := allFunctions(cfg, own, nil, &history.History{}, &store.Welcomes{}, &store.Runs{}, inbox.Table{}, nil)
 	return fns.IDs(), err
 }
 

@@ -83,6 +83,10 @@ func (c Config) Check() Mistakes {
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
 		{c.EmbeddedPort != "" && !isPort(c.EmbeddedPort), "EMBEDDED_PORT", "is no port", ""},
 		{
+			c.HistoryRetention != 0 && c.HistoryRetention < time.Hour, "HISTORY_RETENTION", "is out of range",
+			"set it to a duration of 1h or more, such as 720h for 30 days, or to 0 to keep none",
+		},
+		{
 			!i.DevKnown(), "INNGEST_DEV", "is neither on nor off",
 			"set it to 1 or to the URL of a dev server, or to 0 for production",
 		},

@@ -314,9 +314,14 @@ func (w *world) startInngest() {
 }
 
 func (w *world) tryInngest() (err error) {
-	w.inngest, err = inngestserver.Start(w.t.Context(), programs.inngest, inngestserver.Config{
-		Port: w.port, Tick: 20 * time.Millisecond, RetryInterval: time.Second,
-	})
+	c := inngestserver.Config{Port: w.port, Tick: 20 * time.Millisecond, RetryInterval: time.Second}
+	if w.app.UniqueEmail {
+		// A row may have to wait until another user gives an address up. If Inngest loses that user's event twice, it
+		// takes 35 seconds until the inbox sends it again, and 20 retries must not be over before that. In production
+		// they take a day.
+		c.RetryInterval = 5 * time.Second
+	}
+	w.inngest, err = inngestserver.Start(w.t.Context(), programs.inngest, c)
 	return err
 }
 

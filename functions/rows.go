@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -153,10 +154,15 @@ func (f *Functions) tell(r rowFunction, e Event, res result) {
 	f.Wrote(w)
 }
 
-// source returns what an event comes from.
+// source returns what an event comes from. Inngest gives an event that has no id one of its own, a ULID; no svix-id has
+// that form (https://github.com/ulid/spec).
 func (e Event) source() store.Source {
-	if e.id.Row == "" {
-		return store.Source{Kind: "integration"}
+	isULID := regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`).MatchString
+	switch {
+	case e.id.Row == "" || isULID(e.id.Row):
+		return store.Source{Kind: "integration", ID: e.id.Row}
+	case e.id.Replayed: // a dead letter
+		return store.Source{Kind: "replay", ID: e.id.Row}
 	}
 	return store.Source{Kind: "webhook", ID: e.id.Row}
 }
@@ -167,7 +173,7 @@ func (f *Functions) read(r rowFunction, e Event) (w store.Write, err error) {
 	case f.foreign(e):
 		err = errForeign
 	case r.event == clerk.UserDeleted:
-		w.Deleted = true
+		w.Deleted, w.EventTime = true, e.when
 		w.User.ID, err = clerk.ParseDeleted(e.payload.User)
 	default:
 		w.EventTime = e.when

@@ -94,7 +94,12 @@ func (e *Erase) pass(ctx context.Context, id string) (left Left, err error) {
 	if err != nil {
 		return left, err
 	}
-	dead := store.Write{User: clerk.User{ID: id}, Deleted: true} // writes the tombstone, then removes the row
+	past, err := e.History.Get(ctx, id)
+	if err != nil {
+		return left, err
+	}
+	// It writes the tombstone, then removes the row.
+	dead := store.Write{User: clerk.User{ID: id}, Deleted: true, Source: store.Source{Kind: "erase"}}
 	if r := e.Users.Write(ctx, []store.Write{dead}, store.All)[0]; r.Err != nil {
 		return left, r.Err
 	}
@@ -110,6 +115,12 @@ func (e *Erase) pass(ctx context.Context, id string) (left Left, err error) {
 		return left, err
 	}
 	e.removed(mail, "the note of the welcome mail")
+	// It has the write of the tombstone by now. From here on nothing makes it again: with a tombstone, entries are only
+	// added to a history that is there.
+	if _, err := e.History.Remove(ctx, id); err != nil {
+		return left, err
+	}
+	e.removed(!past.Empty(), "the history")
 	runs, err := reconcile.Forget(ctx, e.State, id)
 	for _, run := range runs {
 		e.removed(true, "the id from "+run)

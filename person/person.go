@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"clerksync/clerk"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -23,6 +24,7 @@ type Records struct {
 	Users    *store.Users
 	Inbox    inbox.Table
 	Welcomes *store.Welcomes
+	History  *history.History
 	State    database.Checkpoints
 }
 
@@ -33,13 +35,14 @@ type Kept struct {
 	DeletedAt   time.Time       // when it was made
 	Events      []inbox.Kept    // that wait or have failed, the oldest first
 	WelcomeMail json.RawMessage // when it was sent; nil if that is not known
+	History     history.Past    // what was written to the row, and what was not
 	Runs        []string        // of reconcile, whose saved state has the user's id
 	Naming      []string        // ids of events that are about somebody else and name the user's id
 }
 
 // Nothing tells whether nothing at all is kept of the user.
 func (k Kept) Nothing() bool {
-	return k.Row == nil && !k.Deleted && k.WelcomeMail == nil && len(k.Events)+len(k.Runs)+len(k.Naming) == 0
+	return k.Row == nil && !k.Deleted && k.WelcomeMail == nil && k.History.Empty() && len(k.Events)+len(k.Runs)+len(k.Naming) == 0
 }
 
 // Check returns an error that says what is wrong with the id of a user.
@@ -64,6 +67,9 @@ func (r Records) Find(ctx context.Context, id string) (k Kept, err error) {
 	if k.WelcomeMail, err = absent(r.Welcomes.Document(ctx, id)); err != nil {
 		return k, err
 	}
+	if k.History, err = r.History.Get(ctx, id); err != nil {
+		return k, err
+	}
 	k.Runs, err = reconcile.Named(ctx, r.State, id)
 	return k, err
 }
@@ -86,6 +92,7 @@ type export struct {
 	DeletedAt   *time.Time      `json:"deleted_at,omitempty"`
 	Events      []exportedEvent `json:"events,omitempty"`
 	WelcomeMail json.RawMessage `json:"welcome_mail,omitempty"`
+	History     *history.Past   `json:"history,omitempty"`
 	Runs        []string        `json:"named_in_reconcile,omitempty"`
 	Naming      []string        `json:"named_in_events_of_others,omitempty"`
 }
@@ -130,6 +137,9 @@ func (r Records) Export(ctx context.Context, id string) (json.RawMessage, error)
 	}
 	if k.Deleted {
 		e.DeletedAt = &k.DeletedAt
+	}
+	if !k.History.Empty() {
+		e.History = &k.History
 	}
 	for _, ev := range k.Events {
 		out := exportedEvent{

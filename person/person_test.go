@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"clerksync/clerk"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/person"
@@ -63,10 +64,11 @@ func setupWith(t *testing.T, db *database.DB, app testenv.App) rig {
 	r := rig{
 		Records: person.Records{
 			Users: store.NewUsers(db, app.Map), Inbox: inbox.NewTable(db), Welcomes: store.NewWelcomes(db),
-			State: database.NewCheckpoints(db),
+			History: history.New(db, time.Hour, slog.New(slog.DiscardHandler)), State: database.NewCheckpoints(db),
 		},
 		app: app, db: db, fake: testenv.NewClerkAPI(t), ada: people[0], bob: people[1],
 	}
+	r.Users.Watch(r.History.Record)
 	r.ada.Email, r.bob.Email = adaAddress, bobAddress
 	r.fake.Put(r.ada, r.bob)
 	r.box = inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
@@ -168,7 +170,7 @@ func (r rig) contain(t *testing.T, text string) (found []string) {
 	if err != nil { // the database in memory cannot list them
 		names = []string{
 			r.app.Collection, "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails",
-			"clerksync_runs", "clerksync_state",
+			"clerksync_runs", "clerksync_state", "clerksync_history",
 		}
 	}
 	for _, name := range names {
@@ -217,7 +219,7 @@ func TestErase(t *testing.T) {
 		left, removed, err := r.erase(t, r.ada.ID)
 		want := []string{
 			"the row", "4 waiting events", "4 dead letters", "the note of the welcome mail",
-			"the id from the full run of 2026-01-05T09:00:00Z", "the id from the full run of 1970-01-01T00:00:00Z",
+			"the history", "the id from the full run of 2026-01-05T09:00:00Z", "the id from the full run of 1970-01-01T00:00:00Z",
 			"the id from the backfill that was cut off",
 		}
 		if d := cmp.Diff(want, removed); d != "" || err != nil {

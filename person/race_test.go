@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"clerksync/functions"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/person"
@@ -37,8 +38,10 @@ func TestEraseMeetsFunctions(t *testing.T) {
 	var executors []*testenv.Executor
 	for _, p := range lab.Processes {
 		client, ex := testenv.NewExecutor(t, nil)
+		users := store.NewUsers(p.DB, mapping.Default())
+		users.Watch(history.New(p.DB, time.Hour, slog.New(slog.DiscardHandler)).Record)
 		f := functions.Functions{
-			Users: store.NewUsers(p.DB, mapping.Default()), Log: slog.New(slog.DiscardHandler),
+			Users: users, Log: slog.New(slog.DiscardHandler),
 			Inbox: inbox.New(inbox.Options{
 				DB: p.DB, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 			}),

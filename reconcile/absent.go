@@ -117,7 +117,7 @@ func (r *Reconcile) remove(ctx context.Context, p *Progress, row store.RowID) er
 		return fmt.Errorf("%w: more users go while they are counted; %d rows were removed", ErrBrake, removed)
 	}
 	if !r.DryRun {
-		if err := bury(ctx, r.Users, row.ID); err != nil {
+		if err := bury(ctx, r.Users, row.ID, string(p.Tier)); err != nil {
 			return err
 		}
 	}

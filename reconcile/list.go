@@ -219,7 +219,7 @@ func (r *Reconcile) noteSilence(ctx context.Context, n int) error {
 func (r *Reconcile) repair(ctx context.Context, page clerk.Page, p *Progress) (int, error) {
 	writes := make([]store.Write, len(page.Users))
 	for i, u := range page.Users {
-		writes[i] = answer(clerk.Fetched{User: u, Times: page.Times})
+		writes[i] = answer(clerk.Fetched{User: u, Times: page.Times}, string(p.Tier))
 	}
 	results := r.write(ctx, writes, p.Tier)
 	if ctx.Err() != nil {
@@ -368,7 +368,7 @@ func (r *Reconcile) overrule(ctx context.Context, w store.Write, was store.Resul
 	if err != nil {
 		return nil, err
 	}
-	one := answer(f)
+	one := answer(f, w.Source.Kind)
 	now := r.Users.Write(ctx, []store.Write{one}, store.DryRun)[0]
 	isBehind := !future && !slices.Equal(now.Fields, was.Fields) // Clerk's list is only behind
 	if now.Err != nil || now.Version != was.Version || isBehind {

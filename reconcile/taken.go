@@ -86,7 +86,7 @@ func (k knot) mend(ctx context.Context, id string, waiting []store.Write) error 
 	if err != nil { // if Clerk does not have the user, the absent tier removes the row
 		return err
 	}
-	res := k.untie(ctx, answer(f), waiting)
+	res := k.untie(ctx, answer(f, string(k.progress.Tier)), waiting)
 	if res.Err == nil && res.Outcome == store.Updated && k.progress.Tier != Backfill &&
 		!slices.ContainsFunc(k.page, isOf(id)) {
 		k.note(k.progress, Drift{UserID: id, Kind: Stale, Fields: res.Fields})

@@ -59,7 +59,7 @@ func (e *Ensure) row(ctx context.Context, id string) (store.Row, error) {
 	case !clerk.IsUserID(id): // in the URL it could name something else of Clerk's API, such as count
 		return store.Row{}, fmt.Errorf("%w: an id of Clerk's is user_ and 27 letters and digits", clerk.ErrNoUser)
 	}
-	if err := bring(ctx, e.API, e.Users, id); err != nil {
+	if err := bring(ctx, e.API, e.Users, id, "ensure"); err != nil {
 		return store.Row{}, err
 	}
 	if r, err = e.written(ctx, id); errors.Is(err, store.ErrNotFound) { // deleted meanwhile
@@ -78,19 +78,22 @@ func (e *Ensure) written(ctx context.Context, id string) (store.Row, error) {
 	return r, err
 }
 
-// answer returns the write for what Clerk's API says about a user.
-func answer(f clerk.Fetched) store.Write {
-	return store.Write{User: f.User, EventTime: store.EventTime{Clerk: f.At}, AnsweredAt: f.AnsweredAt}
+// answer returns the write for what Clerk's API says about a user; source names what asks for it.
+func answer(f clerk.Fetched, source string) store.Write {
+	return store.Write{
+		User: f.User, EventTime: store.EventTime{Clerk: f.At}, AnsweredAt: f.AnsweredAt,
+		Source: store.Source{Kind: source},
+	}
 }
 
 // bring asks Clerk for a user and writes the row. The error is clerk.ErrNoUser if Clerk does not have the user, and
 // ErrDeleted if there is a tombstone.
-func bring(ctx context.Context, api *clerk.API, users *store.Users, id string) error {
+func bring(ctx context.Context, api *clerk.API, users *store.Users, id, source string) error {
 	f, err := api.User(ctx, id)
 	if err != nil {
 		return err
 	}
-	r := users.Write(ctx, []store.Write{answer(f)}, store.All)[0]
+	r := users.Write(ctx, []store.Write{answer(f, source)}, store.All)[0]
 	if r.Err == nil && r.Outcome == store.Deleted {
 		return ErrDeleted
 	}
@@ -98,8 +101,9 @@ func bring(ctx context.Context, api *clerk.API, users *store.Users, id string) e
 }
 
 // bury deletes a user for good, with a tombstone.
-func bury(ctx context.Context, users *store.Users, id string) error {
-	return users.Write(ctx, []store.Write{{User: clerk.User{ID: id}, Deleted: true}}, store.All)[0].Err
+func bury(ctx context.Context, users *store.Users, id, source string) error {
+	w := store.Write{User: clerk.User{ID: id}, Deleted: true, Source: store.Source{Kind: source}}
+	return users.Write(ctx, []store.Write{w}, store.All)[0].Err
 }
 
 // Restore brings back a user whom Clerk has although there is a tombstone.
@@ -181,7 +185,7 @@ func (r *Restore) watch(ctx context.Context, id string) (store.Row, error) {
 
 // write writes what Clerk says about the user now. If Clerk no longer has the user, it makes the tombstone again.
 func (r *Restore) write(ctx context.Context, id string) error {
-	err := bring(ctx, r.API, r.Users, id)
+	err := bring(ctx, r.API, r.Users, id, "restore")
 	if errors.Is(err, clerk.ErrNoUser) {
 		return errors.Join(err, r.buryAgain(ctx, id))
 	}
@@ -195,5 +199,5 @@ func (r *Restore) write(ctx context.Context, id string) error {
 func (r *Restore) buryAgain(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return bury(ctx, r.Users, id)
+	return bury(ctx, r.Users, id, "restore")
 }

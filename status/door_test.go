@@ -10,11 +10,14 @@ import (
 	"strings"
 	"testing"
 
+	"clerksync/activity"
 	"clerksync/inngest"
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const token = "a-token-of-many-characters"
@@ -36,7 +39,8 @@ func pageOn(t *testing.T, db *database.DB, set func(*Options)) *Page {
 	t.Helper()
 	o := Options{
 		Token: token, DB: db, Users: store.NewUsers(db, mapping.Default()), Log: slog.New(slog.DiscardHandler),
-		Inngest: inngest.Server{URL: "http://127.0.0.1:1"},
+		Activity: activity.New(database.NewCheckpoints(db), slog.New(slog.DiscardHandler), prometheus.NewRegistry()),
+		Inngest:  inngest.Server{URL: "http://127.0.0.1:1"},
 	}
 	set(&o)
 	p, err := New(o)

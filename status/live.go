@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"clerksync/activity"
 )
 
 const (
@@ -36,6 +38,8 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request, v visitor) {
 		defer end.Stop()
 		expired = end.C
 	}
+	events, end := p.Activity.Subscribe()
+	defer end()
 	tick := time.NewTicker(liveEvery)
 	defer tick.Stop()
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -44,14 +48,32 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request, v visitor) {
 		if p.send(w, r) != nil {
 			return // the viewer has gone
 		}
+		if !p.wait(r, tick.C, events, expired) {
+			return
+		}
+	}
+}
+
+// wait waits until there is something to send: at each tick, and readEvery after an event. It returns false if the
+// stream is to end.
+func (p *Page) wait(r *http.Request, tick <-chan time.Time, events <-chan activity.Event, expired <-chan time.Time) bool {
+	var soon <-chan time.Time
+	for {
 		select {
-		case <-tick.C:
+		case <-events:
+			if soon == nil {
+				soon = time.After(p.readEvery)
+			}
+		case <-soon:
+			return true
+		case <-tick:
+			return true
 		case <-expired:
-			return
+			return false
 		case <-p.ended:
-			return
+			return false
 		case <-r.Context().Done():
-			return
+			return false
 		}
 	}
 }

@@ -2,23 +2,32 @@ package status
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"clerksync/activity"
+	"clerksync/freshness"
 	"clerksync/inbox"
 	"clerksync/reconcile"
+	"clerksync/store"
 )
 
 const (
 	// readTime bounds how long the page waits for the database, Inngest and Clerk. What has not answered by then is
 	// unknown.
 	readTime = 3 * time.Second
-	// readEvery is how old what the page shows may be. All viewers share it, so that many cost no more than one.
-	readEvery = time.Second
+	// readEvery is how old what the page shows may be, and readEveryDev in development. All viewers share it, so that
+	// many cost no more than one.
+	readEvery    = time.Second
+	readEveryDev = 200 * time.Millisecond
 	// askClerkEvery is how old the number of Clerk's users may be, because Clerk's API is slow and limited.
 	askClerkEvery = time.Minute
+	// maxReportAge is how old the report about freshness may be, which a running service makes every half minute.
+	maxReportAge = 2 * time.Minute
 	// maxShown is how many dead letters are listed.
 	maxShown = 50
 )
@@ -49,14 +58,16 @@ type overview struct {
 	HasKey   bool       // of Clerk's API
 	Clerk    known[int] // how many users Clerk has
 	Off      []reconcile.Tier
+	Fresh    known[freshness.Report] // as any process has saved it
+	Activity known[activity.Summary] // if it is not OK, it has what this process knows itself
 }
 
-// overview returns what the page knows, which is at most readEvery old.
+// overview returns what the page knows, which is at most p.readEvery old.
 func (p *Page) overview(ctx context.Context) overview {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if now.Sub(p.last.Now) < readEvery {
+	if now.Sub(p.last.Now) < p.readEvery {
 		return p.last
 	}
 	// Others may use it too, so it must not be cut off when this viewer leaves.
@@ -69,6 +80,11 @@ func (p *Page) overview(ctx context.Context) overview {
 	all.Go(func() { o.Pending = ask(p.inbox.Pending(ctx)) })
 	all.Go(func() { o.Dead = ask(p.inbox.DeadLetters(ctx, false)) })
 	all.Go(func() { o.State = ask(reconcile.ReadStatus(ctx, p.state)) })
+	all.Go(func() {
+		r, there, err := freshness.Read(ctx, p.state)
+		o.Fresh = known[freshness.Report]{r, err == nil && there && now.Sub(r.At) < maxReportAge}
+	})
+	all.Go(func() { o.Activity = ask(p.Activity.Summary(ctx)) })
 	all.Go(func() { o.Rows = ask(p.Users.Count(ctx)) })
 	all.Go(func() {
 		if p.ClerkUsers != nil && now.Sub(p.clerk.at) >= askClerkEvery {
@@ -107,16 +123,87 @@ type view struct {
 	Found     *found // nil if nothing was looked for
 	Functions []string
 	InngestAt string // the URL of Inngest's page
+	Users     []row  // of those whose rows changed last, the newest first; only in development
 }
 
 // view returns the page as the visitor of the request sees it.
 func (p *Page) view(r *http.Request) view {
 	o := p.overview(r.Context())
 	_, err := r.Cookie(cookieName)
-	return view{
+	v := view{
 		overview: o, verdict: judge(o), Session: err == nil, Dev: p.Play != nil, Said: words(r.URL.Query().Get("said")),
 		Functions: p.Functions, InngestAt: p.Inngest.PageURL(),
 	}
+	if v.Dev {
+		v.Users = p.changed(r.Context(), o.Activity.Is.Newest)
+	}
+	return v
+}
+
+// maxRows is how many rows are shown in development, and maxNewest how many events.
+const (
+	maxRows   = 8
+	maxNewest = 10
+)
+
+// changed returns the rows of the users in events, each once. Of a user without a row it has only the id.
+func (p *Page) changed(ctx context.Context, events []activity.Event) (rows []row) {
+	had := map[string]bool{"": true}
+	for _, e := range events {
+		if had[e.UserID] || len(rows) == maxRows {
+			continue
+		}
+		had[e.UserID] = true
+		r, err := p.Users.Get(ctx, e.UserID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			break // the page says so elsewhere
+		}
+		rows = append(rows, row{e.UserID, slices.DeleteFunc(r.Values(), func(v store.Value) bool {
+			return v.Text == "" || v.Text == e.UserID || strings.HasPrefix(v.Path, p.Users.Map().State+".")
+		})})
+	}
+	return rows
+}
+
+// row is a row as the page shows it in development.
+type row struct {
+	ID     string
+	Fields []store.Value // without the id and clerksync's own state; nil if there is no row
+}
+
+// event is an event as the page shows it.
+type event struct {
+	activity.Event
+	Became string
+	Level  level
+	Took   string // from the webhook, or from Clerk's change, to the row
+}
+
+// Newest returns what became of the newest events, the newest first. Errors are left out: what they quote is for the
+// list of dead letters.
+func (o overview) Newest() (all []event) {
+	for _, e := range o.Activity.Is.Newest[:min(len(o.Activity.Is.Newest), maxNewest)] {
+		shown := event{Event: e, Became: string(e.Outcome), Level: quiet}
+		switch {
+		case e.Err != nil && e.Final:
+			shown.Became, shown.Level = "failed for good", bad
+		case e.Err != nil:
+			shown.Became, shown.Level = "failed, and is tried again", warn
+		case !e.Received.IsZero():
+			shown.Took = span(e.Now.Sub(e.Received))
+		}
+		all = append(all, shown)
+	}
+	return all
+}
+
+// LastWebhook returns when the last webhook came: as the database says, which learns of it half a minute later, or as
+// the processes know.
+func (o overview) LastWebhook() time.Time {
+	if last := o.Activity.Is.LastWebhook; last.After(o.State.Is.LastWebhook) {
+		return last
+	}
+	return o.State.Is.LastWebhook
 }
 
 // tier is a tier as the page shows it.
@@ -168,14 +255,39 @@ func (o overview) ShownDead() []inbox.DeadLetter {
 	return all[:min(len(all), maxShown)]
 }
 
+// HasTiers tells whether anybody looks for what webhooks do not bring, so that something is known of freshness.
+func (o overview) HasTiers() bool {
+	r := o.Fresh.Is
+	return o.Fresh.OK && (r.Changes.State != freshness.Off || r.Deletions.State != freshness.Off ||
+		r.All.State != freshness.Off)
+}
+
+// Age says how old the oldest change may be that is not in the rows, and what it may become.
+func (o overview) Age(s freshness.Scope) string {
+	age, known := s.Age(o.Now)
+	switch {
+	case !o.Fresh.OK || s.State == freshness.Off:
+		return "unknown"
+	case !known:
+		return "not proven yet"
+	}
+	return span(age)
+}
+
 // Ago says how long ago a time was.
-func (o overview) Ago(t time.Time) string { return span(o.Now.Sub(t)) + " ago" }
+func (o overview) Ago(t time.Time) string {
+	if d := o.Now.Sub(t); d >= time.Second {
+		return span(d) + " ago"
+	}
+	return "just now"
+}
 
 // Span says how long it has been since a time.
 func (o overview) Span(t time.Time) string { return span(o.Now.Sub(t)) }
 
-// Number, Stamp, Clock and ISO write numbers and times for the template.
-func (view) Number(n int) string      { return number(n) }
-func (view) Stamp(t time.Time) string { return stamp(t) }
-func (view) Clock(t time.Time) string { return t.UTC().Format("15:04:05 UTC") }
-func (view) ISO(t time.Time) string   { return t.UTC().Format(time.RFC3339) }
+// Long, Number, Stamp, Clock and ISO write numbers and times for the template.
+func (view) Long(d time.Duration) string { return span(d) }
+func (view) Number(n int) string         { return number(n) }
+func (view) Stamp(t time.Time) string    { return stamp(t) }
+func (view) Clock(t time.Time) string    { return t.UTC().Format("15:04:05 UTC") }
+func (view) ISO(t time.Time) string      { return t.UTC().Format(time.RFC3339) }

@@ -34,6 +34,10 @@
       if (said.textContent !== next.textContent) said.textContent = next.textContent;
       next.replaceWith(said);
     }
+    for (const item of part.querySelectorAll('li[id]')) {
+      const before = document.getElementById(item.id);
+      if (before?.textContent !== item.textContent) item.classList.add('changed');
+    }
     old.replaceWith(document.adoptNode(part));
   };
 

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"clerksync/activity"
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/inngest"
@@ -38,6 +39,7 @@ type Options struct {
 
 	DB         *database.DB
 	Users      *store.Users
+	Activity   *activity.Activity
 	Inngest    inngest.Server
 	Functions  []string                               // their ids
 	Tiers      []reconcile.Tier                       // those that run
@@ -55,14 +57,15 @@ type Page struct {
 	Options
 	http.Handler
 
-	door    *door
-	inbox   inbox.Table
-	state   database.Checkpoints
-	page    *template.Template
-	now     func() time.Time
-	viewers chan struct{} // one for each stream
-	ended   chan struct{}
-	end     func() // closes ended
+	door      *door
+	inbox     inbox.Table
+	state     database.Checkpoints
+	page      *template.Template
+	now       func() time.Time
+	readEvery time.Duration // see the constants
+	viewers   chan struct{} // one for each stream
+	ended     chan struct{}
+	end       func() // closes ended
 
 	mu    sync.Mutex
 	last  overview // what was read last
@@ -76,9 +79,12 @@ func New(o Options) (*Page, error) {
 	p := &Page{
 		Options: o, door: newDoor(o.Token, o.Open, time.Now), now: time.Now,
 		inbox: inbox.NewTable(o.DB), state: database.NewCheckpoints(o.DB),
-		viewers: make(chan struct{}, maxViewers), ended: make(chan struct{}),
+		readEvery: readEvery, viewers: make(chan struct{}, maxViewers), ended: make(chan struct{}),
 	}
 	p.end = sync.OnceFunc(func() { close(p.ended) })
+	if o.Play != nil {
+		p.readEvery = readEveryDev
+	}
 	var err error
 	if p.page, err = template.New("").ParseFS(files, "page.html"); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/freshness"
 	"clerksync/reconcile"
 )
 
@@ -60,8 +61,8 @@ func judge(o overview) verdict {
 	if alarm := s.Silence.Alarm(o.Now); alarm != "" {
 		say(true, bad, "%s.", upper(alarm))
 	} else {
-		say(o.State.OK && s.LastWebhook.IsZero(), warn,
-			"No webhook has come yet: send a test event from Clerk's dashboard (Webhooks, Testing).")
+		say(o.State.OK && o.LastWebhook().IsZero(), quiet,
+			"No webhook has come yet: send one from Clerk's dashboard (Webhooks, Testing), or by 'clerksync send'.")
 	}
 	waits := o.Now.Sub(o.Pending.Is.Oldest)
 	if n := o.Pending.Is.Events; n > 0 {
@@ -82,25 +83,31 @@ func judge(o overview) verdict {
 				count(r.Found.Buried, "user", "users"))
 		}
 	}
+	if r := o.Fresh.Is; o.HasTiers() {
+		late := r.Changes.State == freshness.Proven && r.Changes.Late(o.Now)
+		say(late, bad, "Rows may lack changes that are %s old, which is more than FRESHNESS_TARGET (%s): see below why.",
+			o.Age(r.Changes), span(r.Changes.Target()))
+		say(!late && !r.Trusted, warn, "An app may not trust the collection: see below why.")
+	}
 	if missing := o.Clerk.Is - o.Rows.Is - o.Pending.Is.Events; o.Clerk.OK && o.Rows.OK {
 		say(missing > max(fewMissing, o.Clerk.Is/100), warn,
 			"Clerk has %s more than there are rows: run 'clerksync backfill' for those from before the first webhook.",
 			count(missing, "user", "users"))
 	}
 	for what, unknown := range map[string]bool{
-		"which events wait": !o.Pending.OK, "which events failed": !o.Dead.OK, "when webhooks came": !o.State.OK,
+		"which events wait": !o.Pending.OK, "which events failed": !o.Dead.OK, "what the comparisons found": !o.State.OK,
 	} {
 		say(unknown && o.Database, warn, "The database does not say %s: see the service's log.", what)
 	}
 
-	worst := func(r reason) int { return slices.Index([]level{bad, warn}, r.Level) }
+	worst := func(r reason) int { return slices.Index([]level{bad, warn, quiet}, r.Level) }
 	slices.SortStableFunc(all, func(a, b reason) int { return cmp.Compare(worst(a), worst(b)) })
 	v := verdict{ok, "It works", all}
 	if len(all) > 0 {
-		v.Level, v.Headline = warn, "It works, but somebody should look"
-		if all[0].Level == bad {
-			v.Level, v.Headline = bad, "It does not work"
-		}
+		v.Level = all[0].Level
+		v.Headline = map[level]string{
+			bad: "It does not work", warn: "It works, but somebody should look", quiet: "It is ready",
+		}[v.Level]
 	}
 	return v
 }
@@ -148,10 +155,10 @@ func span(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", max(d, 0).Milliseconds())
-	case d < 10*time.Second:
+	case d < 9950*time.Millisecond: // more is rounded to 10
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
+		return fmt.Sprintf("%d s", int(d.Seconds()+.05))
 	case d < time.Hour:
 		return fmt.Sprintf("%d min", int(d.Minutes()))
 	case d < 48*time.Hour:

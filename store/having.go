@@ -44,7 +44,12 @@ func (r Row) Values() []Value { return values("", r.Doc) }
 func values(path string, doc bson.D) (all []Value) {
 	for _, e := range doc {
 		at := strings.TrimPrefix(path+"."+e.Key, ".")
-		switch v := e.Value.(type) {
+		value := e.Value
+		if raw, is := value.(bson.RawValue); is {
+			value = nil
+			_ = raw.Unmarshal(&value) // the rows of the database are BSON
+		}
+		switch v := value.(type) {
 		case bson.D:
 			all = append(all, values(at, v)...)
 		case bson.DateTime:

@@ -25,17 +25,17 @@ func (s *Users) IsDeleted(ctx context.Context, id string) (bool, error) {
 }
 
 // bury deletes users forever. It writes the tombstones first: from then on no write can leave a row behind.
-func (s *Users) bury(ctx context.Context, ids []string) error {
-	stones := make([]any, len(ids))
-	for i, id := range ids {
-		stones[i] = append(database.ByID(id), bson.E{Key: "deleted_at", Value: time.Now()})
+func (s *Users) bury(ctx context.Context, dead []*attempt) error {
+	stones := make([]any, len(dead))
+	for i, a := range dead {
+		stones[i] = append(database.ByID(a.User.ID), bson.E{Key: "deleted_at", Value: time.Now()})
 	}
-	for i, err := range s.tombstones.rows.InsertEach(ctx, ids, stones) {
-		if err != nil && !database.IsDuplicate(err) {
-			return fmt.Errorf("write the tombstone of user %q: %w", ids[i], err)
+	for i, err := range s.tombstones.rows.InsertEach(ctx, ids(dead), stones) {
+		if dead[i].again = database.IsDuplicate(err); err != nil && !dead[i].again {
+			return fmt.Errorf("write the tombstone of user %q: %w", dead[i].User.ID, err)
 		}
 	}
-	return s.rows.DeleteEach(ctx, ids)
+	return s.rows.DeleteEach(ctx, ids(dead))
 }
 
 // buried returns the tombstones of those of the users who have one, by user id.

@@ -97,15 +97,19 @@ func (s *Users) Overrule(ctx context.Context, w Write, was string) (Outcome, err
 // bulk is a few hundred writes in progress.
 type bulk struct {
 	*Users
-	mode    Mode
-	writes  []Write
-	results []Result
+	mode     Mode
+	writes   []Write
+	results  []Result
+	attempts []*attempt // one for each write, also for those that are not tried
 }
 
 // attempt is the write of one row.
 type attempt struct {
 	Write
 	result *Result
+	was    string   // the row's version when it was read last
+	done   bool     // the row is written
+	again  bool     // of a deletion: there was a tombstone before
 	names  []string // see bulk.names; nil until they are asked for
 	name   string   // the user name that was last tried
 	sent   planned  // what was last tried to be written
@@ -120,7 +124,7 @@ func (b *bulk) run(ctx context.Context) {
 	winner, live, dead := b.winners()
 	if b.mode != DryRun {
 		defer b.rows.LockAll(append(ids(live), ids(dead)...))()
-		fail(dead, b.bury(ctx, ids(dead)))
+		fail(dead, b.bury(ctx, dead))
 	}
 	todo := live
 	for n := 0; n < maxRounds && len(todo) > 0; n++ {
@@ -158,7 +162,8 @@ func (b *bulk) winners() (winner map[string]int, live, dead []*attempt) {
 		}
 	}
 	for i, w := range b.writes {
-		a := &attempt{Write: w, result: &b.results[i]}
+		a := &attempt{Write: w, result: &b.results[i], again: w.Deleted}
+		b.attempts = append(b.attempts, a)
 		switch j := winner[w.User.ID]; {
 		case b.writes[j].Deleted:
 			if a.result.Outcome = Deleted; j == i {
@@ -207,7 +212,7 @@ func (b *bulk) round(ctx context.Context, todo []*attempt) (again []*attempt) {
 			continue
 		}
 		b.say(a, was, p, outcome)
-		switch a.sent, a.name, a.insert = p, name, !was.there; {
+		switch a.sent, a.was, a.name, a.insert = p, was.state.Version, name, !was.there; {
 		case a.insert:
 			inserts = append(inserts, a)
 		case writes:
@@ -235,7 +240,10 @@ func (b *bulk) unwritten(ctx context.Context, todo []*attempt) ([]*attempt, erro
 	if err != nil {
 		return todo, err
 	}
-	written := func(a *attempt) bool { return unsure(a) && b.Users.read(rows[a.User.ID]).isOurs(a.sent) }
+	written := func(a *attempt) bool {
+		a.done = unsure(a) && b.Users.read(rows[a.User.ID]).isOurs(a.sent)
+		return a.done
+	}
 	return slices.DeleteFunc(slices.Clone(todo), written), nil
 }
 
@@ -362,6 +370,7 @@ func retry(of []*attempt, errs []error, what string) (again []*attempt) {
 	for i, a := range of {
 		switch a.err = errs[i]; {
 		case a.err == nil:
+			a.done = true
 		case errors.Is(a.err, database.ErrUnmatched) || database.IsDuplicate(a.err):
 			again = append(again, a)
 		default:

@@ -10,7 +10,9 @@ import (
 	"clerksync/app"
 	"clerksync/config"
 	"clerksync/doctor"
+	"clerksync/history"
 	"clerksync/inngest"
+	"clerksync/store"
 	"clerksync/store/database"
 )
 
@@ -75,7 +77,7 @@ func doctorOptions(environ []string, url string) doctor.Options {
 	}
 	o := doctor.Options{
 		Config: cfg, Map: m, Mistakes: mistakes, Whose: whose, URL: url,
-		Prepared: app.Prepared, Inngest: app.InngestServer(cfg.Inngest),
+		Prepared: prepared(cfg), Inngest: app.InngestServer(cfg.Inngest),
 	}
 	if len(mistakes.Only(clerkSettings()...)) == 0 && cfg.SecretKey != "" {
 		o.Clerk, _ = app.ClerkAPI(cfg) // the settings have just been checked
@@ -84,4 +86,11 @@ func doctorOptions(environ []string, url string) doctor.Options {
 		o.Functions = ids
 	}
 	return o
+}
+
+// prepared returns what tells whether all indexes are there that the service makes with these settings.
+func prepared(cfg config.Config) func(context.Context, *database.DB, *store.Users) (bool, error) {
+	return func(ctx context.Context, db *database.DB, users *store.Users) (bool, error) {
+		return app.Prepared(ctx, db, users, history.New(db, cfg.HistoryRetention, slog.New(slog.DiscardHandler)))
+	}
 }

@@ -110,6 +110,10 @@ func TestSettings(t *testing.T) {
 			map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey + "\n", "ADMIN_TOKEN": "0123456789abcdef hunter2"},
 			[]string{"ADMIN_TOKEN holds white space", "CLERK_SECRET_KEY holds white space"},
 		},
+		"a port alone": {
+			map[string]string{"METRICS_ADDR": "9090"},
+			[]string{"METRICS_ADDR is no address with a port: set it to HOST:PORT such as 127.0.0.1:9090, or to :9090 for"},
+		},
 		"no number": {
 			map[string]string{"RECONCILE_MAX_DELETE": "NaN", "CLERK_RATE_SHARE": "NaN"},
 			[]string{"CLERK_RATE_SHARE is out of range", "RECONCILE_MAX_DELETE is out of range"},

@@ -9,6 +9,7 @@ import (
 
 	"clerksync/app"
 	"clerksync/config"
+	"clerksync/history"
 	"clerksync/internal/dev"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -17,12 +18,12 @@ import (
 )
 
 // readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. It checks only those of the
-// database and of Clerk's API, and those whose names begin with one of also. If MONGODB_URI is not set, it takes the
+// database, of Clerk's API and of the history, and those whose names begin with one of also. If MONGODB_URI is not set, it takes the
 // database of 'clerksync dev' in this folder.
 func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := config.Read(environ)
 	takeDevFolder(&cfg)
-	settings := append(clerkSettings(), append(also, "MONGODB_", "CLERKSYNC_")...)
+	settings := append(clerkSettings(), append(also, "MONGODB_", "CLERKSYNC_", "HISTORY_")...)
 	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
 }
 
@@ -86,16 +87,17 @@ func withClerk(
 		return err
 	}
 	users := store.NewUsers(db, m)
-	err = how.prepare(ctx, db, users)
+	past := app.History(cfg, db, users, log)
+	err = how.prepare(ctx, db, users, past)
 	if err == nil {
 		err = do(db, app.Reconciler(cfg, api, db, users, log))
 	}
-	return errors.Join(err, db.Close(ctx))
+	return errors.Join(err, past.Flush(ctx), db.Close(ctx))
 }
 
 // prepare checks that the map is the one that the database remembers. Unless the command only looks, it makes the
 // indexes, and then has the map remembered: a map that does not fit the collection is not.
-func (a access) prepare(ctx context.Context, db *database.DB, users *store.Users) error {
+func (a access) prepare(ctx context.Context, db *database.DB, users *store.Users, past *history.History) error {
 	if !a.switchMap {
 		if err := app.CheckMap(ctx, db, users.Map(), ""); err != nil {
 			return err
@@ -104,7 +106,7 @@ func (a access) prepare(ctx context.Context, db *database.DB, users *store.Users
 	if a.onlyLooks {
 		return nil
 	}
-	if err := app.Prepare(ctx, db, users); err != nil {
+	if err := app.Prepare(ctx, db, users, past); err != nil {
 		return err
 	}
 	if a.switchMap {

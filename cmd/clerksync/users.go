@@ -21,6 +21,7 @@ type usersCmd struct {
 	Ensure  usersEnsure  `cmd:"" help:"Print a user's row, fetched from Clerk if there is none. Sends no events."`
 	Restore usersRestore `cmd:"" help:"Bring back a user whom Clerk has despite a tombstone. Sends no events."`
 	Show    usersShow    `cmd:"" help:"Print a user's row, and what waits or has failed. Needs no Clerk key."`
+	Why     usersWhy     `cmd:"" help:"Say why a user's row is as it is: what was written by what, and what was not."`
 	Export  usersExport  `cmd:"" help:"Print all that is kept of a user, as JSON. Needs no Clerk key."`
 	Erase   usersErase   `cmd:"" help:"Remove all that is kept of a user whom Clerk no longer has."`
 }

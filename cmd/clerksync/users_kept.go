@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"clerksync/app"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/person"
 	"clerksync/reconcile"
@@ -34,8 +35,8 @@ type usersShow struct{ userID }
 
 // Help returns the text of --help besides the flags.
 func (usersShow) Help() string {
-	return "It prints the fields that clerksync writes, whether the user is deleted, and a line for each event " +
-		"of the user that waits or has failed. It asks only the database, and may run beside the service."
+	return "It prints the fields that clerksync writes, whether the user is deleted, a line for each event " +
+		"of the user that waits or has failed, and how long the history is. It asks only the database, and may run beside the service."
 }
 
 // Run prints what there is of the user.
@@ -69,6 +70,10 @@ func (c usersShow) Run(ctx context.Context, e env) error {
 		for _, event := range kept.Events {
 			e.say("%s", eventLine(event))
 		}
+		if past := kept.History; !past.Empty() {
+			e.say("history: %d applied, %d not applied; 'clerksync users why %s' tells it",
+				len(past.Applied), len(past.Skipped), c.ID)
+		}
 		return nil
 	})
 }
@@ -94,7 +99,7 @@ type usersExport struct{ userID }
 func (usersExport) Help() string {
 	return "It prints one JSON object: the whole row, with the fields of the app too (row_fields_of_clerksync names " +
 		"those that clerksync writes), when the user was deleted, the events that wait or have failed, with their " +
-		"data, and the note of the welcome mail. It asks only the database, and may run beside the service. What the " +
+		"data, the note of the welcome mail, and the history. It asks only the database, and may run beside the service. What the " +
 		"app keeps elsewhere, what Clerk has, and Inngest's history are not in it: see docs/gdpr.md."
 }
 
@@ -124,7 +129,8 @@ type usersErase struct {
 func (usersErase) Help() string {
 	return "Delete the user at Clerk first: it asks Clerk, and refuses whom Clerk has. It writes the user's " +
 		"tombstone if there is none, which stays: the id, and when the user was deleted. Then it removes the whole " +
-		"row, with the fields of the app too, the user's events and dead letters, and the note of the welcome mail. " +
+		"row, with the fields of the app too, the user's events and dead letters, the note of the welcome mail, and " +
+		"the history. " +
 		"If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once more, for what a " +
 		"function has noted that began before. It may be cut off and run again. Out of its reach are Inngest's " +
 		"history, logs, backups, and what the app keeps elsewhere: see docs/gdpr.md."
@@ -145,7 +151,7 @@ func (c usersErase) Run(ctx context.Context, e env) error {
 		}
 		removed := 0
 		erase := &person.Erase{
-			Records: records(db, r.Users), API: r.API, Watch: cmp.Or(c.watch, restoreWatch),
+			Records: records(db, r.Users, history.New(db, 0, r.Log)), API: r.API, Watch: cmp.Or(c.watch, restoreWatch),
 			Removed: func(what string) {
 				removed++
 				e.say("removed %s", what)
@@ -197,18 +203,20 @@ func withRecords(ctx context.Context, e env, f func(person.Records) error) error
 	if err != nil {
 		return err
 	}
-	db, err := app.OpenBeside(ctx, cfg, app.Logger(cfg, e.stderr))
+	log := app.Logger(cfg, e.stderr)
+	db, err := app.OpenBeside(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
 	if err = app.CheckMap(ctx, db, m, ""); err == nil { // with another map the row would not be found
-		err = f(records(db, store.NewUsers(db, m)))
+		err = f(records(db, store.NewUsers(db, m), history.New(db, cfg.HistoryRetention, log)))
 	}
 	return errors.Join(err, db.Close(ctx))
 }
 
-func records(db *database.DB, users *store.Users) person.Records {
+func records(db *database.DB, users *store.Users, past *history.History) person.Records {
 	return person.Records{
-		Users: users, Inbox: inbox.NewTable(db), Welcomes: store.NewWelcomes(db), State: database.NewCheckpoints(db),
+		Users: users, Inbox: inbox.NewTable(db), Welcomes: store.NewWelcomes(db), History: past,
+		State: database.NewCheckpoints(db),
 	}
 }

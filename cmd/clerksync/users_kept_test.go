@@ -88,7 +88,8 @@ func TestKeptOfAUser(t *testing.T) {
 	events := regexp.MustCompile(`(?s)^\{\n  "_id": "` + ada.ID + `",` +
 		`.*"full_name": "Ada Love\\u009blace\\u202e".*\n\}\n` +
 		`msg_\S+: clerk\S+, received at \S+Z, a dead letter since \S+Z\n` +
-		`msg_\S+: clerk\S+, received at \S+Z, a dead letter since \S+Z\n$`)
+		`msg_\S+: clerk\S+, received at \S+Z, a dead letter since \S+Z\n` +
+		`history: 1 applied, 0 not applied; 'clerksync users why ` + ada.ID + `' tells it\n$`)
 	if err != nil || !events.MatchString(out) || strings.Contains(out, "gold") {
 		t.Errorf("show: got %s %v", out, err)
 	}
@@ -146,7 +147,7 @@ out of reach: Inngest's history; .*
 out of reach: logs, backups, .*
 $`
 	out, log, err := erase()
-	if err != nil || !regexp.MustCompile("^removed the row\nremoved 1 dead letter\n"+left).MatchString(out) ||
+	if err != nil || !regexp.MustCompile("^removed the row\nremoved 1 dead letter\nremoved the history\n"+left).MatchString(out) ||
 		log != "" && log != "the tombstone is new; looking once more in 0s\n" { // "" if the machine is busy
 		t.Errorf("erase: got %s, log %q, %v", out, log, err)
 	}

@@ -59,6 +59,7 @@ func MakeCollections(ctx context.Context, db *database.DB) error {
 	}
 	for _, name := range []string{
 		"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_welcome_mails", "clerksync_runs",
+		"clerksync_history",
 	} {
 		if slices.Contains(there, name) {
 			continue

@@ -498,7 +498,7 @@ func matches(d, filter bson.D) (bool, error) {
 				_, isText := v.(string)
 				ok = op.Value == "null" && there && v == nil || op.Value == "string" && isText
 			case "$ne":
-				ok = !ok || order != 0
+				ok = !slices.ContainsFunc(reach(d, f.Key), func(v any) bool { return equal(v, op.Value) })
 			case "$lt":
 				ok = ok && order < 0
 			case "$lte":
@@ -717,11 +717,12 @@ func (c *collection) update(w bson.D) (n, modified int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if len(found) == 0 {
+	inserts := len(found) == 0
+	if inserts {
 		if get(w, "upsert") != true {
 			return 0, 0, nil
 		}
-		d := bson.D{{Key: "_id", Value: get(get(w, "q").(bson.D), "_id")}} // no other filter is used with it
+		d := bson.D{{Key: "_id", Value: get(get(w, "q").(bson.D), "_id")}} // no other value is asked for with it
 		if err := c.insert(d); err != nil {
 			return 0, 0, err
 		}
@@ -732,13 +733,23 @@ func (c *collection) update(w bson.D) (n, modified int, err error) {
 		for _, f := range op.Value.(bson.D) {
 			switch op.Key {
 			case "$set":
-				if d, err = set(d, f.Key, f.Value); err != nil {
-					return 0, 0, err
+				d, err = set(d, f.Key, f.Value)
+			case "$setOnInsert":
+				if inserts {
+					d, err = set(d, f.Key, f.Value)
 				}
+			case "$push":
+				d, err = push(d, f.Key, f.Value)
 			case "$unset":
 				d = unset(d, f.Key)
 			default:
-				return 0, 0, notDone(op.Key)
+				err = notDone(op.Key)
+			}
+			if err != nil {
+				if inserts {
+					c.docs = c.docs[:len(c.docs)-1]
+				}
+				return 0, 0, err
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"clerksync/store/embedded"
@@ -38,6 +39,8 @@ type DB struct {
 	engine    *embedded.Server // nil if the database does not run in this process
 	locks     sync.Map         // *locks by collection
 	observers []func(context.Context, Command)
+	// readsLists says that the server has refused the operators that keep a list sorted and short, see PushEach.
+	readsLists atomic.Bool
 }
 
 // EmbeddedPrefix is the beginning of the URI of an embedded database; the path of its folder follows.

@@ -30,6 +30,25 @@ func MayPass(err error) bool {
 	return true
 }
 
+// WorthRepeating tells whether a write that failed may succeed when it is repeated. Besides the errors that MayPass
+// knows these are a cancelled call, a write that no majority has acknowledged, and the errors of single rows with which
+// a server says that it steps down, shuts down or was interrupted.
+func WorthRepeating(err error) bool {
+	var unacknowledged *mongo.WriteConcernError
+	var se mongo.ServerError
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, mongo.ErrClientDisconnected), errors.Is(err, errPushRaced),
+		errors.As(err, &unacknowledged):
+		return true
+	case errors.As(err, new(mongo.CommandError)) || !errors.As(err, &se):
+		return MayPass(err)
+	}
+	// Of src/mongo/base/error_codes.yml those that the specification of retryable writes names, and LockTimeout,
+	// MaxTimeMSExpired, WriteConcernFailed and WriteConflict.
+	codes := []int{6, 7, 24, 50, 64, 89, 91, 112, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
+	return slices.ContainsFunc(se.ErrorCodes(), func(code int) bool { return slices.Contains(codes, code) })
+}
+
 // RefusesRow tells whether a write failed because of what is in its one row, such as a key in the metadata that this
 // database does not store, or because of a validator of the app's. It says nothing about other rows, and until the
 // row's values or the validator change, a retry cannot help.
