@@ -104,7 +104,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 		}
 		return testenv.Apply
 	}})
-	if err := Prepare(t.Context(), w.db, store.NewUsers(w.db, mapping.Default())); err != nil {
+	users := store.NewUsers(w.db, mapping.Default())
+	if err := Prepare(t.Context(), w.db, users, History(w.config(), w.db, users, slog.New(slog.DiscardHandler))); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
@@ -153,6 +154,7 @@ func (w *world) begin() {
 	t.Helper()
 	a := &App{cfg: w.config(), log: slog.New(slog.DiscardHandler), metrics: newMetrics(), db: w.db}
 	w.app, a.users = a, store.NewUsers(w.db, mapping.Default())
+	a.openHistory()
 	a.inbox = inbox.New(inbox.Options{
 		DB: w.db, Send: w.send, ResendAfter: a.cfg.InboxResendAfter, Handled: functions.Handles, Log: a.log,
 		Registerer: a.metrics,
@@ -161,7 +163,7 @@ func (w *world) begin() {
 	a.watch = reconcile.NewWatch(database.NewCheckpoints(w.db), a.log, a.metrics)
 	a.freshness = a.newFreshness(a.metrics)
 	fns, err := allFunctions(
-		a.cfg, nil, a.users, store.NewWelcomes(w.db), store.NewRuns(w.db), a.inbox.Table, w.reconciler())
+		a.cfg, nil, a.users, a.history, store.NewWelcomes(w.db), store.NewRuns(w.db), a.inbox.Table, w.reconciler())
 	if err != nil {
 		t.Fatal(err)
 	}
