@@ -53,6 +53,7 @@ type App struct {
 	server    *http.Server
 	metrics   *metrics
 	counts    *counts
+	traces    *traces // nil without traces
 	cleanups  []cleanup
 
 	metricsListener net.Listener // nil without METRICS_ADDR
@@ -77,6 +78,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.noteMap(ctx, o.Map)
 	a.noteSettings(ctx)
 
+	if err := a.openTraces(ctx); err != nil {
+		return nil, err
+	}
 	if a.listener, err = a.listenOn(ctx, "listener", cfg.Address(), "PORT and HOST"); err != nil {
 		return nil, err
 	}
@@ -90,8 +94,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 
 	server := InngestServer(cfg.Inngest)
 	a.inbox = inbox.New(inbox.Options{
-		DB: a.db, Send: server.EventAPI().Send, ResendAfter: cfg.InboxResendAfter, Handled: functions.Handles,
-		Log: log, Registerer: a.metrics,
+		DB: a.db, Send: a.traces.sending(server.EventAPI().Send), ResendAfter: cfg.InboxResendAfter,
+		Handled: functions.Handles, Log: log, Registerer: a.metrics,
 	})
 	a.activity = activity.New(database.NewCheckpoints(a.db), log, a.metrics)
 	a.counts = newCounts(a.users, a.inbox.Table, a.metrics)
@@ -108,7 +112,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fns.Inbox, fns.Log, fns.Seen, fns.Wrote = a.inbox, log, a.watch.Webhook, a.activity.Wrote
+	fns.Inbox, fns.Log, fns.Seen, fns.Wrote = a.inbox, log, a.watch.Webhook, a.wrote
+	if a.traces != nil {
+		fns.Trace = a.traces.run
+	}
 	if fns.Welcome != nil {
 		fns.Welcome.Mailed = a.metrics.mailed
 	}
@@ -126,7 +133,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Secrets: cfg.Secrets(), SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET",
 		InstanceID: cfg.InstanceID, InstanceName: "CLERK_INSTANCE_ID",
 		Forward: cfg.Forward(), ForwardPrivateMetadata: cfg.ForwardPrivateMetadata,
-		Seen: a.watch.Verified, Answered: a.activity.Webhook, Put: a.inbox.Put, Log: log, Registerer: a.metrics,
+		Seen: a.watch.Verified, Answered: a.answered, Put: a.inbox.Put, Log: log, Registerer: a.metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -160,6 +167,10 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 	}
 	a.onClose("database", a.db.Close)
 	a.db.Observe(a.metrics.command)
+	if a.traces != nil {
+		a.db.ObserveCollections()
+		a.db.Observe(a.traces.command)
+	}
 	a.users = store.NewUsers(a.db, m)
 	a.openHistory()
 	return database.Patiently(ctx, a.log, func() error {
@@ -171,6 +182,18 @@ func (a *App) openDatabase(ctx context.Context, m *mapping.Map) (err error) {
 		}
 		return RememberMap(ctx, a.db, m, a.cfg.Inngest.AppID)
 	})
+}
+
+// answered tells of a webhook's answer who wants to know.
+func (a *App) answered(w webhook.Answer) {
+	a.activity.Webhook(w)
+	a.traces.answered(w)
+}
+
+// wrote tells what became of an event who wants to know.
+func (a *App) wrote(ctx context.Context, w functions.Wrote) {
+	a.activity.Wrote(w)
+	a.traces.wrote(ctx, w)
 }
 
 // noteSettings logs what the settings turn off, and which of them are dangerous.

@@ -52,8 +52,7 @@ func count(ctx context.Context, users *store.Users, table inbox.Table) (n counte
 	if n.pending, err = table.Pending(ctx); err != nil {
 		return n, err
 	}
-	dead, err := table.DeadLetters(ctx, false)
-	n.dead = len(dead)
+	n.dead, err = table.CountDeadLetters(ctx)
 	return n, err
 }
 

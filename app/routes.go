@@ -33,7 +33,7 @@ func (a *App) routes(
 	}
 	e.POST(webhook.Path, echo.WrapHandler(boundMemory(hook, largeWebhooks)))
 	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut}
-	e.Match(methods, "/api/inngest", echo.WrapHandler(boundMemory(a.inngest, largeCalls)))
+	e.Match(methods, "/api/inngest", echo.WrapHandler(boundMemory(a.traces.called(a.inngest), largeCalls)))
 	a.devRoutes(e)
 	if a.cfg.AdminToken != "" {
 		e.POST("/users/:id/ensure", func(c echo.Context) error { return a.ensureUser(c, ensure) })

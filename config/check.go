@@ -31,8 +31,9 @@ func (c Config) Check() Mistakes {
 	badPatterns, leftOut := c.forwards()
 	dir, embedded := c.Embedded()
 	token, tiers, i := c.AdminToken, c.Reconcile, c.Inngest
+	quoted := strings.TrimLeft(c.MongoURI, "\"' \t\r\n") != c.MongoURI
 	dev, prod := i.IsDev(), i.DevKnown() && !i.IsDev()
-	return mistakes([]problem{
+	return mistakes(append(c.Traces.problems(), []problem{
 		{!isPort(c.Port), "PORT", "is no port", ""},
 		{!isHost(c.Host), "HOST", "is no address", ""},
 		{
@@ -77,7 +78,11 @@ func (c Config) Check() Mistakes {
 			"copy it alone, without the end of the line",
 		},
 		{
-			c.MongoURI != "" && !embedded && !c.IsURI(), "MONGODB_URI", "is of no known kind",
+			quoted, "MONGODB_URI", "begins with a quote or with white space",
+			"write the value alone (docker's --env-file takes quotes for a part of it)",
+		},
+		{
+			c.MongoURI != "" && !embedded && !c.IsURI() && !quoted, "MONGODB_URI", "is of no known kind",
 			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
 		},
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
@@ -109,7 +114,7 @@ func (c Config) Check() Mistakes {
 		{!matches(`^[A-Za-z0-9][A-Za-z0-9._-]*$`, i.AppID), "INNGEST_APP_ID", "is no id", ""},
 		{c.Batch.Size < 1 || c.Batch.Size > 100, "SYNC_BATCH_SIZE", "is out of range", ""}, // the limits are Inngest's
 		{c.Batch.Timeout < time.Second || c.Batch.Timeout > time.Minute, "SYNC_BATCH_TIMEOUT", "is out of range", ""},
-	})
+	}...))
 }
 
 // forwards returns the patterns in CLERK_FORWARD_EVENTS that cannot be used, and the types that no pattern forwards

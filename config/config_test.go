@@ -182,3 +182,65 @@ func TestMetricsAddr(t *testing.T) {
 		}
 	}
 }
+
+// TestTraces: what is wrong with OpenTelemetry's variables is said in one line that quotes no value. Without traces
+// nothing is wrong: the variables may be for others.
+func TestTraces(t *testing.T) {
+	t.Parallel()
+	const endpoint, traces = "OTEL_EXPORTER_OTLP_ENDPOINT=http://KEY.example:4318", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="
+	const headers, sampler, arg = "OTEL_EXPORTER_OTLP_HEADERS=", "OTEL_TRACES_SAMPLER=", "OTEL_TRACES_SAMPLER_ARG="
+	for name, tc := range map[string]struct {
+		set  string // besides the endpoint
+		want string // the mistake's beginning; "" for none
+	}{
+		"nothing":           {},
+		"grpc":              {set: "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"},
+		"another protocol":  {"OTEL_EXPORTER_OTLP_PROTOCOL=KEY", "OTEL_EXPORTER_OTLP_PROTOCOL is no known protocol: "},
+		"of traces":         {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=h2", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is no known"},
+		"exporter":          {set: "OTEL_TRACES_EXPORTER=otlp"},
+		"another exporter":  {"OTEL_TRACES_EXPORTER=console", "OTEL_TRACES_EXPORTER is neither otlp nor none: "},
+		"with a path":       {set: traces + "https://h/a/b"},
+		"no scheme":         {traces + "KEY:4317", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is no URL: "},
+		"end of line":       {traces + "http://KEY:4317\n", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is no URL: "},
+		"a password":        {traces + "http://u:KEY@h", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT holds more than"},
+		"a query":           {traces + "http://h/?k=KEY", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT holds more than"},
+		"headers":           {set: headers + "a=%20b, x-c=d"},
+		"a header alone":    {headers + "KEY", "OTEL_EXPORTER_OTLP_HEADERS is no list"},
+		"a comma too many":  {headers + "a=KEY,", "OTEL_EXPORTER_OTLP_HEADERS is no list"},
+		"a bad escape":      {headers + "a=KEY%", "OTEL_EXPORTER_OTLP_HEADERS is no list"},
+		"a header's name":   {headers + "a key=b", "OTEL_EXPORTER_OTLP_HEADERS is no list"},
+		"sampler":           {set: sampler + "parentbased_traceidratio"},
+		"another sampler":   {sampler + "jaeger_remote", "OTEL_TRACES_SAMPLER is no sampler: "},
+		"half a sampler":    {sampler + "parentbased_", "OTEL_TRACES_SAMPLER is no sampler: "},
+		"a tenth":           {set: arg + "0.1"},
+		"a percentage":      {arg + "10", "OTEL_TRACES_SAMPLER_ARG is out of range: "},
+		"no number":         {arg + "NaN", "OTEL_TRACES_SAMPLER_ARG is out of range: "},
+		"attributes":        {set: "OTEL_RESOURCE_ATTRIBUTES=a.b=c,d="},
+		"a value alone":     {"OTEL_RESOURCE_ATTRIBUTES=KEY", "OTEL_RESOURCE_ATTRIBUTES is no list"},
+		"neither yes or no": {"OTEL_SDK_DISABLED=KEY", "OTEL_SDK_DISABLED cannot be read: "},
+	} {
+		c, mistakes := Read([]string{endpoint, tc.set})
+		mistakes = append(mistakes, c.Check()...).Only("OTEL_")
+		switch {
+		case !c.Traces.On():
+			t.Errorf("%s: there are no traces", name)
+		case tc.want == "" && len(mistakes) > 0, len(mistakes) > 1:
+			t.Errorf("%s: got %v", name, mistakes)
+		case tc.want == "":
+		case len(mistakes) == 0 || !strings.HasPrefix(mistakes[0].Text, tc.want):
+			t.Errorf("%s: got %v, want %s", name, mistakes, tc.want)
+		case strings.Contains(mistakes[0].Text, "KEY") || strings.Contains(mistakes[0].Text, "\n"):
+			t.Errorf("%s: %q quotes the value, or is not one line", name, mistakes[0].Text)
+		}
+		for _, off := range []string{"OTEL_SDK_DISABLED=true", "OTEL_TRACES_EXPORTER=none"} {
+			c, _ := Read([]string{endpoint, tc.set, off})
+			if mistakes := c.Check().Only("OTEL_"); c.Traces.On() || len(mistakes) > 0 {
+				t.Errorf("%s, %s: got %v", name, off, mistakes)
+			}
+		}
+	}
+	c, _ := Read([]string{"OTEL_TRACES_EXPORTER=otlp"})
+	if m := c.Check().Only("OTEL_"); len(m) != 1 || !strings.Contains(m[0].Text, "set OTEL_EXPORTER_OTLP_ENDPOINT") {
+		t.Errorf("no endpoint: got %v", m)
+	}
+}

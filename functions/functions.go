@@ -47,7 +47,10 @@ type Functions struct {
 	Seen func(at time.Time)
 	// Wrote, if set, is called with what became of each event that a function got, each time that it got it. It must
 	// not block.
-	Wrote func(Wrote)
+	Wrote func(context.Context, Wrote)
+	// Trace, if set, is called before a function works on events, with the function's id. The work, and Wrote, get the
+	// context that it returns. done is called after the work.
+	Trace func(ctx context.Context, function string, events []Event) (_ context.Context, done func(error))
 	// If BatchSize is over 1, the functions that write rows take up to that many events at once, and Inngest waits up
 	// to BatchTimeout for them.
 	BatchSize    int
@@ -200,6 +203,8 @@ func (f *Functions) run(fn registered) func(context.Context, inngestgo.Input[raw
 func (f *Functions) attempt(ctx context.Context, fn registered, events []Event) (out json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, RunTimeout)
 	defer cancel()
+	ctx, done := f.begin(ctx, fn.ID, events)
+	defer func() { done(err) }()
 	err = f.safely(ctx, events, func() error {
 		res, err := fn.work(ctx, events)
 		if err == nil {
@@ -208,6 +213,14 @@ func (f *Functions) attempt(ctx context.Context, fn registered, events []Event) 
 		return err
 	})
 	return out, err
+}
+
+// begin calls f.Trace, if it is set.
+func (f *Functions) begin(ctx context.Context, function string, events []Event) (context.Context, func(error)) {
+	if f.Trace == nil {
+		return ctx, func(error) {}
+	}
+	return f.Trace(ctx, function, events)
 }
 
 // safely turns a panic into an error, and logs its stack.

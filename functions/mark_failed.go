@@ -53,7 +53,10 @@ func (f *Functions) markFailed(all []registered) registered {
 				var errs []error
 				run := inngestgo.InputCtx{RunID: d.RunID, Attempt: told[0].Attempt}
 				for _, e := range f.events(fn.ID, d.Events, run) {
-					errs = append(errs, fn.failed(ctx, e, why))
+					ctx, done := f.begin(ctx, m.ID, []Event{e}) // in the trace of what has failed
+					err := fn.failed(ctx, e, why)
+					done(err)
+					errs = append(errs, err)
 				}
 				return fmt.Sprint("looked at ", len(d.Events)), errors.Join(errs...)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"clerksync/clerk"
@@ -85,6 +86,12 @@ func when(version string, ts, envelope clerk.Millis) store.EventTime {
 
 // replayPrefix begins the name of an event that replays a failed run of one function only.
 const replayPrefix = "clerksync/replay."
+
+// MessageID returns the svix-id of an event that is sent.
+func MessageID(e inbox.Event) string {
+	function, _ := strings.CutPrefix(e.Name, replayPrefix)
+	return inbox.ParseEventID(e.ID).Message(function)
+}
 
 // own returns a function that writes no row. It has dead letters of its own, whose replay runs this function only. If
 // step is not "", the work is done in a step with that name. If runs is not nil, the function does not run again when

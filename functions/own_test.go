@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"clerksync/functions"
+	"clerksync/inbox"
 	"clerksync/internal/testenv"
 )
 
@@ -133,5 +134,21 @@ func TestDeadLetterOfTheDeleted(t *testing.T) {
 	fail(replayed)
 	if d := cmp.Diff(want[1:], ids()); d != "" {
 		t.Errorf("after the replay of one from before (-want +got):\n%s", d)
+	}
+}
+
+// TestMessageID: all sendings of an event, and of a function's own dead letter for it, are of one message.
+func TestMessageID(t *testing.T) {
+	t.Parallel()
+	for _, e := range []inbox.Event{
+		{ID: "msg_1", Name: "clerk/user.created"},
+		{ID: "msg_1:r7", Name: "clerk/user.created"},
+		{ID: "msg_1:replay7", Name: "clerk/user.created"},
+		{ID: "msg_1:own", Name: "clerksync/replay.own"},
+		{ID: "msg_1:own:replay1", Name: "clerksync/replay.own"},
+	} {
+		if got := functions.MessageID(e); got != "msg_1" {
+			t.Errorf("%s: got %s, want msg_1", e.ID, got)
+		}
 	}
 }

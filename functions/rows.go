@@ -86,7 +86,7 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 		w, err := f.read(r, e)
 		if err != nil {
 			results[i].err = NoRetry(err)
-			f.tell(r, e, results[i])
+			f.tell(ctx, r, e, results[i])
 			continue
 		}
 		results[i].UserID = w.User.ID
@@ -120,7 +120,7 @@ func (f *Functions) write(ctx context.Context, r rowFunction, events []Event) []
 		if res.err == nil {
 			res.received, res.err = f.clear(ctx, events[i])
 		}
-		f.tell(r, events[i], *res)
+		f.tell(ctx, r, events[i], *res)
 	}
 	return results
 }
@@ -140,7 +140,7 @@ type Wrote struct {
 }
 
 // tell calls f.Wrote.
-func (f *Functions) tell(r rowFunction, e Event, res result) {
+func (f *Functions) tell(ctx context.Context, r rowFunction, e Event, res result) {
 	if f.Wrote == nil {
 		return
 	}
@@ -151,7 +151,7 @@ func (f *Functions) tell(r rowFunction, e Event, res result) {
 	if res.err != nil {
 		w.Outcome, w.Final = "", sdkerrors.IsNoRetryError(res.err) || e.Attempt >= retries
 	}
-	f.Wrote(w)
+	f.Wrote(ctx, w)
 }
 
 // source returns what an event comes from. Inngest gives an event that has no id one of its own, a ULID; no svix-id has

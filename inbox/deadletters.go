@@ -110,6 +110,13 @@ func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter,
 	return all, nil
 }
 
+// CountDeadLetters returns how many dead letters there are, without those that were dropped. It reads none of them.
+func (t Table) CountDeadLetters(ctx context.Context) (int, error) {
+	return t.rows.Count(ctx, bson.D{
+		exists("failure", true), exists("due_at", false), exists("failure.dropped_at", false),
+	})
+}
+
 // ErrNoDeadLetter says that there is no dead letter with this id.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 

@@ -56,6 +56,9 @@ func TestDeadLetters(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if n, err := d.CountDeadLetters(t.Context()); !dropped && n != len(list) || err != nil {
+				t.Errorf("counted %d, %v, want %d", n, err, len(list))
+			}
 			var ids []string
 			for _, l := range list {
 				ids = append(ids, l.ID)

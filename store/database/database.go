@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +17,7 @@ import (
 	"clerksync/store/embedded"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
@@ -39,6 +38,10 @@ type DB struct {
 	engine    *embedded.Server // nil if the database does not run in this process
 	locks     sync.Map         // *locks by collection
 	observers []func(context.Context, Command)
+	monitor   *event.CommandMonitor // of both clients
+
+	collections sync.Map // of the commands that run, by the driver's id of the command, see ObserveCollections
+
 	// readsLists says that the server has refused the operators that keep a list sorted and short, see PushEach.
 	readsLists atomic.Bool
 }
@@ -71,40 +74,6 @@ const (
 	// parallel writes at which FerretDB v1 deadlocks.
 	maxPoolOne = 8
 )
-
-// CheckURI returns an error that says what is wrong with a connection string, without quoting it. The error's text
-// continues a sentence whose subject is the connection string or the setting that holds it. For mongodb+srv, CheckURI
-// looks up the host in the DNS.
-func CheckURI(uri string) error {
-	opts := options.Client().ApplyURI(uri)
-	switch wc := opts.WriteConcern; {
-	case strings.Contains(uri, "%00"): // CVE-2026-129934 of the driver up to v2.10.0: a NUL in credentials
-		return errors.New("holds %00: remove it")
-	case opts.Validate() != nil:
-		return errors.New("cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE " +
-			"with a HOST that has an SRV record")
-	case wc != nil && !wc.Acknowledged():
-		return errors.New("asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
-	}
-	return nil
-}
-
-// IsLocal tells whether all hosts in a connection string that CheckURI accepts are this machine. It looks nothing up: of
-// names it knows localhost.
-func IsLocal(uri string) bool {
-	if strings.HasPrefix(uri, "mongodb+srv:") {
-		return false
-	}
-	hosts := options.Client().ApplyURI(uri).Hosts
-	return len(hosts) > 0 && !slices.ContainsFunc(hosts, func(host string) bool {
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-		ip := net.ParseIP(strings.Trim(host, "[]"))
-		socket := strings.HasSuffix(host, ".sock") // in the file system
-		return !socket && !strings.EqualFold(host, "localhost") && !ip.IsLoopback()
-	})
-}
 
 // Open opens the database called name at a URI. For embedded:DIR it starts an embedded database in this process; the
 // error is ErrLocked if another process uses that folder. Otherwise it connects to a server, and waits up to 30 seconds
@@ -198,7 +167,8 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
 	db := &DB{Log: slog.New(slog.DiscardHandler)}
-	opts.SetMonitor(db.monitor())
+	db.monitor = db.newMonitor()
+	opts.SetMonitor(db.monitor)
 	client, err := mongo.Connect(opts)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", Redact(err))

@@ -1,0 +1,98 @@
+package config
+
+import (
+	"cmp"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Traces says where OpenTelemetry's spans go. OpenTelemetry's SDK reads these variables by itself, and more of them
+// (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). Here are those that turn traces
+// on and off, and those that are checked: the SDK would print a wrong value, even a key, and go on without it.
+type Traces struct {
+	Disabled bool   `env:"SDK_DISABLED" desc:"no traces, whatever else is set"`
+	Exporter string `env:"TRACES_EXPORTER" desc:"exporter of traces" want:"otlp or none"`
+
+	Endpoint       string `env:"EXPORTER_OTLP_ENDPOINT" desc:"where traces go" want:"http://HOST:PORT or https://HOST"`
+	TracesEndpoint string `env:"EXPORTER_OTLP_TRACES_ENDPOINT" desc:"the same, with the path" want:"http(s)://HOST/PATH"`
+
+	Protocol       string `env:"EXPORTER_OTLP_PROTOCOL" desc:"how they go there" want:"http/protobuf, http/json or grpc"`
+	TracesProtocol string `env:"EXPORTER_OTLP_TRACES_PROTOCOL" desc:"the same" want:"http/protobuf, http/json or grpc"`
+
+	Headers       string `env:"EXPORTER_OTLP_HEADERS" desc:"what goes with them, such as a key" want:"NAME=VALUE,…"`
+	TracesHeaders string `env:"EXPORTER_OTLP_TRACES_HEADERS" desc:"the same" want:"NAME=VALUE,…"`
+
+	Sampler    string `env:"TRACES_SAMPLER" desc:"which traces are exported" want:"traceidratio, always_on or always_off"`
+	SamplerArg string `env:"TRACES_SAMPLER_ARG" desc:"for traceidratio: the part of them" want:"a number, 0 to 1"`
+
+	Resource string `env:"RESOURCE_ATTRIBUTES" desc:"what all spans say of the service" want:"NAME=VALUE,…"`
+}
+
+// On tells whether there are traces.
+func (t Traces) On() bool {
+	return !t.Disabled && t.Exporter != "none" && (t.Exporter != "" || t.Endpoint != "" || t.TracesEndpoint != "")
+}
+
+// By returns the protocol by which traces are exported.
+func (t Traces) By() string { return cmp.Or(t.TracesProtocol, t.Protocol, "http/protobuf") }
+
+// problems returns what may be wrong. Without traces nothing is: the variables may be there for other programs.
+func (t Traces) problems() (all []problem) {
+	if !t.On() {
+		return nil
+	}
+	all = append(all,
+		problem{t.Exporter != "" && t.Exporter != "otlp", "OTEL_TRACES_EXPORTER", "is neither otlp nor none", ""},
+		problem{
+			t.Endpoint == "" && t.TracesEndpoint == "", "OTEL_TRACES_EXPORTER", "is set, but not where traces go",
+			"set OTEL_EXPORTER_OTLP_ENDPOINT, such as http://localhost:4318",
+		},
+		problem{!isSampler(t.Sampler), "OTEL_TRACES_SAMPLER", "is no sampler", ""},
+		problem{!isRatio(t.SamplerArg), "OTEL_TRACES_SAMPLER_ARG", "is out of range", ""},
+		problem{!isPairs(t.Resource), "OTEL_RESOURCE_ATTRIBUTES", "is no list of names with values", ""},
+	)
+	for name, s := range map[string]string{"": t.Endpoint, "TRACES_": t.TracesEndpoint} {
+		u, _ := url.Parse(s)
+		name = "OTEL_EXPORTER_OTLP_" + name + "ENDPOINT"
+		all = append(all, problem{badURL(s), name, "is no URL", ""}, problem{
+			!badURL(s) && (u.User != nil || u.RawQuery != "" || u.Fragment != ""), name,
+			"holds more than scheme, host and path, which would not be sent", "put a key into OTEL_EXPORTER_OTLP_HEADERS",
+		})
+	}
+	for name, s := range map[string]string{"": t.Protocol, "TRACES_": t.TracesProtocol} {
+		known := slices.Contains([]string{"", "http/protobuf", "http/json", "grpc"}, s)
+		all = append(all, problem{!known, "OTEL_EXPORTER_OTLP_" + name + "PROTOCOL", "is no known protocol", ""})
+	}
+	for name, s := range map[string]string{"": t.Headers, "TRACES_": t.TracesHeaders} {
+		all = append(all, problem{
+			!isPairs(s), "OTEL_EXPORTER_OTLP_" + name + "HEADERS", "is no list of names with values",
+			"set it to NAME=VALUE,NAME=VALUE, with %XX for what is no letter or digit in a VALUE",
+		})
+	}
+	return all
+}
+
+// isPairs tells whether s is a list NAME=VALUE,NAME=VALUE as the SDK reads it, or "".
+func isPairs(s string) bool {
+	for pair := range strings.SplitSeq(s, ",") {
+		name, value, ok := strings.Cut(pair, "=")
+		_, err := url.PathUnescape(value)
+		if s != "" && (!ok || err != nil || !matches(`^[\w!#$%&'*+.^|~-]+$`, strings.TrimSpace(name))) {
+			return false
+		}
+	}
+	return true
+}
+
+func isSampler(s string) bool {
+	known := strings.Fields("always_on always_off traceidratio " +
+		"parentbased_always_on parentbased_always_off parentbased_traceidratio")
+	return s == "" || slices.Contains(known, strings.ToLower(strings.TrimSpace(s)))
+}
+
+func isRatio(s string) bool {
+	r, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	return s == "" || err == nil && r >= 0 && r <= 1 // NaN is not
+}
