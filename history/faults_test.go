@@ -270,3 +270,68 @@ func (*property) checkOne(t *testing.T, w history.Why, tiers bool) string {
 	}
 	return ""
 }
+
+// TestLookFails: the row is written, and only the look for the tombstone after it fails. What changed is noted then, for
+// the repetition finds the row right.
+func TestLookFails(t *testing.T) {
+	t.Parallel()
+	finds := 0
+	db := testenv.NewMemory().ConnectFaulty(t, "test", &testenv.CommandFaults{
+		Verdict: func(command string) testenv.Verdict {
+			if command == "find" {
+				if finds++; finds == 2 {
+					return testenv.Refuse
+				}
+			}
+			return testenv.Apply
+		},
+	})
+	r := setup(t, db)
+	r.write(t, store.All, event(1, "Ada", "a"))
+	finds = 0 // the row, the tombstone
+	if res := r.users.Write(t.Context(), []store.Write{event(2, "Ada King", "b")}, store.All)[0]; res.Err == nil {
+		t.Fatal("the look has not failed")
+	}
+	r.write(t, store.All, event(2, "Ada King", "b"))
+	if d := cmp.Diff([]string{"+ b updated full_name", "+ a created"}, r.told(t)); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+// TestOneOfManyRaced: of a list of users another process writes one meanwhile. What was written of the others is noted.
+func TestOneOfManyRaced(t *testing.T) {
+	t.Parallel()
+	lab := testenv.NewLab(t, 2)
+	r, other := setup(t, lab.Processes[0].DB), setup(t, lab.Processes[1].DB)
+	var writes []store.Write
+	for _, id := range []string{"bob", "eve", "joe"} {
+		w := person(id)
+		r.write(t, store.All, w)
+		w.User.FullName, w.User.ChangedAt, w.EventTime.Clerk = "New", noon+2, noon+2
+		writes = append(writes, w)
+	}
+	newest := writes[0]
+	newest.User.ChangedAt, newest.EventTime.Clerk, newest.Source.ID = noon+3, noon+3, "other"
+	p := lab.Processes[0]
+	ended, err := p.Start(t.Context(), func(ctx context.Context) error {
+		return r.users.Write(ctx, writes, store.All)[2].Err
+	})
+	for n := 0; !ended; n++ {
+		if ended, err = p.Step(testenv.None); n == 0 {
+			other.write(t, store.All, newest)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]store.Outcome{"bob": store.Stale, "eve": store.Updated, "joe": store.Updated} {
+		past, err := r.past.Get(t.Context(), "user_2"+id)
+		entries := past.Applied
+		if want == store.Stale {
+			entries = past.Skipped
+		}
+		if err != nil || len(entries) == 0 || entries[0].Outcome != want || entries[0].Again {
+			t.Errorf("%s: got %+v, %v, want %s", id, past, err, want)
+		}
+	}
+}
