@@ -76,7 +76,8 @@ func (e env) say(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, form
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	exited := false
 	parser, err := kong.New(&cli{}, kong.Name("clerksync"),
-		kong.Description("Keeps an application's MongoDB users collection equal to Clerk."),
+		kong.Description("Keeps an application's MongoDB users collection equal to Clerk. The exit status is 0, or 1 "+
+			"after an error; docs/scripts.md has more for scripts."),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
