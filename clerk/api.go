@@ -74,8 +74,9 @@ type APIOptions struct {
 	// Explain says in words why nothing has answered; nil leaves the network's errors as they are.
 	Explain func(error) error
 
-	Share    float64 // how much of Clerk's rate limit may be used: more than 0, at most 1
-	PageSize int     // 0 means the largest page that Clerk allows; the least is 2
+	Share     float64           // how much of Clerk's rate limit may be used: more than 0, at most 1
+	PageSize  int               // 0 means the largest page that Clerk allows; the least is 2
+	Transport http.RoundTripper // nil means http.DefaultTransport
 }
 
 // API is a client of those parts of Clerk's Backend API that are about users. It stays below Clerk's rate limit and
@@ -150,7 +151,7 @@ func NewAPI(o APIOptions) (*API, error) {
 	// No bursts, and none at the start: Clerk counts over ten seconds, and others may have used most of these already.
 	limiter := rate.NewLimiter(rate.Limit(perSecond*o.Share), 1)
 	limiter.Allow()
-	return &API{o: o, client: &http.Client{}, limiter: limiter}, nil
+	return &API{o: o, client: &http.Client{Transport: o.Transport}, limiter: limiter}, nil
 }
 
 // name returns how errors call the API: the operator can only mend the address of one that is not Clerk's usual one.
