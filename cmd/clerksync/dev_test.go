@@ -20,7 +20,7 @@ import (
 )
 
 // scriptInngest is the command 'inngest' of a script: from now on, 'dev' uses an Inngest that runs the functions which
-// are registered with it, at once and without a process of its own.
+// are registered with it, at once and without a process of its own. INNGEST_PORT is its port.
 func scriptInngest(t *testing.T, ts *testscript.TestScript) {
 	t.Helper()
 	f := &runsFunctions{t: t}
@@ -34,6 +34,7 @@ func scriptInngest(t *testing.T, ts *testscript.TestScript) {
 		f.running.Wait()
 	})
 	ts.Setenv("INNGEST_DEV", server.URL)
+	ts.Setenv("INNGEST_PORT", server.URL[strings.LastIndexByte(server.URL, ':')+1:])
 }
 
 // runsFunctions is an Inngest that runs the functions that it knows.

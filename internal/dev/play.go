@@ -80,8 +80,8 @@ func person(at time.Time, typ, userID string, values map[string]any) ([]byte, er
 	values["id"] = userID
 	if typ != clerk.UserDeleted {
 		address := map[string]any{
-			"id": "idn_" + userID, "object": "email_address", "email_address": strings.ToLower(userID[10:18]) + "@example.com",
-			"verification": map[string]any{"status": "verified"},
+			"id": "idn_" + userID, "object": "email_address", "verification": map[string]any{"status": "verified"},
+			"email_address": strings.ToLower(userID[10:18]) + "@example.com",
 		}
 		values["email_addresses"], values["primary_email_address_id"] = []any{address}, address["id"]
 	}
@@ -116,7 +116,7 @@ func (p *Player) storm(ctx context.Context, hook string) error {
 			all = append(all, d, d)
 		}
 	}
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) //nolint:gosec // G404: no secret
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(stormSenders)
 	for _, d := range all {

@@ -65,7 +65,8 @@ func TestPlay(t *testing.T) {
 	t.Parallel()
 	d, hook := newDoor(t)
 	p := &Player{Secret: secret}
-	if err := p.Play(t.Context(), hook, "change"); err == nil || !strings.Contains(err.Error(), "begin with a sign-up") {
+	err := p.Play(t.Context(), hook, "change")
+	if err == nil || !strings.Contains(err.Error(), "begin with a sign-up") {
 		t.Errorf("a change of nobody: got %v", err)
 	}
 	if err := p.Play(t.Context(), hook, "nonsense"); err == nil {

@@ -106,9 +106,11 @@ func unwritable(err error) error {
 // next build if this one is killed.
 func (o Options) build(ctx context.Context, goTool, version, binary string) error {
 	start := time.Now()
-	o.say("building the Inngest server %s from source, once: it takes about three minutes on two cores…", version)
+	o.say("building the Inngest server %s from source, once, because no Inngest CLI was found: it downloads up to\n"+
+		"300 MB from Go's module proxy, takes about three minutes on two cores, and is kept in\n%s",
+		version, filepath.Dir(binary))
 	defer every(progressInterval, func(elapsed time.Duration) {
-		o.say("still building the Inngest server %s (%s)", version, elapsed)
+		o.say("still building the Inngest server %s (%s of about 3m)", version, elapsed)
 	})()
 	dir := binary + ".build"
 	if err := os.RemoveAll(dir); err != nil {

@@ -36,8 +36,10 @@ esac`
 func TestFind(t *testing.T) {
 	const (
 		throughNPX = "looking for inngest-cli@1.44.0 through npx…"
-		building   = "building the Inngest server v1.44.0 from source, once: it takes about three minutes on two cores…"
-		built      = "v1.44.0 built from source, without its web page"
+		building   = "building the Inngest server v1.44.0 from source, once, because no Inngest CLI was found: it " +
+			"downloads up to\n300 MB from Go's module proxy, takes about three minutes on two cores, and is kept in\n" +
+			"DIR/cache/clerksync"
+		built = "v1.44.0 built from source, without its web page"
 	)
 	tests := map[string]struct {
 		programs   map[string]string
