@@ -437,11 +437,15 @@ func TestViewers(t *testing.T) {
 	a := process(testenv.NewMemory().Connect(t, "test", nil, nil), &clock{noon()})
 	slow, endSlow := a.Subscribe()
 	quick, endQuick := a.Subscribe()
+	start := time.Now()
 	for i := range maxWaiting + 500 {
 		write(a, fmt.Sprint("user_", i), time.Second)
 		if e := <-quick; e.UserID != fmt.Sprint("user_", i) || !e.Now.Equal(noon()) {
 			t.Fatalf("the quick viewer: got %v, want event %d", e, i)
 		}
+	}
+	if took := time.Since(start); took > time.Minute { // it takes milliseconds
+		t.Errorf("the writer has waited for %v", took)
 	}
 	if len(slow) != maxWaiting {
 		t.Errorf("the slow viewer has %d events, want %d", len(slow), maxWaiting)
@@ -476,6 +480,8 @@ func TestLabels(t *testing.T) {
 		}
 	}
 	a.Wrote(functions.Wrote{Type: clerk.UserCreated, Err: errors.New("x"), Final: true})
+	// The clock of the process that took the webhook was ahead.
+	a.Wrote(functions.Wrote{Type: clerk.UserDeleted, Outcome: store.Deleted, Received: time.Now().Add(time.Hour)})
 	families, err := reg.Gather()
 	must(t, err)
 	values := map[string]float64{}
@@ -486,6 +492,9 @@ func TestLabels(t *testing.T) {
 				name += " " + l.GetValue()
 			}
 			values[name] = m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			if m.GetHistogram().GetSampleSum() < 0 {
+				t.Errorf("%s has taken less than no time", name)
+			}
 		}
 	}
 	if len(values) != 3*7+2+4 {
