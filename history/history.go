@@ -178,7 +178,9 @@ func (h *History) owe(p database.Push, owed bool) {
 	}
 }
 
-func key(p database.Push) string { return p.ID + " " + p.List + " " + database.Text(p.Entry, "version") }
+func key(p database.Push) string {
+	return p.ID + " " + p.List + " " + database.Text(p.Entry, "version")
+}
 
 // pushes returns the entries of the changes and some that are owed. If the entry of a change is owed, that one is
 // taken: the change is then its repetition, which does not know which fields changed.
@@ -344,6 +346,7 @@ func read(raw bson.Raw) (p Past, err error) {
 	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
 		return slices.ContainsFunc(p.Applied, func(a Entry) bool { return a.Version == s.Version })
 	})
+	p.deduce()
 	for _, list := range [][]Entry{p.Applied, p.Skipped} {
 		slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(b.Version, a.Version) })
 		for i := range list {
@@ -351,6 +354,21 @@ func read(raw bson.Raw) (p Past, err error) {
 		}
 	}
 	return p, err
+}
+
+// deduce takes a stale entry for one that was applied if another write found the row with its version. What wrote it was
+// cut off, or did not hear that it was done, and was overtaken before it came again.
+func (p *Past) deduce() {
+	applied := slices.Clone(p.Applied)
+	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
+		found := func(a Entry) bool { return a.Was == s.Version }
+		if s.Outcome != store.Stale || !slices.ContainsFunc(applied, found) {
+			return false
+		}
+		s.Outcome, s.Again, s.Was = store.Unchanged, true, ""
+		p.Applied = append(p.Applied, s)
+		return true
+	})
 }
 
 // Remove removes what is remembered of a user, and tells whether there was anything.
