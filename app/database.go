@@ -41,7 +41,8 @@ func databaseError(err error) error {
 	case errors.Is(err, database.ErrLeftOut):
 		return fmt.Errorf("%w: set MONGODB_URI to mongodb://…, or build without -tags noembedded", err)
 	case errors.As(err, new(*fs.PathError)):
-		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with a folder that this process may write to", err)
+		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with a folder that this process may write to, "+
+			"or let it write to this one", err)
 	case database.RefusesLogin(err):
 		return fmt.Errorf("%w: the user name or the password in MONGODB_URI is not accepted: "+
 			"check both, and authSource; in a password, every character but letters and digits is written %%XX, such as %%40 for @", err)
