@@ -47,7 +47,8 @@ func databaseError(err error) error {
 		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with a folder that this process may write to", err)
 	case database.RefusesLogin(err):
 		return fmt.Errorf("%w: the user name or the password in MONGODB_URI is not accepted: "+
-			"check both, and authSource; in a password, every character but letters and digits is written %%XX, such as %%40 for @", err)
+			"check both, and authSource; in a password, every character but letters and digits is written %%XX, "+
+			"such as %%40 for @", err)
 	case database.Unreached(err) != "":
 		return fmt.Errorf("%w (MONGODB_URI)", err)
 	case database.MayPass(err):

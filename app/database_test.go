@@ -25,8 +25,8 @@ func TestDatabaseErrors(t *testing.T) {
 			strings.Replace(refusing, "mongodb://", "mongodb://app:hunter2@", 1),
 			"the user name or the password in MONGODB_URI is not accepted: check both",
 		},
-		"no folder":              {"embedded:/none/hunter2", "set MONGODB_URI to embedded:DIR with the service's folder"},
-		"a file for a folder":    {"embedded:/dev/null", "set MONGODB_URI to embedded:DIR with a folder that this process"},
+		"no folder":              {"embedded:/none/hunter2", "set MONGODB_URI to embedded:DIR with the service"},
+		"a file for a folder":    {"embedded:/dev/null", "set MONGODB_URI to embedded:DIR with a folder"},
 		"where nobody may write": {"embedded:/sys", "set MONGODB_URI to embedded:DIR with a folder that"},
 	} {
 		db, err := app.OpenBeside(t.Context(), config.Config{MongoURI: tc.uri}, slog.New(slog.DiscardHandler))

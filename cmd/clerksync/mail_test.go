@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"strings"
 	"testing"
 
 	"clerksync/internal/testenv"
@@ -10,7 +9,8 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// TestMailTestQuotesTheServer: who sends a mail by hand is told what the mail server says, also where that is an address.
+// TestMailTestQuotesTheServer: who sends a mail by hand is told what the mail server says, also where it has an
+// address.
 func TestMailTestQuotesTheServer(t *testing.T) {
 	t.Parallel()
 	srv := testenv.NewSMTP(t, testenv.SMTPOptions{Rcpt: func(string) error {
@@ -26,7 +26,7 @@ func TestMailTestQuotesTheServer(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	if out.Len()+log.Len() > 0 || strings.Contains(log.String(), "ada@") {
+	if out.Len()+log.Len() > 0 {
 		t.Errorf("printed %s, logged %s", &out, &log)
 	}
 }
