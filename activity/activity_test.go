@@ -260,8 +260,10 @@ func TestClockJumps(t *testing.T) {
 		steps []time.Duration // of the clock; after each, one webhook comes
 		want  map[int]int     // at the end, by minutes ago
 	}{
-		"none":                    {[]time.Duration{0, 0, time.Minute, time.Minute}, map[int]int{2: 2, 1: 1, 0: 1}},
-		"a second back":           {[]time.Duration{0, 30 * time.Second, -time.Second, time.Second}, map[int]int{1: 2, 0: 2}},
+		"none": {[]time.Duration{0, 0, time.Minute, time.Minute}, map[int]int{2: 2, 1: 1, 0: 1}},
+		"a second back": {
+			[]time.Duration{0, 30 * time.Second, -time.Second, time.Second}, map[int]int{1: 2, 0: 2},
+		},
 		"ten minutes back":        {[]time.Duration{0, time.Minute, -10 * time.Minute}, map[int]int{0: 1}},
 		"a day ahead, and back":   {[]time.Duration{0, 24 * time.Hour, -24 * time.Hour}, map[int]int{0: 1}},
 		"an hour ahead, and back": {[]time.Duration{0, time.Hour, -time.Hour, time.Hour}, map[int]int{0: 1}},
@@ -367,14 +369,14 @@ func TestLag(t *testing.T) {
 		wrote functions.Wrote
 		want  int
 	}{
-		"created":            {functions.Wrote{Type: clerk.UserCreated, Outcome: store.Created}, 1},
-		"updated":            {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated}, 1},
-		"deleted":            {functions.Wrote{Type: clerk.UserDeleted, Outcome: store.Deleted}, 1},
-		"deleted before":     {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Deleted}, 0},
-		"stale":              {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Stale}, 0},
-		"unchanged":          {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Unchanged}, 0},
-		"not written":        {functions.Wrote{Type: clerk.UserUpdated, Err: errors.New("down")}, 0},
-		"written, not clear": {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated, Err: errors.New("x")}, 0},
+		"created":        {functions.Wrote{Type: clerk.UserCreated, Outcome: store.Created}, 1},
+		"updated":        {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated}, 1},
+		"deleted":        {functions.Wrote{Type: clerk.UserDeleted, Outcome: store.Deleted}, 1},
+		"deleted before": {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Deleted}, 0},
+		"stale":          {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Stale}, 0},
+		"unchanged":      {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Unchanged}, 0},
+		"not written":    {functions.Wrote{Type: clerk.UserUpdated, Err: errors.New("down")}, 0},
+		"not cleared":    {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated, Err: errors.New("x")}, 0},
 	} {
 		a := process(testenv.NewMemory().Connect(t, "test", nil, nil), &clock{noon()})
 		tc.wrote.At = noon().Add(-time.Second)

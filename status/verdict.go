@@ -120,7 +120,11 @@ func drift(f reconcile.Found) string {
 		n    int
 		name string
 	}{
-		{f.Missing, "missing"}, {f.Stale, "stale"}, {f.Extra, "extra"}, {f.Buried, "buried"}, {f.Unknown, "unknown"},
+		{f.Missing, "missing"},
+		{f.Stale, "stale"},
+		{f.Extra, "extra"},
+		{f.Buried, "buried"},
+		{f.Unknown, "unknown"},
 		{f.Failed, "failed"},
 	} {
 		if kind.n > 0 {
