@@ -70,7 +70,7 @@ type deadLettersJSON struct {
 // userJSON is what 'users show' knows of a user.
 type userJSON struct {
 	UserID    string          `json:"user_id"`
-	Row       json.RawMessage `json:"row,omitempty"`      // the fields that clerksync writes, as MongoDB's Extended JSON
+	Row       json.RawMessage `json:"row,omitempty"`      // the fields that clerksync writes, as Extended JSON
 	AppsOwn   bool            `json:"apps_own,omitempty"` // the row is the app's: clerksync has never written it
 	DeletedAt time.Time       `json:"deleted_at,omitzero"`
 	Events    []eventJSON     `json:"events"`
@@ -101,7 +101,7 @@ func newFindingJSON(f doctor.Finding) findingJSON {
 // reconcileJSON is what a run of 'reconcile' has found, after its list of drift.
 type reconcileJSON struct {
 	DryRun  bool            `json:"dry_run"`
-	Ended   bool            `json:"ended"` // false if the run was cut off or has failed, so that there may be more drift
+	Ended   bool            `json:"ended"` // false if the run was cut off or has failed
 	Found   reconcile.Found `json:"found"`
 	Seconds float64         `json:"seconds"`
 }
