@@ -191,6 +191,19 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// TestCacheCannotBeWritten: it is said what to set.
+func TestCacheCannotBeWritten(t *testing.T) {
+	r := newRepo(t, map[string]string{"go": builds})
+	write(t, r.long("DIR/file"), "")
+	o := r.options(nil)
+	o.Cache = r.long("DIR/file")
+	_, err := Build(t.Context(), Version, o)
+	if want := "not a directory: the server would be built and kept there: set HOME, or on Linux XDG_CACHE_HOME, to a " +
+		"folder that you may write to"; !strings.HasSuffix(text(err), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
 func TestFindEndsWithItsContext(t *testing.T) {
 	r := newRepo(t, map[string]string{"go": builds})
 	ctx, cancel := context.WithCancel(t.Context())
