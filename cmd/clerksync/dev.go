@@ -140,10 +140,10 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, se
 		},
 	}
 	a, err := app.New(ctx, o)
-	for tries := 1; errors.Is(err, syscall.EADDRINUSE) && tries < 5; tries++ { // another 'dev' starts just now
-		if !isSet(e.environ, "PORT") {
-			o.Config.Port = dev.FreePort(ctx, cfg.Host, devPort)
-		}
+	// Another 'dev' that starts just now may have taken the port since it was found free.
+	for tries := 1; errors.Is(err, syscall.EADDRINUSE) && !isSet(e.environ, "PORT") &&
+		!errors.Is(err, database.ErrPort) && tries < 5; tries++ {
+		o.Config.Port = dev.FreePort(ctx, cfg.Host, devPort)
 		a, err = app.New(ctx, o)
 	}
 	if err != nil {
