@@ -24,6 +24,7 @@ import (
 	"clerksync/store"
 	"clerksync/store/mapping"
 	"clerksync/trace"
+	"clerksync/webhook"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -305,6 +306,13 @@ func TestNoTraces(t *testing.T) {
 		if err := a.openTraces(t.Context()); err != nil || a.traces != nil || len(a.cleanups) > 0 {
 			t.Errorf("%v: got %v, %v", set, a.traces, err)
 		}
+	}
+	a := &App{}
+	if n := testing.AllocsPerRun(100, func() {
+		a.traces.answered(webhook.Answer{ID: "msg_1"})
+		a.traces.wrote(t.Context(), functions.Wrote{})
+	}); n > 0 {
+		t.Errorf("a webhook and a write allocate %v times for nothing", n)
 	}
 	stacks := make([]byte, 1<<20)
 	if stacks = stacks[:runtime.Stack(stacks, true)]; strings.Contains(string(stacks), "opentelemetry") {

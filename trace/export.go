@@ -2,9 +2,11 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +68,12 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 // cause returns the text of an error without the endpoint's URL, and without the words of the collector, which may
 // quote a key.
 func cause(err error) string {
-	if s, ok := status.FromError(err); ok && s.Code() != codes.Unavailable { // which is gRPC's own word for no answer
+	s, isGRPC := status.FromError(err)
+	late := []codes.Code{codes.DeadlineExceeded, codes.Canceled}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), isGRPC && slices.Contains(late, s.Code()):
+		return "the collector does not answer in time"
+	case isGRPC && s.Code() != codes.Unavailable: // which is gRPC's own word for no answer
 		return fmt.Sprint("the collector answers ", s.Code())
 	}
 	text, _, _ := strings.Cut(err.Error(), "body: ")

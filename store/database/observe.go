@@ -12,8 +12,8 @@ type Command struct {
 	Name string // MongoDB's name, such as "find"
 	// Collection is the collection that it is about; "" if it is about none, or if nobody called ObserveCollections.
 	Collection string
-	Took time.Duration
-	Err  error // redacted; nil if the database answered, even if it refused some rows of a write
+	Took       time.Duration
+	Err        error // redacted; nil if the database answered, even if it refused some rows of a write
 }
 
 // Observe makes f be called after each command, with the context of who asked for it. The one who asked waits for f, so
