@@ -42,6 +42,11 @@ func databaseError(err error) error {
 		return fmt.Errorf("%w: set MONGODB_URI to mongodb://…, or build without -tags noembedded", err)
 	case errors.As(err, new(*fs.PathError)):
 		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with a folder that this process may write to", err)
+	case database.RefusesLogin(err):
+		return fmt.Errorf("%w: the user name or the password in MONGODB_URI is not accepted: "+
+			"check both, and authSource; in a password, every character but letters and digits is written %%XX, such as %%40 for @", err)
+	case database.Unreached(err) != "":
+		return fmt.Errorf("%w (MONGODB_URI)", err)
 	case database.MayPass(err):
 		return fmt.Errorf("%w: check MONGODB_URI, and that the database runs", err)
 	}

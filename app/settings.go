@@ -14,6 +14,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/mail"
+	"clerksync/reach"
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
@@ -69,7 +70,7 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 	}
 	return clerk.NewAPI(clerk.APIOptions{
 		SecretKey: c.SecretKey, KeyName: "CLERK_SECRET_KEY",
-		URL: c.APIURL, URLName: "CLERK_API_URL", Share: c.RateShare,
+		URL: c.APIURL, URLName: "CLERK_API_URL", Share: c.RateShare, Explain: reach.Explain,
 	})
 }
 

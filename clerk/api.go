@@ -68,11 +68,15 @@ const (
 // APIOptions is what NewAPI needs.
 type APIOptions struct {
 	SecretKey string
-	URL       string  // "" means api.clerk.com
-	KeyName   string  // what error messages call the secret key, such as the name of an environment variable
-	URLName   string  // what they call the URL
-	Share     float64 // how much of Clerk's rate limit may be used: more than 0, at most 1
-	PageSize  int     // 0 means the largest page that Clerk allows; the least is 2
+	URL       string // "" means api.clerk.com
+	KeyName   string // what error messages call the secret key, such as the name of an environment variable
+	URLName   string // what they call the URL
+	// Explain says in words why nothing has answered; nil leaves the network's errors as they are.
+	Explain func(error) error
+
+	Share     float64           // how much of Clerk's rate limit may be used: more than 0, at most 1
+	PageSize  int               // 0 means the largest page that Clerk allows; the least is 2
+	Transport http.RoundTripper // nil means http.DefaultTransport
 }
 
 // API is a client of those parts of Clerk's Backend API that are about users. It stays below Clerk's rate limit and
@@ -147,7 +151,15 @@ func NewAPI(o APIOptions) (*API, error) {
 	// No bursts, and none at the start: Clerk counts over ten seconds, and others may have used most of these already.
 	limiter := rate.NewLimiter(rate.Limit(perSecond*o.Share), 1)
 	limiter.Allow()
-	return &API{o: o, client: &http.Client{}, limiter: limiter}, nil
+	return &API{o: o, client: &http.Client{Transport: o.Transport}, limiter: limiter}, nil
+}
+
+// name returns how errors call the API: the operator can only mend the address of one that is not Clerk's usual one.
+func (a *API) name() string {
+	if a.o.URL == defaultURL {
+		return "Clerk"
+	}
+	return "Clerk's API at " + a.o.URLName
 }
 
 // Times are when an answer was made.
@@ -521,7 +533,10 @@ func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (
 		if e, ok := errors.AsType[*url.Error](err); ok { // whose text has the URL, which may contain ids
 			err = e.Err
 		}
-		return Times{}, fmt.Errorf("no answer from Clerk: %w", err)
+		if a.o.Explain != nil {
+			err = a.o.Explain(err)
+		}
+		return Times{}, fmt.Errorf("no answer from %s: %w", a.name(), err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))

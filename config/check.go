@@ -31,6 +31,7 @@ func (c Config) Check() Mistakes {
 	badPatterns, leftOut := c.forwards()
 	dir, embedded := c.Embedded()
 	token, tiers, i := c.AdminToken, c.Reconcile, c.Inngest
+	quoted := strings.TrimLeft(c.MongoURI, "\"' \t\r\n") != c.MongoURI
 	dev, prod := i.IsDev(), i.DevKnown() && !i.IsDev()
 	return mistakes(append(c.Traces.problems(), []problem{
 		{!isPort(c.Port), "PORT", "is no port", ""},
@@ -77,7 +78,11 @@ func (c Config) Check() Mistakes {
 			"copy it alone, without the end of the line",
 		},
 		{
-			c.MongoURI != "" && !embedded && !c.IsURI(), "MONGODB_URI", "is of no known kind",
+			quoted, "MONGODB_URI", "begins with a quote or with white space",
+			"write the value alone (docker's --env-file takes quotes for a part of it)",
+		},
+		{
+			c.MongoURI != "" && !embedded && !c.IsURI() && !quoted, "MONGODB_URI", "is of no known kind",
 			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
 		},
 		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},

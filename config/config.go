@@ -172,6 +172,9 @@ func (c Config) DatabaseName() string {
 // nameInURI returns the name of the database in the path of a connection string, or "".
 func nameInURI(uri string) string {
 	_, rest, _ := strings.Cut(strings.TrimSpace(uri), "://")
+	if _, hosts, ok := strings.Cut(rest, "@"); ok { // before it there may be a / that should have been %2F
+		rest = hosts
+	}
 	_, path, _ := strings.Cut(rest, "/")
 	name, _, _ := strings.Cut(path, "?")
 	if plain, err := url.PathUnescape(name); err == nil { // else the driver refuses the URI

@@ -1,16 +1,10 @@
 package doctor
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +15,6 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
-	"clerksync/webhook"
 )
 
 // ForeignIndex says what harm a unique index does that the app has made on the users.
@@ -91,8 +84,11 @@ func (d *doctor) server(s database.Server) {
 func (d *doctor) inngest(ctx context.Context, say report) *Finding {
 	server := d.Inngest
 	if err := server.Reach(ctx); err != nil {
-		return is(Fail, "%s cannot be reached: start it, or check INNGEST_BASE_URL, INNGEST_DEV and the network: %v",
-			server.Name(), err)
+		named := ""
+		if server.SelfHosted() {
+			named = "; INNGEST_BASE_URL or INNGEST_DEV says where it is"
+		}
+		return is(Fail, "%s cannot be reached: %v%s", server.Name(), err, named)
 	}
 	say(is(OK, "%s answers", server.Name()))
 	err := server.SendProbe(ctx)
@@ -193,17 +189,25 @@ func (d *doctor) webhooks(context.Context, report) *Finding {
 
 // reconcile reports the last run of each tier.
 func (d *doctor) reconcile(_ context.Context, say report) *Finding {
-	tiers, runs := reconcile.Tiers(), d.status.Runs
-	if !slices.ContainsFunc(tiers, func(t reconcile.Tier) bool { return len(runs[t]) > 0 }) {
-		return when(d.Config.SecretKey != "", Warn,
-			"rows have never been compared with Clerk: leave the service running, or run 'clerksync reconcile'")
-	}
-	for _, tier := range tiers {
-		if len(runs[tier]) == 0 {
-			say(is(Warn, "%s: has not run yet", tier))
+	tiers, runs, crons := reconcile.Tiers(), d.status.Runs, d.Config.Crons()
+	never := !slices.ContainsFunc(tiers, func(t reconcile.Tier) bool { return len(runs[t]) > 0 })
+	key := d.Config.SecretKey != "" // without it no tier runs
+	say(when(never && key && len(crons) == 0, Warn,
+		"rows have never been compared with Clerk, and every tier is off: run 'clerksync reconcile'"),
+		when(never && key, Warn,
+			"rows have never been compared with Clerk: leave the service running, or run 'clerksync reconcile'"))
+	for _, t := range tiers {
+		tier := string(t)
+		_, on := crons[tier]
+		if len(runs[t]) == 0 || !on && runs[t][0].EndedAt.IsZero() {
+			say(when(key && !on, OK, "%s: off, by its setting", tier),
+				when(key && !never, Warn, "%s: has not run yet", tier))
 			continue
 		}
-		r, f := runs[tier][0], runs[tier][0].Found
+		if !on {
+			tier += " (off, by its setting)"
+		}
+		r, f := runs[t][0], runs[t][0].Found
 		began, unfinished := d.since(r.StartedAt), r.EndedAt.IsZero()
 		say(when(unfinished && r.Error != "", Fail, "%s: failed, began %s ago: %s", tier, began, r.Error),
 			when(unfinished, OK, "%s: under way, began %s ago", tier, began),
@@ -287,57 +291,4 @@ func (d *doctor) rows(ctx context.Context, say report) *Finding {
 		when(d.users < 0, Skip, "%d; how many users Clerk has is not known without its API", n),
 		when(n != d.users, Warn, "%d, but Clerk has %d users: 'clerksync reconcile --dry-run' lists them", n, d.users),
 		is(OK, "%d, as many as Clerk has users", n))
-}
-
-// url posts an unsigned webhook to the URL to which Clerk posts webhooks. The service must refuse it. url follows no
-// redirect, because Clerk does not either.
-func (d *doctor) url(ctx context.Context, _ report) *Finding {
-	to := strings.TrimSuffix(strings.TrimRight(d.URL, "/"), webhook.Path) + webhook.Path
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader("{}"))
-	if err != nil {
-		return is(Fail, "it cannot be used: say https://HOST")
-	}
-	req.Header.Set("Content-Type", "application/json")
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := client.Do(req)
-	if err != nil {
-		return unreachable(err)
-	}
-	defer res.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // a part is enough
-	code := res.StatusCode
-	ours := code == http.StatusBadRequest && bytes.Contains(body, []byte(webhook.Unsigned))
-	at := "nowhere"
-	if l, err := res.Location(); err == nil {
-		at = (&url.URL{Scheme: l.Scheme, Host: l.Host, Path: l.Path}).String() // a query may hold secrets
-	}
-	return cmp.Or(
-		when(ours && req.URL.Scheme != "https", Warn, "the service answers, but not over TLS: give Clerk an https URL"),
-		when(ours, OK, "the service answers, and refuses what is not signed"),
-		when(code >= 300 && code < 400, Fail,
-			"a redirect (%d to %s), which Clerk takes for a failure: give Clerk the URL that it ends at", code, at),
-		when(code == http.StatusUnauthorized || code == http.StatusForbidden, Fail,
-			"%d: something before the service asks for a login: let POST %s through", code, webhook.Path),
-		when(code == http.StatusNotFound, Fail,
-			"404: the service is not there: check the host, and that the proxy passes %s on", webhook.Path),
-		when(code == http.StatusMethodNotAllowed, Fail,
-			"405: POST is not let through, or another service is there: check the host and the proxy"),
-		when(code >= 500, Fail, "%d: the proxy does not reach the service, or the service not its database", code),
-		is(Fail, "%d, which is not the service's answer to an unsigned webhook: check the host and the proxy", code))
-}
-
-// unreachable says what to do if nothing answers at the URL. It does not quote the URL, which may hold a password.
-func unreachable(err error) *Finding {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
-	return cmp.Or(
-		when(errors.Is(err, context.DeadlineExceeded), Fail,
-			"no answer in %s: check the firewall and the proxy", checkTimeout),
-		when(errors.As(err, new(*net.DNSError)), Fail,
-			"the host is not known: check its name and its DNS record: %v", err),
-		when(errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(tls.RecordHeaderError)) ||
-			errors.Is(err, http.ErrSchemeMismatch), Fail,
-			"TLS fails: give the host a certificate that everybody trusts, with its chain: %v", err),
-		is(Fail, "nothing answers: check the host, the port and the firewall: %v", err))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -128,6 +127,7 @@ func TestSync(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status reconcile.Status
 		noKey  bool
+		off    config.Reconcile
 		want   string
 	}{
 		"nothing yet": {want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard " +
@@ -137,6 +137,36 @@ func TestSync(t *testing.T) {
 		"nothing yet, and no key": {
 			noKey: true, want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard " +
 				"(Webhooks, Testing)\n",
+		},
+		"nothing yet, and a tier is off": {
+			off: config.Reconcile{AbsentCron: "off"},
+			want: "warn  webhooks   none has come yet: send a test event from Clerk's dashboard (Webhooks, Testing)\n" +
+				"warn  reconcile  rows have never been compared with Clerk: leave the service running, or run " +
+				"'clerksync reconcile'\nok    reconcile  absent: off, by its setting\n",
+		},
+		"all tiers are off": {
+			status: reconcile.Status{LastWebhook: ago(time.Minute)},
+			off:    config.Reconcile{RecentCron: "off", AbsentCron: "OFF", Cron: "off"},
+			want: "ok    webhooks   the last came 1m ago\n" +
+				"warn  reconcile  rows have never been compared with Clerk, and every tier is off: run 'clerksync " +
+				"reconcile'\nok    reconcile  recent: off, by its setting\nok    reconcile  absent: off, by its " +
+				"setting\nok    reconcile  full: off, by its setting\n",
+		},
+		"a tier is off since its last run": {
+			status: reconcile.Status{LastWebhook: ago(time.Minute), Runs: runs(ended(reconcile.Found{Users: 4}, ""))},
+			off:    config.Reconcile{RecentCron: "off", AbsentCron: "off", Cron: "off"},
+			want: "ok    webhooks   the last came 1m ago\n" +
+				"ok    reconcile  recent (off, by its setting): 3h0m ago, 4 users and 0 rows compared: 0 missing, 0 " +
+				"stale, 0 extra\nok    reconcile  absent: off, by its setting\n" +
+				"ok    reconcile  full: off, by its setting\n",
+		},
+		"a tier is off since it failed": {
+			status: reconcile.Status{
+				LastWebhook: ago(time.Minute), Runs: runs(reconcile.Run{StartedAt: ago(time.Hour), Error: "no answer"}),
+			},
+			off: config.Reconcile{RecentCron: "off"},
+			want: "ok    webhooks   the last came 1m ago\nok    reconcile  recent: off, by its setting\n" +
+				notYet,
 		},
 		"silence": {
 			status: reconcile.Status{
@@ -184,73 +214,11 @@ func TestSync(t *testing.T) {
 		if !tc.noKey {
 			d.Config.SecretKey = testenv.ClerkKey
 		}
+		d.Config.Reconcile = tc.off
 		d.on("webhooks")(d.webhooks(t.Context(), d.on("webhooks")))
 		d.on("reconcile")(d.reconcile(t.Context(), d.on("reconcile")))
 		if got := out.String(); got != tc.want {
 			t.Errorf("%s: got\n%s, want\n%s", name, got, tc.want)
-		}
-	}
-}
-
-// TestURL: whatever stands between Clerk and the service is told apart.
-func TestURL(t *testing.T) {
-	t.Parallel()
-	at := func(h http.HandlerFunc) string {
-		s := httptest.NewServer(h)
-		t.Cleanup(s.Close)
-		return s.URL
-	}
-	status := func(code int, header, body string) string {
-		return at(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Location", header)
-			w.WriteHeader(code)
-			_, _ = io.WriteString(w, body)
-		})
-	}
-	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
-	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	secure.StartTLS()
-	t.Cleanup(secure.Close)
-	for name, tc := range map[string]struct{ url, want string }{
-		"the service": {
-			status(400, "", "missing required headers\n") + "/",
-			"warn  url        the service answers, but not over TLS",
-		},
-		"a redirect": {
-			status(308, "https://www.app.example/webhooks/clerk?x=hunter2", ""),
-			"FAIL  url        a redirect (308 to https://www.app.example/webhooks/clerk), which Clerk takes for " +
-				"a failure",
-		},
-		"to nowhere": {status(302, "", ""), "FAIL  url        a redirect (302 to nowhere)"},
-		"a login": {
-			status(401, "", ""), "FAIL  url        401: something before the service asks for a login: let POST " +
-				"/webhooks/clerk through",
-		},
-		"a firewall":        {status(403, "", ""), "FAIL  url        403: something before"},
-		"another service":   {status(404, "", ""), "FAIL  url        404: the service is not there"},
-		"a page":            {status(405, "", ""), "FAIL  url        405: POST is not let through"},
-		"a proxy alone":     {status(502, "", ""), "FAIL  url        502: the proxy does not reach the service"},
-		"a parking page":    {status(200, "", "welcome"), "FAIL  url        200, which is not the service's answer"},
-		"another one's 400": {status(400, "", "bad"), "FAIL  url        400, which is not the service's answer"},
-		"a bad certificate": {
-			secure.URL, "FAIL  url        TLS fails: give the host a certificate that everybody trusts",
-		},
-		"no TLS": {
-			strings.Replace(status(200, "", ""), "http:", "https:", 1), "FAIL  url        TLS fails",
-		},
-		"no such host":       {"https://no-such-host.invalid", "FAIL  url        the host is not known"},
-		"nobody":             {"https://127.0.0.1:1", "FAIL  url        nothing answers: check the host"},
-		"not even a request": {"http://u:hunter2@[::1]:x", "FAIL  url        it cannot be used"},
-	} {
-		var out strings.Builder
-		d := &doctor{found: printTo(&out), Options: Options{URL: tc.url}}
-		d.on("url")(d.url(t.Context(), d.on("url")))
-		got := out.String()
-		if !strings.HasPrefix(got, tc.want) || strings.Contains(got, "hunter2") {
-			t.Errorf("%s: got %q, want %q", name, got, tc.want)
-		}
-		if n := strings.Count(got, "\n"); n != 1 {
-			t.Errorf("%s: %d findings, want 1", name, n)
 		}
 	}
 }

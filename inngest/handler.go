@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"clerksync/reach"
+
 	"github.com/inngest/inngestgo"
 )
 
@@ -194,7 +196,7 @@ func (h *Handler) registration(ctx context.Context) ([]byte, error) {
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(body))
 	if err != nil {
-		return nil, withoutURL(err)
+		return nil, reach.Explain(err)
 	}
 	r.Header.Set(signatureHeader, signature)
 	w := &recorder{header: http.Header{}, code: http.StatusOK}

@@ -15,6 +15,8 @@ import (
 	"net/url"
 	"regexp"
 	"time"
+
+	"clerksync/reach"
 )
 
 // Errors that callers tell apart.
@@ -199,7 +201,7 @@ func (s Server) call(
 ) (*response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, bytes.NewReader(body))
 	if err != nil {
-		return nil, withoutURL(err)
+		return nil, reach.Explain(err)
 	}
 	req.Header.Set("User-Agent", "clerksync")
 	req.Header.Set("Content-Type", "application/json")
@@ -211,7 +213,7 @@ func (s Server) call(
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, withoutURL(err)
+		return nil, reach.Explain(err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
@@ -234,14 +236,6 @@ func hashed(key string) string {
 func splitKey(key string) (prefix, bare string) {
 	prefix = regexp.MustCompile(`^signkey-\w+-`).FindString(key)
 	return prefix, key[len(prefix):]
-}
-
-// withoutURL removes the URL from the error of a request.
-func withoutURL(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err
-	}
-	return err
 }
 
 // PageURL returns the URL of the page where Inngest shows the functions and their runs, without a password that the

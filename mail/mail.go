@@ -19,6 +19,8 @@ import (
 	"time"
 	"unicode"
 
+	"clerksync/reach"
+
 	gomail "github.com/wneessen/go-mail"
 	"github.com/wneessen/go-mail/smtp"
 )
@@ -128,7 +130,7 @@ func New(o Options) (*Mailer, []Mistake) {
 // Send sends the user's welcome mail. Before the last byte of the message is sent, it calls beforeEnd, which may be
 // nil. If beforeEnd fails, the mail is not sent and Send returns that error. After an error that wraps neither
 // ErrRefused nor ErrPerhapsSent, the mail is not sent and a retry may help. No error of Send's own quotes an address or
-// the server's words.
+// the server's words, which Said returns.
 func (m *Mailer) Send(ctx context.Context, u User, beforeEnd func(context.Context) error) error {
 	msg, err := m.message(u)
 	if err != nil {
@@ -230,8 +232,33 @@ func (m *Mailer) message(u User) (*gomail.Msg, error) {
 	return msg, nil
 }
 
+// Said returns what the server said when it refused the mail, such as "550 5.1.1 <ada@example.com>: no such user", or
+// "" if err, from Send, is not because of its answer. It may quote addresses, so it is for the eyes of whoever sends
+// the mail by hand, and never for a log.
+func Said(err error) string {
+	a, _ := errors.AsType[answer](err)
+	return a.said
+}
+
+// answer is an error because of a server's answer. Its text does not have the server's words.
+type answer struct {
+	error
+	said string
+}
+
+func (a answer) Unwrap() error { return a.error }
+
 // explain says what failed, without the server's words, which may quote addresses.
 func (m *Mailer) explain(ctx context.Context, doing string, err error) error {
+	te, ok := errors.AsType[*textproto.Error](err)
+	err = m.explainSilently(ctx, doing, err)
+	if ok {
+		return answer{err, fmt.Sprintf("%d %s", te.Code, oneLine(te.Msg))}
+	}
+	return err
+}
+
+func (m *Mailer) explainSilently(ctx context.Context, doing string, err error) error {
 	code := 0
 	if te, ok := errors.AsType[*textproto.Error](err); ok {
 		code = te.Code
@@ -240,12 +267,15 @@ func (m *Mailer) explain(ctx context.Context, doing string, err error) error {
 		}
 		status := regexp.MustCompile(`^[45]\.\d{1,3}\.\d{1,3}\b`).FindString(te.Msg) // RFC 3463
 		if status != "" {
-			doing += " (" + status + ")"
+			doing += " (" + status + meaning(status) + ")"
 		}
 	}
 	var cert *tls.CertificateVerificationError
-	var dns *net.DNSError
 	switch {
+	case code == 535: // RFC 4954, section 6
+		return fmt.Errorf("%w: the SMTP server answered %d: %s: it does not accept the user or the password in %s: "+
+			"check both; characters other than letters and digits are written %%XX, such as %%40 for @",
+			ErrRefused, code, doing, m.o.name("URL"))
 	case code >= 500:
 		return fmt.Errorf("%w: the SMTP server answered %d: %s", ErrRefused, code, doing)
 	case code >= 400:
@@ -253,8 +283,6 @@ func (m *Mailer) explain(ctx context.Context, doing string, err error) error {
 	case errors.As(err, &cert):
 		return fmt.Errorf("the SMTP server's certificate is not trusted: "+
 			"use the host name that it is made out to in %s", m.o.name("URL"))
-	case errors.As(err, &dns):
-		return fmt.Errorf("the SMTP server's host is not found: check %s", m.o.name("URL"))
 	case strings.Contains(err.Error(), "STARTTLS"): // go-mail has no error type for it
 		return fmt.Errorf("the SMTP server offers no STARTTLS: the password is not sent in the clear; "+
 			"use smtps://, or ?tls=off in %s if the network is yours", m.o.name("URL"))
@@ -262,9 +290,28 @@ func (m *Mailer) explain(ctx context.Context, doing string, err error) error {
 		return fmt.Errorf("the SMTP server takes no login, or none that is safe on this connection: "+
 			"remove user and password from %s, or use TLS", m.o.name("URL"))
 	case ctx.Err() != nil:
-		return fmt.Errorf("the SMTP server did not answer in time: %w", context.Cause(ctx))
+		err = context.Cause(ctx) // the connection was closed because of it
 	}
-	return fmt.Errorf("the SMTP server cannot be reached, or broke the connection while %s", doing)
+	if why := reach.Why(err); why != "" {
+		return fmt.Errorf("the SMTP server cannot be reached while %s: %s (%s)", doing, why, m.o.name("URL"))
+	}
+	return fmt.Errorf("the SMTP server cannot be reached, or broke the connection while %s: check %s", doing,
+		m.o.name("URL"))
+}
+
+// meaning says what the commonest of the codes in RFC 3463 and RFC 4954 mean.
+func meaning(status string) string {
+	switch status[1:] {
+	case ".1.1", ".1.10", ".2.1":
+		return ", no such mailbox"
+	case ".1.2":
+		return ", no such domain"
+	case ".2.2":
+		return ", the mailbox is full"
+	case ".1.8", ".7.1", ".7.25", ".7.26", ".7.27":
+		return ", not allowed: check that the server may send for the sender's domain"
+	}
+	return ""
 }
 
 // server says where and how mails are handed in.
@@ -280,8 +327,15 @@ type server struct {
 func parseURL(s string) (srv server, wrong string) {
 	const want = "set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST" //nolint:gosec // an example
 	u, err := url.Parse(s)
+	if reach.Placeholder(s) {
+		return srv, "still has a placeholder such as <password>: write the user and the password there"
+	}
+	if !strings.HasPrefix(s, "smtp://") && !strings.HasPrefix(s, "smtps://") {
+		return srv, "is of no known kind: " + want
+	}
 	if err != nil {
-		return srv, "cannot be read: " + want + ", with other than letters and digits in the password as %XX"
+		return srv, cmp.Or(reach.Unescaped(s), "cannot be read: "+want+
+			", with other than letters and digits in the password as %XX")
 	}
 	srv = server{host: u.Hostname(), implicit: u.Scheme == "smtps", user: u.User.Username()}
 	srv.pass, _ = u.User.Password()
@@ -295,14 +349,14 @@ func parseURL(s string) (srv server, wrong string) {
 	option := strings.Join(q["tls"], " ")
 	known := len(q) == 0 || len(q) == 1 && !srv.implicit && (option == "off" || option == "required")
 	switch {
-	case u.Scheme != "smtp" && u.Scheme != "smtps":
-		wrong = "is of no known kind: " + want
 	case srv.host == "":
 		wrong = "names no host: " + want
 	case err != nil || port == 0:
 		wrong = "names no port: " + want
 	case (srv.user == "") != (srv.pass == ""):
 		wrong = "has a user or a password, not both: " + want
+	case (strings.Trim(u.Path, "/") != "" || u.Fragment != "" || !known) && reach.Unescaped(s) != "":
+		wrong = reach.Unescaped(s)
 	case u.Path != "" && u.Path != "/":
 		wrong = "has a path: remove it; a / in the password is written %2F"
 	case u.Fragment != "":

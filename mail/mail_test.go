@@ -253,7 +253,7 @@ func TestTLSAndLogin(t *testing.T) {
 			server: testenv.SMTPOptions{TLS: true}, url: "smtps://ADDR", distrust: true,
 			want: "certificate is not trusted",
 		},
-		"TLS from the start to a plain port": {url: "smtps://ADDR", want: "cannot be reached, or broke"},
+		"TLS from the start to a plain port": {url: "smtps://ADDR", want: "what answers there does not speak TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -319,6 +319,9 @@ func TestAnswers(t *testing.T) {
 			}
 			if err != nil && (strings.Contains(err.Error(), "ada@") || strings.Contains(err.Error(), "10.0.0.1")) {
 				t.Errorf("the error quotes the server: %v", err)
+			}
+			if said := mail.Said(err); !strings.HasSuffix(said, "<ada@example.com> of 10.0.0.1 is not welcome") {
+				t.Errorf("the server said %q", said)
 			}
 			if got := len(s.Mails()); got != tc.taken {
 				t.Errorf("the server took %d, want %d", got, tc.taken)
@@ -440,9 +443,23 @@ func TestSettings(t *testing.T) {
 			"URL is of no known kind: set it to smtp://", "From is not set to an address: set it to",
 			"ReplyTo is no address", "AppURL is no URL: set it to", "TemplateDir is no folder",
 		}},
-		"a bad escape": {func(o *mail.Options) { o.URL = "smtp://u:hunter2%@h" }, []string{"URL cannot be read"}},
+		"a bad escape": {func(o *mail.Options) { o.URL = "smtp://u:hunter2%@h" }, []string{
+			"URL has a password in which '%' must be written %25",
+		}},
 		"a # in it": {
-			func(o *mail.Options) { o.URL = "smtp://u:hunter2#3@h" }, []string{"URL cannot be read"},
+			func(o *mail.Options) { o.URL = "smtp://u:hunter2#3@h" }, []string{
+				"URL has a password in which '#' must be written %23",
+			},
+		},
+		"a / in it after digits": {func(o *mail.Options) { o.URL = "smtp://u:25/hunter2@h" }, []string{
+			"URL has a password in which '/' must be written %2F",
+		}},
+		"a ? in it after digits": {func(o *mail.Options) { o.URL = "smtp://u:25?hunter2@h" }, []string{
+			"URL has a password in which '?' must be written %3F",
+		}},
+		"a ^ in it": {func(o *mail.Options) { o.URL = "smtp://u:hunter^2@h" }, []string{"URL cannot be read"}},
+		"a placeholder": {
+			func(o *mail.Options) { o.URL = "smtp://u:<password>@h" }, []string{"URL still has a placeholder"},
 		},
 		"a / in it": {func(o *mail.Options) { o.URL = "smtp://h/hunter2" }, []string{"URL has a path"}},
 		"no host": {

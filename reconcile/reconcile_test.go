@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -241,6 +242,42 @@ func strange404(r *http.Request) int {
 		return http.StatusNotFound
 	}
 	return 0
+}
+
+// TestFirstWebhookIsKeptAtOnce: the time of the first webhook, if it named no instance, was kept after half a minute,
+// and until then the doctor said that none had come.
+func TestFirstWebhookIsKeptAtOnce(t *testing.T) {
+	t.Parallel()
+	db, err := database.Connect(t.Context(), testenv.NewMemory().Listen(t, func(string) int32 { return 0 }), "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := database.NewCheckpoints(db)
+	silence := reconcile.Silence{First: time.Now().Add(-time.Hour), Changed: 1}
+	if err := state.Save(t.Context(), "silence", silence); err != nil {
+		t.Fatal(err)
+	}
+	watch := reconcile.NewWatch(state, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); watch.Run(ctx) }()
+	defer func() { cancel(); <-ended; _ = db.Close(t.Context()) }()
+	deadline := time.Now().Add(25 * time.Second) // less than half a minute
+	within := func(what string, done func() bool) {
+		for !done() {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+			runtime.Gosched()
+		}
+	}
+	within("the state is not read at the start", func() bool { return watch.Alarm() != "" })
+	watch.Verified(time.Now(), "")
+	within("the first webhook is not kept", func() bool {
+		s, err := reconcile.ReadStatus(t.Context(), state)
+		return err == nil && !s.LastWebhook.IsZero()
+	})
+	within("the alarm goes on", func() bool { return watch.Alarm() == "" })
 }
 
 // TestRecent: changes that no webhook brought within a minute are repaired, and nothing older is looked at. That no

@@ -26,7 +26,7 @@ type Watch struct {
 	last  atomic.Int64 // when this process last got a webhook, in milliseconds since 1970; 0 if never
 	// instance is the Clerk instance that the first webhook of this process named; nil before that.
 	instance atomic.Pointer[string]
-	named    chan struct{} // gets a value when instance is set
+	wake     chan struct{} // gets a value when there is something that Run should save at once
 	kept     bool          // instance is in the database; only sync uses this
 	alarm    atomic.Value  // a string
 	gauges   gauges
@@ -34,16 +34,23 @@ type Watch struct {
 
 // NewWatch returns a Watch that does nothing until Run.
 func NewWatch(state database.Checkpoints, log *slog.Logger, reg prometheus.Registerer) *Watch {
-	w := &Watch{state: state, log: log, gauges: newGauges(reg), named: make(chan struct{}, 1)}
+	w := &Watch{state: state, log: log, gauges: newGauges(reg), wake: make(chan struct{}, 1)}
 	w.alarm.Store("")
 	return w
 }
 
-// Webhook notes that a webhook has come about something that happened at that time. It does not use the database.
+// Webhook notes that a webhook has come about something that happened at that time. It does not use the database. Run
+// saves the first one at once, so that nobody who has just sent it is told that none has come.
 func (w *Watch) Webhook(at time.Time) {
 	for ms := min(at.UnixMilli(), time.Now().UnixMilli()); ; { // Clerk's sample events may be from the future
 		last := w.last.Load()
-		if ms <= last || w.last.CompareAndSwap(last, ms) {
+		if ms <= last {
+			return
+		}
+		if w.last.CompareAndSwap(last, ms) {
+			if last == 0 {
+				w.saveSoon()
+			}
 			return
 		}
 	}
@@ -54,7 +61,15 @@ func (w *Watch) Webhook(at time.Time) {
 func (w *Watch) Verified(at time.Time, instanceID string) {
 	w.Webhook(at)
 	if instanceID != "" && w.instance.CompareAndSwap(nil, &instanceID) {
-		w.named <- struct{}{}
+		w.saveSoon()
+	}
+}
+
+// saveSoon has Run save the state now, or once more if it is just doing that.
+func (w *Watch) saveSoon() {
+	select {
+	case w.wake <- struct{}{}:
+	default: // it will
 	}
 }
 
@@ -74,7 +89,7 @@ func (w *Watch) Run(ctx context.Context) {
 		failing = err != nil
 		select {
 		case <-t.C:
-		case <-w.named:
+		case <-w.wake:
 		case <-ctx.Done():
 			end = true
 			_ = w.sync(context.WithoutCancel(ctx)) // the database may already be closed

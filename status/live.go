@@ -26,6 +26,12 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request, v visitor) {
 		return
 	}
 	select {
+	case <-p.ended:
+		http.Error(w, "the service ends", http.StatusServiceUnavailable)
+		return
+	default:
+	}
+	select {
 	case p.viewers <- struct{}{}:
 		defer func() { <-p.viewers }()
 	default:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/history"
 	"clerksync/store"
 )
 
@@ -20,14 +21,12 @@ const (
 
 // found is what a look-up has found.
 type found struct {
-	Error   string // why it has found nothing
-	Many    []store.Row
-	More    bool // there are more than in Many
-	ID      string
-	Row     []store.Value // nil if there is none
-	Ours    bool          // clerksync has written the row
-	Deleted bool          // there is a tombstone
-	At      time.Time
+	Error string // why it has found nothing
+	Many  []store.Row
+	More  bool // there are more than in Many
+	ID    string
+	Row   []store.Value  // nil if there is none
+	Story []history.Line // how the row became so, in words
 }
 
 // lookUp shows the row of a user, and how it became so.
@@ -83,18 +82,20 @@ func (p *Page) search(ctx context.Context, q string) (*found, error) {
 	return f, nil
 }
 
-// user returns what there is of a user.
+// user returns the row of a user, and what is known of how it became so.
 func (p *Page) user(ctx context.Context, id string) (*found, error) {
 	f := &found{ID: id}
 	row, err := p.Users.Get(ctx, id)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err
 	}
-	if err == nil {
-		f.Row, f.Ours = row.Values(), row.Clerk.Version != ""
+	f.Row = row.Values()
+	why, err := p.History.Why(ctx, p.Users, id)
+	if err != nil && !errors.Is(err, history.ErrUnknown) {
+		return nil, err
 	}
-	f.At, f.Deleted, err = p.Users.DeletedAt(ctx, id)
-	return f, err
+	f.Story = why.Lines(p.now())
+	return f, nil
 }
 
 // stamp writes a time in UTC.

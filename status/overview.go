@@ -255,6 +255,15 @@ func (o overview) ShownDead() []inbox.DeadLetter {
 	return all[:min(len(all), maxShown)]
 }
 
+// Why says why an event failed. What a function that writes no row says may quote what is personal: its author may have
+// put anything into the error, and a mail server names addresses.
+func (overview) Why(l inbox.DeadLetter) string {
+	if l.Function != "" && inbox.ParseEventID(l.ID).IsOwn(l.Function) {
+		return "Its error is not shown here, because it may hold personal data: 'clerksync deadletters show' has it."
+	}
+	return l.Error
+}
+
 // HasTiers tells whether anybody looks for what webhooks do not bring, so that something is known of freshness.
 func (o overview) HasTiers() bool {
 	r := o.Fresh.Is

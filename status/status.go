@@ -16,6 +16,7 @@ import (
 
 	"clerksync/activity"
 	"clerksync/functions"
+	"clerksync/history"
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/reconcile"
@@ -39,6 +40,7 @@ type Options struct {
 
 	DB         *database.DB
 	Users      *store.Users
+	History    *history.History
 	Activity   *activity.Activity
 	Inngest    inngest.Server
 	Functions  []string                               // their ids

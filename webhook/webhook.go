@@ -141,17 +141,19 @@ func New(o Options) (*Handler, error) {
 	return h, nil
 }
 
-// ServeHTTP answers 202 if the event is durable, 204 if its type is not forwarded, 400, 403, 413 or 415 if it is
-// refused, and 503 if it may be lost, so that Clerk sends it again.
+// ServeHTTP answers 202 if the event is durable, 204 if its type is not forwarded, 200 if it is a probe, 400, 403, 413
+// or 415 if it is refused, and 503 if it may be lost, so that Clerk sends it again.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	told := Answer{At: time.Now()}
 	a := h.answer(w, r, &told)
 	told.Code, told.Reason, told.Took = a.code, a.reason, time.Since(told.At)
-	code := strconv.Itoa(a.code)
-	h.received.WithLabelValues(code, a.reason).Inc()
-	h.took.WithLabelValues(code).Observe(told.Took.Seconds())
-	if h.o.Answered != nil {
-		h.o.Answered(told)
+	if a.reason != probed { // which says nothing about Clerk's webhooks
+		code := strconv.Itoa(a.code)
+		h.received.WithLabelValues(code, a.reason).Inc()
+		h.took.WithLabelValues(code).Observe(told.Took.Seconds())
+		if h.o.Answered != nil {
+			h.o.Answered(told)
+		}
 	}
 	if a.code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
@@ -218,6 +220,10 @@ func (h *Handler) accept(ctx context.Context, body []byte, header http.Header, t
 	if err != nil {
 		h.o.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
+	}
+	if e.Type == ProbeType {
+		h.o.Log.InfoContext(ctx, "answered a probe of 'clerksync doctor'", "svix_id", id)
+		return answer{http.StatusOK, probed, Proven}
 	}
 	told.Type = e.Type
 	if h.o.InstanceID != "" && e.InstanceID != "" && e.InstanceID != h.o.InstanceID {

@@ -174,6 +174,21 @@ func TestAnswers(t *testing.T) {
 		"no data":                  {req: sign(`{"type":"user.created"}`), code: 400, text: "no data"},
 		"a type we do not forward": {req: sign(event("session.created")), code: 204},
 		"a type nobody knows":      {req: sign(event("tea.brewed")), code: 204},
+		"a probe":                  {req: sign(event(webhook.ProbeType)), code: 200, text: webhook.Proven},
+		"a probe where all types are forwarded": {
+			req: sign(event(webhook.ProbeType)), change: func(o *webhook.Options) {
+				o.Forward, o.InstanceID = []string{"*"}, "ins_2"
+				o.Seen = func(time.Time, string) { t.Error("a probe is taken for a webhook of Clerk's") }
+				o.Answered = func(webhook.Answer) { t.Error("a probe is shown as a webhook") }
+			}, code: 200, text: webhook.Proven,
+		},
+		"a probe that nobody signed": {
+			req: with(sign(event(webhook.ProbeType)), "svix-signature", ""), code: 400, text: webhook.Unsigned,
+		},
+		"a probe signed by nobody's secret": {
+			req: testenv.Signed(t, "/", "whsec_Y2xlcmtzeW5jIHRlc3Qgc2VjcmV0IDM=", "msg_1", now,
+				[]byte(event(webhook.ProbeType))), code: 400, text: "no matching signature found",
+		},
 		"forwarded by a pattern": {
 			req: sign(event("session.created")), change: func(o *webhook.Options) {
 				o.Forward = []string{"user.*", "session.c*"}
@@ -221,6 +236,12 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("got Retry-After %q, want %q", got, want)
 			}
 			metrics, err := b.reg.Gather()
+			if tc.code == 200 { // a probe does not count
+				if err != nil || len(metrics) != 0 {
+					t.Errorf("got metrics %v, %v, want none", metrics, err)
+				}
+				return
+			}
 			if err != nil || len(metrics) != 2 {
 				t.Errorf("got %d metrics, %v, want the number of webhooks and how long they took", len(metrics), err)
 			}

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"time"
 
 	"clerksync/app"
+	"clerksync/reach"
 )
 
 type healthCmd struct {
@@ -57,19 +57,11 @@ func healthz(ctx context.Context, url string) error {
 	}
 	res, err := (&http.Client{}).Do(req)
 	if err != nil {
-		return withoutURL(err)
+		return reach.Explain(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answers %s", res.Status)
 	}
 	return nil
-}
-
-// withoutURL removes the URL from the error of a request.
-func withoutURL(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err
-	}
-	return err
 }

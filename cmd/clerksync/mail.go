@@ -30,6 +30,8 @@ func (c mailTest) Run(ctx context.Context, e env) error {
 	switch {
 	case errors.Is(err, mail.ErrPerhapsSent):
 		return err
+	case mail.Said(err) != "":
+		return fmt.Errorf("the mail was not sent: %w; the server said: %s", err, oneLine(mail.Said(err)))
 	case err != nil:
 		return fmt.Errorf("the mail was not sent: %w", err)
 	}

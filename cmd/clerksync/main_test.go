@@ -185,7 +185,7 @@ func TestSettings(t *testing.T) {
 		},
 		"a URI that is none": {
 			map[string]string{"MONGODB_URI": "mongodb://u:hunter2@h:port", "MONGODB_DATABASE": "a/b"},
-			[]string{"MONGODB_URI cannot be used: set it to", "MONGODB_DATABASE is no name"},
+			[]string{"MONGODB_URI has a port that is no number", "MONGODB_DATABASE is no name"},
 		},
 		"unacknowledged writes": {
 			map[string]string{"MONGODB_URI": "mongodb://h/x?w=0"}, []string{
@@ -1224,7 +1224,7 @@ func TestHealth(t *testing.T) {
 		"the database is not": {
 			map[string]string{"PORT": port, "MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/x"},
 			"",
-			"the database did not answer in time",
+			"the database cannot be reached: nothing listens on that port of the host",
 		},
 	} {
 		all := maps.Clone(settings)

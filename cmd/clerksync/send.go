@@ -18,6 +18,7 @@ import (
 	"clerksync/config"
 	"clerksync/functions"
 	"clerksync/internal/dev"
+	"clerksync/reach"
 	"clerksync/webhook"
 )
 
@@ -63,8 +64,8 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	defer cancel()
 	status, text, err := dev.Post(posting, t.hook.String(), t.secret, svixID, body)
 	if err != nil {
-		return fmt.Errorf("nothing answers at %s: start 'clerksync dev', or say where with --to: %w",
-			t.hook.Redacted(), withoutURL(err))
+		return fmt.Errorf("nothing answers at %s: %w; start 'clerksync dev', or say where with --to",
+			t.hook.Redacted(), reach.Explain(err))
 	}
 	_, err = fmt.Fprintln(e.stdout, strings.TrimSpace(fmt.Sprintf("%d %s %s", status, http.StatusText(status), text)))
 	if status >= http.StatusMultipleChoices {

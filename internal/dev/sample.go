@@ -12,15 +12,12 @@ import (
 	"maps"
 	"net/http"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
 	"clerksync/clerk"
 	"clerksync/store"
 	"clerksync/webhook"
-
-	svix "github.com/svix/svix-webhooks/go"
 )
 
 //go:embed samples
@@ -83,22 +80,9 @@ func MessageID() string { return "msg_" + rand.Text() }
 // Post signs an event as Svix does, under the svix-id, posts it and returns the answer. It follows no redirect, because
 // Clerk does not either.
 func Post(ctx context.Context, url, secret, id string, event []byte) (status int, text string, err error) {
-	now := time.Now()
-	wh, err := svix.NewWebhook(secret)
-	if err != nil {
-		return 0, "", fmt.Errorf("signing secret: %w", err)
-	}
-	signature, err := wh.Sign(id, now, event)
-	if err != nil {
-		return 0, "", fmt.Errorf("sign: %w", err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(event))
+	req, err := webhook.Signed(ctx, url, secret, id, event)
 	if err != nil {
 		return 0, "", err
-	}
-	req.Header = http.Header{
-		"Content-Type": {"application/json"}, "Svix-Id": {id}, "Svix-Signature": {signature},
-		"Svix-Timestamp": {strconv.FormatInt(now.Unix(), 10)},
 	}
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Do(req)

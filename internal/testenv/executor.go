@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,6 +24,7 @@ type Executor struct {
 	// Attempts is how often a step is tried, which is one more than its retries. 0 means 21, the most that Inngest
 	// allows.
 	Attempts int
+	RunID    string // of the next runs; "" means the same for all
 	// Others are in the batch after the event that a function is run with.
 	Others []Event
 }
@@ -137,7 +139,7 @@ func (e *Executor) Call(
 	body, err := json.Marshal(map[string]any{
 		"event": event, "events": append([]Event{event}, e.Others...), "steps": steps,
 		"ctx": map[string]any{
-			"run_id": "01JTESTRUN", "fn_id": "00000000-0000-0000-0000-000000000001", "env": "test", "step_id": "step",
+			"run_id": cmp.Or(e.RunID, "01JTESTRUN"), "fn_id": "00000000-0000-0000-0000-000000000001", "env": "test", "step_id": "step",
 			"attempt": attempt, "max_attempts": limit, "stack": map[string]any{"stack": []string{}, "current": 0},
 		},
 	})

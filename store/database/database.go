@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,40 +74,6 @@ const (
 	// parallel writes at which FerretDB v1 deadlocks.
 	maxPoolOne = 8
 )
-
-// CheckURI returns an error that says what is wrong with a connection string, without quoting it. The error's text
-// continues a sentence whose subject is the connection string or the setting that holds it. For mongodb+srv, CheckURI
-// looks up the host in the DNS.
-func CheckURI(uri string) error {
-	opts := options.Client().ApplyURI(uri)
-	switch wc := opts.WriteConcern; {
-	case strings.Contains(uri, "%00"): // CVE-2026-129934 of the driver up to v2.10.0: a NUL in credentials
-		return errors.New("holds %00: remove it")
-	case opts.Validate() != nil:
-		return errors.New("cannot be used: set it to mongodb://HOST/DATABASE, or to mongodb+srv://HOST/DATABASE " +
-			"with a HOST that has an SRV record")
-	case wc != nil && !wc.Acknowledged():
-		return errors.New("asks for unacknowledged writes (w=0): remove w=0, a lost write would go unseen")
-	}
-	return nil
-}
-
-// IsLocal tells whether all hosts in a connection string that CheckURI accepts are this machine. It looks nothing up: of
-// names it knows localhost.
-func IsLocal(uri string) bool {
-	if strings.HasPrefix(uri, "mongodb+srv:") {
-		return false
-	}
-	hosts := options.Client().ApplyURI(uri).Hosts
-	return len(hosts) > 0 && !slices.ContainsFunc(hosts, func(host string) bool {
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-		ip := net.ParseIP(strings.Trim(host, "[]"))
-		socket := strings.HasSuffix(host, ".sock") // in the file system
-		return !socket && !strings.EqualFold(host, "localhost") && !ip.IsLoopback()
-	})
-}
 
 // Open opens the database called name at a URI. For embedded:DIR it starts an embedded database in this process; the
 // error is ErrLocked if another process uses that folder. Otherwise it connects to a server, and waits up to 30 seconds

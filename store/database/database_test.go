@@ -52,7 +52,7 @@ func TestConnect(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ uri, want string }{
 		"no URI":               {"mongodb://", "cannot be used"},
-		"a bad password":       {"mongodb://ada:p%zz@127.0.0.1/x", "cannot be used"},
+		"a bad password":       {"mongodb://ada:p%zz@127.0.0.1/x", "'%' must be written %25"},
 		"unacknowledged write": {"mongodb://127.0.0.1:1/?w=0", "remove w=0"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+
+	"clerksync/reach"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 )
 
 // MayPass tells whether an error of the database may pass by itself. Errors of a server that is away, starts, recovers,
@@ -28,6 +32,44 @@ func MayPass(err error) bool {
 		return false
 	}
 	return true
+}
+
+// RefusesLogin tells whether the server does not accept the user name or the password.
+func RefusesLogin(err error) bool {
+	var ce mongo.CommandError
+	codes := []int32{11, 18, 8000} // UserNotFound, AuthenticationFailed, AtlasError
+	return errors.As(err, &ce) && slices.Contains(codes, ce.Code)
+}
+
+// Unreached says why no server that may be written to was found, in words that quote nothing of the connection string.
+// It is "" if that is not what failed.
+func Unreached(err error) string {
+	// The error itself only says that the time was over. What became of each connection is in the driver's picture of
+	// the servers, whose package the driver calls experimental: there is no other way to it.
+	failed, ok := errors.AsType[topology.ServerSelectionError](err)
+	if !ok {
+		return ""
+	}
+	servers, primaryless := failed.Desc.Servers, false
+	for _, s := range servers {
+		why := reach.Why(s.LastError)
+		switch {
+		case why != "":
+			return why
+		case s.LastError == nil:
+			primaryless = primaryless || s.Kind != 0 // 0 is unknown: it has not answered yet
+		case strings.Contains(s.LastError.Error(), "length of read message"),
+			strings.Contains(s.LastError.Error(), "malformed message length"):
+			return "what answers there does not speak MongoDB's protocol: check the port"
+		}
+	}
+	switch {
+	case len(servers) == 0:
+		return "the servers are of another replica set than the connection string says: check replicaSet in it"
+	case primaryless:
+		return "servers answer, and none of them is the primary: look at the replica set (rs.status())"
+	}
+	return reach.Why(context.DeadlineExceeded)
 }
 
 // WorthRepeating tells whether a write that failed may succeed when it is repeated. Besides the errors that MayPass
@@ -87,6 +129,8 @@ func (r redacted) Error() string {
 		return fmt.Sprintf("the database refused: code %d %s", ce.Code, ce.Name)
 	case errors.Is(r.err, context.Canceled):
 		return "cancelled"
+	case Unreached(r.err) != "":
+		return "the database cannot be reached: " + Unreached(r.err)
 	case mongo.IsTimeout(r.err), errors.Is(r.err, context.DeadlineExceeded):
 		return "the database did not answer in time"
 	case mongo.IsNetworkError(r.err), errors.Is(r.err, mongo.ErrClientDisconnected):
