@@ -194,8 +194,8 @@ func TestTraces(t *testing.T) {
 	}
 	outcomes := []string{}
 	for _, s := range spans {
-		switch {
-		case s.Name == "run "+syncUser:
+		switch s.Name {
+		case "run " + syncUser:
 			outcomes = append(outcomes, collector.Attribute(s, "clerksync.outcome"))
 			var link string
 			for _, l := range s.Links {
@@ -204,7 +204,7 @@ func TestTraces(t *testing.T) {
 			if link != inngestSpan {
 				t.Errorf("a run has the link %q, want that to the span of Inngest's, %s", link, inngestSpan)
 			}
-		case s.Name == "run own":
+		case "run own":
 			if s.Status.GetCode() != pb.Status_STATUS_CODE_ERROR {
 				t.Errorf("the run that failed has the status %v", s.Status)
 			}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/reach"
+
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -70,9 +72,12 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 func cause(err error) string {
 	s, isGRPC := status.FromError(err)
 	late := []codes.Code{codes.DeadlineExceeded, codes.Canceled}
+	why := reach.Why(err)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), isGRPC && slices.Contains(late, s.Code()):
-		return "the collector does not answer in time"
+	case why != "":
+		return why
+	case errors.Is(err, context.Canceled), isGRPC && slices.Contains(late, s.Code()): // Close does not wait longer
+		return "no answer in time"
 	case isGRPC && s.Code() != codes.Unavailable: // which is gRPC's own word for no answer
 		return fmt.Sprint("the collector answers ", s.Code())
 	}
