@@ -260,8 +260,10 @@ func TestClockJumps(t *testing.T) {
 		steps []time.Duration // of the clock; after each, one webhook comes
 		want  map[int]int     // at the end, by minutes ago
 	}{
-		"none":                    {[]time.Duration{0, 0, time.Minute, time.Minute}, map[int]int{2: 2, 1: 1, 0: 1}},
-		"a second back":           {[]time.Duration{0, 30 * time.Second, -time.Second, time.Second}, map[int]int{1: 2, 0: 2}},
+		"none": {[]time.Duration{0, 0, time.Minute, time.Minute}, map[int]int{2: 2, 1: 1, 0: 1}},
+		"a second back": {
+			[]time.Duration{0, 30 * time.Second, -time.Second, time.Second}, map[int]int{1: 2, 0: 2},
+		},
 		"ten minutes back":        {[]time.Duration{0, time.Minute, -10 * time.Minute}, map[int]int{0: 1}},
 		"a day ahead, and back":   {[]time.Duration{0, 24 * time.Hour, -24 * time.Hour}, map[int]int{0: 1}},
 		"an hour ahead, and back": {[]time.Duration{0, time.Hour, -time.Hour, time.Hour}, map[int]int{0: 1}},
@@ -367,14 +369,14 @@ func TestLag(t *testing.T) {
 		wrote functions.Wrote
 		want  int
 	}{
-		"created":            {functions.Wrote{Type: clerk.UserCreated, Outcome: store.Created}, 1},
-		"updated":            {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated}, 1},
-		"deleted":            {functions.Wrote{Type: clerk.UserDeleted, Outcome: store.Deleted}, 1},
-		"deleted before":     {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Deleted}, 0},
-		"stale":              {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Stale}, 0},
-		"unchanged":          {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Unchanged}, 0},
-		"not written":        {functions.Wrote{Type: clerk.UserUpdated, Err: errors.New("down")}, 0},
-		"written, not clear": {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated, Err: errors.New("x")}, 0},
+		"created":        {functions.Wrote{Type: clerk.UserCreated, Outcome: store.Created}, 1},
+		"updated":        {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated}, 1},
+		"deleted":        {functions.Wrote{Type: clerk.UserDeleted, Outcome: store.Deleted}, 1},
+		"deleted before": {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Deleted}, 0},
+		"stale":          {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Stale}, 0},
+		"unchanged":      {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Unchanged}, 0},
+		"not written":    {functions.Wrote{Type: clerk.UserUpdated, Err: errors.New("down")}, 0},
+		"not cleared":    {functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated, Err: errors.New("x")}, 0},
 	} {
 		a := process(testenv.NewMemory().Connect(t, "test", nil, nil), &clock{noon()})
 		tc.wrote.At = noon().Add(-time.Second)
@@ -437,11 +439,15 @@ func TestViewers(t *testing.T) {
 	a := process(testenv.NewMemory().Connect(t, "test", nil, nil), &clock{noon()})
 	slow, endSlow := a.Subscribe()
 	quick, endQuick := a.Subscribe()
+	start := time.Now()
 	for i := range maxWaiting + 500 {
 		write(a, fmt.Sprint("user_", i), time.Second)
 		if e := <-quick; e.UserID != fmt.Sprint("user_", i) || !e.Now.Equal(noon()) {
 			t.Fatalf("the quick viewer: got %v, want event %d", e, i)
 		}
+	}
+	if took := time.Since(start); took > time.Minute { // it takes milliseconds
+		t.Errorf("the writer has waited for %v", took)
 	}
 	if len(slow) != maxWaiting {
 		t.Errorf("the slow viewer has %d events, want %d", len(slow), maxWaiting)
@@ -476,6 +482,8 @@ func TestLabels(t *testing.T) {
 		}
 	}
 	a.Wrote(functions.Wrote{Type: clerk.UserCreated, Err: errors.New("x"), Final: true})
+	// The clock of the process that took the webhook was ahead.
+	a.Wrote(functions.Wrote{Type: clerk.UserDeleted, Outcome: store.Deleted, Received: time.Now().Add(time.Hour)})
 	families, err := reg.Gather()
 	must(t, err)
 	values := map[string]float64{}
@@ -486,6 +494,9 @@ func TestLabels(t *testing.T) {
 				name += " " + l.GetValue()
 			}
 			values[name] = m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			if m.GetHistogram().GetSampleSum() < 0 {
+				t.Errorf("%s has taken less than no time", name)
+			}
 		}
 	}
 	if len(values) != 3*7+2+4 {

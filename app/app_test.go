@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"clerksync/activity"
 	"clerksync/config"
 	"clerksync/internal/testenv"
+	"clerksync/store"
 	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
@@ -72,6 +74,53 @@ func TestApp(t *testing.T) {
 		if i == 2 && err != nil {
 			t.Errorf("it was closed with %v", err)
 		}
+	}
+}
+
+// TestStatus: the page is there for who has ADMIN_TOKEN, and in development. A browser that watches it does not hold up
+// the end of the service.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	dev := &Dev{Routes: func(*activity.Activity, *store.Users) http.Handler { return http.NotFoundHandler() }}
+	for name, tc := range map[string]struct {
+		set  []string
+		dev  *Dev
+		code int
+	}{
+		"nobody could open it": {nil, nil, http.StatusNotFound},
+		"ADMIN_TOKEN":          {[]string{"ADMIN_TOKEN=0123456789abcdef"}, nil, http.StatusUnauthorized},
+		"dev":                  {[]string{"SHUTDOWN_TIMEOUT=10h"}, dev, http.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options(t.TempDir(), append(tc.set, "EMBEDDED_PORT=0")...)
+			o.Dev = tc.dev
+			a, err := New(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- a.Run(ctx) }()
+			for _, path := range []string{"/status", "/status/events"} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL()+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := http.DefaultClient.Do(req) // the stream stays open
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				if res.StatusCode != tc.code {
+					t.Errorf("%s: got %d, want %d", path, res.StatusCode, tc.code)
+				}
+			}
+			stop()
+			if err := <-ended; err != nil {
+				t.Errorf("it ended with %v", err)
+			}
+		})
 	}
 }
 

@@ -63,7 +63,8 @@ func TestCounts(t *testing.T) {
 		}
 		testenv.Delete(t, users, testenv.UserID(time.Now(), 1))
 		for i, res := range users.Write(ctx, []store.Write{
-			{User: clerk.User{ID: testenv.UserID(time.Now(), 2)}}, {User: clerk.User{ID: testenv.UserID(time.Now(), 3)}},
+			{User: clerk.User{ID: testenv.UserID(time.Now(), 2)}},
+			{User: clerk.User{ID: testenv.UserID(time.Now(), 3)}},
 		}, store.All) {
 			if res.Err != nil {
 				t.Fatal(i, res.Err)

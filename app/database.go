@@ -40,11 +40,15 @@ func databaseError(err error) error {
 		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with the service's folder", err)
 	case errors.Is(err, database.ErrLeftOut):
 		return fmt.Errorf("%w: set MONGODB_URI to mongodb://…, or build without -tags noembedded", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: let this process write to the folder and to what is in it, or set MONGODB_URI to "+
+			"embedded:DIR with a folder that it may write to", err)
 	case errors.As(err, new(*fs.PathError)):
 		return fmt.Errorf("%w: set MONGODB_URI to embedded:DIR with a folder that this process may write to", err)
 	case database.RefusesLogin(err):
 		return fmt.Errorf("%w: the user name or the password in MONGODB_URI is not accepted: "+
-			"check both, and authSource; in a password, every character but letters and digits is written %%XX, such as %%40 for @", err)
+			"check both, and authSource; in a password, every character but letters and digits is written %%XX, "+
+			"such as %%40 for @", err)
 	case database.Unreached(err) != "":
 		return fmt.Errorf("%w (MONGODB_URI)", err)
 	case database.MayPass(err):

@@ -9,6 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"clerksync/clerk"
+	"clerksync/mail"
+	"clerksync/store/database"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // get returns the status and the body of an answer.
@@ -81,5 +87,48 @@ func TestMetricsAddress(t *testing.T) {
 	}
 	if err := errors.Join(err, b.Close(t.Context())); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLabelValues: whatever commands, answers and errors there are, their labels have the values of docs/metrics.md.
+func TestLabelValues(t *testing.T) {
+	t.Parallel()
+	m := newMetrics()
+	for _, c := range []database.Command{
+		{Name: "find"}, {Name: "findAndModify", Err: errors.New("down")}, {Name: "endSessions"}, {Name: "\xff{}"},
+	} {
+		m.command(t.Context(), c)
+	}
+	for _, status := range []int{0, 200, 404, 429, 503, 999, -1} {
+		m.request(t.Context(), clerk.Request{Endpoint: "user", Status: status})
+	}
+	for _, err := range []error{nil, mail.ErrRefused, mail.ErrPerhapsSent, errors.New("user@example.com")} {
+		m.mailed(err)
+	}
+	families, err := m.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, f := range families {
+		for _, one := range f.GetMetric() {
+			name := strings.TrimPrefix(f.GetName(), "clerksync_")
+			for _, l := range one.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			if strings.HasPrefix(f.GetName(), "clerksync_") {
+				got[name] = int(one.GetHistogram().GetSampleCount()) + int(one.GetCounter().GetValue())
+			}
+		}
+	}
+	want := map[string]int{
+		"database_command_duration_seconds find ok": 1, "database_command_duration_seconds findAndModify failed": 1,
+		"database_command_duration_seconds other ok": 2,
+		"clerk_request_duration_seconds user none":   3, "clerk_request_duration_seconds user 2xx": 1,
+		"clerk_request_duration_seconds user 4xx": 2, "clerk_request_duration_seconds user 5xx": 1,
+		"mails_total sent": 1, "mails_total refused": 1, "mails_total perhaps_sent": 1, "mails_total failed": 1,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }

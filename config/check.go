@@ -51,7 +51,8 @@ func (c Config) Check() Mistakes {
 		},
 		{
 			len(c.Secrets()) == 0 && c.otherName != "", "CLERK_WEBHOOK_SIGNING_SECRET",
-			"is not set, but " + c.otherName + " is", "if that is the endpoint's signing secret, you mean CLERK_WEBHOOK_SIGNING_SECRET: rename it",
+			"is not set, but " + c.otherName + " is",
+			"if that is the endpoint's signing secret, you mean CLERK_WEBHOOK_SIGNING_SECRET: rename it",
 		},
 		{
 			c.InstanceID != "" && !matches(`^ins_\w+$`, c.InstanceID), "CLERK_INSTANCE_ID", "is no instance id",

@@ -21,7 +21,7 @@ type Config struct {
 	Port string `env:"PORT" envDefault:"3000" desc:"port to listen on; 0 is any free one" want:"a number up to 65535"`
 	Host string `env:"HOST" desc:"address to listen on" want:"an IP address or a host name, without a port"`
 
-	MetricsAddr string `env:"METRICS_ADDR" desc:"address for the metrics alone" want:"HOST:PORT, or :PORT for all interfaces"`
+	MetricsAddr string `env:"METRICS_ADDR" desc:"address for the metrics alone" want:"HOST:PORT, or :PORT for all"`
 
 	AdminToken string `env:"ADMIN_TOKEN" desc:"token for /status and ensure" want:"16 random characters or more"`
 

@@ -172,7 +172,8 @@ func TestMetricsAddr(t *testing.T) {
 	t.Parallel()
 	for addr, ok := range map[string]bool{
 		"": true, ":9090": true, "127.0.0.1:9090": true, "[::1]:9090": true, "metrics.internal:9090": true, ":0": true,
-		"9090": false, "127.0.0.1": false, "::1:9090": false, "http://h:9090": false, ":metrics": false, ":65536": false,
+		"9090": false, "127.0.0.1": false, "::1:9090": false, "http://h:9090": false, ":metrics": false,
+		":65536":         false,
 		"h:9090/metrics": false, "h:9090\n": false, "a b:9090": false, "u@h:9090": false, ":": false, "h:-1": false,
 	} {
 		c, unreadable := Read([]string{"METRICS_ADDR=" + addr})

@@ -101,6 +101,7 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 	check("webhooks", d.db == nil, needed, d.webhooks)
 	check("reconcile", d.db == nil, needed, d.reconcile)
 	check("inbox", d.db == nil, needed, d.inbox)
+	check("freshness", d.db == nil || o.Config.SecretKey == "", needed+" and CLERK_SECRET_KEY", d.freshness)
 	check("rows", d.db == nil, needed, d.rows)
 	if o.URL != "" {
 		check("url", false, "", d.url)

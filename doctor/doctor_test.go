@@ -232,12 +232,12 @@ func TestFailingDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const rest = "FAIL inngest, ok clerk, warn webhooks, warn reconcile, ok inbox, ok inbox, ok rows"
+	const rest = "FAIL inngest, ok clerk, warn webhooks, warn reconcile, ok inbox, ok inbox, - freshness, ok rows"
 	for command, want := range map[string]string{
 		"":         "warn database, ok database, " + rest,
 		"prepared": "warn database, FAIL database, " + rest,
 		"hello":    "FAIL database, " + rest,
-		"find":     "FAIL database, FAIL inngest, ok clerk, - webhooks, - reconcile, - inbox, - rows",
+		"find":     "FAIL database, FAIL inngest, ok clerk, - webhooks, - reconcile, - inbox, - freshness, - rows",
 	} {
 		var late atomic.Bool // the driver itself says hello, and Connect asks for more
 		uri := testenv.NewMemory().Listen(t, func(c string) int32 {

@@ -340,9 +340,13 @@ func (h *History) Get(ctx context.Context, id string) (Past, error) {
 	return p, nil
 }
 
-// read decodes a document and turns its lists round, so that the newest version is first.
+// read decodes a document and turns its lists round, so that the newest version is first. An event that came a second
+// time may have been noted as stale before the first time was noted: then it is no entry of its own.
 func read(raw bson.Raw) (p Past, err error) {
 	err = bson.Unmarshal(raw, &p)
+	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
+		return slices.ContainsFunc(p.Applied, func(a Entry) bool { return a.Version == s.Version })
+	})
 	for _, list := range [][]Entry{p.Applied, p.Skipped} {
 		slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(b.Version, a.Version) })
 		for i := range list {

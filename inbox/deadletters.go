@@ -112,9 +112,12 @@ func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter,
 
 // CountDeadLetters returns how many dead letters there are, without those that were dropped. It reads none of them.
 func (t Table) CountDeadLetters(ctx context.Context) (int, error) {
-	return t.rows.Count(ctx, bson.D{
-		exists("failure", true), exists("due_at", false), exists("failure.dropped_at", false),
-	})
+	return t.rows.Count(ctx, undropped())
+}
+
+// undropped is the filter for the dead letters that were not dropped. It names due_at too, because that has an index.
+func undropped() bson.D {
+	return bson.D{exists("failure", true), exists("due_at", false), exists("failure.dropped_at", false)}
 }
 
 // ErrNoDeadLetter says that there is no dead letter with this id.

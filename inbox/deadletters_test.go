@@ -56,6 +56,10 @@ func TestDeadLetters(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			newest, err := d.NewestDeadLetters(t.Context(), 100)
+			if !dropped && len(newest) != len(list) || err != nil {
+				t.Errorf("the newest are %v, %v, want %v", newest, err, list)
+			}
 			if n, err := d.CountDeadLetters(t.Context()); !dropped && n != len(list) || err != nil {
 				t.Errorf("counted %d, %v, want %d", n, err, len(list))
 			}

@@ -81,6 +81,24 @@ func (t Table) each(ctx context.Context, filter, without bson.D, f func(row)) er
 	})
 }
 
+// NewestDeadLetters returns at most limit dead letters without their data, the newest failure first. Those that were
+// dropped are not among them.
+func (t Table) NewestDeadLetters(ctx context.Context, limit int) (all []DeadLetter, _ error) {
+	find := options.Find().SetProjection(ofData()).SetSort(bson.D{{Key: "failure.at", Value: -1}}).SetLimit(int64(limit))
+	var rows []row
+	cur, err := t.rows.Find(ctx, undropped(), find)
+	if err == nil {
+		err = cur.All(ctx, &rows)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the newest dead letters: %w", database.Redact(err))
+	}
+	for _, r := range rows {
+		all = append(all, r.deadLetter())
+	}
+	return all, nil
+}
+
 // eachRaw calls f with every row, as each does, until f fails. f must not keep the row.
 func (t Table) eachRaw(ctx context.Context, filter, without bson.D, f func(bson.Raw) error) error {
 	cur, err := t.rows.Find(ctx, filter, options.Find().SetProjection(without))

@@ -22,8 +22,8 @@ import (
 const (
 	cookieName  = "clerksync_session"
 	sessionTime = 12 * time.Hour
-	// After guesses wrong tokens in a row, one more may be tried every guessEvery. So an operator whose address somebody
-	// else has used for guessing waits for seconds and not for ever, and a session that is open goes on meanwhile.
+	// After guesses wrong tokens in a row, one more may be tried every guessEvery. So an operator whose address
+	// somebody else has used for guessing waits for seconds and not for ever, and an open session goes on meanwhile.
 	guesses    = 10
 	guessEvery = 6 * time.Second
 )
@@ -57,8 +57,8 @@ func (d *door) who(r *http.Request) (v visitor, refused int, why string) {
 		return v, 0, ""
 	}
 	if d.token == "" {
-		return v, http.StatusForbidden, "This page is open only to a browser on the machine where clerksync dev runs, at " +
-			"http://127.0.0.1:PORT/status and not through a tunnel or a proxy. For others, set ADMIN_TOKEN."
+		return v, http.StatusForbidden, "This page is open only to a browser on the machine where clerksync dev " +
+			"runs, at http://127.0.0.1:PORT/status and not through a tunnel or a proxy. For others, set ADMIN_TOKEN."
 	}
 	if token, is := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); is {
 		refused, why = d.try(r, token)
@@ -161,8 +161,8 @@ func forwarded(r *http.Request) bool {
 	for name := range r.Header {
 		name = strings.ToLower(name)
 		for _, begin := range []string{
-			"forwarded", "via", "x-", "cf-", "cdn-", "ngrok-", "fly-", "fastly-", "tailscale-", "cloudfront-", "akamai-",
-			"true-client-ip", "client-ip", "proxy-", "traceparent", "b3",
+			"forwarded", "via", "x-", "cf-", "cdn-", "ngrok-", "fly-", "fastly-", "tailscale-", "cloudfront-",
+			"akamai-", "true-client-ip", "client-ip", "proxy-", "traceparent", "b3",
 		} {
 			if strings.HasPrefix(name, begin) {
 				return true

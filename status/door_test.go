@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -40,10 +39,11 @@ func newPage(t *testing.T, set func(*Options)) *Page {
 
 func pageOn(t *testing.T, db *database.DB, set func(*Options)) *Page {
 	t.Helper()
+	log := slog.New(slog.DiscardHandler)
 	o := Options{
-		Token: token, DB: db, Users: store.NewUsers(db, mapping.Default()), Log: slog.New(slog.DiscardHandler),
-		History:  history.New(db, time.Hour, slog.New(slog.DiscardHandler)),
-		Activity: activity.New(database.NewCheckpoints(db), slog.New(slog.DiscardHandler), prometheus.NewRegistry()),
+		Token: token, DB: db, Users: store.NewUsers(db, mapping.Default()), Log: log,
+		History:  history.New(db, time.Hour, log),
+		Activity: activity.New(database.NewCheckpoints(db), log, prometheus.NewRegistry()),
 		Inngest:  inngest.Server{URL: "http://127.0.0.1:1"},
 	}
 	set(&o)
@@ -81,13 +81,20 @@ func bearer(r *http.Request, token string) *http.Request {
 	return r
 }
 
+// answer is what a request got, besides the body.
+type answer struct {
+	StatusCode int
+	Header     http.Header
+}
+
+// Cookies returns the cookies that the answer sets.
+func (a answer) Cookies() []*http.Cookie { return (&http.Response{Header: a.Header}).Cookies() }
+
 // do returns the answer to a request, and its body.
-func do(p *Page, r *http.Request) (*http.Response, string) {
+func do(p *Page, r *http.Request) (answer, string) {
 	w := httptest.NewRecorder()
 	p.ServeHTTP(w, r)
-	res := w.Result()
-	body, _ := io.ReadAll(res.Body)
-	return res, string(body)
+	return answer{w.Code, w.Header()}, w.Body.String()
 }
 
 // TestWhoGetsIn: the token opens the page, and in development a browser on this machine needs none. Nothing that may
@@ -117,9 +124,11 @@ func TestWhoGetsIn(t *testing.T) {
 		req  *http.Request
 		code int
 	}{
-		"nothing":                       {closed, get("/status"), 401},
-		"the token":                     {closed, bearer(get("/status"), token), 200},
-		"the token from elsewhere":      {closed, from(at(bearer(get("/status"), token), "app.example"), "9.9.9.9:1"), 200},
+		"nothing":   {closed, get("/status"), 401},
+		"the token": {closed, bearer(get("/status"), token), 200},
+		"the token from elsewhere": {
+			closed, from(at(bearer(get("/status"), token), "app.example"), "9.9.9.9:1"), 200,
+		},
 		"another token":                 {closed, bearer(get("/status"), token+"x"), 401},
 		"a part of the token":           {closed, bearer(get("/status"), token[:16]), 401},
 		"an empty token":                {closed, bearer(get("/status"), ""), 401},
@@ -151,7 +160,7 @@ func TestWhoGetsIn(t *testing.T) {
 		"dev, a proxy: Via":             {open, header(get("/status"), "Via", "1.1 x"), 403},
 		"dev, a proxy: X-Real-Ip":       {open, header(get("/status"), "X-Real-Ip", "127.0.0.1"), 403},
 		"dev, a tunnel: Ngrok":          {open, header(get("/status"), "Ngrok-Skip-Browser-Warning", "1"), 403},
-		"dev, a tunnel: its button":     {open, header(post("/status/dev", "do", "storm"), "X-Forwarded-For", "1"), 403},
+		"dev, a tunnel: its button":     {open, header(post("/status/dev", "do", "storm"), "Cf-Ray", "1"), 403},
 		"dev, a tunnel: its events":     {open, header(get("/status/events"), "Cf-Ray", "1"), 403},
 		"dev, a tunnel: its look-up":    {open, header(post("/status/user", "q", "a"), "Cf-Ray", "1"), 403},
 		"dev, a token is of no use":     {open, bearer(at(get("/status"), "evil.example"), token), 403},
@@ -167,7 +176,7 @@ func TestWhoGetsIn(t *testing.T) {
 }
 
 // cookie returns the session that an answer gives, or nil.
-func cookie(res *http.Response) *http.Cookie {
+func cookie(res answer) *http.Cookie {
 	for _, c := range res.Cookies() {
 		if c.Name == cookieName {
 			return c
@@ -270,7 +279,7 @@ func TestGuessing(t *testing.T) {
 		r.RemoteAddr = addr
 		return r
 	}
-	logIn := func(token, addr string) *http.Response {
+	logIn := func(token, addr string) answer {
 		res, _ := do(p, from(post("/status/login", "token", token), addr))
 		return res
 	}
@@ -281,7 +290,7 @@ func TestGuessing(t *testing.T) {
 		}
 	}
 	for name, tc := range map[string]struct {
-		res  *http.Response
+		res  answer
 		code int
 	}{
 		"one more":              {logIn("wrong", "[2001:db8::1]:1"), 429},

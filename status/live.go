@@ -60,15 +60,19 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request, v visitor) {
 	}
 }
 
-// wait waits until there is something to send: at each tick, and readEvery after an event. It returns false if the
+// wait waits until there is something to send: at each tick, and soon after an event. It returns false if the
 // stream is to end.
-func (p *Page) wait(r *http.Request, tick <-chan time.Time, events <-chan activity.Event, expired <-chan time.Time) bool {
+func (p *Page) wait(
+	r *http.Request, tick <-chan time.Time, events <-chan activity.Event, expired <-chan time.Time,
+) bool {
 	var soon <-chan time.Time
 	for {
 		select {
 		case <-events:
-			if soon == nil {
-				soon = time.After(p.readEvery)
+			if soon == nil { // by then the overview of now is too old
+				p.mu.Lock()
+				soon = time.After(p.rest())
+				p.mu.Unlock()
 			}
 		case <-soon:
 			return true

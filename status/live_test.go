@@ -103,7 +103,8 @@ func TestStreamsAreBounded(t *testing.T) {
 		}
 		all = append(all, w)
 	}
-	if w := watch(t, server, func(r *http.Request) { bearer(r, token) }); w.StatusCode != http.StatusServiceUnavailable {
+	w := watch(t, server, func(r *http.Request) { bearer(r, token) })
+	if w.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("one more: got %d", w.StatusCode)
 	}
 	_ = all[0].Body.Close()

@@ -24,12 +24,15 @@ const (
 	// many cost no more than one.
 	readEvery    = time.Second
 	readEveryDev = 200 * time.Millisecond
+	restAtMost   = 10 * time.Second
 	// askClerkEvery is how old the number of Clerk's users may be, because Clerk's API is slow and limited.
 	askClerkEvery = time.Minute
 	// maxReportAge is how old the report about freshness may be, which a running service makes every half minute.
 	maxReportAge = 2 * time.Minute
 	// maxShown is how many dead letters are listed.
 	maxShown = 50
+	// maxError is how many characters of an error are shown.
+	maxError = 500
 )
 
 // known is something that the page has asked for. If OK is false, there was no answer.
@@ -52,7 +55,8 @@ type overview struct {
 	Database bool      // it answers
 	Inngest  bool      // it can be reached
 	Pending  known[inbox.Pending]
-	Dead     known[[]inbox.DeadLetter]
+	Dead     known[int]                // how many dead letters there are
+	Letters  known[[]inbox.DeadLetter] // the newest of them
 	State    known[reconcile.Status]
 	Rows     known[int] // about how many
 	HasKey   bool       // of Clerk's API
@@ -62,14 +66,16 @@ type overview struct {
 	Activity known[activity.Summary] // if it is not OK, it has what this process knows itself
 }
 
-// overview returns what the page knows, which is at most p.readEvery old.
+// overview returns what the page knows. It reads it again after p.readEvery, or after ten times as long as reading
+// took, so that a busy database is not asked all the time because somebody watches; after restAtMost at the latest.
 func (p *Page) overview(ctx context.Context) overview {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if now.Sub(p.last.Now) < p.readEvery {
+	if now.Sub(p.last.Now) < p.rest() {
 		return p.last
 	}
+	defer func() { p.took = p.now().Sub(now) }()
 	// Others may use it too, so it must not be cut off when this viewer leaves.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTime)
 	defer cancel()
@@ -78,14 +84,18 @@ func (p *Page) overview(ctx context.Context) overview {
 	all.Go(func() { o.Database = p.DB.Ping(ctx) == nil })
 	all.Go(func() { o.Inngest = p.Inngest.Reach(ctx) == nil })
 	all.Go(func() { o.Pending = ask(p.inbox.Pending(ctx)) })
-	all.Go(func() { o.Dead = ask(p.inbox.DeadLetters(ctx, false)) })
+	all.Go(func() { o.Dead = ask(p.inbox.CountDeadLetters(ctx)) })
+	all.Go(func() { o.Letters = ask(p.inbox.NewestDeadLetters(ctx, maxShown)) })
 	all.Go(func() { o.State = ask(reconcile.ReadStatus(ctx, p.state)) })
 	all.Go(func() {
 		r, there, err := freshness.Read(ctx, p.state)
 		o.Fresh = known[freshness.Report]{r, err == nil && there && now.Sub(r.At) < maxReportAge}
 	})
 	all.Go(func() { o.Activity = ask(p.Activity.Summary(ctx)) })
-	all.Go(func() { o.Rows = ask(p.Users.Count(ctx)) })
+	all.Go(func() {
+		rows, _, err := p.Users.Estimate(ctx)
+		o.Rows = ask(rows, err)
+	})
 	all.Go(func() {
 		if p.ClerkUsers != nil && now.Sub(p.clerk.at) >= askClerkEvery {
 			p.clerk = users{ask(p.ClerkUsers(ctx)), now}
@@ -96,6 +106,9 @@ func (p *Page) overview(ctx context.Context) overview {
 	p.last = o
 	return o
 }
+
+// rest returns how old an overview may be. The caller has p.mu.
+func (p *Page) rest() time.Duration { return max(p.readEvery, min(10*p.took, restAtMost)) }
 
 // forget makes the next overview a new one, because something was changed.
 func (p *Page) forget() {
@@ -248,18 +261,14 @@ func (o overview) TierList() (all []tier) {
 	return all
 }
 
-// ShownDead returns the dead letters that are listed, the newest failure first.
-func (o overview) ShownDead() []inbox.DeadLetter {
-	all := slices.Clone(o.Dead.Is)
-	slices.Reverse(all)
-	return all[:min(len(all), maxShown)]
-}
-
 // Why says why an event failed. What a function that writes no row says may quote what is personal: its author may have
 // put anything into the error, and a mail server names addresses.
 func (overview) Why(l inbox.DeadLetter) string {
 	if l.Function != "" && inbox.ParseEventID(l.ID).IsOwn(l.Function) {
 		return "Its error is not shown here, because it may hold personal data: 'clerksync deadletters show' has it."
+	}
+	if long := []rune(l.Error); len(long) > maxError {
+		return string(long[:maxError]) + "…"
 	}
 	return l.Error
 }

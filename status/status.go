@@ -47,8 +47,8 @@ type Options struct {
 	Tiers      []reconcile.Tier                       // those that run
 	ClerkUsers func(ctx context.Context) (int, error) // how many users Clerk has; nil without a key
 
-	// Play posts a sample webhook, or many, through the signed door; nil outside of development. What it plays is one of
-	// sign-up, change, deletion and storm. Its error is a line for the page.
+	// Play posts a sample webhook, or many, through the signed door; nil outside of development. What it plays is one
+	// of sign-up, change, deletion and storm. Its error is a line for the page.
 	Play func(ctx context.Context, what string) error
 
 	Log *slog.Logger
@@ -70,8 +70,9 @@ type Page struct {
 	end       func() // closes ended
 
 	mu    sync.Mutex
-	last  overview // what was read last
-	clerk users    // what Clerk said last
+	last  overview      // what was read last
+	took  time.Duration // how long that took
+	clerk users         // what Clerk said last
 	// looking and playing are locked while somebody looks for a user or presses a button of 'clerksync dev'.
 	looking, playing sync.Mutex
 }

@@ -66,11 +66,12 @@ func judge(o overview) verdict {
 	}
 	waits := o.Now.Sub(o.Pending.Is.Oldest)
 	if n := o.Pending.Is.Events; n > 0 {
-		text := fmt.Sprintf("%s for their functions, the oldest for %s", count(n, "event waits", "events wait"), span(waits))
-		say(waits > stuckAfter, bad, "%s: the functions do not run. See Inngest's page, and check INNGEST_SERVE_ORIGIN.", text)
+		text := count(n, "event waits", "events wait") + " for their functions, the oldest for " + span(waits)
+		say(waits > stuckAfter, bad,
+			"%s: the functions do not run. See Inngest's page, and check INNGEST_SERVE_ORIGIN.", text)
 		say(waits > lateAfter && waits <= stuckAfter, warn, "%s: they are sent again until they are written.", text)
 	}
-	if n := len(o.Dead.Is); n > 0 {
+	if n := o.Dead.Is; n > 0 {
 		say(true, warn, "%s for good: see below why, and replay or drop.", count(n, "event failed", "events failed"))
 	}
 	for _, name := range reconcile.Tiers() {
@@ -79,13 +80,14 @@ func judge(o overview) verdict {
 			say(r.EndedAt.IsZero() && r.Error != "", warn, "The comparison %q failed: see below why.", name)
 			say(r.Found.Failed > 0, warn, "The comparison %q could not read or write %s: the service's log names them.",
 				name, count(r.Found.Failed, "user", "users"))
-			say(r.Found.Buried > 0, warn, "Clerk has %s whom clerksync holds to be deleted: 'clerksync doctor' names them.",
+			say(r.Found.Buried > 0, warn,
+				"Clerk has %s whom clerksync holds to be deleted: 'clerksync doctor' names them.",
 				count(r.Found.Buried, "user", "users"))
 		}
 	}
 	if r := o.Fresh.Is; o.HasTiers() {
 		late := r.Changes.State == freshness.Proven && r.Changes.Late(o.Now)
-		say(late, bad, "Rows may lack changes that are %s old, which is more than FRESHNESS_TARGET (%s): see below why.",
+		say(late, bad, "Rows may lack changes that are %s old, more than FRESHNESS_TARGET (%s): see below why.",
 			o.Age(r.Changes), span(r.Changes.Target()))
 		say(!late && !r.Trusted, warn, "An app may not trust the collection: see below why.")
 	}
@@ -95,7 +97,8 @@ func judge(o overview) verdict {
 			count(missing, "user", "users"))
 	}
 	for what, unknown := range map[string]bool{
-		"which events wait": !o.Pending.OK, "which events failed": !o.Dead.OK, "what the comparisons found": !o.State.OK,
+		"which events wait": !o.Pending.OK, "which events failed": !o.Dead.OK,
+		"what the comparisons found": !o.State.OK,
 	} {
 		say(unknown && o.Database, warn, "The database does not say %s: see the service's log.", what)
 	}
@@ -120,7 +123,11 @@ func drift(f reconcile.Found) string {
 		n    int
 		name string
 	}{
-		{f.Missing, "missing"}, {f.Stale, "stale"}, {f.Extra, "extra"}, {f.Buried, "buried"}, {f.Unknown, "unknown"},
+		{f.Missing, "missing"},
+		{f.Stale, "stale"},
+		{f.Extra, "extra"},
+		{f.Buried, "buried"},
+		{f.Unknown, "unknown"},
 		{f.Failed, "failed"},
 	} {
 		if kind.n > 0 {

@@ -29,58 +29,79 @@ func TestVerdict(t *testing.T) {
 			}, true}
 		}
 	}
+	never := func(o *overview) { o.State.Is.LastWebhook = time.Time{} }
+	dead := func(n int) func(*overview) { return func(o *overview) { o.Dead.Is = n } }
+	users := func(atClerk, here int) func(*overview) {
+		return func(o *overview) { o.Clerk.Is, o.Rows.Is = atClerk, here }
+	}
+	found := func(tier reconcile.Tier, f reconcile.Found) func(*overview) {
+		return ran(tier, reconcile.Run{EndedAt: now, Found: f})
+	}
+	failed := ran(reconcile.Full, reconcile.Run{Error: "no"})
+	silent := reconcile.Silence{Since: now.Add(-time.Hour), First: now.Add(-time.Hour), Changed: 2}
+	type is []func(*overview)
 	for name, tc := range map[string]struct {
-		set   []func(*overview)
+		is    is
 		level level
 		want  []string // what the reasons contain, in this order
 	}{
 		"all is well":    {nil, ok, nil},
-		"no database":    {[]func(*overview){func(o *overview) { o.Database = false }}, bad, []string{"database"}},
-		"no Inngest":     {[]func(*overview){func(o *overview) { o.Inngest = false }}, bad, []string{"Inngest cannot"}},
-		"no webhook yet": {[]func(*overview){func(o *overview) { o.State.Is.LastWebhook = time.Time{} }}, quiet, []string{"No webhook has"}},
-		"the first just came": {[]func(*overview){func(o *overview) {
-			o.State.Is.LastWebhook, o.Activity.Is.LastWebhook = time.Time{}, now
-		}}, ok, nil},
-		"webhooks do not arrive": {[]func(*overview){func(o *overview) {
-			o.State.Is.Silence = reconcile.Silence{Since: now.Add(-time.Hour), First: now.Add(-time.Hour), Changed: 2}
-		}}, bad, []string{"No webhook for 1 h although Clerk changed 2 users"}},
-		"events just came":     {[]func(*overview){waits(7, lateAfter)}, ok, nil},
-		"an event is late":     {[]func(*overview){waits(1, 3*time.Minute)}, warn, []string{"1 event waits for their functions, the oldest for 3 min"}},
-		"functions do not run": {[]func(*overview){waits(1200, 11*time.Minute)}, bad, []string{"1,200 events wait"}},
-		"a dead letter":        {[]func(*overview){func(o *overview) { o.Dead.Is = make([]inbox.DeadLetter, 1) }}, warn, []string{"1 event failed"}},
-		"a tier failed":        {[]func(*overview){ran(reconcile.Full, reconcile.Run{Error: "no"})}, warn, []string{`"full" failed`}},
-		"a tier is under way":  {[]func(*overview){ran(reconcile.Full, reconcile.Run{})}, ok, nil},
-		"a tier that is off failed": {[]func(*overview){
-			ran(reconcile.Full, reconcile.Run{Error: "no"}), func(o *overview) { o.Off = []reconcile.Tier{reconcile.Full} },
-		}, ok, nil},
-		"users that could not be read": {[]func(*overview){
-			ran(reconcile.Recent, reconcile.Run{EndedAt: now, Found: reconcile.Found{Failed: 2}}),
-		}, warn, []string{"2 users"}},
-		"buried": {[]func(*overview){
-			ran(reconcile.Full, reconcile.Run{EndedAt: now, Found: reconcile.Found{Buried: 1}}),
-		}, warn, []string{"holds to be deleted"}},
-		"a few users are on the way": {[]func(*overview){func(o *overview) { o.Clerk.Is, o.Rows.Is = 110, 100 }}, ok, nil},
-		"never backfilled":           {[]func(*overview){func(o *overview) { o.Clerk.Is, o.Rows.Is = 5000, 3 }}, warn, []string{"clerksync backfill"}},
-		"many wait":                  {[]func(*overview){waits(400, time.Second), func(o *overview) { o.Clerk.Is, o.Rows.Is = 500, 100 }}, ok, nil},
-		"how many users Clerk has is unknown": {[]func(*overview){func(o *overview) {
-			o.Clerk, o.Rows.Is = known[int]{Is: 5000}, 3
-		}}, ok, nil},
-		"what waits is unknown":    {[]func(*overview){func(o *overview) { o.Pending = known[inbox.Pending]{} }}, warn, []string{"which events wait"}},
-		"trusted":                  {[]func(*overview){fresh(true, freshness.Proven, time.Minute)}, ok, nil},
-		"not trusted":              {[]func(*overview){fresh(false, freshness.Proven, time.Minute)}, warn, []string{"may not trust"}},
-		"changes are late":         {[]func(*overview){fresh(false, freshness.Proven, 11*time.Minute)}, bad, []string{"11 min old"}},
-		"nothing is proven yet":    {[]func(*overview){fresh(false, freshness.Unproven, 0)}, warn, []string{"may not trust"}},
-		"nothing is compared":      {[]func(*overview){fresh(false, freshness.Off, 0)}, ok, nil},
-		"the report is old":        {[]func(*overview){fresh(false, freshness.Proven, time.Hour), func(o *overview) { o.Fresh.OK = false }}, ok, nil},
-		"several: the worst first": {[]func(*overview){waits(1, 11*time.Minute), func(o *overview) { o.Dead.Is = make([]inbox.DeadLetter, 2); o.State.Is.LastWebhook = time.Time{} }}, bad, []string{"1 event waits", "2 events failed", "No webhook"}},
+		"no database":    {is{func(o *overview) { o.Database = false }}, bad, []string{"database"}},
+		"no Inngest":     {is{func(o *overview) { o.Inngest = false }}, bad, []string{"Inngest cannot"}},
+		"no webhook yet": {is{never}, quiet, []string{"No webhook has"}},
+		"the first has just come": {
+			is{never, func(o *overview) { o.Activity.Is.LastWebhook = now }}, ok, nil,
+		},
+		"webhooks do not arrive": {
+			is{func(o *overview) { o.State.Is.Silence = silent }},
+			bad,
+			[]string{"No webhook for 1 h although Clerk changed 2 users"},
+		},
+		"events have just come": {is{waits(7, lateAfter)}, ok, nil},
+		"an event is late": {
+			is{waits(1, 3*time.Minute)}, warn, []string{"1 event waits for their functions, the oldest for 3 min"},
+		},
+		"functions do not run": {is{waits(1200, 11*time.Minute)}, bad, []string{"1,200 events wait"}},
+		"a dead letter":        {is{dead(1)}, warn, []string{"1 event failed"}},
+		"a tier failed":        {is{failed}, warn, []string{`"full" failed`}},
+		"a tier is under way":  {is{ran(reconcile.Full, reconcile.Run{})}, ok, nil},
+		"a tier that is off failed": {
+			is{failed, func(o *overview) { o.Off = []reconcile.Tier{reconcile.Full} }}, ok, nil,
+		},
+		"users that could not be read": {
+			is{found(reconcile.Recent, reconcile.Found{Failed: 2})}, warn, []string{"2 users"},
+		},
+		"buried":                     {is{found(reconcile.Full, reconcile.Found{Buried: 1})}, warn, []string{"holds"}},
+		"a few users are on the way": {is{users(110, 100)}, ok, nil},
+		"never backfilled":           {is{users(5000, 3)}, warn, []string{"clerksync backfill"}},
+		"many wait":                  {is{waits(400, time.Second), users(500, 100)}, ok, nil},
+		"how many users Clerk has is unknown": {
+			is{users(5000, 3), func(o *overview) { o.Clerk.OK = false }}, ok, nil,
+		},
+		"what waits is unknown": {
+			is{func(o *overview) { o.Pending.OK = false }}, warn, []string{"which events wait"},
+		},
+		"trusted":               {is{fresh(true, freshness.Proven, time.Minute)}, ok, nil},
+		"not trusted":           {is{fresh(false, freshness.Proven, time.Minute)}, warn, []string{"may not trust"}},
+		"changes are late":      {is{fresh(false, freshness.Proven, 11*time.Minute)}, bad, []string{"11 min old"}},
+		"nothing is proven yet": {is{fresh(false, freshness.Unproven, 0)}, warn, []string{"may not trust"}},
+		"nothing is compared":   {is{fresh(false, freshness.Off, 0)}, ok, nil},
+		"the report is old": {
+			is{fresh(false, freshness.Proven, time.Hour), func(o *overview) { o.Fresh.OK = false }}, ok, nil,
+		},
+		"several, the worst first": {
+			is{waits(1, 11*time.Minute), dead(2), never},
+			bad,
+			[]string{"1 event waits", "2 events failed", "No webhook"},
+		},
 	} {
 		o := overview{
 			Now: now, Database: true, Inngest: true, HasKey: true,
-			Pending: known[inbox.Pending]{OK: true}, Dead: known[[]inbox.DeadLetter]{OK: true},
+			Pending: known[inbox.Pending]{OK: true}, Dead: known[int]{OK: true},
 			State: known[reconcile.Status]{reconcile.Status{LastWebhook: now.Add(-time.Hour)}, true},
 			Rows:  known[int]{100, true}, Clerk: known[int]{100, true}, Activity: known[activity.Summary]{OK: true},
 		}
-		for _, set := range tc.set {
+		for _, set := range tc.is {
 			set(&o)
 		}
 		v := judge(o)
@@ -101,14 +122,17 @@ func TestWords(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]string{
 		-time.Second: "0 ms", 0: "0 ms", 999 * time.Millisecond: "999 ms", time.Second: "1.0 s",
-		9949 * time.Millisecond: "9.9 s", 9950 * time.Millisecond: "10 s", 59 * time.Second: "59 s", time.Minute: "1 min",
+		9949 * time.Millisecond: "9.9 s", 9950 * time.Millisecond: "10 s",
+		59 * time.Second: "59 s", time.Minute: "1 min",
 		59*time.Minute + 59*time.Second: "59 min", time.Hour: "1 h", 47 * time.Hour: "47 h", 48 * time.Hour: "2 days",
 	} {
 		if got := span(d); got != want {
 			t.Errorf("span(%d): got %s, want %s", d, got, want)
 		}
 	}
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -100: "-100", -1000: "-1,000"} {
+	for n, want := range map[int]string{
+		0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -100: "-100", -1000: "-1,000",
+	} {
 		if got := number(n); got != want {
 			t.Errorf("number(%d): got %s, want %s", n, got, want)
 		}
@@ -135,7 +159,8 @@ func TestChart(t *testing.T) {
 	if last := bars[59]; last.X+last.Width > chartWidth || last.Taken != 0 {
 		t.Errorf("the last bar is %+v", last)
 	}
-	if got, want := o.ChartText(), "901 webhooks in the last hour, at most 1,000 in a minute, at 11:07 UTC; 100 more were refused."; got != want {
+	want := "901 webhooks in the last hour, at most 1,000 in a minute, at 11:07 UTC; 100 more were refused."
+	if got := o.ChartText(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := (overview{}).ChartText(); got != "No webhook came in the last hour." {

@@ -24,6 +24,7 @@ type deadLettersCmd struct {
 
 type deadLettersList struct {
 	Dropped bool `help:"Also those that were dropped."`
+	asJSON
 }
 
 // Run prints a line for each dead letter.
@@ -32,6 +33,13 @@ func (c deadLettersList) Run(ctx context.Context, e env) error {
 		all, err := d.DeadLetters(ctx, c.Dropped)
 		if err != nil {
 			return err
+		}
+		if c.JSON {
+			list := deadLettersJSON{DeadLetters: []eventJSON{}}
+			for _, l := range all {
+				list.DeadLetters = append(list.DeadLetters, newEventJSON(l.Event, l.Failure, l.ReceivedAt, l.Sends))
+			}
+			return e.json(list)
 		}
 		if len(all) == 0 {
 			_, err := fmt.Fprintln(e.stdout, "no dead letters")
@@ -49,6 +57,7 @@ func (c deadLettersList) Run(ctx context.Context, e env) error {
 type deadLettersShow struct {
 	ID   id   `arg:"" help:"Id of the event: the svix-id, if it came by the webhook."`
 	Data bool `help:"Also the event's data, which holds what Clerk knows of the user."`
+	asJSON
 }
 
 // Run prints a line for each field that has a value.
@@ -57,6 +66,13 @@ func (c deadLettersShow) Run(ctx context.Context, e env) error {
 		l, err := d.DeadLetter(ctx, string(c.ID))
 		if err != nil {
 			return explain(err, c.ID)
+		}
+		if c.JSON {
+			one := newEventJSON(l.Event, l.Failure, l.ReceivedAt, l.Sends)
+			if c.Data {
+				one.Data = l.Data
+			}
+			return e.json(one)
 		}
 		w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 		for _, line := range [][2]string{

@@ -21,8 +21,8 @@ import (
 )
 
 // devResendAfter is how long 'dev' waits before it sends an event again. Its Inngest keeps accepted events in memory
-// and may lose them, and a minute is long for somebody who watches.
-const devResendAfter = 5 * time.Second
+// and may lose them, and a minute is long for somebody who watches. A storm of 200 webhooks takes ten seconds.
+const devResendAfter = 15 * time.Second
 
 // devPort is the first of the ports that 'dev' tries.
 const devPort = 3000
@@ -60,7 +60,7 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 	if !startInngest {
 		return c.serve(ctx, cfg, m, secret, e)
 	}
-	own, err := dev.StartInngest(ctx, e.environ, e.stderr, e.say)
+	own, err := dev.StartInngest(ctx, e.environ, app.Logger(cfg, e.stderr), e.say)
 	if err != nil {
 		return err
 	}

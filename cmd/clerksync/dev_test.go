@@ -2,14 +2,8 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,74 +14,12 @@ import (
 )
 
 // scriptInngest is the command 'inngest' of a script: from now on, 'dev' uses an Inngest that runs the functions which
-// are registered with it, at once and without a process of its own.
+// are registered with it, at once and without a process of its own. INNGEST_PORT is its port.
 func scriptInngest(t *testing.T, ts *testscript.TestScript) {
 	t.Helper()
-	f := &runsFunctions{t: t}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("POST /fn/register", f.register)
-	mux.HandleFunc("POST /e/{key}", f.events)
-	server := httptest.NewServer(mux)
-	ts.Defer(func() {
-		server.Close()
-		f.running.Wait()
-	})
-	ts.Setenv("INNGEST_DEV", server.URL)
-}
-
-// runsFunctions is an Inngest that runs the functions that it knows.
-type runsFunctions struct {
-	t       *testing.T
-	running sync.WaitGroup
-
-	mu        sync.Mutex
-	service   *url.URL
-	functions map[string]string // the function for an event, by the event's name
-}
-
-func (f *runsFunctions) register(w http.ResponseWriter, r *http.Request) {
-	var d struct {
-		URL       string
-		Functions []struct {
-			ID       string
-			Triggers []struct{ Event string }
-		}
-	}
-	if err := json.NewDecoder(r.Body).Decode(&d); err != nil {
-		f.t.Error(err)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var err error
-	if f.service, err = url.Parse(d.URL); err != nil {
-		f.t.Error(err)
-	}
-	f.functions = map[string]string{}
-	for _, fn := range d.Functions {
-		for _, trigger := range fn.Triggers {
-			f.functions[trigger.Event] = strings.TrimPrefix(fn.ID, "clerksync-")
-		}
-	}
-	_, _ = w.Write([]byte(`{"ok":true}`))
-}
-
-func (f *runsFunctions) events(w http.ResponseWriter, r *http.Request) {
-	var events []testenv.Event
-	if err := json.NewDecoder(r.Body).Decode(&events); err != nil {
-		f.t.Error(err)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	e := &testenv.Executor{AppID: "clerksync", Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: f.service.Scheme, Host: f.service.Host})
-	}}}
-	for _, event := range events {
-		if fn := f.functions[event.Name]; fn != "" {
-			f.running.Go(func() { e.Run(f.t, fn, event) })
-		}
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"status": 200, "ids": make([]string, len(events))})
+	server := testenv.NewInngest(t).URL
+	ts.Setenv("INNGEST_DEV", server)
+	ts.Setenv("INNGEST_PORT", server[strings.LastIndexByte(server, ':')+1:])
 }
 
 // scriptAwait is the command 'await FILE' of a script: it waits until the file is there, or with '! await FILE' until

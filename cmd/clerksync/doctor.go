@@ -14,10 +14,12 @@ import (
 	"clerksync/inngest"
 	"clerksync/store"
 	"clerksync/store/database"
+	"clerksync/webhook"
 )
 
 type doctorCmd struct {
-	URL string `name:"url" placeholder:"https://HOST" help:"Where Clerk reaches the service: posts a webhook there."`
+	URL string `name:"url" placeholder:"https://HOST" help:"Where Clerk reaches the service: posts webhooks there."`
+	asJSON
 }
 
 // Help returns the text of --help besides the flags.
@@ -25,7 +27,8 @@ func (doctorCmd) Help() string {
 	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: " +
 		"ok, warn, FAIL with what to do, or - for what could not be checked. The exit status is 1 if something " +
 		"failed. It changes no row and no setting; to try the event key, it sends Inngest an event (" +
-		inngest.ProbeEvent + ") that no function listens to, and with --url a webhook that the service must refuse."
+		inngest.ProbeEvent + ") that no function listens to, and with --url the service a webhook without a signature, " +
+		"which it must refuse, and signed ones (" + webhook.ProbeType + "), which it must answer and does not keep."
 }
 
 // Run prints a line for each finding.
@@ -39,16 +42,23 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 		db, err = app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // the finding has the error
 		return db, err
 	}
-	failed := 0
+	failed, findings := 0, []findingJSON{}
 	doctor.Run(ctx, o, func(f doctor.Finding) {
 		if f.Level == doctor.Fail {
 			failed++
+		}
+		if c.JSON {
+			findings = append(findings, newFindingJSON(f))
+			return
 		}
 		e.say("%-4s  %-9s  %s", f.Level, f.Check, oneLine(f.Text))
 	})
 	var err error
 	if db != nil {
 		err = db.Close(ctx)
+	}
+	if c.JSON && ctx.Err() == nil {
+		err = errors.Join(err, e.json(doctorJSON{failed, findings}))
 	}
 	switch {
 	case ctx.Err() != nil:

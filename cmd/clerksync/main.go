@@ -24,7 +24,26 @@ func main() {
 	if ctx.Err() == nil || !errors.Is(err, context.Canceled) { // else a signal ended it before it had started
 		fmt.Fprintln(os.Stderr, escaped(err.Error(), "\n"))
 	}
-	os.Exit(1)
+	os.Exit(exitCode(err))
+}
+
+// exitCode returns the exit status of the program after an error. These are all there are: 0 without an error, 2 if
+// 'reconcile --dry-run' has found rows that differ, and 1 after every other error.
+func exitCode(err error) int {
+	if errors.As(err, new(driftError)) {
+		return 2
+	}
+	return 1
+}
+
+// driftError says how many rows differ from Clerk.
+type driftError int
+
+func (d driftError) Error() string {
+	if d == 1 {
+		return "1 row differs from Clerk"
+	}
+	return fmt.Sprintf("%d rows differ from Clerk", int(d))
 }
 
 // cli is the command line.
@@ -57,7 +76,8 @@ func (e env) say(format string, args ...any) { _, _ = fmt.Fprintf(e.stdout, form
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	exited := false
 	parser, err := kong.New(&cli{}, kong.Name("clerksync"),
-		kong.Description("Keeps an application's MongoDB users collection equal to Clerk."),
+		kong.Description("Keeps an application's MongoDB users collection equal to Clerk. The exit status is 0, or 1 "+
+			"after an error; docs/scripts.md has more for scripts."),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {

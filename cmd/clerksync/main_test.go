@@ -999,11 +999,12 @@ func TestReconcile(t *testing.T) {
 		},
 		{
 			"--dry-run", nil, `^extra    user_2people0+7\nstale    user_2people0+4  email\n29 users at Clerk, 30 ` +
-				`rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed, 0 buried, 0 unknown; `, "",
+				`rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed, 0 buried, 0 unknown; `, "2 rows differ from Clerk",
 		},
 		{
 			"--dry-run --show-values", nil,
-			`stale    user_2people0+4  email "person-4@mail.example", at Clerk "new@mail.example"\n`, "",
+			`stale    user_2people0+4  email "person-4@mail.example", at Clerk "new@mail.example"\n`,
+			"2 rows differ from Clerk",
 		},
 		{
 			"", nil, `^extra .*\nstale .*\n29 users at Clerk, 30 rows: 0 missing, 1 stale, 1 extra \(repaired\), 0 ` +
@@ -1020,6 +1021,9 @@ func TestReconcile(t *testing.T) {
 		}
 		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) {
 			t.Errorf("%s %v: got %v, want %q", step.args, step.set, err, step.err)
+		}
+		if differ := strings.HasPrefix(step.err, "2 rows"); differ != (exitCode(err) == 2) {
+			t.Errorf("%s %v: got the exit status %d", step.args, step.set, exitCode(err))
 		}
 	}
 	for _, p := range people[10:20] {

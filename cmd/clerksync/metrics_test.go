@@ -96,7 +96,8 @@ func worked(t *testing.T) string {
 	do(t, testenv.Signed(t, s.url+"/webhooks/clerk", testenv.Secret, "msg_list", time.Now(), []byte("[]")))
 	do(t, request(t, http.MethodPost, s.url+"/webhooks/clerk", "{}"))
 	for _, tier := range []string{"-recent", "-absent", ""} {
-		run("reconcile-users-with-clerk"+tier, testenv.Event{Name: "inngest/scheduled.timer", Data: []byte("{}")}, "found")
+		timer := testenv.Event{Name: "inngest/scheduled.timer", Data: []byte("{}")}
+		run("reconcile-users-with-clerk"+tier, timer, "found")
 	}
 	// With the first webhook that names its instance, the state of the sync is read at once, not after half a minute.
 	body := fmt.Sprintf(`{"type":"user.created","timestamp":1,"instance_id":%q,"data":%s}`, testenv.ClerkInstance, ada)

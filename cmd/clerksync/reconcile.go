@@ -19,13 +19,28 @@ type reconcileCmd struct {
 	ShowValues bool `help:"Say the values too, which are personal data."`
 	// No tier of the service sets RemoveUnknown.
 	RemoveUnknown bool `help:"Also remove unknown rows: clerksync never wrote them, and Clerk has no such users."`
+	asJSON
+}
+
+// Help returns the text of --help besides the flags.
+func (reconcileCmd) Help() string {
+	return "It prints a line for each row that differs (missing, stale, extra, buried or unknown; docs/reconcile.md), " +
+		"and repairs the first three kinds. The exit status is 0 if all is well or was repaired, and 1 after an error. " +
+		"With --dry-run it is 2 if any row differs, and 0 if none does."
 }
 
 // Run compares all rows with all users, and prints a line for each difference.
 func (c reconcileCmd) Run(ctx context.Context, e env) error {
+	drift := driftList{w: e.stdout, values: c.ShowValues}
 	return withClerk(ctx, e, access{onlyLooks: c.DryRun}, func(_ *database.DB, r *reconcile.Reconcile) error {
 		r.DryRun, r.RemoveUnknown = c.DryRun, c.RemoveUnknown
-		r.Report = func(d reconcile.Drift) { c.print(e, d) }
+		r.Report = func(d reconcile.Drift) {
+			if c.JSON {
+				drift.add(d)
+				return
+			}
+			c.print(e, d)
+		}
 		host, _ := os.Hostname()
 		// Another run that finds the lease taken prints this id.
 		id := fmt.Sprintf("by hand on %s, process %d, %s",
@@ -34,6 +49,9 @@ func (c reconcileCmd) Run(ctx context.Context, e env) error {
 			left := max(time.Until(b.Until), 0).Round(time.Second / 10)
 			_, _ = fmt.Fprintf(e.stderr, "%v; waiting for %s, in case it was killed\n", b, left)
 		})
+		if c.JSON && (drift.n > 0 || p.Phase != "") {
+			err = errors.Join(err, drift.end(c.DryRun, p, err == nil))
+		}
 		return c.sum(ctx, e, p, err)
 	}, "RECONCILE_")
 }
@@ -44,7 +62,8 @@ func (c reconcileCmd) sum(ctx context.Context, e env, p reconcile.Progress, err 
 	if c.DryRun {
 		what = "nothing was written"
 	}
-	if err == nil || f.Missing+f.Stale+f.Extra+f.Buried+f.Unknown > 0 {
+	differ := f.Missing + f.Stale + f.Extra + f.Buried + f.Unknown
+	if !c.JSON && (err == nil || differ > 0) {
 		e.say("%d users at Clerk, %d rows: %d missing, %d stale, %d extra (%s), %d failed, %d buried, %d unknown; %s",
 			f.Users, f.Rows, f.Missing, f.Stale, f.Extra, what, f.Failed, f.Buried, f.Unknown, took(p))
 		c.advise(e, f)
@@ -56,6 +75,8 @@ func (c reconcileCmd) sum(ctx context.Context, e env, p reconcile.Progress, err 
 		return errors.New("cut off: run it again, what it has repaired stays so")
 	case err == nil && f.Failed > 0:
 		return fmt.Errorf("%d users could not be read or written: see the log", f.Failed)
+	case err == nil && c.DryRun && differ > 0:
+		return driftError(differ)
 	}
 	return err
 }

@@ -78,7 +78,15 @@ func TestBuriedAndUnknown(t *testing.T) {
 		"unknown  " + stranger + "\n", "buried   " + ada + "\n", "'clerksync users restore ID'",
 		"--remove-unknown removes them\n",
 	}
-	expect(append(named, summary+"(nothing was written), 0 failed, 1 buried, 1 unknown; "), "reconcile", "--dry-run")
+	dry, err := clerksync("reconcile", "--dry-run")
+	if exitCode(err) != 2 || err.Error() != "2 rows differ from Clerk" {
+		t.Errorf("a dry run that finds drift: got %v, want an exit status of 2", err)
+	}
+	for _, w := range append(named, summary+"(nothing was written), 0 failed, 1 buried, 1 unknown; ") {
+		if !strings.Contains(dry, w) {
+			t.Errorf("a dry run: got %s, want %q", dry, w)
+		}
+	}
 	expect(append(named, summary+"(repaired), 0 failed, 1 buried, 1 unknown; "), "reconcile")
 	expect([]string{
 		"warn  rows       " + ada + ": Clerk has the user, and here is a tombstone: 'clerksync users restore " + ada +

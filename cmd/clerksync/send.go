@@ -27,7 +27,7 @@ type sendCmd struct {
 	Data   string        `help:"JSON file with the event's data, or with a whole event." type:"existingfile"`
 	Sample string        `help:"Sample user: ada, phone-only or several-addresses." default:"ada"`
 	User   string        `help:"Id of the sample user." default:"user_2clerksyncSampleAdaLovelace"`
-	To     string        `help:"Where to post to; else the 'dev' of this folder, else http://127.0.0.1:3000/webhooks/clerk."`
+	To     string        `help:"Where to post to; else this folder's 'dev', else port 3000 of this machine."`
 	Secret string        `help:"Signing secret; else that of this 'dev' if it is posted there, else of the settings."`
 	Within time.Duration `help:"How long to wait for the answer, and then for the row." default:"15s"`
 	NoWait bool          `help:"Do not wait for the row."`
@@ -38,8 +38,8 @@ const sendTo = "http://127.0.0.1:3000" + webhook.Path
 
 // Help returns the text of --help besides the flags.
 func (sendCmd) Help() string {
-	return "Posts to the 'clerksync dev' of this folder, waits until the event is written, and prints the row, or why " +
-		"there is none. Elsewhere it only posts."
+	return "Posts to the 'clerksync dev' of this folder, waits until the event is written, and prints the row, or " +
+		"why there is none. Elsewhere it only posts."
 }
 
 // Run posts the webhook and prints the answer and what becomes of the event. An answer other than 2xx is an error, and
@@ -112,7 +112,7 @@ func (c sendCmd) await(ctx context.Context, e env, next func() (dev.News, error)
 		case news.Row != "":
 			e.say("%s", news.Row)
 		case news.Gone && !news.More:
-			e.say("no row: choose another id with --user")
+			e.say("no row: a deleted user stays deleted: choose another id with --user")
 		}
 		if !news.More {
 			return nil

@@ -16,6 +16,8 @@ import (
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // userID is the id of a user, in the form that Clerk gives its users.
@@ -31,7 +33,10 @@ func (u userID) AfterApply() error {
 	return nil
 }
 
-type usersShow struct{ userID }
+type usersShow struct {
+	userID
+	asJSON
+}
 
 // Help returns the text of --help besides the flags.
 func (usersShow) Help() string {
@@ -49,33 +54,66 @@ func (c usersShow) Run(ctx context.Context, e env) error {
 		if kept.Nothing() {
 			return fmt.Errorf("%s: %w", c.ID, person.ErrNothing)
 		}
-		switch row, err := r.Users.Get(ctx, string(c.ID)); {
-		case err == nil:
-			text, err := rowText(row)
-			if err != nil {
-				return err
-			}
-			e.say("%s", text)
-			if row.Clerk.Version == "" {
-				e.say("the row is the app's: clerksync has never written it")
-			}
-		case errors.Is(err, store.ErrNotFound):
-			e.say("no row")
-		default:
+		row, err := r.Users.Get(ctx, string(c.ID))
+		found := err == nil
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		if kept.Deleted {
-			e.say("deleted: a tombstone since %s", stamp(kept.DeletedAt))
+		if c.JSON {
+			return c.printJSON(e, kept, row, found)
 		}
-		for _, event := range kept.Events {
-			e.say("%s", eventLine(event))
-		}
-		if past := kept.History; !past.Empty() {
-			e.say("history: %d applied, %d not applied; 'clerksync users why %s' tells it",
-				len(past.Applied), len(past.Skipped), c.ID)
-		}
-		return nil
+		return c.print(e, kept, row, found)
 	})
+}
+
+// print prints it for people.
+func (c usersShow) print(e env, kept person.Kept, row store.Row, found bool) error {
+	if found {
+		text, err := rowText(row)
+		if err != nil {
+			return err
+		}
+		e.say("%s", text)
+		if row.Clerk.Version == "" {
+			e.say("the row is the app's: clerksync has never written it")
+		}
+	} else {
+		e.say("no row")
+	}
+	if kept.Deleted {
+		e.say("deleted: a tombstone since %s", stamp(kept.DeletedAt))
+	}
+	for _, event := range kept.Events {
+		e.say("%s", eventLine(event))
+	}
+	if past := kept.History; !past.Empty() {
+		e.say("history: %d applied, %d not applied; 'clerksync users why %s' tells it",
+			len(past.Applied), len(past.Skipped), c.ID)
+	}
+	return nil
+}
+
+// printJSON prints the same for programs.
+func (c usersShow) printJSON(e env, kept person.Kept, row store.Row, found bool) error {
+	u := userJSON{
+		UserID: string(c.ID), DeletedAt: inUTC(kept.DeletedAt), Events: []eventJSON{},
+		Applied: len(kept.History.Applied), Skipped: len(kept.History.Skipped),
+	}
+	if found {
+		doc, err := bson.MarshalExtJSON(row.Doc, false, false)
+		if err != nil {
+			return err
+		}
+		u.Row, u.AppsOwn = doc, row.Clerk.Version == ""
+	}
+	for _, k := range kept.Events {
+		failure := inbox.Failure{}
+		if k.Failure != nil {
+			failure = *k.Failure
+		}
+		u.Events = append(u.Events, newEventJSON(k.Event, failure, k.ReceivedAt, k.Sends))
+	}
+	return e.json(u)
 }
 
 // eventLine says in one line what an event of a user is and what has become of it.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -13,8 +12,7 @@ import (
 
 type usersWhy struct {
 	userID
-
-	JSON bool `help:"Print one JSON object instead."`
+	asJSON
 }
 
 // Help returns the text of --help besides the flags.
@@ -60,11 +58,7 @@ func (c usersWhy) Run(ctx context.Context, e env) error {
 			if w.Row != nil {
 				all.Version, all.WrittenAt = w.Row.Version, w.Row.SyncedAt
 			}
-			text, err := json.MarshalIndent(all, "", "  ")
-			if err == nil {
-				_, err = fmt.Fprintln(e.stdout, escaped(string(text), "\n"))
-			}
-			return err
+			return e.json(all)
 		}
 		for _, l := range lines {
 			e.say("%s", oneLine(l.Text))

@@ -1,13 +1,13 @@
 // Package dev does the work of 'clerksync dev' and 'clerksync send', which only parse and print: it makes sample
-// webhooks, plays the demo, tells what becomes of events, finds the running 'dev', reads an app's files of settings, and
-// starts an Inngest dev server.
+// webhooks, plays the demo, tells what becomes of events, finds the running 'dev', reads an app's files of settings,
+// and starts an Inngest dev server.
 package dev
 
 import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"io"
+	"log/slog"
 	"net"
 	"strconv"
 
@@ -45,9 +45,9 @@ func Free(ctx context.Context, addr string) bool {
 }
 
 // StartInngest finds or builds an Inngest dev server and starts it, on its usual port, or on any free port if that is
-// taken.
+// taken. Its errors go to log until ctx ends: then it only misses the service, which ends before it.
 func StartInngest(
-	ctx context.Context, environ []string, output io.Writer, say func(string, ...any),
+	ctx context.Context, environ []string, log *slog.Logger, say func(string, ...any),
 ) (*inngestserver.Server, error) {
 	cmd, err := inngestserver.Find(ctx, inngestserver.Options{
 		Environ: environ, Progress: func(line string) { say("%s", line) },
@@ -59,6 +59,7 @@ func StartInngest(
 	if !Free(ctx, "127.0.0.1:8288") {
 		port = 0
 	}
-	say("starting the Inngest dev server (%s)", cmd.Source)
+	say("starting an Inngest dev server (%s)", cmd.Source)
+	output := &serverLog{log: log, done: ctx.Done()}
 	return inngestserver.Start(ctx, cmd, inngestserver.Config{Port: port, Output: output})
 }

@@ -141,8 +141,8 @@ func TestEnvFiles(t *testing.T) {
 		},
 		"broken": {
 			local: "hunter2 is no line\n" + isSecret, env: isSecret, taken: []string{isSecret},
-			said: []string{".env.local is passed over: it has something else than lines NAME=value, or a quote without " +
-				"an end; set CLERK_WEBHOOK_SIGNING_SECRET in the environment", took},
+			said: []string{".env.local is passed over: it has something else than lines NAME=value, or a quote " +
+				"without an end; set CLERK_WEBHOOK_SIGNING_SECRET in the environment", took},
 		},
 		"a quote without an end": {
 			local: "-", env: `A="hunter2` + "\n" + isSecret,

@@ -45,13 +45,13 @@ func words(e activity.Event) string {
 	case e.Err != nil:
 		return "tried again: " + e.Err.Error()
 	case e.Outcome == store.Stale:
-		why = ": the row is newer"
+		why = ", the row is newer"
 	case e.Outcome == store.Deleted && e.Type != clerk.UserDeleted:
-		why = ": the user stays deleted"
+		why = ", and stays so"
 	}
 	took := ""
 	if !e.Received.IsZero() {
-		took = fmt.Sprintf(" in %.1f s", max(0, e.Now.Sub(e.Received).Seconds()))
+		took = fmt.Sprintf(" in %.1f s", max(0, e.Now.Sub(e.Received).Seconds())) // another process's clock
 	}
 	return string(e.Outcome) + took + why
 }

@@ -55,8 +55,8 @@ func TestLines(t *testing.T) {
 	}
 	want := []string{
 		"user.created user_1 → created in 0.3 s", "user.updated user_1 → unchanged in 0.0 s",
-		"user.updated user_1 → stale in 60.0 s: the row is newer", "user.deleted user_1 → deleted in 1.0 s",
-		"user.updated user_1 → deleted: the user stays deleted",
+		"user.updated user_1 → stale in 60.0 s, the row is newer", "user.deleted user_1 → deleted in 1.0 s",
+		"user.updated user_1 → deleted, and stays so",
 		"user.updated user_1 → tried again: the database?does not answer " + strings.Repeat("x", 258),
 		"user.updated user_1 → dead letter: no user",
 		"user.created " + strings.Repeat("ö", 60) + " → created in 1.0 s", "",
@@ -101,7 +101,7 @@ func TestFollow(t *testing.T) {
 	}
 	for _, want := range []News{
 		{Words: "tried again: not yet", More: true},
-		{Words: "deleted in 0.0 s: the user stays deleted", Gone: true},
+		{Words: "deleted in 0.0 s, and stays so", Gone: true},
 	} {
 		if got, err := next(); err != nil || got != want {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)

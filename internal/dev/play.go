@@ -80,8 +80,8 @@ func person(at time.Time, typ, userID string, values map[string]any) ([]byte, er
 	values["id"] = userID
 	if typ != clerk.UserDeleted {
 		address := map[string]any{
-			"id": "idn_" + userID, "object": "email_address", "email_address": strings.ToLower(userID[10:18]) + "@example.com",
-			"verification": map[string]any{"status": "verified"},
+			"id": "idn_" + userID, "object": "email_address", "verification": map[string]any{"status": "verified"},
+			"email_address": strings.ToLower(userID[10:18]) + "@example.com",
 		}
 		values["email_addresses"], values["primary_email_address_id"] = []any{address}, address["id"]
 	}
@@ -116,7 +116,7 @@ func (p *Player) storm(ctx context.Context, hook string) error {
 			all = append(all, d, d)
 		}
 	}
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) //nolint:gosec // G404: no secret
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(stormSenders)
 	for _, d := range all {
@@ -125,14 +125,29 @@ func (p *Player) storm(ctx context.Context, hook string) error {
 	return g.Wait()
 }
 
-// post posts one webhook. The error is one line.
+const (
+	// tries is how often a webhook is posted that is answered 503, which means that Clerk is to send it again. The
+	// second delivery of an event is answered so if its row is written at the same moment.
+	tries   = 5
+	nextTry = 200 * time.Millisecond
+)
+
+// post posts one webhook, again if need be. The error is one line.
 func (p *Player) post(ctx context.Context, hook string, d delivery) error {
-	status, text, err := Post(ctx, hook, p.Secret, d.id, d.event)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the webhook could not be posted: %w", err)
-	case status != http.StatusAccepted:
-		return fmt.Errorf("the webhook was answered %d %s", status, text)
+	for try := 1; ; try++ {
+		status, text, err := Post(ctx, hook, p.Secret, d.id, d.event)
+		switch {
+		case err != nil:
+			return fmt.Errorf("the webhook could not be posted: %w", err)
+		case status == http.StatusAccepted:
+			return nil
+		case status != http.StatusServiceUnavailable || try == tries:
+			return fmt.Errorf("the webhook was answered %d %s", status, text)
+		}
+		select {
+		case <-time.After(nextTry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return nil
 }

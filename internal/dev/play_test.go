@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,7 +66,8 @@ func TestPlay(t *testing.T) {
 	t.Parallel()
 	d, hook := newDoor(t)
 	p := &Player{Secret: secret}
-	if err := p.Play(t.Context(), hook, "change"); err == nil || !strings.Contains(err.Error(), "begin with a sign-up") {
+	err := p.Play(t.Context(), hook, "change")
+	if err == nil || !strings.Contains(err.Error(), "begin with a sign-up") {
 		t.Errorf("a change of nobody: got %v", err)
 	}
 	if err := p.Play(t.Context(), hook, "nonsense"); err == nil {
@@ -95,6 +97,40 @@ func TestPlay(t *testing.T) {
 	defer refused.Close()
 	if err := p.Play(t.Context(), refused.URL, "sign-up"); err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a door that is none: got %v", err)
+	}
+}
+
+// TestPlayedAgain: what is answered 503 is posted again under the same svix-id, as Clerk does, but not for ever.
+func TestPlayedAgain(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		busy  int // how many posts are answered 503
+		posts int
+		err   string
+	}{
+		"once":   {busy: 1, posts: 2},
+		"always": {busy: 100, posts: tries, err: "503 busy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var ids []string
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				ids = append(ids, r.Header.Get("Svix-Id"))
+				if len(ids) <= tc.busy {
+					http.Error(w, "busy", http.StatusServiceUnavailable)
+					return
+				}
+				w.WriteHeader(http.StatusAccepted)
+			}))
+			t.Cleanup(srv.Close)
+			err := (&Player{Secret: secret}).Play(t.Context(), srv.URL, "sign-up")
+			if (err != nil) != (tc.err != "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("got %v, want %q", err, tc.err)
+			}
+			if len(ids) != tc.posts || len(slices.Compact(ids)) != 1 {
+				t.Errorf("it was posted under %q, want %d times under one id", ids, tc.posts)
+			}
+		})
 	}
 }
 

@@ -39,7 +39,7 @@ func runningFile() string { return filepath.Join(Folder, "dev.json") }
 
 // Announce writes the file by which Find finds this process, for its user alone, and returns what removes it.
 func (r Running) Announce() (remove func(), _ error) {
-	text, err := json.Marshal(r)
+	text, err := json.Marshal(r) //nolint:gosec // G117: the secret is for 'send', of this start, and mode 0600
 	if err != nil {
 		return nil, err
 	}

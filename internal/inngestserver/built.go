@@ -43,7 +43,7 @@ func Built(version string, o Options) (Command, error) {
 	if cache == "" {
 		var err error
 		if cache, err = os.UserCacheDir(); err != nil {
-			return Command{}, err
+			return Command{}, unwritable(err)
 		}
 	}
 	name := "inngest-" + version
@@ -74,14 +74,14 @@ func Build(ctx context.Context, version string, o Options) (Command, error) {
 		return Command{}, errors.New("there is no Go on PATH to build one with")
 	}
 	if err := os.MkdirAll(filepath.Dir(c.Path), 0o700); err != nil {
-		return Command{}, err
+		return Command{}, unwritable(err)
 	}
 	lock := flock.New(c.Path + ".lock")
 	if free, _ := lock.TryLock(); !free { // the next line has its error
 		o.say("another process is building the Inngest server %s, waiting for it…", version)
 	}
 	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
-		return Command{}, fmt.Errorf("lock the cache: %w", err)
+		return Command{}, fmt.Errorf("lock the cache: %w", unwritable(err))
 	}
 	defer func() { _ = lock.Close() }() // goes with the process in any case
 	if c, err := Built(version, o); err == nil {
@@ -93,13 +93,24 @@ func Build(ctx context.Context, version string, o Options) (Command, error) {
 	return c, nil
 }
 
+// unwritable adds to an error about the cache folder what to do, unless somebody has ended the build.
+func unwritable(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: the server would be built and kept there: set HOME, or on Linux XDG_CACHE_HOME, to a folder "+
+		"that you may write to", err)
+}
+
 // build makes the binary, whole or not at all. It works in a directory beside it, which is gone at the end, or at the
 // next build if this one is killed.
 func (o Options) build(ctx context.Context, goTool, version, binary string) error {
 	start := time.Now()
-	o.say("building the Inngest server %s from source, once: it takes about three minutes on two cores…", version)
+	o.say("building the Inngest server %s from source, once, because no Inngest CLI was found: it downloads up to\n"+
+		"300 MB from Go's module proxy, takes about three minutes on two cores, and is kept in\n%s",
+		version, filepath.Dir(binary))
 	defer every(progressInterval, func(elapsed time.Duration) {
-		o.say("still building the Inngest server %s (%s)", version, elapsed)
+		o.say("still building the Inngest server %s (%s of about 3m)", version, elapsed)
 	})()
 	dir := binary + ".build"
 	if err := os.RemoveAll(dir); err != nil {

@@ -36,8 +36,10 @@ esac`
 func TestFind(t *testing.T) {
 	const (
 		throughNPX = "looking for inngest-cli@1.44.0 through npx…"
-		building   = "building the Inngest server v1.44.0 from source, once: it takes about three minutes on two cores…"
-		built      = "v1.44.0 built from source, without its web page"
+		building   = "building the Inngest server v1.44.0 from source, once, because no Inngest CLI was found: it " +
+			"downloads up to\n300 MB from Go's module proxy, takes about three minutes on two cores, and is kept in\n" +
+			"DIR/cache/clerksync"
+		built = "v1.44.0 built from source, without its web page"
 	)
 	tests := map[string]struct {
 		programs   map[string]string
@@ -186,6 +188,19 @@ func TestBuild(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"inngest-v1.12.1.lock", "inngest-v1.44.0", "inngest-v1.44.0.lock"}, left); d != "" {
 		t.Errorf("in the cache (-want +got):\n%s", d)
+	}
+}
+
+// TestCacheCannotBeWritten: it is said what to set.
+func TestCacheCannotBeWritten(t *testing.T) {
+	r := newRepo(t, map[string]string{"go": builds})
+	write(t, r.long("DIR/file"), "")
+	o := r.options(nil)
+	o.Cache = r.long("DIR/file")
+	_, err := Build(t.Context(), Version, o)
+	if want := "not a directory: the server would be built and kept there: set HOME, or on Linux XDG_CACHE_HOME, to a " +
+		"folder that you may write to"; !strings.HasSuffix(text(err), want) {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"clerksync/internal/testenv"
@@ -126,7 +127,7 @@ func TestPushEach(t *testing.T) {
 }
 
 // TestPushTogether: of many that make the same new rows at the same time, in processes that share no locks, no entry is
-// lost: an upsert that another one has overtaken looks like an entry that is there.
+// lost.
 func TestPushTogether(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, db *database.DB) {
@@ -159,6 +160,26 @@ func TestPushTogether(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPushOvertaken: MongoDB reports a duplicate if another process has made the row after the upsert looked for it. That
+// does not mean that the entry is there.
+func TestPushOvertaken(t *testing.T) {
+	t.Parallel()
+	var updates atomic.Int32
+	uri := testenv.NewMemory().Listen(t, func(command string) int32 {
+		if command == "update" && updates.Add(1) == 1 {
+			return 11000
+		}
+		return 0
+	})
+	c := testenv.Connect(t, uri, "test").Collection("lists")
+	if err := c.PushEach(t.Context(), kept, []database.Push{push("x", "a", "1")})[0]; err != nil {
+		t.Fatal(err)
+	}
+	if got, want := lists(t, c, "x"), "1 1: a=1 b="; got != want || updates.Load() != 2 {
+		t.Errorf("got %q after %d commands, want %q after 2", got, updates.Load(), want)
+	}
 }
 
 // TestPushDamaged: a row whose list is something else fails alone, and with an error that will not pass.

@@ -53,8 +53,8 @@ func whyUnusable(uri string, err error) string {
 		"with a HOST that has an SRV record"
 }
 
-// IsLocal tells whether all hosts in a connection string that CheckURI accepts are this machine. It looks nothing up: of
-// names it knows localhost.
+// IsLocal tells whether all hosts in a connection string that CheckURI accepts are this machine. It looks nothing up:
+// of names it knows localhost.
 func IsLocal(uri string) bool {
 	if strings.HasPrefix(uri, "mongodb+srv:") {
 		return false

@@ -9,8 +9,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/netip"
+	"os"
 	"path"
 	"strings"
 	"sync"
@@ -201,12 +204,23 @@ func (w warnings) Handle(ctx context.Context, r slog.Record) error {
 	return w.to.Handle(ctx, out)
 }
 
-// hungUp tells whether a client has closed its connection while it was being answered, as the driver does when a
-// context ends.
-func hungUp(r slog.Record) (yes bool) {
+// hungUp tells whether a client has closed its connection while it was being answered or in the middle of a message, as
+// the driver does when a context ends and a program does when it is killed, or is still connected at our own end, as
+// the pool of an app is.
+func hungUp(r slog.Record) bool {
+	says := func(text string) bool {
+		for _, err := range []error{
+			syscall.EPIPE, syscall.ECONNRESET, io.ErrUnexpectedEOF, os.ErrDeadlineExceeded, net.ErrClosed,
+		} {
+			if strings.HasSuffix(text, err.Error()) {
+				return true
+			}
+		}
+		return false
+	}
+	yes := says(r.Message)
 	r.Attrs(func(a slog.Attr) bool {
-		err := a.Value.String()
-		yes = strings.HasSuffix(err, syscall.EPIPE.Error()) || strings.HasSuffix(err, syscall.ECONNRESET.Error())
+		yes = yes || says(a.Value.String())
 		return !yes
 	})
 	return yes

@@ -60,6 +60,9 @@ func TestStartRefuses(t *testing.T) {
 		"somebody else's SQLite file": {
 			files: map[string]string{"other.sqlite": ""}, addr: anyPort, want: "open the database in the folder ",
 		},
+		"a file that cannot be written": { // this one not even by root
+			files: map[string]string{"clerksync.sqlite/file": ""}, addr: anyPort, want: "open the database: open /",
+		},
 		"a broken SQLite file": {
 			files: map[string]string{"other.sqlite": strings.Repeat("x", 9999)}, addr: anyPort,
 			want: "file is not a database",

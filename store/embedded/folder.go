@@ -66,6 +66,9 @@ func openFolder(dir string) (*folder, error) {
 		return nil, fmt.Errorf("the folder %s is %w", dir, ErrLocked)
 	}
 	f := &folder{path: path, url: path + "/", lock: lock}
+	if err := f.tryFiles(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the database: %w", err), f.close())
+	}
 	// FerretDB takes the path for a glob pattern when it looks for its databases (and deletes those it overlooked when
 	// it makes them anew), and passes it on to SQLite as a URL without escaping it. Linux has another name for an open
 	// folder.
@@ -81,6 +84,28 @@ func openFolder(dir string) (*folder, error) {
 	}
 	f.url = fmt.Sprintf("/proc/self/fd/%d/", f.alias.Fd())
 	return f, nil
+}
+
+// tryFiles fails if there is a file of a database that we may not write, such as one that another user has made. SQLite
+// would only say so at the first write, and in its own words.
+func (f *folder) tryFiles() error {
+	entries, err := os.ReadDir(f.path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.Contains(e.Name(), ".sqlite") {
+			continue
+		}
+		file, err := os.OpenFile(filepath.Join(f.path, e.Name()), os.O_RDWR, 0) //nolint:gosec // as above
+		if err != nil {
+			return err
+		}
+		if err := file.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // file returns the name under which SQLite opens the file of the database, but does not make it.

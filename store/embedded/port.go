@@ -25,6 +25,7 @@ const (
 // keptAddress returns the address at which the folder's server was the last time, if that is free, or else the first
 // free one from firstPort on, or else any free one.
 func (f *folder) keptAddress(ctx context.Context) string {
+	//nolint:gosec // G703: it is the operator who names the folder
 	b, _ := os.ReadFile(filepath.Join(f.path, portFile)) // without it the folder had none
 	port, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 16)
 	if addr := address(int(port)); err == nil && port > 0 && tryListen(ctx, addr) == nil {
@@ -44,7 +45,7 @@ func (f *folder) keep(addr string) error {
 	if err != nil || port == "0" {
 		return err
 	}
-	return os.WriteFile(filepath.Join(f.path, portFile), []byte(port+"\n"), 0o600)
+	return os.WriteFile(filepath.Join(f.path, portFile), []byte(port+"\n"), 0o600) //nolint:gosec // as above
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -25,7 +25,7 @@ func TestFind(t *testing.T) {
 		"the first":                {there: []string{"first", "second"}, want: "first"},
 		"only the second":          {there: []string{"second"}, env: "required", want: "second"},
 		"missing":                  {want: "skipped: " + missing},
-		"missing but required":     {env: "required", want: "failed: " + missing + "; " + Env + "=required does not let"},
+		"missing but required":     {env: "required", want: "failed: " + missing + "; " + Env + "=required does"},
 		"a word that has no sense": {env: "yes", want: `failed: ` + Env + `=yes: want "required" or nothing`},
 	}
 	for name, tt := range tests {
