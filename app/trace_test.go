@@ -83,10 +83,11 @@ func execute(t *testing.T, a *App) *testenv.Executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testenv.Executor{AppID: "clerksync", Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	rewrite := func(r *httputil.ProxyRequest) {
 		r.SetURL(to)
 		r.Out.Header.Set("traceparent", "00-"+inngestSpan+"-01")
-	}}}
+	}
+	return &testenv.Executor{AppID: "clerksync", Handler: &httputil.ReverseProxy{Rewrite: rewrite}}
 }
 
 // post posts a webhook and returns the status of the answer.
@@ -255,7 +256,8 @@ func TestTraces(t *testing.T) {
 func TestBatchTrace(t *testing.T) {
 	c := collector.New(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.HTTP)
-	tr, err := trace.New(t.Context(), "", slog.New(slog.DiscardHandler))
+	log := slog.New(slog.DiscardHandler)
+	tr, err := trace.New(t.Context(), "", log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,8 +266,8 @@ func TestBatchTrace(t *testing.T) {
 	db.Observe(traces.command)
 	users := store.NewUsers(db, mapping.Default())
 	fns := &functions.Functions{
-		Users: users, Log: slog.New(slog.DiscardHandler), BatchSize: 10, BatchTimeout: time.Second,
-		Inbox: inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()}),
+		Users: users, Log: log, BatchSize: 10, BatchTimeout: time.Second,
+		Inbox: inbox.New(inbox.Options{DB: db, Log: log, Registerer: prometheus.NewRegistry()}),
 		Trace: traces.run, Wrote: traces.wrote,
 	}
 	client, inngest := testenv.NewExecutor(t, nil)
