@@ -44,7 +44,7 @@ type Config struct {
 
 	Reconcile Reconcile `envPrefix:"RECONCILE_"`
 
-	FreshnessTarget *time.Duration `env:"FRESHNESS_TARGET" desc:"how old a change may become" want:"a duration such as 10m"`
+	FreshnessTarget *time.Duration `env:"FRESHNESS_TARGET" desc:"how old a change may be" want:"a duration such as 10m"`
 
 	MongoURI      string `env:"MONGODB_URI" desc:"the database: mongodb://…, mongodb+srv://… or embedded:DIR"`
 	MongoDatabase string `env:"MONGODB_DATABASE" desc:"name of the database" want:"letters, digits, - and _"`

@@ -116,9 +116,9 @@ var seedFlag = flag.Uint64("seed", 0, "seed of the one simulation that TestPrope
 
 // TestProperty: random histories of users, applied by several processes in random order, by webhooks that come twice and
 // by a tier, with a fault at any call of the database and the repetition after it. In the end no version is noted twice,
-// and the last entry has the row's version. Only a process that failed after the row was written leaves a gap: there are
-// never more than failed attempts, none at the end of a user's history if a webhook wrote the row, and without faults
-// none at all.
+// and the last entry has the row's version. Webhooks alone leave no gap at all, because they come again. A tier does not
+// write again what is right by then, so it leaves one if it fails after the row was written: never more than there were
+// failed attempts.
 func TestProperty(t *testing.T) {
 	t.Parallel()
 	n := 400
@@ -233,8 +233,8 @@ func (p *property) simulate(t *testing.T, seed uint64) (gaps, failed int64) {
 			}
 		}
 	}
-	if gaps > failed {
-		t.Errorf("seed %d: %d gaps of %d failed attempts", seed, gaps, failed)
+	if gaps > failed || gaps > 0 && !tiers {
+		t.Errorf("seed %d: %d gaps of %d failed attempts; tiers: %v", seed, gaps, failed, tiers)
 	}
 	if p.log.Len() > 0 {
 		t.Errorf("seed %d: logged %s", seed, &p.log)

@@ -167,14 +167,8 @@ func (w Why) between(now time.Time) (all []Remark) {
 		if e.Was == "" || slices.ContainsFunc(w.Applied, isBefore) || slices.ContainsFunc(w.Skipped, wasBefore) {
 			continue
 		}
-		text := "before " + clock(e.At, now) + " there was a write that is not noted: the process was killed before it could " +
-			"note it, or the history was off then"
-		for _, s := range w.Skipped {
-			if s.Version == e.Was {
-				text += "; it was " + s.by() + ", which came once more later"
-			}
-		}
-		all = append(all, Remark{Gap, text})
+		all = append(all, Remark{Gap, "before " + clock(e.At, now) + " there was a write that is not noted: the process was " +
+			"killed before it could note it, or the history was off then"})
 	}
 	return all
 }

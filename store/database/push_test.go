@@ -19,8 +19,12 @@ import (
 var kept = database.Lists{By: "v", Keep: 3}
 
 func push(id, list, v string) database.Push {
+	entry, err := bson.Marshal(bson.D{{Key: "v", Value: v}, {Key: "n", Value: "of " + v}})
+	if err != nil {
+		panic(err)
+	}
 	return database.Push{
-		ID: id, List: list, Entry: bson.D{{Key: "v", Value: v}, {Key: "n", Value: "of " + v}},
+		ID: id, List: list, Entry: entry,
 		Unless: []database.Has{{List: list, Field: "v", Text: v}},
 		Set:    bson.D{{Key: "last", Value: v}}, New: bson.D{{Key: "first", Value: v}},
 	}
