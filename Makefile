@@ -1,4 +1,4 @@
-.PHONY: help test short race e2e old lint fuzz bench dev inngest
+.PHONY: help pictures test short race e2e old lint fuzz bench dev inngest
 
 LINT     = v2.15.0
 FUZZTIME = 60s
@@ -42,6 +42,9 @@ fuzz: ## every fuzz target side by side, for FUZZTIME each
 
 bench: ## the benchmarks that BENCH matches; docs/performance.md says which there are
 	go test ./bench ./store ./webhook -run '^$$' -bench '$(BENCH)'
+
+pictures: ## the pictures of the page in docs/images; needs Chromium
+	CLERKSYNC_TEST_PROGRAMS=required CLERKSYNC_TEST_SHOTS=$(CURDIR)/docs/images go test -count=1 ./status -run '^TestBrowser$$/^pictures$$'
 
 dev: ## the service with all that it needs, until Ctrl-C
 	go run ./cmd/clerksync dev

@@ -21,7 +21,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // clock is the clock of a process.
@@ -147,7 +146,7 @@ func TestReplicas(t *testing.T) {
 		if s, err := b.Summary(ctx); err != nil || slices.Contains(users(s), "user_died") {
 			t.Errorf("its document is still there: %v, %v", users(s), err)
 		}
-		var kept bson.M
+		var kept map[string]string
 		there, err := state.Load(ctx, "activityless", &kept)
 		if !there || err != nil {
 			t.Errorf("another document: %v, %v", there, err)
@@ -158,21 +157,22 @@ func TestReplicas(t *testing.T) {
 // gate is the way to a database that can be closed.
 type gate struct{ closed atomic.Bool }
 
-func (g *gate) Command(string) testenv.Verdict {
-	if g.closed.Load() {
-		return testenv.Refuse
-	}
-	return testenv.Apply
+func (g *gate) connect(t *testing.T, m *testenv.Memory) *database.DB {
+	t.Helper()
+	return m.ConnectFaulty(t, "test", &testenv.CommandFaults{Verdict: func(string) testenv.Verdict {
+		if g.closed.Load() {
+			return testenv.Refuse
+		}
+		return testenv.Apply
+	}})
 }
-
-func (*gate) Answered(bson.D) {}
 
 // TestDeadDatabase: without the database a summary has all of this process, and what was last read of the others. The
 // end does not wait for the database, and what was not saved is saved when it is back.
 func TestDeadDatabase(t *testing.T) {
 	t.Parallel()
 	memory, g, c := testenv.NewMemory(), &gate{}, &clock{noon()}
-	a := process(memory.Connect(t, "test", g, nil), c)
+	a := process(g.connect(t, memory), c)
 	b := process(memory.Connect(t, "test", nil, nil), c)
 	taken(b, 3)
 	write(b, "user_b", time.Second)
@@ -208,7 +208,7 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	memory, g, c := testenv.NewMemory(), &gate{}, &clock{noon()}
 	old := process(memory.Connect(t, "test", nil, nil), &clock{noon().Add(-61 * time.Minute)})
-	a, b := process(memory.Connect(t, "test", g, nil), c), process(memory.Connect(t, "test", nil, nil), c)
+	a, b := process(g.connect(t, memory), c), process(memory.Connect(t, "test", nil, nil), c)
 	var log strings.Builder
 	a.log = slog.New(slog.NewTextHandler(&log, nil))
 	documents := func() int {

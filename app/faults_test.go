@@ -23,6 +23,7 @@ import (
 
 	"clerksync/clerk"
 	"clerksync/config"
+	"clerksync/freshness"
 	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/internal/testenv"
@@ -105,7 +106,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 		return testenv.Apply
 	}})
 	users := store.NewUsers(w.db, mapping.Default())
-	if err := Prepare(t.Context(), w.db, users, History(w.config(), w.db, users, slog.New(slog.DiscardHandler))); err != nil {
+	h := History(w.config(), w.db, users, slog.New(slog.DiscardHandler))
+	if err := Prepare(t.Context(), w.db, users, h); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {
@@ -349,7 +351,8 @@ func (w *world) drift() {
 	w.drifted = time.Now()
 	for _, u := range there[:5] {
 		set := map[string]any{"$set": map[string]any{"full_name": drifted}}
-		if _, err := w.db.Collection("users").UpdateOne(w.t.Context(), map[string]string{"_id": u.ID}, set); err != nil {
+		_, err := w.db.Collection("users").UpdateOne(w.t.Context(), database.ByID(u.ID), set)
+		if err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -667,4 +670,56 @@ func TestNoFalseAlarm(t *testing.T) {
 		}
 	})
 	promtool(t, tests)
+}
+
+// TestRestoredBackup: when a backup of the database is restored, the bounds are right at once, and the collection is
+// not trusted until the tiers have caught up. Nor is it after the map was switched.
+func TestRestoredBackup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		trusted := func() float64 {
+			return w.seen[len(w.seen)-1][`clerksync_collection_trusted{instance="a",job="clerksync"}`]
+		}
+		w.pass(8)
+		if trusted() != 1 {
+			t.Errorf("before the backup: got %+v", w.app.freshness.Report())
+		}
+		backup := map[string][]any{}
+		for _, name := range []string{"users", "clerksync_deleted_users", "clerksync_inbox", "clerksync_state"} {
+			for _, doc := range w.memory.Docs("test", name) {
+				backup[name] = append(backup[name], doc)
+			}
+		}
+		w.pass(55)
+		w.stop()
+		w.memory.Clear()
+		for name, docs := range backup {
+			if len(docs) == 0 {
+				continue
+			}
+			if _, err := w.db.Collection(name).InsertMany(t.Context(), docs); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.begin()
+		w.pass(1)
+		if trusted() != 0 {
+			t.Errorf("after the restore: got %+v", w.app.freshness.Report())
+		}
+		w.pass(7)
+		if trusted() != 1 {
+			t.Errorf("after the next recent run: got %+v", w.app.freshness.Report())
+		}
+		w.pass(60)
+		if err := SwitchMap(t.Context(), w.db, mapping.Default()); err != nil {
+			t.Fatal(err)
+		}
+		w.app.freshness.MapID = "another"
+		time.Sleep(time.Minute)
+		w.stop()
+		if r := w.app.freshness.Report(); r.Trusted || r.Changes.State != freshness.Unproven {
+			t.Errorf("after the map was switched: got %+v", r)
+		}
+	})
 }

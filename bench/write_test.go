@@ -2,11 +2,13 @@ package bench_test
 
 import (
 	"fmt"
+	"log/slog"
 	"syscall"
 	"testing"
 	"time"
 
 	"clerksync/clerk"
+	"clerksync/history"
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/mapping"
@@ -14,8 +16,22 @@ import (
 
 // BenchmarkWrite measures what the store and the driver cost a write, in this process alone: the database is another
 // one. cpu-ns/op is user and system time.
-func BenchmarkWrite(b *testing.B) {
-	s := store.NewUsers(testenv.Connect(b, externalDatabase(b, "0"), "bench_write"), mapping.Default())
+func BenchmarkWrite(b *testing.B) { benchmarkWrite(b, 0) }
+
+// BenchmarkWriteHistory is BenchmarkWrite with the history of users.
+func BenchmarkWriteHistory(b *testing.B) { benchmarkWrite(b, 720*time.Hour) }
+
+func benchmarkWrite(b *testing.B, retention time.Duration) {
+	b.Helper()
+	db := testenv.Connect(b, externalDatabase(b, "0"), "bench_write")
+	s := store.NewUsers(db, mapping.Default())
+	past := history.New(db, retention, slog.New(slog.DiscardHandler))
+	if err := past.Setup(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	if s.Watch(past.Record); retention == 0 {
+		s.Watch(nil)
+	}
 	if err := s.Setup(b.Context()); err != nil {
 		b.Fatal(err)
 	}

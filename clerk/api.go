@@ -483,11 +483,13 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 	w := &waits{ExponentialBackOff: backoff.ExponentialBackOff{
 		InitialInterval: firstWait, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxWait,
 	}}
-	return backoff.Retry(ctx, func() (when Times, err error) {
+	var last error // of the last request, which tells more than that the time is over
+	when, err := backoff.Retry(ctx, func() (when Times, err error) {
 		if err := a.wait(ctx); err != nil {
-			return Times{}, backoff.Permanent(fmt.Errorf("wait for Clerk's rate limit: %w", err))
+			return Times{}, backoff.Permanent(cmp.Or(last, fmt.Errorf("wait for Clerk's rate limit: %w", err)))
 		}
 		when, err = a.try(ctx, path, kind, v)
+		last = err
 		s, answered := errors.AsType[statusError](err)
 		w.atLeast = s.after
 		final := answered && s.code != http.StatusTooManyRequests && s.code < http.StatusInternalServerError
@@ -496,6 +498,13 @@ func (a *API) get(ctx context.Context, path string, kind jsontext.Kind, v any) (
 		}
 		return when, err
 	}, backoff.WithMaxTries(attempts), backoff.WithBackOff(w))
+	switch {
+	case last == nil || !errors.Is(err, context.DeadlineExceeded):
+		return when, err
+	case errors.Is(last, context.DeadlineExceeded):
+		return when, last
+	}
+	return when, fmt.Errorf("%w (%w)", last, err)
 }
 
 // wait waits until the rate limit lets a request through. It fails if too little of ctx would be left for the answer:
@@ -527,7 +536,7 @@ func (a *API) try(ctx context.Context, path string, kind jsontext.Kind, v any) (
 	req.Header.Set("Clerk-API-Version", apiVersion)
 	res, err := a.client.Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
 			return Times{}, ctx.Err()
 		}
 		if e, ok := errors.AsType[*url.Error](err); ok { // whose text has the URL, which may contain ids

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -543,6 +544,34 @@ func TestLongRetryAfter(t *testing.T) {
 	}
 	if _, err := c.Count(t.Context()); err == nil || !strings.Contains(err.Error(), "answer 503") || n.Load() != 1 {
 		t.Errorf("got %v after %d tries, want the answer 503 of the first", err, n.Load())
+	}
+}
+
+// TestCauseIsNotLost: when the time of a call was over between two requests, the error was only that.
+func TestCauseIsNotLost(t *testing.T) {
+	t.Parallel()
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	for to, want := range map[string]string{
+		"127.0.0.1:1":          "no answer from Clerk's API at CLERK_API_URL: in words: dial tcp 127.0.0.1:1: connect: ",
+		silent.Addr().String(): "no answer from Clerk's API at CLERK_API_URL: in words: context deadline exceeded",
+	} {
+		a, err := clerk.NewAPI(clerk.APIOptions{
+			SecretKey: testenv.ClerkKey, URL: "http://" + to, URLName: "CLERK_API_URL", Share: 1,
+			Explain: func(err error) error { return fmt.Errorf("in words: %w", err) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond) // the next try is after 250 at the least
+		defer cancel()
+		_, err = a.Count(ctx)
+		if err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: got %v, want %q", to, err, want)
+		}
 	}
 }
 

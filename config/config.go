@@ -44,14 +44,14 @@ type Config struct {
 
 	Reconcile Reconcile `envPrefix:"RECONCILE_"`
 
-	FreshnessTarget *time.Duration `env:"FRESHNESS_TARGET" desc:"how old a change may become" want:"a duration such as 10m"`
+	FreshnessTarget *time.Duration `env:"FRESHNESS_TARGET" desc:"how old a change may be" want:"a duration such as 10m"`
 
 	MongoURI      string `env:"MONGODB_URI" desc:"the database: mongodb://…, mongodb+srv://… or embedded:DIR"`
 	MongoDatabase string `env:"MONGODB_DATABASE" desc:"name of the database" want:"letters, digits, - and _"`
 
 	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the embedded database" want:"a number up to 65535"`
 
-	HistoryRetention time.Duration `env:"HISTORY_RETENTION" envDefault:"720h" desc:"how long a user's history is kept" want:"a duration of 1h or more, such as 720h, or 0"`
+	HistoryRetention time.Duration `env:"HISTORY_RETENTION" envDefault:"720h" desc:"how long a user's history is kept"`
 
 	Map string `env:"CLERKSYNC_MAP" desc:"file that says which fields of which collection are written"`
 

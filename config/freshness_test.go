@@ -46,10 +46,20 @@ func TestFreshnessTargets(t *testing.T) {
 			[]string{"FRESHNESS_TARGET=5m"}, nil, "FRESHNESS_TARGET is shorter than the recent tier can keep: " +
 				"set it to 7m0s or more, or let RECONCILE_RECENT_CRON run more often",
 		},
-		"nothing":     {[]string{"FRESHNESS_TARGET=0"}, nil, "FRESHNESS_TARGET is shorter than the recent tier can keep"},
-		"not a time":  {[]string{"FRESHNESS_TARGET=10"}, nil, "FRESHNESS_TARGET cannot be read: set it to a duration"},
-		"bad cron":    {[]string{"FRESHNESS_TARGET=10m", "RECONCILE_RECENT_CRON=x"}, targets{"absent": 3 * hour, "full": 49 * hour}, ""},
-		"tier is off": {[]string{"FRESHNESS_TARGET=10m", "RECONCILE_RECENT_CRON=off"}, targets{"absent": 3 * hour, "full": 49 * hour}, ""},
+		"nothing": {
+			[]string{"FRESHNESS_TARGET=0"}, nil, "FRESHNESS_TARGET is shorter than the recent tier can keep",
+		},
+		"not a time": {[]string{"FRESHNESS_TARGET=10"}, nil, "FRESHNESS_TARGET cannot be read: set it to a duration"},
+		"bad cron": {
+			[]string{"FRESHNESS_TARGET=10m", "RECONCILE_RECENT_CRON=x"},
+			targets{"absent": 3 * hour, "full": 49 * hour},
+			"",
+		},
+		"tier is off": {
+			[]string{"FRESHNESS_TARGET=10m", "RECONCILE_RECENT_CRON=off"},
+			targets{"absent": 3 * hour, "full": 49 * hour},
+			"",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

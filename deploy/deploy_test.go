@@ -64,7 +64,7 @@ func TestRunbook(t *testing.T) {
 		got = append(got, a.Alert)
 		section := "docs/operations.md#" + strings.ToLower(a.Alert)
 		if a.Annotations["runbook_url"] != section || a.Annotations["summary"] == "" {
-			t.Errorf("%s: the annotations are %v, want a summary and the runbook_url %s", a.Alert, a.Annotations, section)
+			t.Errorf("%s: got %v, want a summary and the runbook_url %s", a.Alert, a.Annotations, section)
 		}
 		if s := a.Labels["severity"]; s != "critical" && s != "warning" {
 			t.Errorf("%s: the severity is %q", a.Alert, s)
@@ -79,8 +79,8 @@ func TestRunbook(t *testing.T) {
 func TestRules(t *testing.T) {
 	t.Parallel()
 	promtool := program.Find(t, program.Promtool())
-	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint-fatal", alertsFile).CombinedOutput()
-	if err != nil {
+	cmd := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint-fatal", alertsFile)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -90,8 +90,8 @@ func TestRules(t *testing.T) {
 func TestKnownMetrics(t *testing.T) {
 	t.Parallel()
 	labels := map[string][]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(clerksync_\\w+)(?:{([\\w,]*)})?` \\| (\\w+) \\|").FindAllStringSubmatch(
-		read(t, "../docs/metrics.md"), -1) {
+	row := regexp.MustCompile("(?m)^\\| `(clerksync_\\w+)(?:{([\\w,]*)})?` \\| (\\w+) \\|")
+	for _, m := range row.FindAllStringSubmatch(read(t, "../docs/metrics.md"), -1) {
 		names := append(strings.FieldsFunc(m[2], func(r rune) bool { return r == ',' }), "job", "instance")
 		if m[3] != "histogram" {
 			labels[m[1]] = names
@@ -189,7 +189,8 @@ func TestQueriesAreValid(t *testing.T) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=none", file).CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(t.Context(), promtool, "check", "rules", "--lint=none", file)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -130,7 +130,7 @@ const (
 )
 
 // secretsName is the setting of the signing secrets.
-const secretsName = "CLERK_WEBHOOK_SIGNING_SECRET"
+const secretsName = "CLERK_WEBHOOK_SIGNING_SECRET" //nolint:gosec // G101: it is the name, and no secret
 
 // probe tries whether the service takes what each of the signing secrets signs.
 func (d *doctor) probe(ctx context.Context, to *url.URL) *Finding {

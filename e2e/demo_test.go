@@ -2,9 +2,12 @@ package e2e_test
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"clerksync/internal/child"
 )
@@ -37,5 +40,67 @@ func TestDemo(t *testing.T) {
 	}
 	if out, err := demo(); err != nil {
 		t.Errorf("the second time: %v\n%s", err, out)
+	}
+}
+
+// TestDevAndSend runs what the README says next: 'dev' in one terminal and 'send' in another, which prints the row that
+// a real Inngest has had written. Nothing looks like an error, neither while they run nor at the end.
+func TestDevAndSend(t *testing.T) {
+	t.Parallel()
+	endToEnd(t)
+	dir, log := t.TempDir(), &logFile{}
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), programs.clerksync, args...)
+		cmd.Dir, cmd.Env = dir, []string{
+			"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "INNGEST_CLI=" + programs.inngest.Path,
+		}
+		return cmd
+	}
+	cmd := command("dev")
+	cmd.Stdout, cmd.Stderr = log, log
+	dev, err := child.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kill(dev) })
+	running := filepath.Join(dir, "data", "dev.json")
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+		if _, err := os.Stat(running); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not run after a minute:\n%s", log)
+		}
+	}
+	const ada = "user_2clerksyncSampleAdaLovelace"
+	for _, step := range []struct{ typ, sent, line string }{
+		{"user.created", `"full_name": "Ada Lovelace"`, "user.created " + ada + " → created in "},
+		{"user.updated", `"full_name": "Ada King"`, "user.updated " + ada + " → updated in "},
+		{"user.deleted", "a deleted user stays deleted", "user.deleted " + ada + " → deleted in "},
+		{"user.created", "no row: a deleted user stays deleted", "user.created " + ada + " → deleted in "},
+	} {
+		out, err := command("send", step.typ, "--within", "1m").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), step.sent) {
+			t.Errorf("send %s: got %v\n%s", step.typ, err, out)
+		}
+		if log.count(step.line) == 0 {
+			t.Errorf("send %s: 'dev' has not printed %q", step.typ, step.line)
+		}
+	}
+	if err := dev.Stop(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	for _, bad := range []string{`"level":"ERROR"`, `"level":"WARN"`, "production", "whsec_"} {
+		if log.count(bad) > 0 {
+			t.Errorf("it printed %s", bad)
+		}
+	}
+	if _, err := os.Stat(running); err == nil {
+		t.Errorf("%s is still there", running)
+	}
+	if t.Failed() {
+		t.Logf("'dev' printed:\n%s", log)
 	}
 }

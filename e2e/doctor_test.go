@@ -66,7 +66,7 @@ func TestDoctor(t *testing.T) {
 		`ok    inngest    the app "clerksync" is registered`, "ok    clerk      CLERK_SECRET_KEY is accepted",
 		"ok    inbox      no event waits",
 		"ok    inbox      no dead letters", "ok    rows       1, as many as Clerk",
-		"the service answers, but not over TLS",
+		"but not over TLS",
 	}
 	w.examine(0, well)
 	w.examine(1, []string{`FAIL  inngest    the app "other" is not registered`, "1 check failed"},

@@ -88,14 +88,11 @@ func (f *Freshness) look(ctx context.Context) error {
 		return err
 	}
 	r := f.report(k, now)
-	saved, _, err := Read(ctx, f.State)
-	if err != nil {
-		return err
-	}
 	if r.Trusted {
 		r.Since = now
-		// A gap in which nobody looked is a break: nobody knows what was then.
-		if saved.Trusted && now.Sub(saved.At) < maxGap {
+		// A gap in which nobody looked is a break, because nobody knows what was then. So is a report that cannot be
+		// read, because somebody has changed it.
+		if saved, _, err := Read(ctx, f.State); err == nil && saved.Trusted && now.Sub(saved.At) < maxGap {
 			r.Since = saved.Since
 		}
 	}
@@ -117,10 +114,11 @@ func (f *Freshness) tell(ctx context.Context, was bool) bool {
 	late := r.Changes.Late(now)
 	switch {
 	case late && !was:
-		f.Log.ErrorContext(ctx, "the rows may lack changes older than FRESHNESS_TARGET: see 'clerksync doctor'",
+		f.Log.ErrorContext(ctx, "the rows may lack changes that are older than the target: see 'clerksync doctor'",
 			"age", age.Round(time.Second), "target", r.Changes.Target(), "reasons", r.Reasons)
 	case !late && was:
-		f.Log.InfoContext(ctx, "the rows have all changes up to FRESHNESS_TARGET again", "age", age.Round(time.Second))
+		f.Log.InfoContext(ctx, "the rows have all changes that are older than the target again",
+			"age", age.Round(time.Second))
 	}
 	return late
 }

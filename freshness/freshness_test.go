@@ -64,6 +64,11 @@ func event(t *testing.T, db *database.DB, name string, ago time.Duration, dead, 
 	}
 }
 
+// with returns what puts an event into the inbox.
+func with(name string, ago time.Duration, dead, dropped bool) func(*testing.T, *database.DB) {
+	return func(t *testing.T, db *database.DB) { event(t, db, name, ago, dead, dropped) }
+}
+
 // TestReport: what the database holds, and what an app is told of it.
 func TestReport(t *testing.T) {
 	t.Parallel()
@@ -77,7 +82,7 @@ func TestReport(t *testing.T) {
 		}
 		return some
 	}
-	with := func(tier reconcile.Tier, ago time.Duration) runs {
+	at := func(tier reconcile.Tier, ago time.Duration) runs {
 		some := without(tier)
 		some[tier] = ago
 		return some
@@ -92,7 +97,7 @@ func TestReport(t *testing.T) {
 	}{
 		"all is well": {runs: well, targets: targets(), want: ages{4 * minute, 40 * minute, 5*hour + 10*minute}},
 		"no key": {
-			runs: well, want: ages{-2, -2, -2}, reasons: "nothing is compared with Clerk: set CLERK_SECRET_KEY",
+			runs: well, want: ages{-2, -2, -2}, reasons: "nothing is compared with Clerk: set its secret key",
 		},
 		"a fresh start": {
 			targets: targets(), want: ages{-1, -1, -1},
@@ -108,63 +113,61 @@ func TestReport(t *testing.T) {
 			want: ages{-2, 40 * minute, 5*hour + 10*minute}, reasons: "the recent tier is off",
 		},
 		"the recent tier fails": {
-			runs: with(reconcile.Recent, 20*minute), targets: targets(),
+			runs: at(reconcile.Recent, 20*minute), targets: targets(),
 			want: ages{21 * minute, 40 * minute, 5*hour + 10*minute}, reasons: "changes since ",
 		},
 		"the absent tier fails": {
-			runs: with(reconcile.Absent, 4*hour), targets: targets(),
+			runs: at(reconcile.Absent, 4*hour), targets: targets(),
 			want: ages{4 * minute, 4*hour + 10*minute, 5*hour + 10*minute}, reasons: "deletions since ",
 		},
 		"the full tier fails": {
-			runs: with(reconcile.Full, 60*hour), targets: targets(),
+			runs: at(reconcile.Full, 60*hour), targets: targets(),
 			// The recent runs are no chain back to it.
 			want:    ages{60*hour + minute, 40 * minute, 60*hour + 10*minute},
 			reasons: "changes since |the full run has not succeeded since",
 		},
 		"an event waits": {
 			runs: well, targets: targets(),
-			events:  func(t *testing.T, db *database.DB) { event(t, db, "clerk/user.updated", 11*minute, false, false) },
+			events:  with("clerk/user.updated", 11*minute, false, false),
 			want:    ages{11 * minute, 40 * minute, 5*hour + 10*minute},
 			reasons: "an event waits since ",
 		},
 		"an event waits for a moment": {
 			runs: well, targets: targets(),
-			events: func(t *testing.T, db *database.DB) { event(t, db, "clerk/user.updated", minute, false, false) },
+			events: with("clerk/user.updated", minute, false, false),
 			want:   ages{4 * minute, 40 * minute, 5*hour + 10*minute},
 		},
 		"an event from before the full run": {
 			runs: well, targets: targets(),
-			events: func(t *testing.T, db *database.DB) { event(t, db, "clerk/user.updated", 6*hour, false, false) },
+			events: with("clerk/user.updated", 6*hour, false, false),
 			want:   ages{4 * minute, 40 * minute, 5*hour + 10*minute},
 		},
 		"a deletion waits": {
 			runs: well, targets: targets(),
-			events:  func(t *testing.T, db *database.DB) { event(t, db, "clerk/user.deleted", 30*minute, false, false) },
+			events:  with("clerk/user.deleted", 30*minute, false, false),
 			want:    ages{30 * minute, 40 * minute, 5*hour + 10*minute},
 			reasons: "an event waits since ",
 		},
 		"a deletion from before the absent run": {
 			runs: well, targets: targets(),
-			events: func(t *testing.T, db *database.DB) { event(t, db, "clerk/user.deleted", 50*minute, false, false) },
+			events: with("clerk/user.deleted", 50*minute, false, false),
 			want:   ages{4 * minute, 40 * minute, 5*hour + 10*minute},
 		},
 		"a dead letter": {
 			runs: well, targets: targets(),
-			events:  func(t *testing.T, db *database.DB) { event(t, db, "clerk/user.created", 2*hour, true, false) },
+			events:  with("clerk/user.created", 2*hour, true, false),
 			want:    ages{2 * hour, 40 * minute, 5*hour + 10*minute},
 			reasons: "a dead letter is there since ",
 		},
 		"a dead letter that was dropped": {
 			runs: well, targets: targets(),
-			events: func(t *testing.T, db *database.DB) { event(t, db, "clerk/user.created", 2*hour, true, true) },
+			events: with("clerk/user.created", 2*hour, true, true),
 			want:   ages{4 * minute, 40 * minute, 5*hour + 10*minute},
 		},
 		"a dead letter of the welcome mail": {
 			runs: well, targets: targets(),
-			events: func(t *testing.T, db *database.DB) {
-				event(t, db, "clerksync/replay.send-welcome-email", 2*hour, true, false)
-			},
-			want: ages{4 * minute, 40 * minute, 5*hour + 10*minute},
+			events: with("clerksync/replay.send-welcome-email", 2*hour, true, false),
+			want:   ages{4 * minute, 40 * minute, 5*hour + 10*minute},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,6 +257,9 @@ func TestBoundGrows(t *testing.T) {
 			t.Errorf("before the first look the bound is %v, want +Inf", got)
 		}
 		save(t, state, runs{reconcile.Recent: 3 * minute, reconcile.Absent: 30 * minute, reconcile.Full: 50 * minute})
+		if err := state.Save(t.Context(), freshness.DocumentName, "what somebody has put there"); err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go f.Run(ctx)
 		synctest.Wait()
@@ -282,9 +288,9 @@ func TestBoundGrows(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		for text, want := range map[string]int{
-			"the rows may lack changes older than FRESHNESS_TARGET":    1,
-			"the rows have all changes up to FRESHNESS_TARGET again":   1,
-			"how fresh the rows are cannot be found out; trying again": 1,
+			"the rows may lack changes that are older than the target":       1,
+			"the rows have all changes that are older than the target again": 1,
+			"how fresh the rows are cannot be found out; trying again":       1,
 			"level=": 3,
 		} {
 			if got := strings.Count(log.String(), text); got != want {

@@ -54,14 +54,14 @@ func (s Scope) Late(now time.Time) bool {
 type Report struct {
 	At      time.Time `bson:"at"              json:"at"`             // when it was made
 	Trusted bool      `bson:"trusted"         json:"trusted"`        //
-	Since   time.Time `bson:"since,omitempty" json:"since,omitzero"` // trusted without a break since then
-	Reasons []string  `bson:"reasons"         json:"reasons"`        // why it is not trusted, and what to do; a line each
+	Since   time.Time `bson:"since,omitempty" json:"since,omitzero"` // trusted since then
+	Reasons []string  `bson:"reasons"         json:"reasons"`        // why not, and what to do: a line each
 	// Changes move a user's time at Clerk or came by a webhook, Deletions are of users who had a row, and All are all,
 	// those too that move no time.
 	Changes   Scope `bson:"changes"   json:"changes"`
 	Deletions Scope `bson:"deletions" json:"deletions"`
 	All       Scope `bson:"all"       json:"all"`
-	Buried    int   `bson:"buried"    json:"buried"` // users whom Clerk has and who are deleted here, see reconcile.Buried
+	Buried    int   `bson:"buried"    json:"buried"` // see reconcile.Buried
 	// Waiting and Dead are since when the oldest event waits, and the oldest dead letter is there, that may not be in
 	// the rows.
 	Waiting time.Time `bson:"waiting,omitempty" json:"waiting,omitzero"`
@@ -121,7 +121,7 @@ func (r Report) reasons(now time.Time, proof reconcile.Proof) (all []string) {
 		}
 	}
 	if r.Changes.State == Off && r.Deletions.State == Off && r.All.State == Off {
-		return []string{"nothing is compared with Clerk: set CLERK_SECRET_KEY"}
+		return []string{"nothing is compared with Clerk: set its secret key, and let the tiers run"}
 	}
 	changes, inTheInbox := r.Changes, false
 	for _, e := range []struct {
@@ -136,17 +136,17 @@ func (r Report) reasons(now time.Time, proof reconcile.Proof) (all []string) {
 			add(true, e.text, stamp(e.at))
 		}
 	}
-	add(changes.State == Off, "the recent tier is off: RECONCILE_RECENT_CRON")
+	add(changes.State == Off, "the recent tier is off: let it run")
 	add(proof.Listed.IsZero(), "not all users were compared with Clerk: run 'clerksync backfill', "+
 		"or wait for the full run of the night")
 	add(changes.State == Proven && changes.Late(now) && !inTheInbox, "changes since %s may be missing: no recent run "+
 		"has succeeded for all users since, see 'clerksync doctor'; 'clerksync reconcile' compares all",
 		stamp(changes.Until))
-	add(r.Deletions.State == Off, "no tier removes the deleted: RECONCILE_ABSENT_CRON and RECONCILE_CRON are off")
+	add(r.Deletions.State == Off, "no tier removes the deleted: let the absent tier run")
 	add(r.Deletions.State == Unproven, "the absent run has not succeeded yet: wait for it, an hour at most")
 	add(r.Deletions.State == Proven && r.Deletions.Late(now), "deletions since %s may be missing: the absent run does "+
 		"not succeed, see 'clerksync doctor'", stamp(r.Deletions.Until))
-	add(r.All.State == Off, "the full tier is off: RECONCILE_CRON")
+	add(r.All.State == Off, "the full tier is off: let it run")
 	add(r.All.State == Unproven && !proof.Listed.IsZero(), "the full run has not succeeded yet: run 'clerksync "+
 		"reconcile', or wait for the night")
 	add(r.All.State == Proven && r.All.Late(now), "the full run has not succeeded since %s: see 'clerksync doctor'",

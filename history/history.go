@@ -40,7 +40,7 @@ type Entry struct {
 	Source   string        `bson:"source" json:"source"`                           // store.Source.Kind
 	SourceID string        `bson:"source_id,omitempty" json:"source_id,omitempty"` // store.Source.ID
 	At       time.Time     `bson:"at" json:"at"`                                   // when it was noted, after the write
-	ClerkAt  time.Time     `bson:"clerk_at,omitempty" json:"clerk_at,omitzero"`    // by Clerk's clock; zero if not known
+	ClerkAt  time.Time     `bson:"clerk_at,omitempty" json:"clerk_at,omitzero"`    // by Clerk's clock; or zero
 	Fields   []string      `bson:"fields,omitempty" json:"fields,omitempty"`       // that changed, by name
 	// Again says that the write was done before and nobody had noted it; by what, and which fields it changed, is not
 	// known for sure.
@@ -161,7 +161,8 @@ func (h *History) warn(ctx context.Context, err error) {
 	defer h.mu.Unlock()
 	if text := err.Error(); !h.logged[text] {
 		h.logged[text] = true
-		h.log.ErrorContext(ctx, "the history cannot be written, so it has gaps; rows are not affected. This is logged once",
+		h.log.ErrorContext(ctx, "the history cannot be written, so it has gaps; rows are not affected. This is "+
+			"logged once",
 			"collection", h.rows.Name(), "error", err)
 	}
 }
@@ -178,7 +179,9 @@ func (h *History) owe(p database.Push, owed bool) {
 	}
 }
 
-func key(p database.Push) string { return fmt.Sprint(p.ID, " ", p.List, " ", p.Entry[0].Value) }
+func key(p database.Push) string {
+	return p.ID + " " + p.List + " " + database.Text(p.Entry, "version")
+}
 
 // pushes returns the entries of the changes and some that are owed. If the entry of a change is owed, that one is
 // taken: the change is then its repetition, which does not know which fields changed.
@@ -245,20 +248,17 @@ func (h *History) push(c store.Change, now time.Time) database.Push {
 	case c.Deletion && c.Again:
 		p.Unless = append(p.Unless, database.Has{List: "applied", Field: "outcome", Text: string(store.Deleted)})
 	}
-	p.Entry = e.fields()
+	p.Entry = e.stored()
 	return p
 }
 
-// fields returns the entry as it is stored; the version is the first field.
-func (e Entry) fields() (d bson.D) {
+// stored returns the entry as it is stored.
+func (e Entry) stored() bson.Raw {
 	raw, err := bson.Marshal(e)
-	if err == nil {
-		err = bson.Unmarshal(raw, &d)
-	}
 	if err != nil {
 		panic(err) // all fields are texts, times and flags
 	}
-	return d
+	return raw
 }
 
 // overrule moves those entries that have a newer version than c to the ones that were not applied: the row has an older
@@ -306,7 +306,7 @@ func (h *History) rewrite(ctx context.Context, id string, change func(*Past)) er
 		for name, list := range map[string][]Entry{"applied": now.Applied, "skipped": now.Skipped} {
 			stored := bson.A{}
 			for _, e := range slices.Backward(list) { // the oldest version first
-				stored = append(stored, e.fields())
+				stored = append(stored, e.stored())
 			}
 			set = append(set, bson.E{Key: name, Value: stored})
 		}
@@ -347,6 +347,7 @@ func read(raw bson.Raw) (p Past, err error) {
 	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
 		return slices.ContainsFunc(p.Applied, func(a Entry) bool { return a.Version == s.Version })
 	})
+	p.deduce()
 	for _, list := range [][]Entry{p.Applied, p.Skipped} {
 		slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(b.Version, a.Version) })
 		for i := range list {
@@ -354,6 +355,21 @@ func read(raw bson.Raw) (p Past, err error) {
 		}
 	}
 	return p, err
+}
+
+// deduce takes a stale entry for one that was applied if another write found the row with its version. What wrote it
+// was cut off, or did not hear that it was done, and was overtaken before it came again.
+func (p *Past) deduce() {
+	applied := slices.Clone(p.Applied)
+	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
+		found := func(a Entry) bool { return a.Was == s.Version }
+		if s.Outcome != store.Stale || !slices.ContainsFunc(applied, found) {
+			return false
+		}
+		s.Outcome, s.Again, s.Was = store.Unchanged, true, ""
+		p.Applied = append(p.Applied, s)
+		return true
+	})
 }
 
 // Remove removes what is remembered of a user, and tells whether there was anything.

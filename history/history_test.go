@@ -202,6 +202,14 @@ func TestEntries(t *testing.T) {
 				r.write(t, store.All, c)
 			}, want: []string{"+ c unchanged", "+ a created"}, remarks: []history.RemarkKind{history.Gap},
 		},
+		"a gap between two, and what left it comes again": {
+			do: func(t *testing.T, r rig) {
+				r.write(t, store.All, a)
+				testenv.Write(t, store.NewUsers(r.db, mapping.Default()), b)
+				r.write(t, store.All, c)
+				r.write(t, store.All, b)
+			}, want: []string{"+ c unchanged", "+ b unchanged again", "+ a created"},
+		},
 		"killed before it could note the deletion": {
 			do: func(t *testing.T, r rig) {
 				r.write(t, store.All, a)

@@ -106,7 +106,7 @@ func (r *Reconcile) noteBackfill(ctx context.Context, p Progress) error {
 	if p.Began.IsZero() {
 		return nil
 	}
-	p.Run.StartedAt, p.Run.EndedAt = p.Began, time.Now()
+	p.StartedAt, p.EndedAt = p.Began, time.Now()
 	return keepRun(ctx, r.State, Backfill, p.Run)
 }
 

@@ -114,14 +114,17 @@ func (s *service) post(typ, userID string, values map[string]any) {
 		"created_at": time.Now().UnixMilli(), "updated_at": time.Now().UnixMilli(),
 	}
 	maps.Copy(data, values)
-	if typ == clerk.UserDeleted {
-		data = map[string]any{"object": "user", "id": userID, "deleted": true}
-	}
 	raw, err := json.Marshal(data)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	event, err := dev.Event(typ, raw)
+	s.postData(typ, raw)
+}
+
+// postData posts a webhook with this data.
+func (s *service) postData(typ string, data json.RawMessage) {
+	s.t.Helper()
+	event, err := dev.Event(typ, data)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -418,6 +421,7 @@ func TestBrowser(t *testing.T) {
 	t.Run("other pages", func(t *testing.T) { otherPages(t, b) })
 	t.Run("many dead letters", func(t *testing.T) { manyDeadLetters(t, b) })
 	t.Run("every look", func(t *testing.T) { everyLook(t, b) })
+	t.Run("pictures", func(t *testing.T) { pictures(t, b) })
 }
 
 // focused returns the id of the element that has the focus, or its name.
@@ -577,4 +581,42 @@ func everyLook(t *testing.T, b *browser.Browser) {
 			check(tab, "page")
 		})
 	}
+}
+
+// pictures: the page as the docs show it. 'make pictures' writes them into docs/images.
+func pictures(t *testing.T, b *browser.Browser) {
+	t.Parallel()
+	s := start(t, true)
+	now := time.Now().UnixMilli()
+	users := []testenv.ClerkUser{
+		{ID: "user_2picGRACEH3R57FG4FWBYK6NHRKA", FirstName: "Grace", LastName: "Hopper", Email: "grace@example.com"},
+		{ID: "user_2picMARYLH3R57FG4FWBYK6NHRKB", FirstName: "Mary", LastName: "Jackson", Email: "mary@example.com"},
+		{ID: "user_2picADALSH3R57FG4FWBYK6NHRKC", FirstName: "Ada", LastName: "Lovelace", Email: "ada@example.com"},
+	}
+	for i, u := range users {
+		u.Created, u.Updated = now+int64(i), now+int64(i)
+		s.postData(clerk.UserCreated, u.JSON())
+	}
+	tab := b.Open(t, s.url, browser.Look{Width: 1040, Height: 760})
+	tab.Go("/status")
+	tab.Until(isLive)
+	tab.UntilText("#users", "3 here")
+	ada := users[2]
+	ada.LastName, ada.Created, ada.Updated = "King", now+2, now+3
+	s.postData(clerk.UserUpdated, ada.JSON())
+	tab.UntilText("#rows", "Ada King")
+	tab.UntilText("#headline", "It works")
+	tab.ShotOf("status", "header")
+
+	tab = tab.Another(browser.Look{Width: 1040, Height: 860})
+	tab.Go("/status")
+	tab.Type("#q", ada.Email)
+	tab.Follow("#find button")
+	tab.UntilText("#found", "created by webhook")
+	tab.ShotOf("status-user", "#user")
+
+	phone := tab.Another(browser.Look{Width: 390, Height: 844, Dark: true})
+	phone.Go("/status")
+	phone.Until(isLive)
+	phone.ShotOf("status-phone", "#try")
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"clerksync/activity"
@@ -129,7 +130,7 @@ func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) {
 func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, secret string, e env) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	a, err := app.New(ctx, app.Options{
+	o := app.Options{
 		Config: cfg, Map: m, Functions: appFunctions(cfg), Log: app.Logger(cfg, e.stderr),
 		Dev: &app.Dev{
 			Play: (&dev.Player{Secret: secret}).Play,
@@ -137,7 +138,14 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, se
 				return &dev.Teller{Secret: secret, Activity: a, Users: u, Done: ctx.Done(), Text: rowText}
 			},
 		},
-	})
+	}
+	a, err := app.New(ctx, o)
+	// Another 'dev' that starts just now may have taken the port since it was found free.
+	for tries := 1; errors.Is(err, syscall.EADDRINUSE) && !isSet(e.environ, "PORT") &&
+		!errors.Is(err, database.ErrPort) && tries < 5; tries++ {
+		o.Config.Port = dev.FreePort(ctx, cfg.Host, devPort)
+		a, err = app.New(ctx, o)
+	}
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,8 @@ func (doctorCmd) Help() string {
 	return "Run it with the service's settings, beside the service or without it. It prints a line for each check: " +
 		"ok, warn, FAIL with what to do, or - for what could not be checked. The exit status is 1 if something " +
 		"failed. It changes no row and no setting; to try the event key, it sends Inngest an event (" +
-		inngest.ProbeEvent + ") that no function listens to, and with --url the service a webhook without a signature, " +
-		"which it must refuse, and signed ones (" + webhook.ProbeType + "), which it must answer and does not keep."
+		inngest.ProbeEvent + ") that no function listens to, and with --url the service a webhook without a " +
+		"signature, which it must refuse, and signed ones (" + webhook.ProbeType + "), which it must answer and does not keep."
 }
 
 // Run prints a line for each finding.

@@ -159,7 +159,8 @@ func TestDoctor(t *testing.T) {
 		},
 		"no database": {
 			set: map[string]string{"MONGODB_URI": "mongodb://u:hunter2@127.0.0.1:1/?serverSelectionTimeoutMS=100"},
-			want: append(slices.Clone(fine[3:8]), "FAIL +database +.*nothing listens on that port of the host .* .MONGODB_URI.$",
+			want: append(slices.Clone(fine[3:8]),
+				"FAIL +database +.*nothing listens on that port of the host .* .MONGODB_URI.$",
 				"- +webhooks +not checked", "- +rows +not checked"),
 			err: "1 check failed",
 		},

@@ -999,7 +999,8 @@ func TestReconcile(t *testing.T) {
 		},
 		{
 			"--dry-run", nil, `^extra    user_2people0+7\nstale    user_2people0+4  email\n29 users at Clerk, 30 ` +
-				`rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed, 0 buried, 0 unknown; `, "2 rows differ from Clerk",
+				`rows: 0 missing, 1 stale, 1 extra \(nothing was written\), 0 failed, 0 buried, 0 unknown; `,
+			"2 rows differ from Clerk",
 		},
 		{
 			"--dry-run --show-values", nil,

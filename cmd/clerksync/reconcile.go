@@ -24,9 +24,9 @@ type reconcileCmd struct {
 
 // Help returns the text of --help besides the flags.
 func (reconcileCmd) Help() string {
-	return "It prints a line for each row that differs (missing, stale, extra, buried or unknown; docs/reconcile.md), " +
-		"and repairs the first three kinds. The exit status is 0 if all is well or was repaired, and 1 after an error. " +
-		"With --dry-run it is 2 if any row differs, and 0 if none does."
+	return "It prints a line for each row that differs (missing, stale, extra, buried or unknown; docs/reconcile.md " +
+		"says more), and repairs the first three kinds. The exit status is 0 if all is well or was repaired, and 1 " +
+		"after an error. With --dry-run it is 2 if any row differs, and 0 if none does."
 }
 
 // Run compares all rows with all users, and prints a line for each difference.

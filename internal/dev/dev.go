@@ -28,10 +28,11 @@ func MakeSecret() string {
 const ports = 100
 
 // FreePort returns the first port, from the given one on, on which a server could listen on the host, or 0, which is
-// any free one.
+// any free one. It passes over one that a server of all addresses has, such as Next.js on 3000: macOS would let both
+// have it.
 func FreePort(ctx context.Context, host string, first int) string {
 	for port := first; port < first+ports; port++ {
-		if p := strconv.Itoa(port); Free(ctx, net.JoinHostPort(host, p)) {
+		if p := strconv.Itoa(port); Free(ctx, net.JoinHostPort(host, p)) && Free(ctx, ":"+p) {
 			return p
 		}
 	}

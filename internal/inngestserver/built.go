@@ -98,8 +98,8 @@ func unwritable(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return fmt.Errorf("%w: the server would be built and kept there: set HOME, or on Linux XDG_CACHE_HOME, to a folder "+
-		"that you may write to", err)
+	return fmt.Errorf("%w: the server would be built and kept there: set HOME, or on Linux XDG_CACHE_HOME, to a "+
+		"folder that you may write to", err)
 }
 
 // build makes the binary, whole or not at all. It works in a directory beside it, which is gone at the end, or at the

@@ -22,7 +22,7 @@ type Lists struct {
 type Push struct {
 	ID     string // the row's _id
 	List   string // the name of the list
-	Entry  bson.D
+	Entry  bson.Raw
 	Unless []Has  // nothing is done if a list has one of these already
 	There  bool   // nothing is done if there is no such row
 	Set    bson.D // what the row's other fields become
@@ -33,11 +33,11 @@ type Push struct {
 type Has struct{ List, Field, Text string }
 
 // PushEach adds entries to lists, makes the rows that there are not yet, and returns one error for each push: nil if
-// the entry is there now or was there before. It takes one command for all of them, and a second one for those that were
-// perhaps there before. Several pushes may be of one row.
+// the entry is there now or was there before. It takes one command for all of them, and a second one for those that
+// were perhaps there before. Several pushes may be of one row.
 //
-// FerretDB v1 cannot keep a list sorted and short, and neither can some servers that speak MongoDB's protocol. There the
-// rows are read, and written if nobody has changed the lists meanwhile.
+// FerretDB v1 cannot keep a list sorted and short, and neither can some servers that speak MongoDB's protocol. There
+// the rows are read, and written if nobody has changed the lists meanwhile.
 func (c *Collection) PushEach(ctx context.Context, l Lists, pushes []Push) []error {
 	errs := make([]error, len(pushes))
 	if len(pushes) == 0 {
@@ -220,11 +220,7 @@ func (l Lists) change(row bson.Raw, pushes []Push) (bson.D, error) {
 		if slices.ContainsFunc(p.Unless, has) || p.There && row == nil && len(order) == 0 {
 			continue
 		}
-		entry, err := bson.Marshal(p.Entry)
-		if err != nil {
-			return nil, err
-		}
-		all := append(lists[p.List], entry)
+		all := append(lists[p.List], p.Entry)
 		slices.SortStableFunc(all, func(a, b bson.Raw) int { return cmp.Compare(Text(a, l.By), Text(b, l.By)) })
 		lists[p.List] = all[max(0, len(all)-l.Keep):]
 		if row == nil && len(order) == 0 {

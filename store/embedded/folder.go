@@ -97,7 +97,7 @@ func (f *folder) tryFiles() error {
 		if !strings.Contains(e.Name(), ".sqlite") {
 			continue
 		}
-		file, err := os.OpenFile(filepath.Join(f.path, e.Name()), os.O_RDWR, 0) //nolint:gosec // as above
+		file, err := os.OpenFile(filepath.Join(f.path, e.Name()), os.O_RDWR, 0)
 		if err != nil {
 			return err
 		}

@@ -381,6 +381,19 @@ func (tab *Tab) words() string {
 // Shot writes a picture of the whole page into the folder that Shots names.
 func (tab *Tab) Shot(name string) {
 	tab.t.Helper()
+	tab.shot(name, true)
+}
+
+// ShotOf writes a picture of what the window shows when the element is at its top.
+func (tab *Tab) ShotOf(name, selector string) {
+	tab.t.Helper()
+	quoted, _ := json.Marshal(selector)
+	Eval[any](tab, "scrollTo(0, document.querySelector("+string(quoted)+").getBoundingClientRect().top + scrollY - 16), null")
+	tab.shot(name, false)
+}
+
+func (tab *Tab) shot(name string, whole bool) {
+	tab.t.Helper()
 	folder := os.Getenv(Shots)
 	if folder == "" {
 		return
@@ -389,7 +402,7 @@ func (tab *Tab) Shot(name string) {
 	defer cancel()
 	shot, err := chromedp.Run(ctx, func(ctx context.Context, _ *chromedp.Target) ([]byte, error) {
 		r, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{
-			CaptureBeyondViewport: new(true),
+			CaptureBeyondViewport: new(whole),
 		})
 		return r.Data, err
 	})
