@@ -24,6 +24,7 @@ import (
 	"clerksync/store"
 	"clerksync/store/mapping"
 	"clerksync/trace"
+	"clerksync/webhook"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,10 +83,11 @@ func execute(t *testing.T, a *App) *testenv.Executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testenv.Executor{AppID: "clerksync", Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	rewrite := func(r *httputil.ProxyRequest) {
 		r.SetURL(to)
 		r.Out.Header.Set("traceparent", "00-"+inngestSpan+"-01")
-	}}}
+	}
+	return &testenv.Executor{AppID: "clerksync", Handler: &httputil.ReverseProxy{Rewrite: rewrite}}
 }
 
 // post posts a webhook and returns the status of the answer.
@@ -193,8 +195,8 @@ func TestTraces(t *testing.T) {
 	}
 	outcomes := []string{}
 	for _, s := range spans {
-		switch {
-		case s.Name == "run "+syncUser:
+		switch s.Name {
+		case "run " + syncUser:
 			outcomes = append(outcomes, collector.Attribute(s, "clerksync.outcome"))
 			var link string
 			for _, l := range s.Links {
@@ -203,7 +205,7 @@ func TestTraces(t *testing.T) {
 			if link != inngestSpan {
 				t.Errorf("a run has the link %q, want that to the span of Inngest's, %s", link, inngestSpan)
 			}
-		case s.Name == "run own":
+		case "run own":
 			if s.Status.GetCode() != pb.Status_STATUS_CODE_ERROR {
 				t.Errorf("the run that failed has the status %v", s.Status)
 			}
@@ -254,7 +256,8 @@ func TestTraces(t *testing.T) {
 func TestBatchTrace(t *testing.T) {
 	c := collector.New(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.HTTP)
-	tr, err := trace.New(t.Context(), "", slog.New(slog.DiscardHandler))
+	log := slog.New(slog.DiscardHandler)
+	tr, err := trace.New(t.Context(), "", log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,8 +266,8 @@ func TestBatchTrace(t *testing.T) {
 	db.Observe(traces.command)
 	users := store.NewUsers(db, mapping.Default())
 	fns := &functions.Functions{
-		Users: users, Log: slog.New(slog.DiscardHandler), BatchSize: 10, BatchTimeout: time.Second,
-		Inbox: inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()}),
+		Users: users, Log: log, BatchSize: 10, BatchTimeout: time.Second,
+		Inbox: inbox.New(inbox.Options{DB: db, Log: log, Registerer: prometheus.NewRegistry()}),
 		Trace: traces.run, Wrote: traces.wrote,
 	}
 	client, inngest := testenv.NewExecutor(t, nil)
@@ -305,6 +308,13 @@ func TestNoTraces(t *testing.T) {
 		if err := a.openTraces(t.Context()); err != nil || a.traces != nil || len(a.cleanups) > 0 {
 			t.Errorf("%v: got %v, %v", set, a.traces, err)
 		}
+	}
+	a := &App{}
+	if n := testing.AllocsPerRun(100, func() {
+		a.traces.answered(webhook.Answer{ID: "msg_1"})
+		a.traces.wrote(t.Context(), functions.Wrote{})
+	}); n > 0 {
+		t.Errorf("a webhook and a write allocate %v times for nothing", n)
 	}
 	stacks := make([]byte, 1<<20)
 	if stacks = stacks[:runtime.Stack(stacks, true)]; strings.Contains(string(stacks), "opentelemetry") {

@@ -188,7 +188,8 @@ func TestMetricsAddr(t *testing.T) {
 // nothing is wrong: the variables may be for others.
 func TestTraces(t *testing.T) {
 	t.Parallel()
-	const endpoint, traces = "OTEL_EXPORTER_OTLP_ENDPOINT=http://KEY.example:4318", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="
+	const endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT=http://KEY.example:4318"
+	const traces = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="
 	const headers, sampler, arg = "OTEL_EXPORTER_OTLP_HEADERS=", "OTEL_TRACES_SAMPLER=", "OTEL_TRACES_SAMPLER_ARG="
 	for name, tc := range map[string]struct {
 		set  string // besides the endpoint
@@ -197,7 +198,7 @@ func TestTraces(t *testing.T) {
 		"nothing":           {},
 		"grpc":              {set: "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"},
 		"another protocol":  {"OTEL_EXPORTER_OTLP_PROTOCOL=KEY", "OTEL_EXPORTER_OTLP_PROTOCOL is no known protocol: "},
-		"of traces":         {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=h2", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is no known"},
+		"of traces":         {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=h2", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is no"},
 		"exporter":          {set: "OTEL_TRACES_EXPORTER=otlp"},
 		"another exporter":  {"OTEL_TRACES_EXPORTER=console", "OTEL_TRACES_EXPORTER is neither otlp nor none: "},
 		"with a path":       {set: traces + "https://h/a/b"},

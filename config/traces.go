@@ -16,15 +16,15 @@ type Traces struct {
 	Exporter string `env:"TRACES_EXPORTER" desc:"exporter of traces" want:"otlp or none"`
 
 	Endpoint       string `env:"EXPORTER_OTLP_ENDPOINT" desc:"where traces go" want:"http://HOST:PORT or https://HOST"`
-	TracesEndpoint string `env:"EXPORTER_OTLP_TRACES_ENDPOINT" desc:"the same, with the path" want:"http(s)://HOST/PATH"`
+	TracesEndpoint string `env:"EXPORTER_OTLP_TRACES_ENDPOINT" desc:"the same, with the path" want:"https://HOST/PATH"`
 
-	Protocol       string `env:"EXPORTER_OTLP_PROTOCOL" desc:"how they go there" want:"http/protobuf, http/json or grpc"`
+	Protocol       string `env:"EXPORTER_OTLP_PROTOCOL" desc:"how they go" want:"http/protobuf, http/json or grpc"`
 	TracesProtocol string `env:"EXPORTER_OTLP_TRACES_PROTOCOL" desc:"the same" want:"http/protobuf, http/json or grpc"`
 
 	Headers       string `env:"EXPORTER_OTLP_HEADERS" desc:"what goes with them, such as a key" want:"NAME=VALUE,…"`
 	TracesHeaders string `env:"EXPORTER_OTLP_TRACES_HEADERS" desc:"the same" want:"NAME=VALUE,…"`
 
-	Sampler    string `env:"TRACES_SAMPLER" desc:"which traces are exported" want:"traceidratio, always_on or always_off"`
+	Sampler    string `env:"TRACES_SAMPLER" desc:"which traces go there" want:"always_on, always_off or traceidratio"`
 	SamplerArg string `env:"TRACES_SAMPLER_ARG" desc:"for traceidratio: the part of them" want:"a number, 0 to 1"`
 
 	Resource string `env:"RESOURCE_ATTRIBUTES" desc:"what all spans say of the service" want:"NAME=VALUE,…"`
@@ -58,7 +58,8 @@ func (t Traces) problems() (all []problem) {
 		name = "OTEL_EXPORTER_OTLP_" + name + "ENDPOINT"
 		all = append(all, problem{badURL(s), name, "is no URL", ""}, problem{
 			!badURL(s) && (u.User != nil || u.RawQuery != "" || u.Fragment != ""), name,
-			"holds more than scheme, host and path, which would not be sent", "put a key into OTEL_EXPORTER_OTLP_HEADERS",
+			"holds more than scheme, host and path, which would not be sent",
+			"put a key into OTEL_EXPORTER_OTLP_HEADERS",
 		})
 	}
 	for name, s := range map[string]string{"": t.Protocol, "TRACES_": t.TracesProtocol} {

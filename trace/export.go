@@ -2,11 +2,15 @@ package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+
+	"clerksync/reach"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
@@ -66,7 +70,15 @@ func (e *exporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 // cause returns the text of an error without the endpoint's URL, and without the words of the collector, which may
 // quote a key.
 func cause(err error) string {
-	if s, ok := status.FromError(err); ok && s.Code() != codes.Unavailable { // which is gRPC's own word for no answer
+	s, isGRPC := status.FromError(err)
+	late := []codes.Code{codes.DeadlineExceeded, codes.Canceled}
+	why := reach.Why(err)
+	switch {
+	case why != "":
+		return why
+	case errors.Is(err, context.Canceled), isGRPC && slices.Contains(late, s.Code()): // Close does not wait longer
+		return "no answer in time"
+	case isGRPC && s.Code() != codes.Unavailable: // which is gRPC's own word for no answer
 		return fmt.Sprint("the collector answers ", s.Code())
 	}
 	text, _, _ := strings.Cut(err.Error(), "body: ")

@@ -4,10 +4,9 @@ package trace
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -110,21 +109,17 @@ type message struct{}
 type ids struct{}
 
 // NewIDs returns the id of the trace of the message in ctx, and an id for a span.
-func (ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	id, _ := ctx.Value(message{}).(string)
-	if id == "" {
-		var random trace.TraceID
-		binary.NativeEndian.PutUint64(random[:8], rand.Uint64())
-		binary.NativeEndian.PutUint64(random[8:], rand.Uint64()|1) // an id of zeros is none
-		return random, newSpanID()
+func (ids) NewIDs(ctx context.Context) (of trace.TraceID, span trace.SpanID) {
+	if id, _ := ctx.Value(message{}).(string); id != "" {
+		of = traceID(id)
+	} else {
+		_, _ = rand.Read(of[:]) // never fails
 	}
-	return traceID(id), newSpanID()
+	return of, ids{}.NewSpanID(ctx, of)
 }
 
 // NewSpanID returns an id for a span.
-func (ids) NewSpanID(context.Context, trace.TraceID) trace.SpanID { return newSpanID() }
-
-func newSpanID() (id trace.SpanID) {
-	binary.NativeEndian.PutUint64(id[:], rand.Uint64()|1)
+func (ids) NewSpanID(context.Context, trace.TraceID) (id trace.SpanID) {
+	_, _ = rand.Read(id[:])
 	return id
 }

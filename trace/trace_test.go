@@ -226,6 +226,8 @@ func TestCause(t *testing.T) {
 	for err, want := range map[error]string{
 		status.Error(codes.Unauthenticated, "KEY"): "the collector answers Unauthenticated",
 		status.Error(codes.Unavailable, "refused"): "rpc error: code = Unavailable desc = refused",
+		status.Error(codes.Canceled, "KEY"):        "no answer in time",
+		context.DeadlineExceeded:                   "no answer in time: check the host, the port and the firewall",
 	} {
 		if got := cause(fmt.Errorf("x: %w", err)); got != want && got != "x: "+want {
 			t.Errorf("got %q, want %q", got, want)
