@@ -129,8 +129,9 @@ func (w Why) ofDeleted(add func(RemarkKind, string), now time.Time, retention ti
 	case now.Sub(w.DeletedAt) > retention:
 		add(TooOld, "that is longer ago than the history goes back")
 	case w.Empty():
-		// After users erase that is as it has to be.
-		add(Gone, "the history has nothing of the user: it was erased, or off at that time")
+		// After users erase that is as it has to be: nothing that is repeated makes a document then.
+		add(Gone, "the history has nothing of the user: it was erased, or off, or the process that deleted the user was "+
+			"killed before it could note it")
 	default:
 		add(Gap, "what deleted the user is not noted: the process was killed before it could note it, or the history "+
 			"was off then")
