@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -149,12 +148,7 @@ func (c usersExport) Run(ctx context.Context, e env) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.ID, err)
 		}
-		var text bytes.Buffer
-		if err := json.Indent(&text, all, "", "  "); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(e.stdout, escaped(text.String(), "\n"))
-		return err
+		return e.json(json.RawMessage(all))
 	})
 }
 
