@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,9 +108,22 @@ func TestCountsPace(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		c := newCounts(nil, inbox.Table{}, reg)
 		start := time.Now()
+		var mu sync.Mutex
 		var at []int // seconds after the start
 		took, down := time.Duration(0), error(nil)
+		become := func(slow time.Duration, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			took, down = slow, err
+		}
+		asked := func() []int {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(at)
+		}
 		c.read = func(context.Context) (counted, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			at = append(at, int(time.Since(start).Seconds()))
 			<-time.After(took)
 			return counted{users: len(at), pending: inbox.Pending{Events: 1, Oldest: start}}, down
@@ -119,16 +134,16 @@ func TestCountsPace(t *testing.T) {
 		wait := func(d time.Duration) { <-time.After(d); synctest.Wait() }
 
 		wait(65 * time.Second)
-		took = 10 * time.Second // from 90 s on
+		become(10*time.Second, nil) // from 90 s on
 		wait(250 * time.Second)
-		if d := cmp.Diff([]int{0, 30, 60, 90, 90 + 200}, at); d != "" {
+		if d := cmp.Diff([]int{0, 30, 60, 90, 90 + 200}, asked()); d != "" {
 			t.Errorf("asked after seconds (-want +got):\n%s", d)
 		}
-		took, down = 0, errors.New("down")
+		become(0, errors.New("down"))
 		before := gauges(t, reg)
 		wait(time.Hour)
 		after := gauges(t, reg)
-		if before["users"] != 5 || after["users"] != 5 || len(at) < 10 ||
+		if before["users"] != 5 || after["users"] != 5 || len(asked()) < 10 ||
 			after["inbox_oldest_waiting_seconds"] != before["inbox_oldest_waiting_seconds"]+3600 {
 			t.Errorf("while it is down: got %v, then %v", before, after)
 		}

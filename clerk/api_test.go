@@ -556,7 +556,7 @@ func TestCauseIsNotLost(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = silent.Close() })
 	for to, want := range map[string]string{
-		"127.0.0.1:1":          "no answer from Clerk's API at CLERK_API_URL: in words: dial tcp 127.0.0.1:1: connect: ",
+		"127.0.0.1:1":          "no answer from Clerk's API at CLERK_API_URL: in words: dial tcp 127.0.0.1:1: ",
 		silent.Addr().String(): "no answer from Clerk's API at CLERK_API_URL: in words: context deadline exceeded",
 	} {
 		a, err := clerk.NewAPI(clerk.APIOptions{

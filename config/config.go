@@ -51,7 +51,7 @@ type Config struct {
 
 	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the embedded database" want:"a number up to 65535"`
 
-	HistoryRetention time.Duration `env:"HISTORY_RETENTION" envDefault:"720h" desc:"how long a user's history is kept" want:"a duration of 1h or more, such as 720h, or 0"`
+	HistoryRetention time.Duration `env:"HISTORY_RETENTION" envDefault:"720h" desc:"how long a user's history is kept"`
 
 	Map string `env:"CLERKSYNC_MAP" desc:"file that says which fields of which collection are written"`
 

@@ -143,8 +143,8 @@ func (w *world) failures() func() map[string]string {
 }
 
 // explained checks that each user's history explains the row: the last entry that was applied has the row's version, or
-// 'users why' names the gap. Only a service that was killed between a row and its entry leaves one, and that only if the
-// event that came again was overtaken, so there are few.
+// 'users why' names the gap. Only a service that was killed between a row and its entry leaves one, and that only if
+// the event that came again was overtaken, so there are few.
 func (w *world) explained(histories []testenv.History, kills int) {
 	w.t.Helper()
 	const inFlight = 8 // the service's connections to the embedded database: so many rows may be written at a kill

@@ -46,7 +46,10 @@ func person(id string) store.Write {
 // TestFinalErrors: an error that will not pass stops no row, and is logged once.
 func TestFinalErrors(t *testing.T) {
 	t.Parallel()
-	for name, code := range map[string]int32{"not authorized": 13, "a login that is gone": 18, "not allowed here": 8000} {
+	for name, code := range map[string]int32{
+		"not authorized": 13, "a login that is gone": 18,
+		"not allowed here": 8000,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, refuse := refusing(t)
@@ -74,8 +77,10 @@ func TestFinalErrors(t *testing.T) {
 func TestPassingErrors(t *testing.T) {
 	t.Parallel()
 	for name, then := range map[string]func(t *testing.T, r rig){
-		"repeated":            func(t *testing.T, r rig) { r.write(t, store.All, event(1, "Ada", "a")) },
-		"repeated by a tier":  func(t *testing.T, r rig) { r.write(t, store.Differing, event(1, "Ada", "a"), person("bob")) },
+		"repeated": func(t *testing.T, r rig) { r.write(t, store.All, event(1, "Ada", "a")) },
+		"repeated by a tier": func(t *testing.T, r rig) {
+			r.write(t, store.Differing, event(1, "Ada", "a"), person("bob"))
+		},
 		"another user":        func(t *testing.T, r rig) { r.write(t, store.All, person("bob")) },
 		"the service ends":    func(t *testing.T, r rig) { check(t, r.past.Flush(t.Context())) },
 		"it lasts for longer": func(t *testing.T, r rig) { check(t, r.past.Flush(t.Context())) },
@@ -89,7 +94,8 @@ func TestPassingErrors(t *testing.T) {
 				n = 3
 			}
 			for range n {
-				if res := r.users.Write(t.Context(), []store.Write{event(1, "Ada", "a")}, store.All)[0]; res.Err == nil {
+				if res := r.users.Write(t.Context(), []store.Write{event(1, "Ada", "a")},
+					store.All)[0]; res.Err == nil {
 					t.Fatal("the write has not failed")
 				}
 			}
@@ -114,11 +120,11 @@ func check(t *testing.T, err error) {
 
 var seedFlag = flag.Uint64("seed", 0, "seed of the one simulation that TestProperty runs; 0 runs many with new seeds")
 
-// TestProperty: random histories of users, applied by several processes in random order, by webhooks that come twice and
-// by a tier, with a fault at any call of the database and the repetition after it. In the end no version is noted twice,
-// and the last entry has the row's version. Webhooks alone leave no gap at all, because they come again. A tier does not
-// write again what is right by then, so it leaves one if it fails after the row was written: never more than there were
-// failed attempts.
+// TestProperty: random histories of users, applied by several processes in random order, by webhooks that come twice
+// and by a tier, with a fault at any call of the database and the repetition after it. In the end no version is noted
+// twice, and the last entry has the row's version. Webhooks alone leave no gap at all, because they come again. A tier
+// does not write again what is right by then, so it leaves one if it fails after the row was written: never more than
+// there were failed attempts.
 func TestProperty(t *testing.T) {
 	t.Parallel()
 	n := 400
@@ -189,7 +195,9 @@ func (p *property) simulate(t *testing.T, seed uint64) (gaps, failed int64) {
 	}
 	histories := testenv.DefaultApp().Histories(t, rng, 4)
 	var deliveries []testenv.Delivery
-	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook, _ bool) error {
+	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook,
+		_ bool,
+	) error {
 		w := store.Write{
 			EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted,
 			Source: store.Source{Kind: "webhook", ID: hook.ID},
@@ -271,8 +279,8 @@ func (*property) checkOne(t *testing.T, w history.Why, tiers bool) string {
 	return ""
 }
 
-// TestLookFails: the row is written, and only the look for the tombstone after it fails. What changed is noted then, for
-// the repetition finds the row right.
+// TestLookFails: the row is written, and only the look for the tombstone after it fails. What changed is noted then,
+// for the repetition finds the row right.
 func TestLookFails(t *testing.T) {
 	t.Parallel()
 	finds := 0

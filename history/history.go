@@ -40,7 +40,7 @@ type Entry struct {
 	Source   string        `bson:"source" json:"source"`                           // store.Source.Kind
 	SourceID string        `bson:"source_id,omitempty" json:"source_id,omitempty"` // store.Source.ID
 	At       time.Time     `bson:"at" json:"at"`                                   // when it was noted, after the write
-	ClerkAt  time.Time     `bson:"clerk_at,omitempty" json:"clerk_at,omitzero"`    // by Clerk's clock; zero if not known
+	ClerkAt  time.Time     `bson:"clerk_at,omitempty" json:"clerk_at,omitzero"`    // by Clerk's clock; or zero
 	Fields   []string      `bson:"fields,omitempty" json:"fields,omitempty"`       // that changed, by name
 	// Again says that the write was done before and nobody had noted it; by what, and which fields it changed, is not
 	// known for sure.
@@ -161,7 +161,8 @@ func (h *History) warn(ctx context.Context, err error) {
 	defer h.mu.Unlock()
 	if text := err.Error(); !h.logged[text] {
 		h.logged[text] = true
-		h.log.ErrorContext(ctx, "the history cannot be written, so it has gaps; rows are not affected. This is logged once",
+		h.log.ErrorContext(ctx, "the history cannot be written, so it has gaps; rows are not affected. This is "+
+			"logged once",
 			"collection", h.rows.Name(), "error", err)
 	}
 }
@@ -356,8 +357,8 @@ func read(raw bson.Raw) (p Past, err error) {
 	return p, err
 }
 
-// deduce takes a stale entry for one that was applied if another write found the row with its version. What wrote it was
-// cut off, or did not hear that it was done, and was overtaken before it came again.
+// deduce takes a stale entry for one that was applied if another write found the row with its version. What wrote it
+// was cut off, or did not hear that it was done, and was overtaken before it came again.
 func (p *Past) deduce() {
 	applied := slices.Clone(p.Applied)
 	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {

@@ -50,8 +50,8 @@ var ErrUnknown = errors.New("nothing is known of this user")
 func (h *History) Why(ctx context.Context, users *store.Users, id string) (Why, error) {
 	w := Why{UserID: id}
 	var err error
-	// The history first: what is noted between the two reads makes the row newer than the history, as a write does whose
-	// entry is on its way. Reading it once more tells that from a gap.
+	// The history first: what is noted between the two reads makes the row newer than the history, as a write does
+	// whose entry is on its way. Reading it once more tells that from a gap.
 	for range 2 {
 		if w, err = h.look(ctx, users, id); err != nil || !slices.ContainsFunc(w.Remarks, isGap) {
 			break
@@ -99,8 +99,8 @@ func (w Why) remarks(now time.Time, retention time.Duration) (all []Remark) {
 	case !w.DeletedAt.IsZero():
 		w.ofDeleted(add, now, retention, deleted)
 	case w.Row == nil && last != nil && !deleted:
-		add(NoRow, "there is no row, and no tombstone either: somebody has removed the row, or the database is that of a "+
-			"backup")
+		add(NoRow, "there is no row, and no tombstone either: somebody has removed the row, or the database is that "+
+			"of a backup")
 	case w.Row == nil && deleted:
 		add(NoRow, "there is no row, and no tombstone any more: an event could make the row again")
 	case w.Row == nil:
@@ -130,11 +130,12 @@ func (w Why) ofDeleted(add func(RemarkKind, string), now time.Time, retention ti
 	case now.Sub(w.DeletedAt) > retention:
 		add(TooOld, "that is longer ago than the history goes back")
 	case w.Empty():
-		// After users erase that is as it has to be.
-		add(Gone, "the history has nothing of the user: it was erased, or off at that time")
+		// After users erase that is as it has to be: nothing that is repeated makes a document then.
+		add(Gone, "the history has nothing of the user: it was erased, or off, or the process that deleted the "+
+			"user was killed before it could note it")
 	default:
-		add(Gap, "what deleted the user is not noted: the process was killed before it could note it, or the history was "+
-			"off then")
+		add(Gap, "what deleted the user is not noted: the process was killed before it could note it, or the history "+
+			"was off then")
 	}
 }
 
@@ -146,15 +147,15 @@ func (w Why) ofRow(add func(RemarkKind, string), now time.Time, retention time.D
 	case retention > 0 && now.Sub(w.Row.SyncedAt) > retention:
 		add(TooOld, "the row was last written at "+written+", which is longer ago than the history goes back")
 	case last != nil && last.isDeletion() && last.Version > w.Row.Version:
-		add(Unnoticed, "a deletion is the last that is noted, and the row of "+written+" is older: the database is that of a "+
-			"backup, or somebody has put the row back")
+		add(Unnoticed, "a deletion is the last that is noted, and the row of "+written+" is older: the database is "+
+			"that of a backup, or somebody has put the row back")
 	case last != nil && last.Version > w.Row.Version:
-		add(RowOlder, "the row, of "+written+", is older than the history: the database is that of a backup, or somebody has "+
-			"put the row back")
+		add(RowOlder, "the row, of "+written+", is older than the history: the database is that of a backup, or "+
+			"somebody has put the row back")
 	case retention == 0:
 	default:
-		add(Gap, "the row was last written at "+written+", and what wrote it is not noted: the process was killed before it "+
-			"could note it, or the history was off then")
+		add(Gap, "the row was last written at "+written+", and what wrote it is not noted: the process was killed "+
+			"before it could note it, or the history was off then")
 	}
 }
 
@@ -179,7 +180,8 @@ func (w Why) between(now time.Time) (all []Remark) {
 		if e.Was == "" || slices.ContainsFunc(w.Applied, isBefore) || slices.ContainsFunc(w.Skipped, wasBefore) {
 			continue
 		}
-		all = append(all, Remark{Gap, "before " + clock(e.At, now) + " there was a write that is not noted: the process was " +
+		all = append(all, Remark{Gap, "before " + clock(e.At, now) +
+			" there was a write that is not noted: the process was " +
 			"killed before it could note it, or the history was off then"})
 	}
 	return all

@@ -25,8 +25,8 @@ func (e Entry) Words(now time.Time) string {
 		return fmt.Sprintf("%s before %s%s: what deleted the user first was cut off before it was noted", e.did(), at,
 			e.after())
 	case e.Again:
-		return fmt.Sprintf("written by %s before %s%s: which fields changed is not known, because the first try was cut off "+
-			"before it was noted", e.by(), at, e.after())
+		return fmt.Sprintf("written by %s before %s%s: which fields changed is not known, because the first try was "+
+			"cut off before it was noted", e.by(), at, e.after())
 	}
 	return fmt.Sprintf("%s at %s%s", e.did(), at, e.after())
 }

@@ -42,7 +42,8 @@ type Kept struct {
 
 // Nothing tells whether nothing at all is kept of the user.
 func (k Kept) Nothing() bool {
-	return k.Row == nil && !k.Deleted && k.WelcomeMail == nil && k.History.Empty() && len(k.Events)+len(k.Runs)+len(k.Naming) == 0
+	return k.Row == nil && !k.Deleted && k.WelcomeMail == nil && k.History.Empty() &&
+		len(k.Events)+len(k.Runs)+len(k.Naming) == 0
 }
 
 // Check returns an error that says what is wrong with the id of a user.

@@ -219,7 +219,8 @@ func TestErase(t *testing.T) {
 		left, removed, err := r.erase(t, r.ada.ID)
 		want := []string{
 			"the row", "4 waiting events", "4 dead letters", "the note of the welcome mail",
-			"the history", "the id from the full run of 2026-01-05T09:00:00Z", "the id from the full run of 1970-01-01T00:00:00Z",
+			"the history", "the id from the full run of 2026-01-05T09:00:00Z",
+			"the id from the full run of 1970-01-01T00:00:00Z",
 			"the id from the backfill that was cut off",
 		}
 		if d := cmp.Diff(want, removed); d != "" || err != nil {

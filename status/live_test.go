@@ -83,6 +83,9 @@ func TestStream(t *testing.T) {
 	for ok := true; ok; {
 		_, ok = w.next()
 	}
+	if err := w.lines.Err(); err != nil {
+		t.Errorf("the stream did not end by itself: %v", err)
+	}
 	if res, _ := do(p, bearer(get("/status/events"), token)); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("after the end: got %d", res.StatusCode)
 	}
@@ -132,6 +135,9 @@ func TestStreamEndsWithSession(t *testing.T) {
 	}
 	for ok := true; ok; {
 		_, ok = w.next()
+	}
+	if err := w.lines.Err(); err != nil {
+		t.Errorf("the stream did not end by itself: %v", err)
 	}
 	w = watch(t, server, func(r *http.Request) { with(r, forged(token, start.Add(-time.Second))) })
 	if w.StatusCode != http.StatusUnauthorized {

@@ -262,7 +262,7 @@ func TestDeadLetters(t *testing.T) {
 		fail(t, p, id, now, inbox.Failure{Function: "sync-user-from-clerk", Error: "no user"})
 	}
 	fail(t, p, "msg_old", now.Add(-91*24*time.Hour), inbox.Failure{Error: "given up"})
-	fail(t, p, "msg_4:their-crm", now, inbox.Failure{Function: "their-crm", Error: "ada@example.com is not known"})
+	fail(t, p, "msg_4:their-crm", now, inbox.Failure{Function: "clerksync-their-crm", Error: "no ada@example.com"})
 	text := page(t, p)
 	has(t, text, "5 events failed for good", "msg_4:their-crm", "may hold personal data")
 	hasNot(t, text, "ada@example.com")

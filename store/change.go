@@ -9,8 +9,8 @@ import (
 
 // Source says what asked for a write.
 type Source struct {
-	// Kind is webhook, replay (of a webhook that was a dead letter), integration (Inngest's own with Clerk), the name of a
-	// tier of reconcile (recent, absent, full or backfill), ensure, restore, erase, or "" if nothing has said it.
+	// Kind is webhook, replay (of a webhook that was a dead letter), integration (Inngest's own with Clerk), the name
+	// of a tier of reconcile (recent, absent, full or backfill), ensure, restore, erase, or "" if nothing has said it.
 	Kind string
 	ID   string // the svix-id of the webhook, or Inngest's id of an event of the integration; "" if there is none
 }
@@ -22,8 +22,8 @@ type Change struct {
 	Outcome Outcome
 	// Deletion says that the write was a deletion. If it was none, the outcome Deleted says that it was not applied.
 	Deletion bool
-	// Version is the one that the row has now, or, if the write was not applied, the one that it would have given to the
-	// row. It is "" for a deletion.
+	// Version is the one that the row has now, or, if the write was not applied, the one that it would have given to
+	// the row. It is "" for a deletion.
 	Version string
 	Was     string   // the row's version before; "" if there was no row, none of clerksync's, or if this is a deletion
 	Fields  []string // the names of the fields that changed, or, if the write is stale, of those that differ

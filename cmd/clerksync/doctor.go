@@ -28,7 +28,8 @@ func (doctorCmd) Help() string {
 		"ok, warn, FAIL with what to do, or - for what could not be checked. The exit status is 1 if something " +
 		"failed. It changes no row and no setting; to try the event key, it sends Inngest an event (" +
 		inngest.ProbeEvent + ") that no function listens to, and with --url the service a webhook without a " +
-		"signature, which it must refuse, and signed ones (" + webhook.ProbeType + "), which it must answer and does not keep."
+		"signature, which it must refuse, and signed ones (" + webhook.ProbeType + "), which it must answer and " +
+		"does not keep."
 }
 
 // Run prints a line for each finding.

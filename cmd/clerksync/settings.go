@@ -18,8 +18,8 @@ import (
 )
 
 // readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. It checks only those of the
-// database, of Clerk's API and of the history, and those whose names begin with one of also. If MONGODB_URI is not set, it takes the
-// database of 'clerksync dev' in this folder.
+// database, of Clerk's API and of the history, and those whose names begin with one of also. If MONGODB_URI is not set,
+// it takes the database of 'clerksync dev' in this folder.
 func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := config.Read(environ)
 	takeDevFolder(&cfg)

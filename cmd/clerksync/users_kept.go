@@ -41,7 +41,8 @@ type usersShow struct {
 // Help returns the text of --help besides the flags.
 func (usersShow) Help() string {
 	return "It prints the fields that clerksync writes, whether the user is deleted, a line for each event " +
-		"of the user that waits or has failed, and how long the history is. It asks only the database, and may run beside the service."
+		"of the user that waits or has failed, and how long the history is. It asks only the database, and may run " +
+		"beside the service."
 }
 
 // Run prints what there is of the user.
@@ -137,8 +138,8 @@ type usersExport struct{ userID }
 func (usersExport) Help() string {
 	return "It prints one JSON object: the whole row, with the fields of the app too (row_fields_of_clerksync names " +
 		"those that clerksync writes), when the user was deleted, the events that wait or have failed, with their " +
-		"data, the note of the welcome mail, and the history. It asks only the database, and may run beside the service. What the " +
-		"app keeps elsewhere, what Clerk has, and Inngest's history are not in it: see docs/gdpr.md."
+		"data, the note of the welcome mail, and the history. It asks only the database, and may run beside the " +
+		"service. What the app keeps elsewhere, what Clerk has, and Inngest's history are not in it: see docs/gdpr.md."
 }
 
 // Run prints all that is kept of the user.
@@ -168,10 +169,9 @@ func (usersErase) Help() string {
 	return "Delete the user at Clerk first: it asks Clerk, and refuses whom Clerk has. It writes the user's " +
 		"tombstone if there is none, which stays: the id, and when the user was deleted. Then it removes the whole " +
 		"row, with the fields of the app too, the user's events and dead letters, the note of the welcome mail, and " +
-		"the history. " +
-		"If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once more, for what a " +
-		"function has noted that began before. It may be cut off and run again. Out of its reach are Inngest's " +
-		"history, logs, backups, and what the app keeps elsewhere: see docs/gdpr.md."
+		"the history. If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once " +
+		"more, for what a function has noted that began before. It may be cut off and run again. Out of its reach " +
+		"are Inngest's history, logs, backups, and what the app keeps elsewhere: see docs/gdpr.md."
 }
 
 // Run erases the user, and prints a line for everything that it removes.

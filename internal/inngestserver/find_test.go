@@ -198,8 +198,8 @@ func TestCacheCannotBeWritten(t *testing.T) {
 	o := r.options(nil)
 	o.Cache = r.long("DIR/file")
 	_, err := Build(t.Context(), Version, o)
-	if want := "not a directory: the server would be built and kept there: set HOME, or on Linux XDG_CACHE_HOME, to a " +
-		"folder that you may write to"; !strings.HasSuffix(text(err), want) {
+	if want := "not a directory: the server would be built and kept there: set HOME, or on Linux XDG_CACHE_HOME, to " +
+		"a folder that you may write to"; !strings.HasSuffix(text(err), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 }

@@ -33,11 +33,11 @@ type Push struct {
 type Has struct{ List, Field, Text string }
 
 // PushEach adds entries to lists, makes the rows that there are not yet, and returns one error for each push: nil if
-// the entry is there now or was there before. It takes one command for all of them, and a second one for those that were
-// perhaps there before. Several pushes may be of one row.
+// the entry is there now or was there before. It takes one command for all of them, and a second one for those that
+// were perhaps there before. Several pushes may be of one row.
 //
-// FerretDB v1 cannot keep a list sorted and short, and neither can some servers that speak MongoDB's protocol. There the
-// rows are read, and written if nobody has changed the lists meanwhile.
+// FerretDB v1 cannot keep a list sorted and short, and neither can some servers that speak MongoDB's protocol. There
+// the rows are read, and written if nobody has changed the lists meanwhile.
 func (c *Collection) PushEach(ctx context.Context, l Lists, pushes []Push) []error {
 	errs := make([]error, len(pushes))
 	if len(pushes) == 0 {

@@ -74,12 +74,26 @@ func TestPushEach(t *testing.T) {
 		before, pushes []database.Push
 		want           map[string]string
 	}{
-		"a new row":    {nil, []database.Push{push("x", "a", "2")}, map[string]string{"x": "2 2: a=2 b="}},
-		"sorted":       {[]database.Push{push("x", "a", "2")}, []database.Push{push("x", "a", "1")}, map[string]string{"x": "2 1: a=1,2 b="}},
-		"once":         {[]database.Push{push("x", "a", "2")}, []database.Push{push("x", "a", "2")}, map[string]string{"x": "2 2: a=2 b="}},
-		"twice in one": {nil, []database.Push{push("x", "a", "2"), push("x", "a", "2")}, map[string]string{"x": "2 2: a=2 b="}},
-		"in the other": {[]database.Push{push("x", "a", "2")}, []database.Push{both}, map[string]string{"x": "2 2: a=2 b="}},
-		"in none":      {[]database.Push{push("x", "a", "1")}, []database.Push{both}, map[string]string{"x": "1 2: a=1 b=2"}},
+		"a new row": {nil, []database.Push{push("x", "a", "2")}, map[string]string{"x": "2 2: a=2 b="}},
+		"sorted": {
+			[]database.Push{push("x", "a", "2")}, []database.Push{push("x", "a", "1")}, map[string]string{
+				"x": "2 1: a=1,2 b=",
+			},
+		},
+		"once": {
+			[]database.Push{push("x", "a", "2")}, []database.Push{push("x", "a", "2")}, map[string]string{
+				"x": "2 2: a=2 b=",
+			},
+		},
+		"twice in one": {
+			nil, []database.Push{push("x", "a", "2"), push("x", "a", "2")}, map[string]string{"x": "2 2: a=2 b="},
+		},
+		"in the other": {
+			[]database.Push{push("x", "a", "2")}, []database.Push{both}, map[string]string{"x": "2 2: a=2 b="},
+		},
+		"in none": {
+			[]database.Push{push("x", "a", "1")}, []database.Push{both}, map[string]string{"x": "1 2: a=1 b=2"},
+		},
 		"the newest": {
 			[]database.Push{push("x", "a", "2"), push("x", "a", "4"), push("x", "a", "3")},
 			[]database.Push{push("x", "a", "5")},
@@ -166,8 +180,8 @@ func TestPushTogether(t *testing.T) {
 	})
 }
 
-// TestPushOvertaken: MongoDB reports a duplicate if another process has made the row after the upsert looked for it. That
-// does not mean that the entry is there.
+// TestPushOvertaken: MongoDB reports a duplicate if another process has made the row after the upsert looked for it.
+// That does not mean that the entry is there.
 func TestPushOvertaken(t *testing.T) {
 	t.Parallel()
 	var updates atomic.Int32
@@ -191,7 +205,10 @@ func TestPushDamaged(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, db *database.DB) {
 		c := db.Collection("lists")
-		if _, err := c.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "x"}, {Key: "a", Value: "no list"}}); err != nil {
+		if _, err := c.InsertOne(t.Context(), bson.D{
+			{Key: "_id", Value: "x"},
+			{Key: "a", Value: "no list"},
+		}); err != nil {
 			t.Fatal(err)
 		}
 		errs := c.PushEach(t.Context(), kept, []database.Push{push("x", "a", "1"), push("y", "a", "1")})
@@ -212,7 +229,8 @@ func TestPushWithoutOperators(t *testing.T) {
 	}
 	db := testenv.Connect(t, os.Getenv(testenv.MongoURI), "test_push")
 	for _, v := range []string{"2", "1", "2"} {
-		if err := db.Collection("lists").PushEach(t.Context(), kept, []database.Push{push("x", "a", v)})[0]; err != nil {
+		if err := db.Collection("lists").PushEach(t.Context(), kept,
+			[]database.Push{push("x", "a", v)})[0]; err != nil {
 			t.Fatal(err)
 		}
 	}

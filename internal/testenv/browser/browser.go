@@ -388,7 +388,8 @@ func (tab *Tab) Shot(name string) {
 func (tab *Tab) ShotOf(name, selector string) {
 	tab.t.Helper()
 	quoted, _ := json.Marshal(selector)
-	Eval[any](tab, "scrollTo(0, document.querySelector("+string(quoted)+").getBoundingClientRect().top + scrollY - 16), null")
+	Eval[any](tab, fmt.Sprintf(
+		"scrollTo(0, document.querySelector(%s).getBoundingClientRect().top + scrollY - 16), null", quoted))
 	tab.shot(name, false)
 }
 
