@@ -66,9 +66,10 @@ func judge(o overview) verdict {
 	waits := o.Now.Sub(o.Pending.Is.Oldest)
 	if n := o.Pending.Is.Events; n > 0 {
 		text := count(n, "event waits", "events wait") + " for their functions, the oldest for " + span(waits)
-		say(waits > inbox.StuckAfter, bad,
+		stuck := waits > inbox.StuckAfter
+		say(stuck, bad,
 			"%s: the functions do not run. See Inngest's page, and check INNGEST_SERVE_ORIGIN.", text)
-		say(waits > lateAfter && waits <= inbox.StuckAfter, warn, "%s: they are sent again until they are written.", text)
+		say(waits > lateAfter && !stuck, warn, "%s: they are sent again until they are written.", text)
 	}
 	if n := o.Dead.Is; n > 0 {
 		say(true, warn, "%s for good: see below why, and replay or drop.", count(n, "event failed", "events failed"))

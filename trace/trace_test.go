@@ -61,7 +61,8 @@ func TestStart(t *testing.T) {
 	for _, s := range end() {
 		id := s.SpanContext.TraceID().String()
 		ids[id]++
-		want := map[string]string{"run": collector.TraceID("msg_1"), "again": collector.TraceID("msg_1"), "other": collector.TraceID("msg_2"), "find": collector.TraceID("msg_1")}
+		one, two := collector.TraceID("msg_1"), collector.TraceID("msg_2")
+		want := map[string]string{"run": one, "again": one, "other": two, "find": one}
 		switch {
 		case want[s.Name] != "" && id != want[s.Name], want[s.Name] == "" && s.Name != "none":
 			t.Errorf("%s is in the trace %s, want %s", s.Name, id, want[s.Name])

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -148,7 +147,7 @@ func (c usersExport) Run(ctx context.Context, e env) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.ID, err)
 		}
-		return e.json(json.RawMessage(all))
+		return e.json(all)
 	})
 }
 
