@@ -17,7 +17,8 @@ func (a *App) statusPage(server inngest.Server, api *clerk.API, functions []stri
 	}
 	o := status.Options{
 		Token: a.cfg.AdminToken, Open: a.dev != nil,
-		DB: a.db, Users: a.users, History: a.history, Activity: a.activity, Inngest: server, Functions: functions, Log: a.log,
+		DB: a.db, Users: a.users, History: a.history, Activity: a.activity,
+		Inngest: server, Functions: functions, Log: a.log,
 	}
 	if api != nil {
 		o.ClerkUsers = api.Count

@@ -233,6 +233,18 @@ func TestEntries(t *testing.T) {
 				r.write(t, store.All, event(10, "Ada", "restore"))
 			}, want: []string{"+ restore created", "+ gone deleted", "+ a created"},
 		},
+		"restored, and not changed since long before the deletion": {
+			do: func(t *testing.T, r rig) {
+				r.write(t, store.All, l(a)...)
+				r.write(t, store.All, l(gone)...)
+				if _, err := r.users.Lift(t.Context(), ada); err != nil {
+					t.Fatal(err)
+				}
+				w := event(10, "Ada", "restore")
+				w.User.ChangedAt = a.User.ChangedAt
+				r.write(t, store.All, w)
+			}, want: []string{"+ gone deleted", "+ restore created", "+ a created"},
+		},
 		"overruled, because it was from the future": {
 			do: func(t *testing.T, r rig) {
 				future := event(1e10, "Ada", "future")

@@ -84,7 +84,8 @@ func (t Table) each(ctx context.Context, filter, without bson.D, f func(row)) er
 // NewestDeadLetters returns at most limit dead letters without their data, the newest failure first. Those that were
 // dropped are not among them.
 func (t Table) NewestDeadLetters(ctx context.Context, limit int) (all []DeadLetter, _ error) {
-	find := options.Find().SetProjection(ofData()).SetSort(bson.D{{Key: "failure.at", Value: -1}}).SetLimit(int64(limit))
+	newest := bson.D{{Key: "failure.at", Value: -1}}
+	find := options.Find().SetProjection(ofData()).SetSort(newest).SetLimit(int64(limit))
 	var rows []row
 	cur, err := t.rows.Find(ctx, undropped(), find)
 	if err == nil {

@@ -111,7 +111,7 @@ func (d *door) begin(w http.ResponseWriter, r *http.Request) {
 func (d *door) end(w http.ResponseWriter, r *http.Request) { d.setCookie(w, r, "", -1) }
 
 func (d *door) setCookie(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // G124: Secure is below, and may be false only on this machine
 		Name: cookieName, Value: value, Path: Path, MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 		// A browser that reaches the service as localhost uses no network, and some keep no secure cookie without TLS.
 		Secure: !localHost(r.Host) || forwarded(r),

@@ -169,9 +169,9 @@ func (usersErase) Help() string {
 	return "Delete the user at Clerk first: it asks Clerk, and refuses whom Clerk has. It writes the user's " +
 		"tombstone if there is none, which stays: the id, and when the user was deleted. Then it removes the whole " +
 		"row, with the fields of the app too, the user's events and dead letters, the note of the welcome mail, and " +
-		"the history. If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once more, for " +
-		"what a function has noted that began before. It may be cut off and run again. Out of its reach are Inngest's " +
-		"history, logs, backups, and what the app keeps elsewhere: see docs/gdpr.md."
+		"the history. If the tombstone is younger than " + restoreWatch.String() + ", it waits and looks once " +
+		"more, for what a function has noted that began before. It may be cut off and run again. Out of its reach " +
+		"are Inngest's history, logs, backups, and what the app keeps elsewhere: see docs/gdpr.md."
 }
 
 // Run erases the user, and prints a line for everything that it removes.
