@@ -288,9 +288,9 @@ func (h *History) rewrite(ctx context.Context, id string, change func(*Past)) er
 		if !there || err != nil {
 			return err
 		}
-		was, err := read(raw)
+		was, err := h.read(id, raw)
 		if err != nil {
-			return fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), database.Redact(err))
+			return err
 		}
 		now := Past{slices.Clone(was.Applied), slices.Clone(was.Skipped)}
 		change(&now)
@@ -333,17 +333,15 @@ func (h *History) Get(ctx context.Context, id string) (Past, error) {
 	if !there || err != nil {
 		return Past{}, err
 	}
-	p, err := read(raw)
-	if err != nil {
-		return p, fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), database.Redact(err))
-	}
-	return p, nil
+	return h.read(id, raw)
 }
 
-// read decodes a document and turns its lists round, so that the newest version is first. An event that came a second
+// read decodes the document of a user and turns its lists round, so that the newest version is first. An event that came a second
 // time may have been noted as stale before the first time was noted: then it is no entry of its own.
-func read(raw bson.Raw) (p Past, err error) {
-	err = bson.Unmarshal(raw, &p)
+func (h *History) read(id string, raw bson.Raw) (p Past, _ error) {
+	if err := bson.Unmarshal(raw, &p); err != nil {
+		return p, fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), database.Redact(err))
+	}
 	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
 		return slices.ContainsFunc(p.Applied, func(a Entry) bool { return a.Version == s.Version })
 	})
@@ -354,7 +352,7 @@ func read(raw bson.Raw) (p Past, err error) {
 			list[i].At, list[i].ClerkAt = list[i].At.UTC(), list[i].ClerkAt.UTC()
 		}
 	}
-	return p, err
+	return p, nil
 }
 
 // deduce takes a stale entry for one that was applied if another write found the row with its version. What wrote it
