@@ -119,33 +119,51 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if fns.Welcome != nil {
 		fns.Welcome.Mailed = a.metrics.mailed
 	}
-	origin := cfg.Inngest.Origin()
-	if origin == "" && server.SelfHosted() {
-		origin = a.URL()
+	if a.inngest, err = a.newInngest(server, fns); err != nil {
+		return nil, err
 	}
-	a.inngest, err = inngest.New(inngest.Options{
-		Server: server, Origin: origin, Path: cfg.Inngest.ServePath, Register: fns.Register, MaxBody: maxCall, Log: log,
-	})
+	hook, err := a.newWebhook()
 	if err != nil {
 		return nil, err
 	}
-	hook, err := webhook.New(webhook.Options{ //nolint:gosec // G101: it names the variable that has the secrets
-		Secrets: cfg.Secrets(), SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET",
-		InstanceID: cfg.InstanceID, InstanceName: "CLERK_INSTANCE_ID",
-		Forward: cfg.Forward(), ForwardPrivateMetadata: cfg.ForwardPrivateMetadata,
-		Seen: a.watch.Verified, Answered: a.answered, Put: a.inbox.Put, Log: log, Registerer: a.metrics,
-	})
-	if err != nil {
-		return nil, err
-	}
-
 	page, err := a.statusPage(server, api, fns.IDs())
 	if err != nil {
 		return nil, err
 	}
+	a.server = newServer(a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}, page), log)
+	if page != nil {
+		a.server.RegisterOnShutdown(page.End)
+	}
+	return a, nil
+}
 
-	a.server = &http.Server{
-		Handler:           a.routes(hook, server, &reconcile.Ensure{API: api, Users: a.users}, page),
+// newInngest returns what answers Inngest's calls and registers the functions. An Inngest that is not the cloud is
+// taken to reach the service where this machine does, unless the settings say otherwise.
+func (a *App) newInngest(server inngest.Server, fns *functions.Functions) (*inngest.Handler, error) {
+	i := a.cfg.Inngest
+	origin := i.Origin()
+	if origin == "" && server.SelfHosted() {
+		origin = a.URL()
+	}
+	return inngest.New(inngest.Options{
+		Server: server, Origin: origin, Path: i.ServePath, Register: fns.Register, MaxBody: maxCall, Log: a.log,
+	})
+}
+
+// newWebhook returns what answers Clerk's webhooks.
+func (a *App) newWebhook() (*webhook.Handler, error) {
+	c := a.cfg
+	return webhook.New(webhook.Options{ //nolint:gosec // G101: it names the variable that has the secrets
+		Secrets: c.Secrets(), SecretsName: "CLERK_WEBHOOK_SIGNING_SECRET",
+		InstanceID: c.InstanceID, InstanceName: "CLERK_INSTANCE_ID",
+		Forward: c.Forward(), ForwardPrivateMetadata: c.ForwardPrivateMetadata,
+		Seen: a.watch.Verified, Answered: a.answered, Put: a.inbox.Put, Log: a.log, Registerer: a.metrics,
+	})
+}
+
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      inngest.WriteTimeout(functions.RunTimeout),
@@ -153,10 +171,6 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	if page != nil {
-		a.server.RegisterOnShutdown(page.End)
-	}
-	return a, nil
 }
 
 // openDatabase opens the database and prepares it for the rows of the map.

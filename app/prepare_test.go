@@ -79,8 +79,8 @@ func TestUniqueIndexOfTheApp(t *testing.T) {
 			}
 			var log bytes.Buffer
 			users := store.NewUsers(withLog(db, &log), m)
-			got := ""
-			if err := app.Prepare(t.Context(), withLog(db, &log), users, history.New(db, 0, slog.New(slog.DiscardHandler))); err != nil {
+			past, got := history.New(db, 0, slog.New(slog.DiscardHandler)), ""
+			if err := app.Prepare(t.Context(), withLog(db, &log), users, past); err != nil {
 				got = err.Error()
 			}
 			if got != tc.refused {

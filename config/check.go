@@ -28,12 +28,15 @@ const (
 // Check returns the mistakes in the settings of 'serve' that can be found without I/O and without the packages that use
 // the settings.
 func (c Config) Check() Mistakes {
-	badPatterns, leftOut := c.forwards()
-	dir, embedded := c.Embedded()
-	token, tiers, i := c.AdminToken, c.Reconcile, c.Inngest
-	quoted := strings.TrimLeft(c.MongoURI, "\"' \t\r\n") != c.MongoURI
-	dev, prod := i.IsDev(), i.DevKnown() && !i.IsDev()
-	return mistakes(append(c.Traces.problems(), []problem{
+	return mistakes(slices.Concat(
+		c.ofService(), c.ofClerk(), c.ofDatabase(), c.Inngest.problems(), c.Traces.problems(),
+	))
+}
+
+// ofService returns what may be wrong with the settings of the service itself.
+func (c Config) ofService() []problem {
+	token := c.AdminToken
+	return []problem{
 		{!isPort(c.Port), "PORT", "is no port", ""},
 		{!isHost(c.Host), "HOST", "is no address", ""},
 		{
@@ -45,6 +48,16 @@ func (c Config) Check() Mistakes {
 		{!slices.Contains([]string{"", "json", "text"}, c.LogFormat), "LOG_FORMAT", "is neither json nor text", ""},
 		{c.ShutdownTimeout <= 0, "SHUTDOWN_TIMEOUT", "is not positive", ""},
 		{c.InboxResendAfter <= 0, "INBOX_RESEND_AFTER", "is not positive", ""},
+		{c.Batch.Size < 1 || c.Batch.Size > 100, "SYNC_BATCH_SIZE", "is out of range", ""}, // the limits are Inngest's
+		{c.Batch.Timeout < time.Second || c.Batch.Timeout > time.Minute, "SYNC_BATCH_TIMEOUT", "is out of range", ""},
+	}
+}
+
+// ofClerk returns what may be wrong with the settings of webhooks, of Clerk's API and of the comparison with it.
+func (c Config) ofClerk() []problem {
+	badPatterns, leftOut := c.forwards()
+	tiers := c.Reconcile
+	return []problem{
 		{
 			len(c.Secrets()) == 0 && c.otherName == "", "CLERK_WEBHOOK_SIGNING_SECRET", "is not set",
 			"set it to the endpoint's signing secret (whsec_…) from Clerk's dashboard, Webhooks",
@@ -72,6 +85,14 @@ func (c Config) Check() Mistakes {
 			"is shorter than the recent tier can keep", "set it to " + c.leastTarget().String() +
 				" or more, or let RECONCILE_RECENT_CRON run more often",
 		},
+	}
+}
+
+// ofDatabase returns what may be wrong with the settings of the database and of what is kept there.
+func (c Config) ofDatabase() []problem {
+	dir, embedded := c.Embedded()
+	quoted := strings.TrimLeft(c.MongoURI, "\"' \t\r\n") != c.MongoURI
+	return []problem{
 		{c.MongoURI == "", "MONGODB_URI", "is not set", wantURI},
 		{embedded && dir == "", "MONGODB_URI", "names no folder", "set it to embedded:DIR, such as embedded:./data"},
 		{
@@ -92,6 +113,13 @@ func (c Config) Check() Mistakes {
 			c.HistoryRetention != 0 && c.HistoryRetention < time.Hour, "HISTORY_RETENTION", "is out of range",
 			"set it to a duration of 1h or more, such as 720h for 30 days, or to 0 to keep none",
 		},
+	}
+}
+
+// problems returns what may be wrong with the settings of Inngest.
+func (i Inngest) problems() []problem {
+	dev, prod := i.IsDev(), i.DevKnown() && !i.IsDev()
+	return []problem{
 		{
 			!i.DevKnown(), "INNGEST_DEV", "is neither on nor off",
 			"set it to 1 or to the URL of a dev server, or to 0 for production",
@@ -113,9 +141,7 @@ func (c Config) Check() Mistakes {
 			"set it to the path at which Inngest reaches /api/inngest",
 		},
 		{!matches(`^[A-Za-z0-9][A-Za-z0-9._-]*$`, i.AppID), "INNGEST_APP_ID", "is no id", ""},
-		{c.Batch.Size < 1 || c.Batch.Size > 100, "SYNC_BATCH_SIZE", "is out of range", ""}, // the limits are Inngest's
-		{c.Batch.Timeout < time.Second || c.Batch.Timeout > time.Minute, "SYNC_BATCH_TIMEOUT", "is out of range", ""},
-	}...))
+	}
 }
 
 // forwards returns the patterns in CLERK_FORWARD_EVENTS that cannot be used, and the types that no pattern forwards

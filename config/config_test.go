@@ -218,6 +218,11 @@ func TestTraces(t *testing.T) {
 		"a percentage":      {arg + "10", "OTEL_TRACES_SAMPLER_ARG is out of range: "},
 		"no number":         {arg + "NaN", "OTEL_TRACES_SAMPLER_ARG is out of range: "},
 		"attributes":        {set: "OTEL_RESOURCE_ATTRIBUTES=a.b=c,d="},
+		"a queue":           {set: "OTEL_BSP_MAX_QUEUE_SIZE=4096"},
+		"a negative queue":  {"OTEL_BSP_MAX_QUEUE_SIZE=-1", "OTEL_BSP_MAX_QUEUE_SIZE is out of range: "},
+		"a huge queue":      {"OTEL_BSP_MAX_QUEUE_SIZE=99999999999", "OTEL_BSP_MAX_QUEUE_SIZE is out of range: "},
+		"a negative batch":  {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE=-1", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE is out of"},
+		"no pause":          {"OTEL_BSP_SCHEDULE_DELAY=0", "OTEL_BSP_SCHEDULE_DELAY is out of range: "},
 		"a value alone":     {"OTEL_RESOURCE_ATTRIBUTES=KEY", "OTEL_RESOURCE_ATTRIBUTES is no list"},
 		"neither yes or no": {"OTEL_SDK_DISABLED=KEY", "OTEL_SDK_DISABLED cannot be read: "},
 	} {

@@ -10,7 +10,8 @@ import (
 
 // Traces says where OpenTelemetry's spans go. OpenTelemetry's SDK reads these variables by itself, and more of them
 // (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). Here are those that turn traces
-// on and off, and those that are checked: the SDK would print a wrong value, even a key, and go on without it.
+// on and off, and those that are checked: the SDK would print a wrong value, even a key, and go on without it, or it
+// would crash, take all memory, or never rest.
 type Traces struct {
 	Disabled bool   `env:"SDK_DISABLED" desc:"no traces, whatever else is set"`
 	Exporter string `env:"TRACES_EXPORTER" desc:"exporter of traces" want:"otlp or none"`
@@ -26,6 +27,10 @@ type Traces struct {
 
 	Sampler    string `env:"TRACES_SAMPLER" desc:"which traces go there" want:"always_on, always_off or traceidratio"`
 	SamplerArg string `env:"TRACES_SAMPLER_ARG" desc:"for traceidratio: the part of them" want:"a number, 0 to 1"`
+
+	QueueSize string `env:"BSP_MAX_QUEUE_SIZE" desc:"spans that wait in memory" want:"a number, 1 to 1000000"`
+	BatchSize string `env:"BSP_MAX_EXPORT_BATCH_SIZE" desc:"spans that go at once" want:"a number, 1 to 1000000"`
+	Delay     string `env:"BSP_SCHEDULE_DELAY" desc:"milliseconds until they go" want:"a number, 1 to 1000000"`
 
 	Resource string `env:"RESOURCE_ATTRIBUTES" desc:"what all spans say of the service" want:"NAME=VALUE,…"`
 }
@@ -51,6 +56,9 @@ func (t Traces) problems() (all []problem) {
 		},
 		problem{!isSampler(t.Sampler), "OTEL_TRACES_SAMPLER", "is no sampler", ""},
 		problem{!isRatio(t.SamplerArg), "OTEL_TRACES_SAMPLER_ARG", "is out of range", ""},
+		problem{!isSize(t.QueueSize), "OTEL_BSP_MAX_QUEUE_SIZE", "is out of range", ""},
+		problem{!isSize(t.BatchSize), "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "is out of range", ""},
+		problem{!isSize(t.Delay), "OTEL_BSP_SCHEDULE_DELAY", "is out of range", ""},
 		problem{!isPairs(t.Resource), "OTEL_RESOURCE_ATTRIBUTES", "is no list of names with values", ""},
 	)
 	for name, s := range map[string]string{"": t.Endpoint, "TRACES_": t.TracesEndpoint} {
@@ -96,4 +104,9 @@ func isSampler(s string) bool {
 func isRatio(s string) bool {
 	r, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
 	return s == "" || err == nil && r >= 0 && r <= 1 // NaN is not
+}
+
+func isSize(s string) bool {
+	n, err := strconv.Atoi(strings.TrimSpace(s))
+	return s == "" || err == nil && n >= 1 && n <= 1e6
 }

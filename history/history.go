@@ -327,6 +327,12 @@ func (p Past) oldest() (at time.Time) {
 	return at
 }
 
+// Has tells whether anything is remembered of a user, also if it is damaged.
+func (h *History) Has(ctx context.Context, id string) (bool, error) {
+	_, there, err := database.Get[bson.Raw](ctx, h.rows, id)
+	return there, err
+}
+
 // Get returns what is remembered of a user. It is empty if there is nothing.
 func (h *History) Get(ctx context.Context, id string) (Past, error) {
 	raw, there, err := database.Get[bson.Raw](ctx, h.rows, id)
@@ -336,11 +342,13 @@ func (h *History) Get(ctx context.Context, id string) (Past, error) {
 	return h.read(id, raw)
 }
 
-// read decodes the document of a user and turns its lists round, so that the newest version is first. An event that came a second
-// time may have been noted as stale before the first time was noted: then it is no entry of its own.
+var errDamaged = errors.New("it is damaged: remove it")
+
+// read decodes a user's document and turns its lists round, so that the newest version is first. An event that came a
+// second time may have been noted as stale before the first time was noted: then it is no entry of its own.
 func (h *History) read(id string, raw bson.Raw) (p Past, _ error) {
-	if err := bson.Unmarshal(raw, &p); err != nil {
-		return p, fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), database.Redact(err))
+	if bson.Unmarshal(raw, &p) != nil {
+		return Past{}, fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), errDamaged)
 	}
 	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
 		return slices.ContainsFunc(p.Applied, func(a Entry) bool { return a.Version == s.Version })
@@ -385,10 +393,14 @@ func (h *History) Forget(ctx context.Context, before time.Time, limit int) (int,
 	old, _, err := database.Oldest[document](ctx, h.rows, "oldest", before, limit)
 	for i, d := range old {
 		tooOld := func(e Entry) bool { return e.At.Before(before) }
-		if err := h.rewrite(ctx, d.ID, func(p *Past) {
+		err := h.rewrite(ctx, d.ID, func(p *Past) {
 			p.Applied = slices.DeleteFunc(p.Applied, tooOld)
 			p.Skipped = slices.DeleteFunc(p.Skipped, tooOld)
-		}); err != nil {
+		})
+		if errors.Is(err, errDamaged) { // of no use to anybody, and it would keep the others
+			_, err = h.Remove(ctx, d.ID)
+		}
+		if err != nil {
 			return i, err
 		}
 	}

@@ -233,6 +233,18 @@ func TestEntries(t *testing.T) {
 				r.write(t, store.All, event(10, "Ada", "restore"))
 			}, want: []string{"+ restore created", "+ gone deleted", "+ a created"},
 		},
+		"restored, and not changed since long before the deletion": {
+			do: func(t *testing.T, r rig) {
+				r.write(t, store.All, l(a)...)
+				r.write(t, store.All, l(gone)...)
+				if _, err := r.users.Lift(t.Context(), ada); err != nil {
+					t.Fatal(err)
+				}
+				w := event(10, "Ada", "restore")
+				w.User.ChangedAt = a.User.ChangedAt
+				r.write(t, store.All, w)
+			}, want: []string{"+ gone deleted", "+ restore created", "+ a created"},
+		},
 		"overruled, because it was from the future": {
 			do: func(t *testing.T, r rig) {
 				future := event(1e10, "Ada", "future")
@@ -452,6 +464,31 @@ func TestForget(t *testing.T) {
 		}
 		if got := r.told(t); got != nil {
 			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// TestForgetMeetsDamaged: documents that a tool has damaged do not keep the others.
+func TestForgetMeetsDamaged(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		r := setup(t, db)
+		past := db.Collection("clerksync_history")
+		for i, applied := range []any{"ada@example.com", bson.A{bson.D{{Key: "fields", Value: 1}}}} {
+			_, err := past.InsertOne(t.Context(), append(database.ByID(fmt.Sprint("user_2damaged", i)),
+				bson.E{Key: "applied", Value: applied}, bson.E{Key: "oldest", Value: time.Now().Add(-800 * time.Hour)}))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.write(t, store.All, event(1, "Ada", "a"))
+		for _, want := range []int{3, 0} {
+			if n, err := r.past.Forget(t.Context(), time.Now().Add(time.Hour), 10); n != want || err != nil {
+				t.Errorf("got %d, %v, want %d", n, err, want)
+			}
+		}
+		if n, err := past.Count(t.Context(), bson.D{}); n != 0 || err != nil {
+			t.Errorf("got %d documents, %v", n, err)
 		}
 	})
 }

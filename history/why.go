@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"clerksync/store"
@@ -143,9 +144,8 @@ func (w Why) ofDeleted(add func(RemarkKind, string), now time.Time, retention ti
 // ofRow compares the row, which clerksync has written, with the last entry.
 func (w Why) ofRow(add func(RemarkKind, string), now time.Time, retention time.Duration, last *Entry) {
 	written := clock(w.Row.SyncedAt, now)
-	has := func(e Entry) bool { return e.Version == w.Row.Version }
 	switch {
-	case last != nil && has(*last):
+	case w.explained():
 	case retention > 0 && now.Sub(w.Row.SyncedAt) > retention:
 		add(TooOld, "the row was last written at "+written+", which is longer ago than the history goes back")
 	case last != nil && last.isDeletion() && last.Version > w.Row.Version:
@@ -158,6 +158,18 @@ func (w Why) ofRow(add func(RemarkKind, string), now time.Time, retention time.D
 	default:
 		add(Gap, "the row was last written at "+written+", and what wrote it is not noted"+unnoted)
 	}
+}
+
+// explained tells whether the entry that was applied last is the row's. Deletions from before its event may have a newer
+// version: a user who is restored has the time of the last change, which may be older than the deletion.
+func (w Why) explained() bool {
+	_, event, _ := strings.Cut(w.Row.Version, ".")
+	for _, e := range w.Applied {
+		if e.Version == w.Row.Version || !e.isDeletion() || e.Version > event {
+			return e.Version == w.Row.Version
+		}
+	}
+	return false
 }
 
 // between finds entries before which a write is missing: the row's version before is none that is noted.

@@ -24,6 +24,9 @@ const (
 	overlap = 5 * time.Minute
 	// firstLook is how far the recent tier looks back if it has never run.
 	firstLook = time.Hour
+	// readings is how often the recent tier reads the changed users before it gives up to find nobody moving: while it
+	// reads, no other tier can run.
+	readings = 4
 	// tryAgain is how long the recent tier looks at users again whom it could not write. After that they are left to
 	// the full tier, because with every run it would read more.
 	tryAgain = 24 * time.Hour
@@ -127,8 +130,10 @@ func (r *Reconcile) missed(ctx context.Context, p Progress) error {
 }
 
 // lookBack returns the progress of a recent run that looks back to the last run that succeeded, or to the last one that
-// could write every user, if that is not long ago. runs are those before it, newest first.
+// could write every user, if that is not long ago. runs are those before it, newest first. A run that began after now
+// was made by a machine with a wrong clock: it has not seen what changes until then.
 func lookBack(p Progress, runs []Run) Progress {
+	runs = slices.DeleteFunc(slices.Clone(runs), func(r Run) bool { return r.StartedAt.After(p.StartedAt.Add(clocks)) })
 	p.Phase, p.Since = changed, p.StartedAt.Add(-firstLook)
 	run, ok := lastGood(runs)
 	if all, there := last(runs, Run.wroteAll); there && run.StartedAt.Sub(all.StartedAt) < tryAgain {
@@ -146,7 +151,7 @@ func lookBack(p Progress, runs []Run) Progress {
 
 // recent repairs a page of Clerk's list of users, the last changed first. It counts the users whom it repairs as
 // changes that no webhook has brought. Users who have changed in the last minute are repaired too, because an older
-// change of theirs may be missing, but they are not counted, because their webhook may be under way.
+// change of theirs may be missing. They are counted by the next run (noteYoung), because their webhook may be under way.
 func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	if p.Next == "" {
 		p.Began = time.Now()
@@ -175,11 +180,15 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	}
 	if err == nil {
 		uncounted := Progress{Tier: p.Tier}
-		_, err = r.quietly().repair(ctx, young, &uncounted)
+		n, err = r.quietly().repair(ctx, young, &uncounted)
 		p.Found.Failed += uncounted.Found.Failed
+		p.Young += n
 	}
 	switch {
+	case page.Next == "" && p.Next != "" && p.Readings == readings-1:
+		p.Moving, p.Phase = true, done // the next run reads those who have moved, because it looks back far enough
 	case page.Next == "" && p.Next != "":
+		p.Readings++
 		// Who changes while there are still pages to read goes from one of them to the first one. So the changes since
 		// the first page are read too, until they are a single page.
 		p.Since = p.Began.Add(-settle)
@@ -188,6 +197,19 @@ func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	}
 	p.Next = page.Next
 	return p, err
+}
+
+// noteYoung counts the changes that the last run repaired when they were young, unless a webhook has come since they
+// were made. runs are those before this one, newest first.
+func (r *Reconcile) noteYoung(ctx context.Context, runs []Run) error {
+	if len(runs) == 0 || runs[0].Young == 0 {
+		return nil
+	}
+	heard, err := load[savedWebhook](ctx, r.State, webhookName)
+	if err != nil || heard.At.After(runs[0].StartedAt.Add(-settle)) {
+		return err
+	}
+	return r.noteSilence(ctx, runs[0].Young)
 }
 
 // quietly returns r without its reports.

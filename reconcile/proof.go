@@ -44,7 +44,7 @@ func (s Status) Proof(mapID string, now time.Time) (p Proof) {
 		p.Listed = later(p.Listed, b.StartedAt.Add(-settle))
 	}
 	p.Changes = p.Listed
-	recent, ok := last(s.Runs[Recent], wroteAll)
+	recent, ok := last(s.Runs[Recent], func(r Run) bool { return wroteAll(r) && !r.Moving })
 	if ok && !recent.SeenSince.IsZero() && !recent.SeenSince.After(p.Listed) {
 		p.Changes = later(p.Changes, recent.StartedAt.Add(-settle))
 	}

@@ -1,7 +1,9 @@
 package reconcile_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestProof: what the runs of the tiers prove, and what they do not.
@@ -105,6 +108,101 @@ func TestLastGoodRunIsKept(t *testing.T) {
 	fake.SetKey(testenv.ClerkKey)
 	if found, _, err := run(t, r, reconcile.Recent); err != nil || found.Stale != 1 {
 		t.Errorf("got %+v, %v, want the change of two hours ago", found, err)
+	}
+}
+
+// TestRunOfWrongClock: a run of a machine whose clock was an hour ahead does not make the next ones look back to that
+// time only. They missed what changed since, and said that they had seen it.
+func TestRunOfWrongClock(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, db, fake, 3)
+	if _, _, err := run(t, r, reconcile.Recent); err != nil {
+		t.Fatal(err)
+	}
+	age(t, r, reconcile.Recent, -time.Hour)
+	people[1].LastName, people[1].Updated = "Byron", time.Now().Add(-2*time.Minute).UnixMilli()
+	fake.Put(people[1])
+	if found, _, err := run(t, r, reconcile.Recent); err != nil || found.Stale != 1 {
+		t.Errorf("got %+v, %v, want the change of two minutes ago", found, err)
+	}
+}
+
+// TestMoreChangesThanFitOnAPage: if more users change all the time than a page has, a run ends all the same, because no
+// other tier can run meanwhile. But users may have moved from page to page before it, so it proves nothing.
+func TestMoreChangesThanFitOnAPage(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, db, fake, 60)
+	lists := 0
+	fake.Fail = func(req *http.Request) int {
+		if lists++; lists > 100 {
+			return http.StatusBadRequest
+		}
+		for i := range people {
+			people[i].Updated = time.Now().UnixMilli()
+		}
+		fake.Put(people...)
+		return 0
+	}
+	if _, _, err := run(t, r, reconcile.Recent); err != nil {
+		t.Fatalf("after %d requests: %v", lists, err)
+	}
+	s, err := reconcile.ReadStatus(t.Context(), r.State)
+	if p := s.Proof(r.Users.MapID(), time.Now()); err != nil || !p.Changes.Equal(p.Listed) {
+		t.Errorf("got %+v, %v, want no proof of changes", p, err)
+	}
+	fake.Fail = nil
+	for i := range people {
+		people[i].Updated = time.Now().Add(-10 * time.Minute).UnixMilli()
+	}
+	fake.Put(people...)
+	if _, _, err := run(t, r, reconcile.Recent); err != nil {
+		t.Fatal(err)
+	}
+	s, err = reconcile.ReadStatus(t.Context(), r.State)
+	if p := s.Proof(r.Users.MapID(), time.Now()); err != nil || !p.Changes.After(p.Listed) {
+		t.Errorf("got %+v, %v, want that the next run proves all, for it has no gap before it", p, err)
+	}
+}
+
+// TestSilenceOfYoungChanges: a change that a run repaired when it was younger than a minute is counted by the next run,
+// unless a webhook has come. A recent tier that ran every minute would never have found that none come.
+func TestSilenceOfYoungChanges(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		webhook bool
+		want    int
+	}{"no webhook": {false, 1}, "its webhook came later": {true, 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := testenv.NewMemory().Connect(t, "test", nil, nil)
+			fake := testenv.NewClerkAPI(t)
+			r, people := reconciler(t, db, fake, 3)
+			people[1].LastName, people[1].Updated = "Byron", time.Now().Add(-2*time.Second).UnixMilli()
+			fake.Put(people[1])
+			if found, _, err := run(t, r, reconcile.Recent); err != nil || found != (reconcile.Found{}) {
+				t.Errorf("got %+v, %v, want nothing that counts", found, err)
+			}
+			if tc.webhook {
+				watch := reconcile.NewWatch(r.State, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+				watch.Webhook(time.Now())
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				watch.Run(ctx)
+			}
+			for range 2 { // only once
+				if _, _, err := run(t, r, reconcile.Recent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, err := reconcile.ReadStatus(t.Context(), r.State)
+			if err != nil || s.Silence.Changed != tc.want {
+				t.Errorf("got %+v, %v, want %d", s.Silence, err, tc.want)
+			}
+		})
 	}
 }
 

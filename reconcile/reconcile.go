@@ -113,7 +113,9 @@ type Progress struct {
 	Unnamed int       `json:"unnamed"`          // rows among them whose users Clerk's list did not name
 	Had     int       `json:"had,omitempty"`    // how many users Clerk had before the list
 	Listed  int       `json:"listed,omitempty"` // how many users Clerk has listed so far
-	Began   time.Time `json:"began,omitzero"`   // when a backfill's first part, or a reading of the changed users, began
+	// Readings is how often the recent tier has read the changed users already.
+	Readings int       `json:"readings,omitempty"`
+	Began    time.Time `json:"began,omitzero"` // when a backfill's first part, or a reading of the changed users, began
 	// Outcomes counts the outcomes of a backfill's writes that did not fail.
 	Outcomes map[store.Outcome]int `json:"outcomes,omitempty"`
 }
@@ -254,6 +256,9 @@ func (r *Reconcile) begin(ctx context.Context, p Progress) (Progress, error) {
 		return r.resume(ctx, p)
 	case Recent:
 		runs, err := load[savedRuns](ctx, r.State, runsName(Recent))
+		if err == nil {
+			err = r.noteYoung(ctx, runs.Runs)
+		}
 		return lookBack(p, runs.Runs), err
 	}
 	p.Phase = counting

@@ -25,6 +25,11 @@ type Run struct {
 	// every change since then.
 	SeenSince time.Time `bson:"seen_since,omitempty" json:"seen_since,omitzero"`
 	Map       string    `bson:"map,omitempty"        json:"map,omitempty"` // the store's MapID
+	// Young is how many users the recent tier repaired whose change was younger than a minute.
+	Young int `bson:"young,omitempty" json:"young,omitempty"`
+	// Moving says of a run of the recent tier that until its end users moved from page to page. It may have missed some
+	// who changed twice.
+	Moving bool `bson:"moving,omitempty" json:"moving,omitempty"`
 }
 
 // ended tells whether the run succeeded.

@@ -95,7 +95,8 @@ func (p *Page) send(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	event.WriteString("retry: 3000\n")
-	for line := range bytes.Lines(html.Bytes()) {
+	// A carriage return would end the line: the template leaves those alone that a user has typed.
+	for line := range bytes.Lines(bytes.ReplaceAll(html.Bytes(), []byte("\r"), []byte("&#13;"))) {
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			fmt.Fprintf(&event, "data: %s\n", line)
 		}

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/clerk"
 	"clerksync/functions"
+	"clerksync/internal/testenv"
 	"clerksync/store"
 )
 
@@ -89,6 +91,30 @@ func TestStream(t *testing.T) {
 	if res, _ := do(p, bearer(get("/status/events"), token)); res.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("after the end: got %d", res.StatusCode)
 	}
+}
+
+// TestStreamOfStrangers: what a user has typed stays a part of the page. A carriage return ends a line of a stream too.
+func TestStreamOfStrangers(t *testing.T) {
+	t.Parallel()
+	p := newPage(t, func(o *Options) { o.Play = func(context.Context, string) error { return nil } })
+	id := testenv.UserID(time.Now(), 1)
+	put(t, p, clerk.User{ID: id, FullName: "Ada\revent: other\r\rretry: 86400000\r\n\n\rLovelace"})
+	p.Activity.Wrote(functions.Wrote{Type: "user.created", UserID: id, Outcome: store.Created, At: time.Now()})
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+	t.Cleanup(p.End)
+	w := watch(t, server, func(r *http.Request) { bearer(r, token) })
+	if !w.lines.Scan() || !w.lines.Scan() { // retry, and the first line of data
+		t.Fatal("nothing came")
+	}
+	var text strings.Builder
+	for w.lines.Scan() && w.lines.Text() != "" {
+		if line := w.lines.Text(); !strings.HasPrefix(line, "data: ") || strings.Contains(line, "\r") {
+			t.Errorf("got the line %q", line)
+		}
+		text.WriteString(w.lines.Text())
+	}
+	has(t, text.String(), "event: other", "Lovelace", `id="tiers"`)
 }
 
 // TestStreamsAreBounded: there are only so many at once; others get 503 until one ends.

@@ -112,7 +112,7 @@ func TestSettings(t *testing.T) {
 		},
 		"a port alone": {
 			map[string]string{"METRICS_ADDR": "9090"},
-			[]string{"METRICS_ADDR is no address with a port: set it to HOST:PORT such as 127.0.0.1:9090, or to :9090 for"},
+			[]string{"METRICS_ADDR is no address with a port: set it to HOST:PORT such as 127.0.0.1:9090, or"},
 		},
 		"no number": {
 			map[string]string{"RECONCILE_MAX_DELETE": "NaN", "CLERK_RATE_SHARE": "NaN"},
