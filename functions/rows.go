@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -139,6 +138,26 @@ type Wrote struct {
 	Received time.Time
 }
 
+// What became of an event whose row was not written, besides the values of store.Outcome.
+const (
+	Retried = "retried" // it is tried again
+	Failed  = "failed"  // for good
+)
+
+// Result says in a word what became of the event: a store.Outcome, Retried or Failed.
+func (w Wrote) Result() string {
+	switch {
+	case w.Err != nil && w.Final:
+		return Failed
+	case w.Err != nil:
+		return Retried
+	}
+	return string(w.Outcome)
+}
+
+// OfDeleted tells whether the event came after the deletion of its user, who stays deleted.
+func (w Wrote) OfDeleted() bool { return w.Outcome == store.Deleted && w.Type != clerk.UserDeleted }
+
 // tell calls f.Wrote.
 func (f *Functions) tell(ctx context.Context, r rowFunction, e Event, res result) {
 	if f.Wrote == nil {
@@ -157,9 +176,10 @@ func (f *Functions) tell(ctx context.Context, r rowFunction, e Event, res result
 // source returns what an event comes from. Inngest gives an event that has no id one of its own, a ULID; no svix-id has
 // that form (https://github.com/ulid/spec).
 func (e Event) source() store.Source {
-	isULID := regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`).MatchString
+	const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	isULID := len(e.id.Row) == 26 && e.id.Row[0] <= '7' && strings.Trim(e.id.Row, digits) == ""
 	switch {
-	case e.id.Row == "" || isULID(e.id.Row):
+	case e.id.Row == "" || isULID:
 		return store.Source{Kind: "integration", ID: e.id.Row}
 	case e.id.Replayed: // a dead letter
 		return store.Source{Kind: "replay", ID: e.id.Row}
