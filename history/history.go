@@ -290,7 +290,7 @@ func (h *History) rewrite(ctx context.Context, id string, change func(*Past)) er
 		}
 		was, err := read(raw)
 		if err != nil {
-			return fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), database.Redact(err))
+			return fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), err)
 		}
 		now := Past{slices.Clone(was.Applied), slices.Clone(was.Skipped)}
 		change(&now)
@@ -327,6 +327,12 @@ func (p Past) oldest() (at time.Time) {
 	return at
 }
 
+// Has tells whether anything is remembered of a user, also if it is damaged.
+func (h *History) Has(ctx context.Context, id string) (bool, error) {
+	_, there, err := database.Get[bson.Raw](ctx, h.rows, id)
+	return there, err
+}
+
 // Get returns what is remembered of a user. It is empty if there is nothing.
 func (h *History) Get(ctx context.Context, id string) (Past, error) {
 	raw, there, err := database.Get[bson.Raw](ctx, h.rows, id)
@@ -335,15 +341,19 @@ func (h *History) Get(ctx context.Context, id string) (Past, error) {
 	}
 	p, err := read(raw)
 	if err != nil {
-		return p, fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), database.Redact(err))
+		return p, fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), err)
 	}
 	return p, nil
 }
 
+var errDamaged = errors.New("it is damaged: remove it")
+
 // read decodes a document and turns its lists round, so that the newest version is first. An event that came a second
 // time may have been noted as stale before the first time was noted: then it is no entry of its own.
 func read(raw bson.Raw) (p Past, err error) {
-	err = bson.Unmarshal(raw, &p)
+	if bson.Unmarshal(raw, &p) != nil {
+		return Past{}, errDamaged
+	}
 	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
 		return slices.ContainsFunc(p.Applied, func(a Entry) bool { return a.Version == s.Version })
 	})
@@ -354,7 +364,7 @@ func read(raw bson.Raw) (p Past, err error) {
 			list[i].At, list[i].ClerkAt = list[i].At.UTC(), list[i].ClerkAt.UTC()
 		}
 	}
-	return p, err
+	return p, nil
 }
 
 // deduce takes a stale entry for one that was applied if another write found the row with its version. What wrote it
@@ -387,10 +397,14 @@ func (h *History) Forget(ctx context.Context, before time.Time, limit int) (int,
 	old, _, err := database.Oldest[document](ctx, h.rows, "oldest", before, limit)
 	for i, d := range old {
 		tooOld := func(e Entry) bool { return e.At.Before(before) }
-		if err := h.rewrite(ctx, d.ID, func(p *Past) {
+		err := h.rewrite(ctx, d.ID, func(p *Past) {
 			p.Applied = slices.DeleteFunc(p.Applied, tooOld)
 			p.Skipped = slices.DeleteFunc(p.Skipped, tooOld)
-		}); err != nil {
+		})
+		if errors.Is(err, errDamaged) { // of no use to anybody, and it would keep the others
+			_, err = h.Remove(ctx, d.ID)
+		}
+		if err != nil {
 			return i, err
 		}
 	}

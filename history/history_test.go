@@ -468,6 +468,31 @@ func TestForget(t *testing.T) {
 	})
 }
 
+// TestForgetMeetsDamaged: documents that a tool has damaged do not keep the others.
+func TestForgetMeetsDamaged(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		r := setup(t, db)
+		past := db.Collection("clerksync_history")
+		for i, applied := range []any{"ada@example.com", bson.A{bson.D{{Key: "fields", Value: 1}}}} {
+			_, err := past.InsertOne(t.Context(), append(database.ByID(fmt.Sprint("user_2damaged", i)),
+				bson.E{Key: "applied", Value: applied}, bson.E{Key: "oldest", Value: time.Now().Add(-800 * time.Hour)}))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.write(t, store.All, event(1, "Ada", "a"))
+		for _, want := range []int{3, 0} {
+			if n, err := r.past.Forget(t.Context(), time.Now().Add(time.Hour), 10); n != want || err != nil {
+				t.Errorf("got %d, %v, want %d", n, err, want)
+			}
+		}
+		if n, err := past.Count(t.Context(), bson.D{}); n != 0 || err != nil {
+			t.Errorf("got %d documents, %v", n, err)
+		}
+	})
+}
+
 // TestUnknown: of a user of whom there is nothing, that is said.
 func TestUnknown(t *testing.T) {
 	t.Parallel()

@@ -94,7 +94,7 @@ func (e *Erase) pass(ctx context.Context, id string) (left Left, err error) {
 	if err != nil {
 		return left, err
 	}
-	past, err := e.History.Get(ctx, id)
+	past, err := e.History.Has(ctx, id)
 	if err != nil {
 		return left, err
 	}
@@ -120,7 +120,7 @@ func (e *Erase) pass(ctx context.Context, id string) (left Left, err error) {
 	if _, err := e.History.Remove(ctx, id); err != nil {
 		return left, err
 	}
-	e.removed(!past.Empty(), "the history")
+	e.removed(past, "the history")
 	runs, err := reconcile.Forget(ctx, e.State, id)
 	for _, run := range runs {
 		e.removed(true, "the id from "+run)

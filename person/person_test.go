@@ -332,6 +332,25 @@ func TestEraseLeaves(t *testing.T) {
 	})
 }
 
+// TestEraseDamagedHistory: a history that a tool has damaged keeps nobody from being erased.
+func TestEraseDamagedHistory(t *testing.T) {
+	t.Parallel()
+	r := setup(t, testenv.NewMemory().Connect(t, "test", nil, nil))
+	r.fake.Remove(r.ada.ID)
+	past := r.db.Collection("clerksync_history")
+	if _, err := past.InsertOne(t.Context(), doc{"_id": r.ada.ID, "applied": "text"}); err != nil {
+		t.Fatal(err)
+	}
+	var removed []string
+	e := person.Erase{Records: r.Records, API: r.api, Removed: func(what string) { removed = append(removed, what) }}
+	if _, err := e.Run(t.Context(), r.ada.ID); err != nil || !slices.Contains(removed, "the history") {
+		t.Errorf("removed %q, %v", removed, err)
+	}
+	if got := r.contain(t, r.ada.ID); len(got) != 1 {
+		t.Errorf("the id is in %q", got)
+	}
+}
+
 // TestEraseLooksAgain: what a function that began before the tombstone notes after the first look is removed too, and
 // an old tombstone needs no second look.
 func TestEraseLooksAgain(t *testing.T) {
