@@ -89,8 +89,7 @@ const replayPrefix = "clerksync/replay."
 
 // MessageID returns the svix-id of an event that is sent.
 func MessageID(e inbox.Event) string {
-	function, _ := strings.CutPrefix(e.Name, replayPrefix)
-	return inbox.ParseEventID(e.ID).Message(function)
+	return inbox.ParseEventID(e.ID).Message(strings.TrimPrefix(e.Name, replayPrefix))
 }
 
 // own returns a function that writes no row. It has dead letters of its own, whose replay runs this function only. If

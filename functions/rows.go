@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -157,9 +156,10 @@ func (f *Functions) tell(ctx context.Context, r rowFunction, e Event, res result
 // source returns what an event comes from. Inngest gives an event that has no id one of its own, a ULID; no svix-id has
 // that form (https://github.com/ulid/spec).
 func (e Event) source() store.Source {
-	isULID := regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`).MatchString
+	const digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+	isULID := len(e.id.Row) == 26 && e.id.Row[0] <= '7' && strings.Trim(e.id.Row, digits) == ""
 	switch {
-	case e.id.Row == "" || isULID(e.id.Row):
+	case e.id.Row == "" || isULID:
 		return store.Source{Kind: "integration", ID: e.id.Row}
 	case e.id.Replayed: // a dead letter
 		return store.Source{Kind: "replay", ID: e.id.Row}

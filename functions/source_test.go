@@ -23,6 +23,8 @@ func TestSource(t *testing.T) {
 		"msg_1:replay2":              {Kind: "replay", ID: "msg_1"},
 		"01JD5V9P3K0000000000000000": {Kind: "integration", ID: "01JD5V9P3K0000000000000000"},
 		"":                           {Kind: "integration"},
+		"01jd5v9p3k0000000000000000": {Kind: "webhook", ID: "01jd5v9p3k0000000000000000"},
+		"81JD5V9P3K0000000000000000": {Kind: "webhook", ID: "81JD5V9P3K0000000000000000"},
 	} {
 		for typ, data := range map[string]string{
 			"sync-user-from-clerk":   user,

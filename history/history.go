@@ -288,9 +288,9 @@ func (h *History) rewrite(ctx context.Context, id string, change func(*Past)) er
 		if !there || err != nil {
 			return err
 		}
-		was, err := read(raw)
+		was, err := h.read(id, raw)
 		if err != nil {
-			return fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), err)
+			return err
 		}
 		now := Past{slices.Clone(was.Applied), slices.Clone(was.Skipped)}
 		change(&now)
@@ -339,20 +339,16 @@ func (h *History) Get(ctx context.Context, id string) (Past, error) {
 	if !there || err != nil {
 		return Past{}, err
 	}
-	p, err := read(raw)
-	if err != nil {
-		return p, fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), err)
-	}
-	return p, nil
+	return h.read(id, raw)
 }
 
 var errDamaged = errors.New("it is damaged: remove it")
 
-// read decodes a document and turns its lists round, so that the newest version is first. An event that came a second
-// time may have been noted as stale before the first time was noted: then it is no entry of its own.
-func read(raw bson.Raw) (p Past, err error) {
+// read decodes a user's document and turns its lists round, so that the newest version is first. An event that came a
+// second time may have been noted as stale before the first time was noted: then it is no entry of its own.
+func (h *History) read(id string, raw bson.Raw) (p Past, _ error) {
 	if bson.Unmarshal(raw, &p) != nil {
-		return Past{}, errDamaged
+		return Past{}, fmt.Errorf("read %s in %s: %w", id, h.rows.Name(), errDamaged)
 	}
 	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
 		return slices.ContainsFunc(p.Applied, func(a Entry) bool { return a.Version == s.Version })

@@ -63,6 +63,9 @@ func (h *History) Why(ctx context.Context, users *store.Users, id string) (Why, 
 	return w, err
 }
 
+// unnoted ends the text of a Gap.
+const unnoted = ": the process was killed before it could note it, or the history was off then"
+
 func isGap(r Remark) bool { return r.Kind == Gap }
 
 func (h *History) look(ctx context.Context, users *store.Users, id string) (w Why, err error) {
@@ -134,8 +137,7 @@ func (w Why) ofDeleted(add func(RemarkKind, string), now time.Time, retention ti
 		add(Gone, "the history has nothing of the user: it was erased, or off, or the process that deleted the "+
 			"user was killed before it could note it")
 	default:
-		add(Gap, "what deleted the user is not noted: the process was killed before it could note it, or the history "+
-			"was off then")
+		add(Gap, "what deleted the user is not noted"+unnoted)
 	}
 }
 
@@ -154,8 +156,7 @@ func (w Why) ofRow(add func(RemarkKind, string), now time.Time, retention time.D
 			"somebody has put the row back")
 	case retention == 0:
 	default:
-		add(Gap, "the row was last written at "+written+", and what wrote it is not noted: the process was killed "+
-			"before it could note it, or the history was off then")
+		add(Gap, "the row was last written at "+written+", and what wrote it is not noted"+unnoted)
 	}
 }
 
@@ -180,9 +181,7 @@ func (w Why) between(now time.Time) (all []Remark) {
 		if e.Was == "" || slices.ContainsFunc(w.Applied, isBefore) || slices.ContainsFunc(w.Skipped, wasBefore) {
 			continue
 		}
-		all = append(all, Remark{Gap, "before " + clock(e.At, now) +
-			" there was a write that is not noted: the process was " +
-			"killed before it could note it, or the history was off then"})
+		all = append(all, Remark{Gap, "before " + clock(e.At, now) + " there was a write that is not noted" + unnoted})
 	}
 	return all
 }

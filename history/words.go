@@ -99,8 +99,8 @@ func span(d time.Duration) string {
 
 // clock is a time of the day, with its date if that is another day than now's.
 func clock(t, now time.Time) string {
-	if t, now := t.UTC(), now.UTC(); t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+	if t = t.UTC(); t.Format(time.DateOnly) == now.UTC().Format(time.DateOnly) {
 		return t.Format(time.TimeOnly)
 	}
-	return t.UTC().Format(time.DateTime)
+	return t.Format(time.DateTime)
 }

@@ -95,12 +95,11 @@ func (b *Inbox) tellFailed(ctx context.Context, id string, f Failure) {
 // DeadLetters returns the dead letters without their data, the oldest failure first. It includes those that were
 // dropped only if dropped is set.
 func (t Table) DeadLetters(ctx context.Context, dropped bool) (all []DeadLetter, _ error) {
-	// The filter names due_at too, because due_at has an index.
-	err := t.each(ctx, bson.D{exists("failure", true), exists("due_at", false)}, ofData(), func(r row) {
-		if dropped || r.Failure.DroppedAt.IsZero() {
-			all = append(all, r.deadLetter())
-		}
-	})
+	filter := undropped()
+	if dropped {
+		filter = failed()
+	}
+	err := t.each(ctx, filter, ofData(), func(r row) { all = append(all, r.deadLetter()) })
 	if err != nil {
 		return nil, fmt.Errorf("list the dead letters: %w", err)
 	}
@@ -115,10 +114,11 @@ func (t Table) CountDeadLetters(ctx context.Context) (int, error) {
 	return t.rows.Count(ctx, undropped())
 }
 
-// undropped is the filter for the dead letters that were not dropped. It names due_at too, because that has an index.
-func undropped() bson.D {
-	return bson.D{exists("failure", true), exists("due_at", false), exists("failure.dropped_at", false)}
-}
+// failed is the filter for the dead letters. It names due_at too, because that has an index.
+func failed() bson.D { return bson.D{exists("failure", true), exists("due_at", false)} }
+
+// undropped is the filter for the dead letters that were not dropped.
+func undropped() bson.D { return append(failed(), exists("failure.dropped_at", false)) }
 
 // ErrNoDeadLetter says that there is no dead letter with this id.
 var ErrNoDeadLetter = errors.New("no such dead letter")

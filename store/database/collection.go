@@ -86,8 +86,11 @@ func ByID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 // byKey returns the filter for the row with a key.
 func (c *Collection) byKey(id string) bson.D { return bson.D{{Key: c.key, Value: id}} }
 
-func (c *Collection) byKeys(ids []string) bson.D {
-	return bson.D{{Key: c.key, Value: bson.D{{Key: "$in", Value: ids}}}}
+func (c *Collection) byKeys(ids []string) bson.D { return oneOf(c.key, ids) }
+
+// oneOf returns the filter for the rows that have one of the texts in a field.
+func oneOf(field string, texts []string) bson.D {
+	return bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: texts}}}}
 }
 
 // failed redacts err and adds what failed and the name of the collection. It returns nil if err is nil.
@@ -120,11 +123,7 @@ func Get[T any](ctx context.Context, c *Collection, id string) (row T, there boo
 func Take[T any](ctx context.Context, c *Collection, id string, fields ...string) (row T, there bool, _ error) {
 	o := options.FindOneAndDelete()
 	if !c.db.OneProcess { // FerretDB v1 refuses a projection here
-		only := bson.D{}
-		for _, field := range fields {
-			only = append(only, bson.E{Key: field, Value: 1})
-		}
-		o.SetProjection(only)
+		o.SetProjection(only(fields))
 	}
 	err := c.FindOneAndDelete(ctx, ByID(id), o).Decode(&row)
 	if errors.Is(err, mongo.ErrNoDocuments) {
@@ -254,8 +253,7 @@ func Oldest[T any](
 
 // FirstTime returns the earliest time in a field of the rows that a filter finds, or the zero time if it finds none.
 func (c *Collection) FirstTime(ctx context.Context, field string, filter bson.D) (time.Time, error) {
-	find := options.Find().SetSort(bson.D{{Key: field, Value: 1}}).SetLimit(1).
-		SetProjection(bson.D{{Key: field, Value: 1}})
+	find := options.Find().SetSort(bson.D{{Key: field, Value: 1}}).SetLimit(1).SetProjection(only([]string{field}))
 	var rows []bson.Raw
 	if err := c.findAll(ctx, filter, find, &rows); err != nil || len(rows) == 0 {
 		return time.Time{}, err
@@ -310,8 +308,7 @@ func (c *Collection) Taken(ctx context.Context, field string, texts []string) (m
 		return taken, nil
 	}
 	var rows []bson.Raw
-	in := bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: texts}}}}
-	err := c.findAll(ctx, in, options.Find().SetProjection(bson.D{{Key: field, Value: 1}}), &rows)
+	err := c.findAll(ctx, oneOf(field, texts), options.Find().SetProjection(only([]string{field})), &rows)
 	for _, row := range rows {
 		taken[Text(row, field)] = true // "" if $in found a list that has one of the texts
 	}

@@ -89,7 +89,6 @@ func readSome(
 
 // Having returns at most limit rows that have one of the texts in a field.
 func (c *Collection) Having(ctx context.Context, field string, texts []string, limit int) (rows []bson.Raw, _ error) {
-	in := bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: texts}}}}
-	err := c.findAll(ctx, in, options.Find().SetLimit(int64(limit)), &rows)
+	err := c.findAll(ctx, oneOf(field, texts), options.Find().SetLimit(int64(limit)), &rows)
 	return rows, err
 }

@@ -205,37 +205,31 @@ func (l Lists) change(row bson.Raw, pushes []Push) (bson.D, error) {
 			}
 		}
 	}
-	fields := map[string]any{}
-	var order []string
-	set := func(name string, v any) {
-		if _, has := fields[name]; !has {
-			order = append(order, name)
+	var change bson.D
+	set := func(e bson.E) {
+		if i := slices.IndexFunc(change, func(o bson.E) bool { return o.Key == e.Key }); i >= 0 {
+			change[i] = e
+		} else {
+			change = append(change, e)
 		}
-		fields[name] = v
 	}
 	for _, p := range pushes {
 		has := func(h Has) bool {
 			return slices.ContainsFunc(lists[h.List], func(e bson.Raw) bool { return Text(e, h.Field) == h.Text })
 		}
-		if slices.ContainsFunc(p.Unless, has) || p.There && row == nil && len(order) == 0 {
+		if slices.ContainsFunc(p.Unless, has) || p.There && row == nil && change == nil {
 			continue
 		}
 		all := append(lists[p.List], p.Entry)
 		slices.SortStableFunc(all, func(a, b bson.Raw) int { return cmp.Compare(Text(a, l.By), Text(b, l.By)) })
 		lists[p.List] = all[max(0, len(all)-l.Keep):]
-		if row == nil && len(order) == 0 {
-			for _, e := range p.New {
-				set(e.Key, e.Value)
-			}
+		if row == nil && change == nil {
+			change = slices.Clone(p.New)
 		}
 		for _, e := range p.Set {
-			set(e.Key, e.Value)
+			set(e)
 		}
-		set(p.List, lists[p.List])
-	}
-	var change bson.D
-	for _, name := range order {
-		change = append(change, bson.E{Key: name, Value: fields[name]})
+		set(bson.E{Key: p.List, Value: lists[p.List]})
 	}
 	return change, nil
 }
