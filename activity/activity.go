@@ -81,15 +81,9 @@ func types() []string { return []string{clerk.UserCreated, clerk.UserUpdated, cl
 func outcomes() []string {
 	return []string{
 		string(store.Created), string(store.Updated), string(store.Unchanged), string(store.Stale),
-		string(store.Deleted), retried, failed,
+		string(store.Deleted), functions.Retried, functions.Failed,
 	}
 }
-
-// The outcomes of an event whose row was not written.
-const (
-	retried = "retried" // it is tried again
-	failed  = "failed"  // for good
-)
 
 // label returns a value of a label: value if it is known, so that there are never more labels than these.
 func label(value string, known []string) string {
@@ -118,14 +112,8 @@ func (a *Activity) Webhook(w webhook.Answer) {
 func (a *Activity) Wrote(w functions.Wrote) {
 	w.UserID, w.Source.ID = cut(w.UserID), cut(w.Source.ID)
 	e := Event{Wrote: w, Now: a.now()}
-	typ, outcome := label(w.Type, types()), string(w.Outcome)
-	switch {
-	case w.Err != nil && w.Final:
-		outcome = failed
-	case w.Err != nil:
-		outcome = retried
-	}
-	a.outcomes.WithLabelValues(typ, label(outcome, outcomes())).Inc()
+	typ := label(w.Type, types())
+	a.outcomes.WithLabelValues(typ, label(w.Result(), outcomes())).Inc()
 	if w.Err == nil && !w.Received.IsZero() {
 		a.toRow.WithLabelValues(typ).Observe(max(0, e.Now.Sub(w.Received)).Seconds()) // another process's clock
 	}
@@ -149,13 +137,8 @@ func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxText)],
 // changed tells whether a change at Clerk has just reached the row. Any other event came once more, or after a newer
 // one.
 func changed(w functions.Wrote) bool {
-	switch w.Outcome {
-	case store.Created, store.Updated:
-		return w.Err == nil
-	case store.Deleted:
-		return w.Err == nil && w.Type == clerk.UserDeleted
-	}
-	return false
+	news := []store.Outcome{store.Created, store.Updated, store.Deleted}
+	return w.Err == nil && slices.Contains(news, w.Outcome) && !w.OfDeleted()
 }
 
 // Newest returns what this process did last, the newest first, at most 1,000 events.

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"context"
 	"log/slog"
+	"time"
 
 	"clerksync/config"
 	"clerksync/history"
@@ -19,8 +21,15 @@ func History(c config.Config, db *database.DB, users *store.Users, log *slog.Log
 	return h
 }
 
+// flushTime is how long the end of the service waits for what the history owes.
+const flushTime = 2 * time.Second
+
 // openHistory has the service note what it writes. What the database did not take at the end is tried once more.
 func (a *App) openHistory() {
 	a.history = History(a.cfg, a.db, a.users, a.log)
-	a.onClose("history", a.history.Flush)
+	a.onClose("history", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, flushTime)
+		defer cancel()
+		return a.history.Flush(ctx)
+	})
 }

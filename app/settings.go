@@ -143,9 +143,14 @@ func InngestServer(c config.Inngest) inngest.Server {
 // JSON to anything else.
 func Logger(c config.Config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.LogLevel}
-	f, isFile := w.(*os.File)
-	if c.LogFormat == "text" || c.LogFormat == "" && isFile && isatty.IsTerminal(f.Fd()) {
+	if c.LogFormat == "text" || c.LogFormat == "" && IsTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, opts))
 	}
 	return slog.New(slog.NewJSONHandler(w, opts))
+}
+
+// IsTerminal tells whether what is written to w is read by a person at a terminal.
+func IsTerminal(w io.Writer) bool {
+	f, isFile := w.(*os.File)
+	return isFile && isatty.IsTerminal(f.Fd())
 }

@@ -127,15 +127,8 @@ func (t *traces) wrote(ctx context.Context, w functions.Wrote) {
 	if t == nil {
 		return
 	}
-	outcome := string(w.Outcome)
-	switch {
-	case w.Final:
-		outcome = "failed"
-	case w.Err != nil:
-		outcome = "retried"
-	}
 	about := []attribute.KeyValue{
-		attribute.String("clerksync.user_id", w.UserID), attribute.String("clerksync.outcome", outcome),
+		attribute.String("clerksync.user_id", w.UserID), attribute.String("clerksync.outcome", w.Result()),
 	}
 	span := otel.SpanFromContext(ctx)
 	r, _ := ctx.Value(running{}).(running)

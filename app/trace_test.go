@@ -179,7 +179,7 @@ func TestTraces(t *testing.T) {
 	stop()
 
 	traces := c.Traces()
-	spans := traces[trace.ID("msg_1")]
+	spans := traces[collector.TraceID("msg_1")]
 	roots, commands := names(spans, "run "+syncUser)
 	want := []string{
 		"run mark-failed-event", "run own", "run " + syncUser, "run " + syncUser, "run " + syncUser, "send", "webhook",
@@ -220,7 +220,7 @@ func TestTraces(t *testing.T) {
 		"msg_other":      {"send", "webhook"},
 		"01JINTEGRATION": {"run " + syncUser},
 	} {
-		if got, _ := names(traces[trace.ID(id)], ""); !slices.Equal(got, want) {
+		if got, _ := names(traces[collector.TraceID(id)], ""); !slices.Equal(got, want) {
 			t.Errorf("the trace of %s has %v, want %v", id, got, want)
 		}
 	}
@@ -283,7 +283,7 @@ func TestBatchTrace(t *testing.T) {
 	tr.Close(t.Context())
 	all := c.Traces()
 	for id, want := range map[string]string{"msg_1": "created", "msg_2": "failed"} {
-		spans := all[trace.ID(id)]
+		spans := all[collector.TraceID(id)]
 		if len(spans) != 1 || collector.Attribute(spans[0], "clerksync.outcome") != want || len(spans[0].Links) != 1 {
 			t.Errorf("%s: got %v, want one span, %s, with a link", id, spans, want)
 			continue

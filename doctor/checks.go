@@ -242,10 +242,6 @@ func (d *doctor) since(t time.Time) string {
 	return strings.TrimSuffix(passed.Truncate(time.Minute).String(), "0s")
 }
 
-// maxPending is how long an event may wait before the doctor says that functions do not run. By then the event was sent
-// three times.
-const maxPending = 10 * time.Minute
-
 // maxTaken is how many dead letters that a unique index of the app's has caused are named.
 const maxTaken = 10
 
@@ -257,7 +253,7 @@ func (d *doctor) inbox(ctx context.Context, say report) *Finding {
 	}
 	wait := fmt.Sprintf("%d wait, the oldest for %s", p.Events, d.since(p.Oldest))
 	say(when(p.Events == 0, OK, "no event waits"),
-		when(d.now.Sub(p.Oldest) > maxPending, Warn, "%s: the functions do not run; "+
+		when(d.now.Sub(p.Oldest) > inbox.StuckAfter, Warn, "%s: the functions do not run; "+
 			"see them in Inngest's dashboard (Runs) and check INNGEST_SERVE_ORIGIN", wait),
 		is(OK, "%s", wait))
 	dead, err := inbox.NewTable(d.db).DeadLetters(ctx, false)

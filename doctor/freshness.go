@@ -2,14 +2,10 @@ package doctor
 
 import (
 	"context"
-	"time"
 
 	"clerksync/freshness"
 	"clerksync/store/database"
 )
-
-// maxReport is how old the report of a running service may be, which makes one every half minute.
-const maxReport = 2 * time.Minute
 
 // freshness reports how old a change may be that is not in the rows, as a running service has last said, and why an app
 // may not trust them.
@@ -21,7 +17,7 @@ func (d *doctor) freshness(ctx context.Context, say report) *Finding {
 		return failed(err)
 	case !there:
 		return is(Skip, "not known yet: a running service says it every half minute")
-	case d.now.Sub(r.At) > maxReport:
+	case r.Old(d.now):
 		return is(Skip, "not known: no service has said it for %s", d.since(r.At))
 	case r.Trusted && known:
 		return is(OK, "the rows have every change that is older than %s; so it is since %s",

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -77,17 +78,23 @@ func TestBackfillAndReconcile(t *testing.T) {
 	const drift = "missing, 90 stale, 70 extra"
 	for _, run := range []struct {
 		args []string
+		code int
 		want string
 	}{
 		{
-			[]string{"reconcile", "--dry-run"}, "10000 users at Clerk, 10030 rows: 40 " + drift +
+			[]string{"reconcile", "--dry-run"}, 2, "10000 users at Clerk, 10030 rows: 40 " + drift +
 				" (nothing was written), 0 failed",
 		},
-		{[]string{"reconcile"}, "10000 users at Clerk, 10030 rows: 40 " + drift + " (repaired), 0 failed"},
-		{[]string{"reconcile"}, "10000 users at Clerk, 10000 rows: 0 missing, 0 stale, 0 extra (repaired), 0 failed"},
+		{[]string{"reconcile"}, 0, "10000 users at Clerk, 10030 rows: 40 " + drift + " (repaired), 0 failed"},
+		{[]string{"reconcile"}, 0, "10000 users at Clerk, 10000 rows: 0 missing, 0 stale, 0 extra (repaired), 0 failed"},
 	} {
-		if err := command(run.args...).Wait(); err != nil || !strings.Contains(out.String(), run.want) {
-			t.Errorf("%v: %v, got …%s, want %s", run.args, err, out.String()[max(0, out.Len()-300):], run.want)
+		code := 0
+		if exit, ok := errors.AsType[*exec.ExitError](command(run.args...).Wait()); ok {
+			code = exit.ExitCode()
+		}
+		if code != run.code || !strings.Contains(out.String(), run.want) {
+			t.Errorf("%v: exit status %d, want %d; got …%s, want %s", run.args, code, run.code,
+				out.String()[max(0, out.Len()-300):], run.want)
 		}
 	}
 }

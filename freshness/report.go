@@ -68,6 +68,17 @@ type Report struct {
 	Dead    time.Time `bson:"dead,omitempty"    json:"dead,omitzero"`
 }
 
+// maxAge is how old the report of a running service may be, which makes one every half minute.
+const maxAge = 2 * time.Minute
+
+// Old tells whether the report is so old that no service runs, or that its database does not answer.
+func (r Report) Old(now time.Time) bool { return now.Sub(r.At) > maxAge }
+
+// Off tells whether nobody compares the rows with Clerk.
+func (r Report) Off() bool {
+	return r.Changes.State == Off && r.Deletions.State == Off && r.All.State == Off
+}
+
 // Read returns the report that was saved last, by any process, and whether there is one.
 func Read(ctx context.Context, state database.Checkpoints) (r Report, there bool, err error) {
 	there, err = state.Load(ctx, DocumentName, &r)
@@ -120,7 +131,7 @@ func (r Report) reasons(now time.Time, proof reconcile.Proof) (all []string) {
 			all = append(all, fmt.Sprintf(format, args...))
 		}
 	}
-	if r.Changes.State == Off && r.Deletions.State == Off && r.All.State == Off {
+	if r.Off() {
 		return []string{"nothing is compared with Clerk: set its secret key, and let the tiers run"}
 	}
 	changes, inTheInbox := r.Changes, false

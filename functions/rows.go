@@ -138,6 +138,26 @@ type Wrote struct {
 	Received time.Time
 }
 
+// What became of an event whose row was not written, besides the values of store.Outcome.
+const (
+	Retried = "retried" // it is tried again
+	Failed  = "failed"  // for good
+)
+
+// Result says in a word what became of the event: a store.Outcome, Retried or Failed.
+func (w Wrote) Result() string {
+	switch {
+	case w.Err != nil && w.Final:
+		return Failed
+	case w.Err != nil:
+		return Retried
+	}
+	return string(w.Outcome)
+}
+
+// OfDeleted tells whether the event came after the deletion of its user, who stays deleted.
+func (w Wrote) OfDeleted() bool { return w.Outcome == store.Deleted && w.Type != clerk.UserDeleted }
+
 // tell calls f.Wrote.
 func (f *Functions) tell(ctx context.Context, r rowFunction, e Event, res result) {
 	if f.Wrote == nil {

@@ -21,6 +21,7 @@ import (
 	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // refusing returns a rig on a database that refuses updates with the code that it returns too, while that is not 0. A
@@ -108,6 +109,27 @@ func TestPassingErrors(t *testing.T) {
 				t.Errorf("logged %s", r.log)
 			}
 		})
+	}
+}
+
+// TestFlushNotesAll: at the end everything that waits is noted, however much that is.
+func TestFlushNotesAll(t *testing.T) {
+	t.Parallel()
+	r, refuse := refusing(t)
+	var people []store.Write
+	for i := range 450 {
+		people = append(people, person(fmt.Sprint("p", i)))
+	}
+	refuse.Store(91) // ShutdownInProgress
+	for _, res := range r.users.Write(t.Context(), people, store.All) {
+		if res.Err == nil {
+			t.Fatal("a write has not failed")
+		}
+	}
+	refuse.Store(0)
+	check(t, r.past.Flush(t.Context()))
+	if n, err := r.db.Collection("clerksync_history").Count(t.Context(), bson.D{}); n != len(people) || err != nil {
+		t.Errorf("got %d documents, %v", n, err)
 	}
 }
 

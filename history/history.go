@@ -144,15 +144,20 @@ func (h *History) Record(ctx context.Context, changes []store.Change) error {
 	return passing
 }
 
-// Flush notes what is owed; call it at the end.
+// Flush notes all that is owed; call it at the end. If the database does not take it, it gives up.
 func (h *History) Flush(ctx context.Context) error {
-	h.mu.Lock()
-	n := len(h.owed)
-	h.mu.Unlock()
-	if n == 0 {
-		return nil
+	for h.owes() {
+		if err := h.Record(ctx, nil); err != nil {
+			return err
+		}
 	}
-	return h.Record(ctx, nil)
+	return nil
+}
+
+func (h *History) owes() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.owed) > 0
 }
 
 // warn logs an error whose text was not logged before. The texts of errors of the database are few and quote no value.

@@ -133,6 +133,9 @@ type Pending struct {
 	Oldest time.Time // since when the oldest waits: since it was received, replayed or, if Inngest was away, first sent
 }
 
+// StuckAfter is how long an event may wait before its functions are held not to run. By then it was sent three times.
+const StuckAfter = 10 * time.Minute
+
 // Pending counts the events that no function has cleared yet.
 func (t Table) Pending(ctx context.Context) (p Pending, _ error) {
 	err := t.each(ctx, bson.D{exists("due_at", true)}, ofData(), func(r row) {

@@ -11,6 +11,7 @@ import (
 
 	"clerksync/activity"
 	"clerksync/freshness"
+	"clerksync/functions"
 	"clerksync/inbox"
 	"clerksync/reconcile"
 	"clerksync/store"
@@ -27,8 +28,6 @@ const (
 	restAtMost   = 10 * time.Second
 	// askClerkEvery is how old the number of Clerk's users may be, because Clerk's API is slow and limited.
 	askClerkEvery = time.Minute
-	// maxReportAge is how old the report about freshness may be, which a running service makes every half minute.
-	maxReportAge = 2 * time.Minute
 	// maxShown is how many dead letters are listed.
 	maxShown = 50
 	// maxError is how many characters of an error are shown.
@@ -89,7 +88,7 @@ func (p *Page) overview(ctx context.Context) overview {
 	all.Go(func() { o.State = ask(reconcile.ReadStatus(ctx, p.state)) })
 	all.Go(func() {
 		r, there, err := freshness.Read(ctx, p.state)
-		o.Fresh = known[freshness.Report]{r, err == nil && there && now.Sub(r.At) < maxReportAge}
+		o.Fresh = known[freshness.Report]{r, err == nil && there && !r.Old(now)}
 	})
 	all.Go(func() { o.Activity = ask(p.Activity.Summary(ctx)) })
 	all.Go(func() {
@@ -197,10 +196,10 @@ type event struct {
 func (o overview) Newest() (all []event) {
 	for _, e := range o.Activity.Is.Newest[:min(len(o.Activity.Is.Newest), maxNewest)] {
 		shown := event{Event: e, Became: string(e.Outcome), Level: quiet}
-		switch {
-		case e.Err != nil && e.Final:
+		switch result := e.Result(); {
+		case result == functions.Failed:
 			shown.Became, shown.Level = "failed for good", bad
-		case e.Err != nil:
+		case result == functions.Retried:
 			shown.Became, shown.Level = "failed, and is tried again", warn
 		case !e.Received.IsZero():
 			shown.Took = span(e.Now.Sub(e.Received))
@@ -275,9 +274,7 @@ func (overview) Why(l inbox.DeadLetter) string {
 
 // HasTiers tells whether anybody looks for what webhooks do not bring, so that something is known of freshness.
 func (o overview) HasTiers() bool {
-	r := o.Fresh.Is
-	return o.Fresh.OK && (r.Changes.State != freshness.Off || r.Deletions.State != freshness.Off ||
-		r.All.State != freshness.Off)
+	return o.Fresh.OK && !o.Fresh.Is.Off()
 }
 
 // Age says how old the oldest change may be that is not in the rows, and what it may become.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"clerksync/freshness"
+	"clerksync/inbox"
 	"clerksync/reconcile"
 )
 
@@ -38,8 +39,6 @@ type reason struct {
 const (
 	// lateAfter is how long an event may wait until somebody should look: by then it was sent a second time.
 	lateAfter = 2 * time.Minute
-	// stuckAfter is how long an event may wait until the functions are held to not run, as the doctor does.
-	stuckAfter = 10 * time.Minute
 	// fewMissing is how many of Clerk's users may have no row without a word: their webhooks may be on the way.
 	fewMissing = 10
 )
@@ -67,9 +66,10 @@ func judge(o overview) verdict {
 	waits := o.Now.Sub(o.Pending.Is.Oldest)
 	if n := o.Pending.Is.Events; n > 0 {
 		text := count(n, "event waits", "events wait") + " for their functions, the oldest for " + span(waits)
-		say(waits > stuckAfter, bad,
+		stuck := waits > inbox.StuckAfter
+		say(stuck, bad,
 			"%s: the functions do not run. See Inngest's page, and check INNGEST_SERVE_ORIGIN.", text)
-		say(waits > lateAfter && waits <= stuckAfter, warn, "%s: they are sent again until they are written.", text)
+		say(waits > lateAfter && !stuck, warn, "%s: they are sent again until they are written.", text)
 	}
 	if n := o.Dead.Is; n > 0 {
 		say(true, warn, "%s for good: see below why, and replay or drop.", count(n, "event failed", "events failed"))

@@ -42,7 +42,7 @@ func TestOTLP(t *testing.T) {
 			_, span := tr.Start(t.Context(), "msg_1", "webhook")
 			span.End()
 			tr.Close(t.Context())
-			spans := c.Traces()[trace.ID("msg_1")]
+			spans := c.Traces()[collector.TraceID("msg_1")]
 			if len(spans) != 1 || spans[0].Name != "webhook" || log.Len() > 0 {
 				t.Errorf("got %v, and the log\n%s", spans, &log)
 			}

@@ -16,10 +16,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// ID returns the id of the trace of a message: the first 16 bytes of the SHA-256 of its svix-id, as 32 hexadecimal
-// digits.
-func ID(svixID string) string { return traceID(svixID).String() }
-
+// traceID returns the id of the trace of a message: the first 16 bytes of the SHA-256 of its svix-id, so that anybody
+// can compute it.
 func traceID(svixID string) trace.TraceID {
 	sum := sha256.Sum256([]byte(svixID))
 	return trace.TraceID(sum[:16])

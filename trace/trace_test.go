@@ -3,7 +3,6 @@ package trace
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"clerksync/internal/testenv/collector"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -20,14 +21,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
-
-func TestID(t *testing.T) {
-	t.Parallel()
-	want := fmt.Sprintf("%x", sha256.Sum256([]byte("msg_1")))[:32]
-	if got := ID("msg_1"); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-}
 
 // collect returns a tracer, and what has been exported when it is closed.
 func collect(t *testing.T) (*Tracer, func() tracetest.SpanStubs) {
@@ -68,7 +61,8 @@ func TestStart(t *testing.T) {
 	for _, s := range end() {
 		id := s.SpanContext.TraceID().String()
 		ids[id]++
-		want := map[string]string{"run": ID("msg_1"), "again": ID("msg_1"), "other": ID("msg_2"), "find": ID("msg_1")}
+		one, two := collector.TraceID("msg_1"), collector.TraceID("msg_2")
+		want := map[string]string{"run": one, "again": one, "other": two, "find": one}
 		switch {
 		case want[s.Name] != "" && id != want[s.Name], want[s.Name] == "" && s.Name != "none":
 			t.Errorf("%s is in the trace %s, want %s", s.Name, id, want[s.Name])
@@ -85,7 +79,7 @@ func TestStart(t *testing.T) {
 			}
 		}
 	}
-	if len(ids) != 4 || ids[ID("msg_1")] != 3 {
+	if len(ids) != 4 || ids[collector.TraceID("msg_1")] != 3 {
 		t.Errorf("got the traces %v, want three spans in that of msg_1, and one in each of three others", ids)
 	}
 }

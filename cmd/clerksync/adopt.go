@@ -12,8 +12,6 @@ import (
 	"clerksync/adopt"
 	"clerksync/app"
 	"clerksync/clerk"
-
-	"github.com/mattn/go-isatty"
 )
 
 type adoptCmd struct {
@@ -130,8 +128,7 @@ func (c adoptCmd) printChanges(e env, say func(what, format string, args ...any)
 	}
 	say("backfill", "the first one gives each of these %d rows the field %s, "+
 		"and would change other fields in %d of them", r.Matched, r.Map.State, len(r.Changes))
-	f, isFile := e.stdout.(*os.File)
-	values := c.ShowValues || isFile && isatty.IsTerminal(f.Fd())
+	values := c.ShowValues || app.IsTerminal(e.stdout)
 	for _, row := range r.Changes[:min(len(r.Changes), most)] {
 		var fields []string
 		for _, ch := range row.Fields {

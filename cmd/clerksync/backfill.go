@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
+	"clerksync/app"
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
 
-	"github.com/mattn/go-isatty"
 	"github.com/schollz/progressbar/v3"
 )
 
@@ -81,7 +80,7 @@ func (p *progress) show(of reconcile.Progress) {
 	n, total, now := of.Listed, of.Had, time.Now()
 	if p.begun.IsZero() {
 		p.begun, p.first, p.said = now, n, now
-		if f, ok := p.w.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		if app.IsTerminal(p.w) {
 			p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(p.w), progressbar.OptionShowCount(),
 				progressbar.OptionShowIts(), progressbar.OptionSetItsString("users"),
 				progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30))

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -149,12 +147,7 @@ func (c usersExport) Run(ctx context.Context, e env) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.ID, err)
 		}
-		var text bytes.Buffer
-		if err := json.Indent(&text, all, "", "  "); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(e.stdout, escaped(text.String(), "\n"))
-		return err
+		return e.json(all)
 	})
 }
 

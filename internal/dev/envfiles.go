@@ -18,10 +18,6 @@ import (
 // maxEnvFile is the size of the largest file of settings that is read, in bytes.
 const maxEnvFile = 256 << 10
 
-// EnvFiles are the files of settings that an app has beside its code, the one that wins first, as Next.js and Vite read
-// them.
-func EnvFiles() []string { return []string{".env.local", ".env"} }
-
 // Names are the variables that FromEnvFiles may take.
 type Names struct {
 	Secret string // a signing secret of webhooks
@@ -39,7 +35,7 @@ func FromEnvFiles(n Names, isSet func(name string) bool, say func(format string,
 	has := func(name string) bool {
 		return isSet(name) || strings.Contains("\n"+strings.Join(taken, "\n"), "\n"+name+"=")
 	}
-	for _, file := range EnvFiles() {
+	for _, file := range []string{".env.local", ".env"} { // the one that wins first, as Next.js and Vite read them
 		values, err := readEnvFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -103,7 +99,7 @@ func readEnvFile(file string) (map[string]string, error) {
 	case !info.Mode().IsRegular(): // reading from a pipe may take for ever
 		return nil, errors.New("it is no ordinary file")
 	}
-	f, err := os.Open(file) //nolint:gosec // one of EnvFiles
+	f, err := os.Open(file) //nolint:gosec // one of two names
 	if err != nil {
 		return nil, withoutPath(err)
 	}

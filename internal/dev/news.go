@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"clerksync/activity"
-	"clerksync/clerk"
+	"clerksync/functions"
 	"clerksync/store"
 )
 
@@ -39,14 +39,14 @@ const (
 // words says what became of an event.
 func words(e activity.Event) string {
 	why := ""
-	switch {
-	case e.Err != nil && e.Final:
+	switch result := e.Result(); {
+	case result == functions.Failed:
 		return "dead letter: " + e.Err.Error()
-	case e.Err != nil:
+	case result == functions.Retried:
 		return "tried again: " + e.Err.Error()
 	case e.Outcome == store.Stale:
 		why = ", the row is newer"
-	case e.Outcome == store.Deleted && e.Type != clerk.UserDeleted:
+	case e.OfDeleted():
 		why = ", and stays so"
 	}
 	took := ""
@@ -111,8 +111,8 @@ func (t *Teller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (t *Teller) news(ctx context.Context, e activity.Event) (n News, err error) {
-	n.Words, n.More, n.Dead = words(e), e.Err != nil && !e.Final, e.Err != nil && e.Final
-	n.Gone = e.Outcome == store.Deleted && e.Type != clerk.UserDeleted
+	result := e.Result()
+	n.Words, n.More, n.Dead, n.Gone = words(e), result == functions.Retried, result == functions.Failed, e.OfDeleted()
 	if e.Err != nil || e.Outcome == store.Deleted {
 		return n, nil
 	}

@@ -37,7 +37,7 @@ const Shots = "CLERKSYNC_TEST_SHOTS"
 const Rebound = "rebound.example"
 
 // patience is how long a test waits for the page: much longer than it takes, for the machine may be busy.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // Browser is a running Chromium.
 type Browser struct {

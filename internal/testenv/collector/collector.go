@@ -3,6 +3,7 @@ package collector
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"io"
 	"net"
@@ -44,6 +45,12 @@ func New(t testing.TB) *Collector {
 	t.Cleanup(g.Stop)
 	c.HTTP, c.GRPC = srv.URL, "http://"+l.Addr().String()
 	return c
+}
+
+// TraceID returns the id of the trace of a message, as docs/traces.md has it.
+func TraceID(svixID string) string {
+	sum := sha256.Sum256([]byte(svixID))
+	return hex.EncodeToString(sum[:16])
 }
 
 // ServeHTTP takes spans over HTTP.
