@@ -12,10 +12,6 @@ import (
 	"clerksync/store"
 )
 
-// newborn is how old a user's id must be before Clerk's answer that it has no such user is believed: Clerk does not
-// promise that a new user can be found by id at once, and what is erased cannot be brought back.
-const newborn = 10 * time.Minute
-
 var (
 	// ErrClerkHas says that Clerk still has the user.
 	ErrClerkHas = errors.New("the user is still at Clerk")
@@ -76,7 +72,7 @@ func (e *Erase) refuse(ctx context.Context, id string) error {
 	if err := Check(id); err != nil {
 		return err
 	}
-	if time.Since(clerk.UserIDMadeAt(id)) < newborn {
+	if time.Since(clerk.UserIDMadeAt(id)) < reconcile.Newborn {
 		return ErrNewborn
 	}
 	switch _, err := e.API.User(ctx, id); {

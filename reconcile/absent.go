@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// newborn is how old a user's id must be before Clerk's 404 counts as a deletion, which is final: Clerk does not
+	// Newborn is how old a user's id must be before Clerk's 404 counts as a deletion, which is final: Clerk does not
 	// promise that a new user can be found by id at once.
-	newborn = 10 * time.Minute
+	Newborn = 10 * time.Minute
 	// minBrake is how many rows the brake always lets a run remove.
 	minBrake = 5
 )
@@ -46,7 +46,7 @@ func (r *Reconcile) absent(ctx context.Context, p Progress) (Progress, error) {
 	}
 	for _, row := range rows {
 		switch mayGo := row.Ours || r.RemoveUnknown; {
-		case time.Since(clerk.UserIDMadeAt(row.ID)) < newborn:
+		case time.Since(clerk.UserIDMadeAt(row.ID)) < Newborn:
 		case p.Phase == deleting && mayGo && !named[row.ID]:
 			if err := r.remove(ctx, &p, row); err != nil {
 				return p, err

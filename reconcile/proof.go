@@ -19,7 +19,7 @@ type Proof struct {
 	// not be read or written, the run proves nothing, because it does not say whose changes are missing.
 	Changes time.Time
 	// Deletions are those of users who had a row. A run of the absent or the full tier has asked for every row when it
-	// began, other than users younger than ten minutes (newborn). It proves nothing if the brake held it, for then it
+	// began, other than users younger than ten minutes (Newborn). It proves nothing if the brake held it, for then it
 	// failed. If an event from before the deletion comes after the run, the row is back until the deletion's own event
 	// comes or the next run: nobody can know better.
 	Deletions time.Time
@@ -38,7 +38,7 @@ func (s Status) Proof(mapID string, now time.Time) (p Proof) {
 	wroteAll := func(r Run) bool { return ended(r) && r.wroteAll() }
 	full, hasFull := last(s.Runs[Full], wroteAll)
 	if hasFull {
-		p.All, p.Listed = full.StartedAt.Add(-newborn), full.StartedAt.Add(-settle)
+		p.All, p.Listed = full.StartedAt.Add(-Newborn), full.StartedAt.Add(-settle)
 	}
 	if b := s.Backfill; wroteAll(b) {
 		p.Listed = later(p.Listed, b.StartedAt.Add(-settle))
@@ -50,7 +50,7 @@ func (s Status) Proof(mapID string, now time.Time) (p Proof) {
 	}
 	for _, t := range []Tier{Absent, Full} { // a user who cannot be read is not deleted
 		if run, ok := last(s.Runs[t], ended); ok {
-			p.Deletions = later(p.Deletions, run.StartedAt.Add(-newborn))
+			p.Deletions = later(p.Deletions, run.StartedAt.Add(-Newborn))
 			p.Buried = run.Found.Buried // of the full run, because it is the last one
 		}
 	}

@@ -127,16 +127,11 @@ func (s *Server) IDs(
 	ctx context.Context, database, collection, path, after, before string, limit int,
 ) (ids, texts []string, err error) {
 	err = s.query(database, "read the _ids of "+collection, func(db *sql.DB) error {
-		var statement string
-		err := db.QueryRowContext(ctx, `SELECT format('SELECT json_extract(_ferretdb_sjson, ''$._id''),
-				iif(json_type(_ferretdb_sjson, ?1) = ''text'', json_extract(_ferretdb_sjson, ?1), '''') FROM "%w"
-			WHERE _ferretdb_sjson->''$._id'' > json_quote(?2) AND _ferretdb_sjson->''$._id'' < json_quote(?3)
-			ORDER BY _ferretdb_sjson->''$._id'' LIMIT ?4', table_name)
-			FROM _ferretdb_collections WHERE name = ?`, collection).Scan(&statement)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
+		statement, err := about(ctx, db, collection, `SELECT json_extract(_ferretdb_sjson, '$._id'),
+				iif(json_type(_ferretdb_sjson, ?1) = 'text', json_extract(_ferretdb_sjson, ?1), '') FROM "%w"
+			WHERE _ferretdb_sjson->'$._id' > json_quote(?2) AND _ferretdb_sjson->'$._id' < json_quote(?3)
+			ORDER BY _ferretdb_sjson->'$._id' LIMIT ?4`)
+		if statement == "" || err != nil {
 			return err
 		}
 		rows, err := db.QueryContext(ctx, statement, strings.TrimSuffix("$."+path, "."), after, before, limit)
@@ -159,18 +154,23 @@ func (s *Server) IDs(
 // Count returns how many rows a collection of the database has. A collection that does not exist has none.
 func (s *Server) Count(ctx context.Context, database, collection string) (n int, err error) {
 	err = s.query(database, "count the rows of "+collection, func(db *sql.DB) error {
-		var statement string
-		err := db.QueryRowContext(ctx, `SELECT format('SELECT count(*) FROM "%w"', table_name)
-			FROM _ferretdb_collections WHERE name = ?`, collection).Scan(&statement)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
+		statement, err := about(ctx, db, collection, `SELECT count(*) FROM "%w"`)
+		if statement == "" || err != nil {
 			return err
 		}
 		return db.QueryRowContext(ctx, statement).Scan(&n)
 	})
 	return n, err
+}
+
+// about returns a statement with the name of a collection's table for its %w, or "" if there is no such collection.
+func about(ctx context.Context, db *sql.DB, collection, statement string) (text string, err error) {
+	err = db.QueryRowContext(ctx, `SELECT format(?, table_name) FROM _ferretdb_collections WHERE name = ?`,
+		statement, collection).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return text, err
 }
 
 // query asks the SQLite file of a database; its error begins with what f does.
