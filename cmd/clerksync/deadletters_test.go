@@ -1,10 +1,9 @@
 package main
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/database"
-	"clerksync/store/embedded"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,13 +71,9 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 				"may get two: 1\n",
 		},
 	} {
-		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"deadletters"}, strings.Fields(step.args)...), environ(settings),
-			&out, io.Discard); err != nil {
-			t.Error(err)
-		}
-		if out.String() != step.want {
-			t.Errorf("%s: printed %q, want %q", step.args, out.String(), step.want)
+		out, _, err := command(t, settings, strings.Fields("deadletters "+step.args)...)
+		if err != nil || out != step.want {
+			t.Errorf("%s: printed %q, %v, want %q", step.args, out, err, step.want)
 		}
 	}
 	if db, err = app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
@@ -104,34 +98,25 @@ func TestDeletedRise(t *testing.T) {
 	settings := good(t)
 	settings["INNGEST_DEV"] = inngest.URL
 	s := serve(t, settings)
-	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], config.EmbeddedPrefix))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := database.Connect(t.Context(), uri, "clerksync")
-	if err != nil {
-		t.Fatal(err)
-	}
-	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-	const day = 24 * time.Hour
-	for id, e := range map[string]struct {
-		name string
-		age  time.Duration
-	}{
-		"msg_young":    {"clerk/user.updated", 89 * day},
-		"msg_created":  {"clerk/user.created", 91 * day},
-		"msg_updated":  {"clerk/user.updated", 400 * day},
-		"msg_deletion": {"clerk/user.deleted", 400 * day},
-		"msg_1:mail":   {"clerksync/replay.mail", 400 * day}, // writes no row
-	} {
-		event := inbox.Event{ID: id, Name: e.name, Data: []byte(`{}`), TS: time.Now().Add(-e.age).UnixMilli()}
-		if err := box.Fail(t.Context(), event, inbox.Failure{Error: "why"}); err != nil {
-			t.Fatal(err)
+	withRunningDatabase(t, settings, func(ctx context.Context, db *database.DB) {
+		box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		const day = 24 * time.Hour
+		for id, e := range map[string]struct {
+			name string
+			age  time.Duration
+		}{
+			"msg_young":    {"clerk/user.updated", 89 * day},
+			"msg_created":  {"clerk/user.created", 91 * day},
+			"msg_updated":  {"clerk/user.updated", 400 * day},
+			"msg_deletion": {"clerk/user.deleted", 400 * day},
+			"msg_1:mail":   {"clerksync/replay.mail", 400 * day}, // writes no row
+		} {
+			event := inbox.Event{ID: id, Name: e.name, Data: []byte(`{}`), TS: time.Now().Add(-e.age).UnixMilli()}
+			if err := box.Fail(ctx, event, inbox.Failure{Error: "why"}); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if err := db.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	})
 	for _, step := range []struct{ args, out, err string }{
 		{"replay msg_created", "", "older than 90 days"},
 		{"replay --all", "3 will be sent again", "2 were skipped"},
@@ -140,19 +125,17 @@ func TestDeletedRise(t *testing.T) {
 		{"replay --all --force", "1 will be sent again", ""},
 		{"list", "no dead letters", ""},
 	} {
-		var out bytes.Buffer
-		err := run(t.Context(), append([]string{"deadletters"}, strings.Fields(step.args)...), environ(settings), &out,
-			io.Discard)
-		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) {
+		out, _, err := command(t, settings, strings.Fields("deadletters "+step.args)...)
+		if !says(err, step.err) {
 			t.Errorf("%s: got %v, want %q", step.args, err, step.err)
 		}
-		if !strings.Contains(out.String(), step.out) {
-			t.Errorf("%s: printed\n%s, want %q", step.args, out.String(), step.out)
+		if !strings.Contains(out, step.out) {
+			t.Errorf("%s: printed\n%s, want %q", step.args, out, step.out)
 		}
 		if step.args == "replay --all" {
 			for _, id := range []string{"msg_created", "msg_updated"} {
-				if !strings.Contains(out.String(), id+" is skipped: it happened on 20") {
-					t.Errorf("it is not said that %s is skipped:\n%s", id, out.String())
+				if !strings.Contains(out, id+" is skipped: it happened on 20") {
+					t.Errorf("it is not said that %s is skipped:\n%s", id, out)
 				}
 			}
 		}
@@ -186,24 +169,23 @@ func TestStrangersEventOnTheTerminal(t *testing.T) {
 	}
 	for _, args := range [][]string{{"list"}, {"show", e.ID, "--data"}, {"replay", "--all"}} {
 		name := args[0]
-		var out bytes.Buffer
-		if err := run(t.Context(), append([]string{"deadletters"}, args...), environ(settings), &out,
-			io.Discard); err != nil && !errors.Is(err, inbox.ErrOld) {
+		out, _, err := command(t, settings, append([]string{"deadletters"}, args...)...)
+		if err != nil && !errors.Is(err, inbox.ErrOld) {
 			t.Error(name, err)
 		}
-		for _, r := range out.String() {
+		for _, r := range out {
 			if unicode.IsControl(r) && !strings.ContainsRune("\n\t", r) || r == '\u202e' {
-				t.Errorf("%s: printed %q", name, out.String())
+				t.Errorf("%s: printed %q", name, out)
 				break
 			}
 		}
-		if !strings.Contains(out.String(), `msg_x\u001b[2J\u009b2J\u000d\u0009\u0007\u007f\u202e`) {
-			t.Errorf("%s: the id is not there: %q", name, out.String())
+		if !strings.Contains(out, `msg_x\u001b[2J\u009b2J\u000d\u0009\u0007\u007f\u202e`) {
+			t.Errorf("%s: the id is not there: %q", name, out)
 		}
 		if name != "show" {
 			continue
 		}
-		_, printed, _ := strings.Cut(out.String(), "\n\n")
+		_, printed, _ := strings.Cut(out, "\n\n")
 		var want, got any
 		if err := errors.Join(json.Unmarshal([]byte(data), &want), json.Unmarshal([]byte(printed), &got)); err != nil {
 			t.Fatalf("%v in %q", err, printed)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -271,23 +270,20 @@ func TestDoctor(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := maps.Clone(settings)
-			maps.Copy(all, tc.set)
-			var out, log bytes.Buffer
-			err := run(t.Context(), append([]string{"doctor"}, strings.Fields(tc.args)...), environ(all), &out, &log)
+			out, log, err := command(t, with(settings, tc.set), strings.Fields("doctor "+tc.args)...)
 			if got := fmt.Sprint(err); got != tc.err && (err != nil || tc.err != "") {
 				t.Errorf("got error %v, want %q", err, tc.err)
 			}
 			for _, l := range tc.want {
-				if !regexp.MustCompile("(?m)^" + l).MatchString(out.String()) {
-					t.Errorf("printed\n%s, want a line %s", &out, l)
+				if !regexp.MustCompile("(?m)^" + l).MatchString(out) {
+					t.Errorf("printed\n%s, want a line %s", out, l)
 				}
 			}
-			if tc.not != "" && regexp.MustCompile(tc.not).MatchString(out.String()) {
-				t.Errorf("printed\n%s, want nothing like %s", &out, tc.not)
+			if tc.not != "" && regexp.MustCompile(tc.not).MatchString(out) {
+				t.Errorf("printed\n%s, want nothing like %s", out, tc.not)
 			}
-			if text := fmt.Sprint(&out, &log, err); strings.Contains(text, "hunter2") ||
-				strings.Contains(text, ownEventKey) || log.Len() > 0 {
+			if text := fmt.Sprint(out, log, err); strings.Contains(text, "hunter2") ||
+				strings.Contains(text, ownEventKey) || log != "" {
 				t.Errorf("it logs, or says a secret:\n%s", text)
 			}
 		})

@@ -27,31 +27,12 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"
-	"clerksync/store/embedded"
 	"clerksync/store/mapping"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/inngest/inngestgo"
 	"github.com/prometheus/client_golang/prometheus"
 )
-
-// good are settings with which 'serve' starts.
-func good(t *testing.T) map[string]string {
-	t.Helper()
-	return map[string]string{
-		"HOST": "127.0.0.1", "PORT": "0", "EMBEDDED_PORT": "0", "CLERK_WEBHOOK_SIGNING_SECRET": testenv.Secret,
-		// nobody: not the dev server of who runs the tests
-		"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "INNGEST_DEV": "http://127.0.0.1:1",
-	}
-}
-
-func environ(settings map[string]string) []string {
-	var e []string
-	for k, v := range settings {
-		e = append(e, k+"="+v)
-	}
-	return e
-}
 
 // TestSettings: every mistake is reported at start, all at once, in the order of the settings, a line each that says
 // what to set and quotes no secret.
@@ -717,33 +698,22 @@ func TestDeadLetters(t *testing.T) {
 	settings := good(t)
 	settings["INNGEST_DEV"] = inngest.URL
 	s := serve(t, settings)
-	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], config.EmbeddedPrefix))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := database.Connect(t.Context(), uri, "clerksync")
-	if err != nil {
-		t.Fatal(err)
-	}
-	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
-	for _, id := range []string{"msg_1", "msg_2", "msg_3"} {
-		e := inbox.Event{
-			ID: id, Name: "clerk/user.created", Data: json.RawMessage(`{"id":"user_secret"}`),
-			TS: time.Now().UnixMilli(),
+	withRunningDatabase(t, settings, func(ctx context.Context, db *database.DB) {
+		box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		for _, id := range []string{"msg_1", "msg_2", "msg_3"} {
+			e := inbox.Event{
+				ID: id, Name: "clerk/user.created", Data: json.RawMessage(`{"id":"user_secret"}`),
+				TS: time.Now().UnixMilli(),
+			}
+			f := inbox.Failure{Function: "clerksync-sync-user-from-clerk", RunID: "01J", Error: "in\x1b[2J vain"}
+			if err := box.Fail(ctx, e, f); err != nil {
+				t.Fatal(err)
+			}
 		}
-		f := inbox.Failure{Function: "clerksync-sync-user-from-clerk", RunID: "01J", Error: "in\x1b[2J vain"}
-		if err := box.Fail(t.Context(), e, f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := db.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	})
 	clerksync := func(settings map[string]string, args string) (string, error) {
-		var out bytes.Buffer
-		err := run(t.Context(), append([]string{"deadletters"}, strings.Fields(args)...), environ(settings), &out,
-			io.Discard)
-		return out.String(), err
+		out, _, err := command(t, settings, strings.Fields("deadletters "+args)...)
+		return out, err
 	}
 	const lines = `(?s)^ID +EVENT +FAILED +ERROR\n`
 	line := func(id string) string {
@@ -774,7 +744,7 @@ func TestDeadLetters(t *testing.T) {
 		if !regexp.MustCompile(step.out).MatchString(out) {
 			t.Errorf("%s: printed\n%s, want %s", step.args, out, step.out)
 		}
-		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) {
+		if !says(err, step.err) {
 			t.Errorf("%s: got %v, want %q", step.args, err, step.err)
 		}
 	}
@@ -854,15 +824,11 @@ func TestBackfill(t *testing.T) {
 			"CLERK_SECRET_KEY is of the instance ins_other, and",
 		},
 	} {
-		all := maps.Clone(settings)
-		maps.Copy(all, step.set)
-		var out, log bytes.Buffer
-		err := run(t.Context(), strings.Fields(step.args), environ(all), &out, &log)
-		if !strings.HasPrefix(out.String(), step.out) || step.out == "" && out.Len() > 0 {
-			t.Errorf("%s %v: printed %q, want %q", step.args, step.set, &out, step.out)
+		out, log, err := command(t, with(settings, step.set), strings.Fields(step.args)...)
+		if !strings.HasPrefix(out, step.out) || step.out == "" && out != "" {
+			t.Errorf("%s %v: printed %q, want %q", step.args, step.set, out, step.out)
 		}
-		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) ||
-			strings.Contains(fmt.Sprint(err, &out, &log), "hunter2") {
+		if !says(err, step.err) || strings.Contains(fmt.Sprint(err, out, log), "hunter2") {
 			t.Errorf("%s %v: got %v, want %q", step.args, step.set, err, step.err)
 		}
 	}
@@ -908,11 +874,6 @@ func TestKeyOfAnotherInstance(t *testing.T) {
 	wrong.Instance = "ins_other"
 	settings := good(t)
 	maps.Copy(settings, map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": wrong.URL})
-	clerksync := func(args ...string) (string, error) {
-		var out bytes.Buffer
-		err := run(t.Context(), args, environ(settings), &out, io.Discard)
-		return out.String(), err
-	}
 	// who tries a sample first has no instance yet
 	for _, instance := range []string{webhook.SampleInstance, testenv.ClerkInstance} {
 		s := serve(t, settings)
@@ -931,14 +892,15 @@ func TestKeyOfAnotherInstance(t *testing.T) {
 		{"reconcile"},
 		{"users", "ensure", "user_2stranger"},
 	} {
-		out, err := clerksync(args...)
+		out, _, err := command(t, settings, args...)
 		if want := "CLERK_SECRET_KEY is of the instance ins_other, and the users here are of ins_2e2e: " +
 			"copy"; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %q, %v, want %q", args, out, err, want)
 		}
 	}
 	settings["CLERK_API_URL"] = right.URL
-	if out, err := clerksync("backfill"); err != nil || !strings.HasPrefix(out, "30 users: 30 created, 0 updated") {
+	if out, _, err := command(t, settings, "backfill"); err != nil ||
+		!strings.HasPrefix(out, "30 users: 30 created, 0 updated") {
 		t.Errorf("the right key: got %q, %v", out, err)
 	}
 }
@@ -955,14 +917,11 @@ func TestReconcile(t *testing.T) {
 		"CLERK_API_URL": fake.URL,
 	}
 	reconcile := func(args string, set map[string]string) (string, error) {
-		all := maps.Clone(settings)
-		maps.Copy(all, set)
-		var out, log bytes.Buffer
-		err := run(t.Context(), append([]string{"reconcile"}, strings.Fields(args)...), environ(all), &out, &log)
-		if log.Len() > 0 {
-			t.Errorf("logged %s", &log)
+		out, log, err := command(t, with(settings, set), strings.Fields("reconcile "+args)...)
+		if log != "" {
+			t.Errorf("logged %s", log)
 		}
-		return out.String(), err
+		return out, err
 	}
 	if out, err := reconcile("", nil); err != nil || !strings.HasPrefix(out, "missing  user_2people") ||
 		!strings.Contains(out, "30 users at Clerk, 0 rows: 30 missing, 0 stale, 0 extra (repaired), 0 failed, 0 "+
@@ -1020,7 +979,7 @@ func TestReconcile(t *testing.T) {
 		if !regexp.MustCompile(step.out).MatchString(out) {
 			t.Errorf("%s %v: printed\n%s, want %s", step.args, step.set, out, step.out)
 		}
-		if (err != nil) != (step.err != "") || err != nil && !strings.Contains(err.Error(), step.err) {
+		if !says(err, step.err) {
 			t.Errorf("%s %v: got %v, want %q", step.args, step.set, err, step.err)
 		}
 		if differ := strings.HasPrefix(step.err, "2 rows"); differ != (exitCode(err) == 2) {
@@ -1059,18 +1018,9 @@ func TestEnsure(t *testing.T) {
 		[]byte(deleted))); code != http.StatusAccepted {
 		t.Fatalf("got %d %s, want 202", code, text)
 	}
-	uri, err := embedded.Running(strings.TrimPrefix(settings["MONGODB_URI"], config.EmbeddedPrefix))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := database.Connect(t.Context(), uri, "clerksync")
-	if err != nil {
-		t.Fatal(err)
-	}
-	testenv.Delete(t, store.NewUsers(db, mapping.Default()), people[1].ID) // no Inngest runs the function
-	if err := db.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	withRunningDatabase(t, settings, func(_ context.Context, db *database.DB) {
+		testenv.Delete(t, store.NewUsers(db, mapping.Default()), people[1].ID) // no Inngest runs the function
+	})
 	ask := func(method, id, auth string) *http.Request {
 		req := request(t, method, s.url+"/users/"+id+"/ensure", "")
 		req.Header.Set("Authorization", auth)
@@ -1109,11 +1059,9 @@ func TestEnsure(t *testing.T) {
 		"user_nobody": "no such user at Clerk: an id", testenv.UserID(time.Now(),
 			1): "no such user at Clerk: check the id",
 	} {
-		var out bytes.Buffer
-		err := run(t.Context(), []string{"users", "ensure", id}, environ(settings), &out, io.Discard)
-		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) || want == "" &&
-			!strings.Contains(out.String(), `"full_name": "Ada Lovelace 2"`) {
-			t.Errorf("users ensure %s: got %s, %v, want %q", id, &out, err, want)
+		out, _, err := command(t, settings, "users", "ensure", id)
+		if !says(err, want) || want == "" && !strings.Contains(out, `"full_name": "Ada Lovelace 2"`) {
+			t.Errorf("users ensure %s: got %s, %v, want %q", id, out, err, want)
 		}
 	}
 	settings["CLERK_SECRET_KEY"] = ""
@@ -1232,16 +1180,13 @@ func TestHealth(t *testing.T) {
 			"the database cannot be reached: nothing listens on that port of the host",
 		},
 	} {
-		all := maps.Clone(settings)
-		maps.Copy(all, tc.set)
-		var out bytes.Buffer
-		err := run(t.Context(), []string{"health"}, environ(all), &out, io.Discard)
-		if (err != nil) != (tc.want != "") || err != nil && (!strings.Contains(err.Error(), tc.want) ||
-			strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2")) {
+		out, _, err := command(t, with(settings, tc.set), "health")
+		if !says(err, tc.want) ||
+			err != nil && (strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2")) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)
 		}
-		if out.String() != tc.out {
-			t.Errorf("%s: printed %q, want %q", name, &out, tc.out)
+		if out != tc.out {
+			t.Errorf("%s: printed %q, want %q", name, out, tc.out)
 		}
 	}
 }

@@ -90,12 +90,12 @@ fields:
 	}
 	// The app id is compared by the service alone.
 	settings["INNGEST_APP_ID"] = "another"
-	if err := run(t.Context(), []string{"serve"}, environ(settings), &bytes.Buffer{}, &syncBuffer{}); err == nil ||
+	if _, _, err := command(t, settings, "serve"); err == nil ||
 		!strings.HasPrefix(err.Error(), "INNGEST_APP_ID is another, but the users in this database are kept by the "+
 			"app clerksync: set it to that") {
 		t.Errorf("got %v", err)
 	}
-	if err := run(t.Context(), []string{"backfill"}, environ(settings), &bytes.Buffer{}, &syncBuffer{}); err != nil {
+	if _, _, err := command(t, settings, "backfill"); err != nil {
 		t.Errorf("by hand: got %v", err)
 	}
 }
@@ -111,9 +111,8 @@ func TestRowsBehindTheMap(t *testing.T) {
 	settings["CLERK_SECRET_KEY"], settings["CLERK_API_URL"] = testenv.ClerkKey, fake.URL
 	settings["CLERKSYNC_MAP"] = file
 	clerksync := func(args string) string {
-		var out bytes.Buffer
-		_ = run(t.Context(), strings.Fields(args), environ(settings), &out, &syncBuffer{}) // doctor finds more
-		return out.String()
+		out, _, _ := command(t, settings, strings.Fields(args)...) // doctor finds more
+		return out
 	}
 	for _, step := range []struct {
 		text, args, want string

@@ -37,9 +37,8 @@ func TestBuriedAndUnknown(t *testing.T) {
 		"CLERK_API_URL": fake.URL,
 	})
 	clerksync := func(args ...string) (string, error) {
-		var out, log bytes.Buffer
-		err := run(t.Context(), args, environ(settings), &out, &log)
-		return out.String(), err
+		out, _, err := command(t, settings, args...)
+		return out, err
 	}
 	if out, err := clerksync("backfill"); err != nil {
 		t.Fatal(out, err)

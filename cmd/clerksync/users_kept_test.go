@@ -34,12 +34,10 @@ func TestKeptOfAUser(t *testing.T) {
 	fake.Put(ada, people[0])
 	keyless := good(t)
 	maps.Copy(keyless, map[string]string{"MONGODB_URI": config.EmbeddedPrefix + t.TempDir()})
-	keyed := maps.Clone(keyless)
-	maps.Copy(keyed, map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL})
+	keyed := with(keyless, map[string]string{"CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": fake.URL})
 	clerksync := func(settings map[string]string, args ...string) (string, error) {
-		var out, log bytes.Buffer
-		err := run(t.Context(), args, environ(settings), &out, &log)
-		return out.String(), err
+		out, _, err := command(t, settings, args...)
+		return out, err
 	}
 	if _, err := clerksync(keyed, "users", "erase", ada.ID); err == nil ||
 		!strings.Contains(err.Error(), "set CLERK_INSTANCE_ID to it") {
