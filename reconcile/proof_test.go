@@ -12,7 +12,6 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
-	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -302,10 +301,7 @@ func TestWhoCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 	}
 	age(t, r, reconcile.Recent, 2*time.Hour)
 	first = proof()
-	rows := db.Collection("users")
-	if err := rows.EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
-		t.Fatal(err)
-	}
+	unique(t, db, "email")
 	insert(t, db, doc{"_id": "app-1", "email": "taken@mail.example"})
 	people[1].Email, people[1].Updated = "taken@mail.example", time.Now().Add(-90*time.Minute).UnixMilli()
 	fake.Put(people[1])
@@ -318,7 +314,7 @@ func TestWhoCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 			t.Errorf("a run that could not write everybody proves something:\n%s", d)
 		}
 	}
-	if _, err := rows.DeleteOne(t.Context(), doc{"_id": "app-1"}); err != nil {
+	if _, err := db.Collection("users").DeleteOne(t.Context(), doc{"_id": "app-1"}); err != nil {
 		t.Fatal(err)
 	}
 	if found, _, err := run(t, r, reconcile.Recent); err != nil || found.Failed != 0 {
@@ -350,5 +346,34 @@ func TestOtherInstanceProvesNothing(t *testing.T) {
 	s, err := reconcile.ReadStatus(t.Context(), r.State)
 	if p := s.Proof(r.Users.MapID(), time.Now()); err != nil || p != (reconcile.Proof{}) {
 		t.Errorf("got %+v, %v, want nothing", p, err)
+	}
+}
+
+// TestOtherInstanceBeginsAnew: a backfill does not go on where the backfill of another Clerk instance was cut off. It left
+// out as many users as that one had written.
+func TestOtherInstanceBeginsAnew(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	people := testenv.People(80)
+	fake.Put(people[40:]...)
+	r := backfiller(t, db, fake)
+	for p, err := reconcile.Start(reconcile.Backfill, "cut off"), error(nil); p.Listed == 0; {
+		if p, err = r.Step(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range people[40:] {
+		fake.Remove(p.ID)
+	}
+	fake.Put(people[:40]...)
+	fake.Instance, r.InstanceID = "ins_another", "ins_another"
+	if _, err := backfill(t.Context(), r); err != nil {
+		t.Error(err)
+	}
+	for _, p := range people[:40] {
+		if _, err := testenv.Get(t, r.Users, p.ID); err != nil {
+			t.Errorf("%s: %v", p.ID, err)
+		}
 	}
 }

@@ -36,6 +36,31 @@ func deleteCall(data string) string {
 		`"event":` + event + `,"events":[` + event + `],"steps":{}}`
 }
 
+// TestOtherPagesCallNothing: the calls of a dev server are not signed, so any page in a developer's browser could post
+// one to the port that 'dev' has. The browser says that it is another page's.
+func TestOtherPagesCallNothing(t *testing.T) {
+	t.Parallel()
+	s := serve(t, good(t))
+	call := s.url + "/api/inngest?fnId=clerksync-delete-user-with-clerk&stepId=step"
+	for name, tc := range map[string]struct {
+		header, value string
+		code          int
+	}{
+		"Inngest":               {"X-Inngest-Server-Kind", "dev", 206},
+		"another page":          {"Sec-Fetch-Site", "cross-site", 403},
+		"another port":          {"Sec-Fetch-Site", "same-site", 403},
+		"of an old browser":     {"Origin", "http://evil.example", 403},
+		"a file in the browser": {"Origin", "null", 403},
+	} {
+		r := request(t, http.MethodPost, call, deleteCall(`{"deleted":true,"id":"user_a"}`))
+		r.Header.Set("Content-Type", "text/plain")
+		r.Header.Set(tc.header, tc.value)
+		if code, body := do(t, r); code != tc.code {
+			t.Errorf("%s: got %d %s, want %d", name, code, body, tc.code)
+		}
+	}
+}
+
 // TestStrangersCallEndsNothing: the SDK canonicalises the body of a call before it looks at its signature, recursively
 // and in quadratic time, and takes what it cannot canonicalise for empty. So it gets nothing that we have not verified.
 // A signed body may be as deep as it likes.
