@@ -352,3 +352,32 @@ func TestOtherInstanceProvesNothing(t *testing.T) {
 		t.Errorf("got %+v, %v, want nothing", p, err)
 	}
 }
+
+// TestOtherInstanceBeginsAnew: a backfill does not go on where the backfill of another Clerk instance was cut off. It left
+// out as many users as that one had written.
+func TestOtherInstanceBeginsAnew(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	people := testenv.People(80)
+	fake.Put(people[40:]...)
+	r := backfiller(t, db, fake)
+	for p, err := reconcile.Start(reconcile.Backfill, "cut off"), error(nil); p.Listed == 0; {
+		if p, err = r.Step(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range people[40:] {
+		fake.Remove(p.ID)
+	}
+	fake.Put(people[:40]...)
+	fake.Instance, r.InstanceID = "ins_another", "ins_another"
+	if _, err := backfill(t.Context(), r); err != nil {
+		t.Error(err)
+	}
+	for _, p := range people[:40] {
+		if _, err := testenv.Get(t, r.Users, p.ID); err != nil {
+			t.Errorf("%s: %v", p.ID, err)
+		}
+	}
+}

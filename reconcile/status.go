@@ -197,14 +197,14 @@ func keepRun(ctx context.Context, state database.Checkpoints, t Tier, r Run) err
 	return state.Save(ctx, runsName(t), savedRuns{kept})
 }
 
-// forgetRuns removes what is saved of all runs, because they were about other rows or other users.
+// forgetRuns removes what is saved of all runs, and where a backfill goes on, because that was about other users.
 func forgetRuns(ctx context.Context, state database.Checkpoints) error {
 	for _, t := range append(Tiers(), Backfill) {
 		if err := state.Remove(ctx, runsName(t)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return state.Remove(ctx, backfillName)
 }
 
 // CheckInstance makes sure that the secret key is of the Clerk instance whose users are in the collection, because
