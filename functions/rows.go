@@ -36,11 +36,11 @@ func rowFunctions() []rowFunction {
 // Handles tells whether one of the functions clears events of this name from the inbox.
 func Handles(eventName string) bool {
 	return strings.HasPrefix(eventName, replayPrefix) ||
-		slices.ContainsFunc(rowFunctions(), func(r rowFunction) bool { return "clerk/"+r.event == eventName })
+		slices.ContainsFunc(rowFunctions(), func(r rowFunction) bool { return inbox.EventName(r.event) == eventName })
 }
 
 func (f *Functions) row(r rowFunction) registered {
-	fn := registered{Function: Function{ID: r.id, Name: r.name, Events: []string{"clerk/" + r.event}}}
+	fn := registered{Function: Function{ID: r.id, Name: r.name, Events: []string{inbox.EventName(r.event)}}}
 	if f.BatchSize > 1 { // without a concurrency limit: a batch has many users
 		fn.batchEvents = &inngestgo.ConfigBatchEvents{MaxSize: f.BatchSize, Timeout: f.BatchTimeout}
 		fn.work = func(ctx context.Context, events []Event) (any, error) { return f.writeBatch(ctx, r, events) }

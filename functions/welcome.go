@@ -34,7 +34,7 @@ var errHeld = errors.New("another attempt is sending this mail: wait until it ha
 // mail. See docs/adr/0005-welcome-once.md.
 func (f *Functions) welcome() registered {
 	return f.own(Function{
-		ID: sendWelcome, Name: "Send the welcome e-mail", Events: []string{"clerk/" + clerk.UserCreated},
+		ID: sendWelcome, Name: "Send the welcome e-mail", Events: []string{inbox.EventName(clerk.UserCreated)},
 		Run: func(ctx context.Context, e Event) (any, error) { return f.Welcome.run(ctx, f.Users, e) },
 	}, "send-mail", nil)
 }

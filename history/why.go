@@ -160,8 +160,8 @@ func (w Why) ofRow(add func(RemarkKind, string), now time.Time, retention time.D
 	}
 }
 
-// explained tells whether the entry that was applied last is the row's. Deletions from before its event may have a newer
-// version: a user who is restored has the time of the last change, which may be older than the deletion.
+// explained tells whether the entry that was applied last is the row's. Deletions from before its event may have a
+// newer version: a user who is restored has the time of the last change, which may be older than the deletion.
 func (w Why) explained() bool {
 	_, event, _ := strings.Cut(w.Row.Version, ".")
 	for _, e := range w.Applied {

@@ -153,7 +153,7 @@ const (
 // old tells whether a replay of the event could bring back a deleted user whose tombstone may be gone. user.deleted is
 // never old, because it brings nobody back.
 func (r row) old() bool {
-	return slices.Contains([]string{"clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated}, r.Name) &&
+	return slices.Contains([]string{EventName(clerk.UserCreated), EventName(clerk.UserUpdated)}, r.Name) &&
 		time.Since(time.UnixMilli(r.TS)) > maxReplayAge
 }
 

@@ -89,6 +89,9 @@ func (b *Inbox) Run(ctx context.Context, drain time.Duration) {
 	sending.Wait()
 }
 
+// EventName returns the name that Clerk's event of a type, such as user.created, has at Inngest.
+func EventName(clerkType string) string { return "clerk/" + clerkType }
+
 // Done removes an event from the inbox after its user's row was written, and returns when the event was received. That
 // is the zero time if the event was not in the inbox, which is no error. eventID is the id under which Inngest ran the
 // event.

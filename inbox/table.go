@@ -156,7 +156,7 @@ func (t Table) Pending(ctx context.Context) (p Pending, _ error) {
 // Deletions returns the sorted ids of the events that say that a user is deleted: waiting are those that are pending,
 // and dead are the dead letters that were not dropped. It reads all deletions in the collection.
 func (t Table) Deletions(ctx context.Context, userID string) (waiting, dead []string, _ error) {
-	err := t.each(ctx, bson.D{{Key: "name", Value: "clerk/" + clerk.UserDeleted}}, bson.D{}, func(r row) {
+	err := t.each(ctx, bson.D{{Key: "name", Value: EventName(clerk.UserDeleted)}}, bson.D{}, func(r row) {
 		id, err := clerk.ParseDeleted(clerk.Unwrap(json.RawMessage(r.Data)).User)
 		switch {
 		case err != nil || id != userID: // it is of another user, or cannot be read

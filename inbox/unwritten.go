@@ -25,8 +25,8 @@ func (t Table) Unwritten(ctx context.Context, changesAfter, deletionsAfter time.
 		names []string
 		after time.Time
 	}{
-		{[]string{"clerk/" + clerk.UserCreated, "clerk/" + clerk.UserUpdated}, changesAfter},
-		{[]string{"clerk/" + clerk.UserDeleted}, deletionsAfter},
+		{[]string{EventName(clerk.UserCreated), EventName(clerk.UserUpdated)}, changesAfter},
+		{[]string{EventName(clerk.UserDeleted)}, deletionsAfter},
 	} {
 		of := bson.D{
 			{Key: "name", Value: bson.D{{Key: "$in", Value: kind.names}}},

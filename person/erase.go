@@ -156,7 +156,7 @@ func (e *Erase) events(ctx context.Context, id string, left *Left) error {
 // needed tells whether an event is a deletion that a function of the app still needs: it waits to be sent to all
 // functions, or is the dead letter of one of them. The deletion of the row is done by the tombstone.
 func needed(e inbox.Kept) bool {
-	ofRow := e.Name == "clerk/"+clerk.UserDeleted
+	ofRow := e.Name == inbox.EventName(clerk.UserDeleted)
 	return e.Deletion && (e.Failure == nil || !ofRow && e.Failure.DroppedAt.IsZero())
 }
 

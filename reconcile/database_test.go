@@ -16,10 +16,7 @@ func TestRefusedUserAloneInPageStopsBackfill(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r := backfiller(t, db, fake)
-		rows := db.Collection("users")
-		if err := rows.EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
-			t.Fatal(err)
-		}
+		unique(t, db, "email")
 		ada := testenv.People(1)[0]
 		fake.Put(ada)
 		insert(t, db, doc{"_id": "app-1", "username": "app-1", "email": ada.Email})

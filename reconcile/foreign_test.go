@@ -220,10 +220,7 @@ func TestOneRefusedUserStopsTheRun(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 50)
-		rows := db.Collection("users")
-		if err := rows.EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
-			t.Fatal(err)
-		}
+		unique(t, db, "email")
 		insert(t, db, doc{"_id": "app-1", "username": "app-1", "email": "taken@mail.example"})
 		refused, later := people[3], people[45]
 		refused.Email, refused.Updated = "taken@mail.example", refused.Updated+1

@@ -151,7 +151,7 @@ func lookBack(p Progress, runs []Run) Progress {
 
 // recent repairs a page of Clerk's list of users, the last changed first. It counts the users whom it repairs as
 // changes that no webhook has brought. Users who have changed in the last minute are repaired too, because an older
-// change of theirs may be missing. They are counted by the next run (noteYoung), because their webhook may be under way.
+// change of theirs may be missing. The next run counts them (noteYoung), because their webhook may be under way.
 func (r *Reconcile) recent(ctx context.Context, p Progress) (Progress, error) {
 	if p.Next == "" {
 		p.Began = time.Now()

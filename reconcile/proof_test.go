@@ -12,7 +12,6 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
-	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -302,10 +301,7 @@ func TestWhoCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 	}
 	age(t, r, reconcile.Recent, 2*time.Hour)
 	first = proof()
-	rows := db.Collection("users")
-	if err := rows.EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
-		t.Fatal(err)
-	}
+	unique(t, db, "email")
 	insert(t, db, doc{"_id": "app-1", "email": "taken@mail.example"})
 	people[1].Email, people[1].Updated = "taken@mail.example", time.Now().Add(-90*time.Minute).UnixMilli()
 	fake.Put(people[1])
@@ -318,7 +314,7 @@ func TestWhoCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 			t.Errorf("a run that could not write everybody proves something:\n%s", d)
 		}
 	}
-	if _, err := rows.DeleteOne(t.Context(), doc{"_id": "app-1"}); err != nil {
+	if _, err := db.Collection("users").DeleteOne(t.Context(), doc{"_id": "app-1"}); err != nil {
 		t.Fatal(err)
 	}
 	if found, _, err := run(t, r, reconcile.Recent); err != nil || found.Failed != 0 {

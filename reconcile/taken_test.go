@@ -17,12 +17,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// uniqueEmail makes an index of the app's on the address.
-func uniqueEmail(t *testing.T, db *database.DB) {
+// unique makes unique indexes of the app's on these fields.
+func unique(t *testing.T, db *database.DB, fields ...string) {
 	t.Helper()
-	unique := database.Index{Field: "email", Unique: true}
-	if err := db.Collection("users").EnsureIndex(t.Context(), unique); err != nil {
-		t.Fatal(err)
+	for _, field := range fields {
+		ix := database.Index{Field: field, Unique: true}
+		if err := db.Collection("users").EnsureIndex(t.Context(), ix); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -80,7 +82,7 @@ func TestSwappedAddresses(t *testing.T) {
 					}
 					fake := testenv.NewClerkAPI(t)
 					r, people := reconciler(t, db, fake, 50)
-					uniqueEmail(t, db)
+					unique(t, db, "email")
 					if tc.app {
 						insert(t, db, doc{"_id": "app-1", "username": "app-1", "email": "new@mail.example"})
 					}
@@ -114,11 +116,7 @@ func TestInTheWayOfTwoIndexes(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 5)
-		uniqueEmail(t, db)
-		if err := db.Collection("users").EnsureIndex(t.Context(),
-			database.Index{Field: "full_name", Unique: true}); err != nil {
-			t.Fatal(err)
-		}
+		unique(t, db, "email", "full_name")
 		people[0].LastName = people[2].LastName
 		people[2].LastName = "Byron"
 		move(fake, people, -1, 0, 1)
@@ -138,11 +136,7 @@ func TestSwapThatCannotEnd(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		fake := testenv.NewClerkAPI(t)
 		r, people := reconciler(t, db, fake, 2)
-		uniqueEmail(t, db)
-		if err := db.Collection("users").EnsureIndex(t.Context(),
-			database.Index{Field: "full_name", Unique: true}); err != nil {
-			t.Fatal(err)
-		}
+		unique(t, db, "email", "full_name")
 		insert(t, db, doc{"_id": "app-1", "username": "app-1", "full_name": "Ada Byron"})
 		people[1].LastName = "Byron"
 		move(fake, people, 0, 0, 1)
@@ -194,7 +188,7 @@ func swap(t *testing.T, of []int, fault testenv.Fault, at int) bool {
 	p := lab.Processes[0]
 	fake := testenv.NewClerkAPI(t)
 	r, people := backfiller(t, p.DB, fake), testenv.People(3)
-	uniqueEmail(t, p.DB)
+	unique(t, p.DB, "email")
 	other := lab.Memory.Connect(t, "lab", nil, nil)
 	webhooks(t, other, people)
 	fake.Put(people...)

@@ -33,13 +33,10 @@ const evil = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`
 // put writes the row of a user, as a webhook does.
 func put(t *testing.T, p *Page, u clerk.User) {
 	t.Helper()
-	w := store.Write{
+	testenv.Write(t, p.Users, store.Write{
 		User: u, EventTime: store.EventTime{Clerk: clerk.Millis(time.Now().UnixMilli())},
 		Source: store.Source{Kind: "webhook", ID: "msg_" + u.ID},
-	}
-	if r := p.Users.Write(t.Context(), []store.Write{w}, store.All)[0]; r.Err != nil {
-		t.Fatal(r.Err)
-	}
+	})
 }
 
 // fail makes a dead letter.

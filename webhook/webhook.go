@@ -249,7 +249,7 @@ func (h *Handler) accept(ctx context.Context, body []byte, header http.Header, t
 		h.o.Log.WarnContext(ctx, "refused a signed webhook", "svix_id", id, "reason", err)
 		return answer{http.StatusBadRequest, "not_an_event", err.Error()}
 	}
-	event := inbox.Event{ID: id, Name: "clerk/" + e.Type, Data: data}
+	event := inbox.Event{ID: id, Name: inbox.EventName(e.Type), Data: data}
 	event.TS, event.V = mend(e.Timestamp, sent)
 	if size := event.Size(); size > inngest.MaxEventSize {
 		h.o.Log.WarnContext(ctx, "refused a webhook that is too large for Inngest", "svix_id", id, "bytes", size)

@@ -17,6 +17,7 @@ import (
 	"clerksync/clerk"
 	"clerksync/config"
 	"clerksync/functions"
+	"clerksync/inbox"
 	"clerksync/internal/dev"
 	"clerksync/reach"
 	"clerksync/webhook"
@@ -78,7 +79,7 @@ func (c sendCmd) Run(ctx context.Context, e env) error {
 	switch {
 	case status == http.StatusNoContent:
 		e.say("no row: events of the type %s are not forwarded, see CLERK_FORWARD_EVENTS", id(event.Type))
-	case !functions.Handles("clerk/" + event.Type):
+	case !functions.Handles(inbox.EventName(event.Type)):
 		e.say("no row: only user.created, user.updated and user.deleted make one; " +
 			"a function of your own can have this event")
 	case next != nil && !c.NoWait:
