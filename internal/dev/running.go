@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,8 +30,9 @@ func Find() (r Running, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal(b, &r); err != nil || r.URL == "" || r.Secret == "" {
-		return r, fmt.Errorf("%s cannot be read: start 'clerksync dev' again", runningFile())
+	err = json.Unmarshal(b, &r)
+	if u, notURL := url.Parse(r.URL); err != nil || notURL != nil || u.Scheme != "http" || r.Secret == "" {
+		return Running{}, fmt.Errorf("%s cannot be read: start 'clerksync dev' again", runningFile())
 	}
 	return r, nil
 }

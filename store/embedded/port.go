@@ -45,7 +45,7 @@ func (f *folder) keep(addr string) error {
 	if err != nil || port == "0" {
 		return err
 	}
-	return os.WriteFile(filepath.Join(f.path, portFile), []byte(port+"\n"), 0o600) //nolint:gosec // as above
+	return f.write(portFile, port)
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

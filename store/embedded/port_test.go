@@ -5,6 +5,7 @@ package embedded
 import (
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,5 +53,28 @@ func TestKeptPort(t *testing.T) {
 		if got := serve(""); !strings.HasPrefix(got, "mongodb://127.0.0.1:27") {
 			t.Errorf("%.20q in the file: got %s", text, got)
 		}
+	}
+}
+
+// TestLinkedFiles: a folder that came with somebody else's repository may have links in it. What they lead to stays as
+// it is.
+func TestLinkedFiles(t *testing.T) {
+	dir := t.TempDir()
+	precious := filepath.Join(t.TempDir(), "precious")
+	write(t, precious, "mine")
+	for _, name := range []string{portFile, uriFile} {
+		if err := os.Symlink(precious, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Start(t.Context(), dir, "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(precious); string(b) != "mine" {
+		t.Errorf("got %q %v", b, err)
 	}
 }
