@@ -350,8 +350,8 @@ func TestOtherInstanceProvesNothing(t *testing.T) {
 	}
 }
 
-// TestOtherInstanceBeginsAnew: a backfill does not go on where that of another Clerk instance was cut off. It left out
-// as many users as that one had written.
+// TestOtherInstanceBeginsAnew: a backfill does not go on where the backfill of another Clerk instance was cut off. It
+// left out as many users as that one had written.
 func TestOtherInstanceBeginsAnew(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
@@ -417,8 +417,7 @@ func TestYoungUserWhoCannotBeWritten(t *testing.T) {
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
 	fake := testenv.NewClerkAPI(t)
 	r, people := reconciler(t, db, fake, 3)
-	unique := database.Index{Field: "email", Unique: true}
-	if err := db.Collection("users").EnsureIndex(t.Context(), unique); err != nil {
+	if err := db.Collection("users").EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
 		t.Fatal(err)
 	}
 	insert(t, db, doc{"_id": "app-1", "email": "taken@mail.example"})
