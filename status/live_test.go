@@ -104,8 +104,8 @@ func TestStreamOfStrangers(t *testing.T) {
 	t.Cleanup(server.Close)
 	t.Cleanup(p.End)
 	w := watch(t, server, func(r *http.Request) { bearer(r, token) })
-	if !w.lines.Scan() || !w.lines.Scan() { // retry, and the first line of data
-		t.Fatal("nothing came")
+	if w.lines.Scan(); w.lines.Text() != "retry: 3000" {
+		t.Fatalf("got %q first", w.lines.Text())
 	}
 	var text strings.Builder
 	for w.lines.Scan() && w.lines.Text() != "" {
