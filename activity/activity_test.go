@@ -484,6 +484,8 @@ func TestLabels(t *testing.T) {
 	a.Wrote(functions.Wrote{Type: clerk.UserCreated, Err: errors.New("x"), Final: true})
 	// The clock of the process that took the webhook was ahead.
 	a.Wrote(functions.Wrote{Type: clerk.UserDeleted, Outcome: store.Deleted, Received: time.Now().Add(time.Hour)})
+	// It came through Inngest's own integration, so nobody knows when.
+	a.Wrote(functions.Wrote{Type: clerk.UserUpdated, Outcome: store.Updated})
 	families, err := reg.Gather()
 	must(t, err)
 	values := map[string]float64{}
@@ -505,7 +507,7 @@ func TestLabels(t *testing.T) {
 	for name, want := range map[string]float64{
 		"clerksync_outcomes_total other other": 4000, "clerksync_outcomes_total retried other": 4000,
 		"clerksync_outcomes_total failed user.created": 1, "clerksync_outcomes_total stale user.deleted": 0,
-		"clerksync_webhook_to_row_seconds other": 4000,
+		"clerksync_webhook_to_row_seconds other": 4000, "clerksync_webhook_to_row_seconds user.updated": 0,
 	} {
 		if got, there := values[name]; !there || got != want {
 			t.Errorf("%s: got %v, want %v", name, got, want)

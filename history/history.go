@@ -272,7 +272,7 @@ func (h *History) overrule(ctx context.Context, c store.Change) error {
 	return h.rewrite(ctx, c.UserID, func(p *Past) {
 		var moved []Entry
 		p.Applied = slices.DeleteFunc(p.Applied, func(e Entry) bool {
-			if e.Version > c.Version {
+			if e.Version > c.Version && !e.isDeletion() {
 				e.Overruled = true
 				moved = append(moved, e)
 				return true

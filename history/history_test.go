@@ -408,6 +408,41 @@ func TestOneCommandMore(t *testing.T) {
 	}
 }
 
+// TestManyOverruled: what is overruled goes to a list that has twenty places too, and a deletion is never overruled.
+func TestManyOverruled(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
+		r := setup(t, db)
+		r.write(t, store.All, event(1, "Ada", "a"))
+		r.write(t, store.All, deletion(50, "gone"))
+		if _, err := r.users.Lift(t.Context(), ada); err != nil {
+			t.Fatal(err)
+		}
+		for i := range clerk.Millis(15) {
+			r.write(t, store.All, event(1e10+i, "Ada", "future"))
+		}
+		for i := range clerk.Millis(15) {
+			r.write(t, store.All, event(100+i, "Ada", "late"))
+		}
+		row, err := r.users.Get(t.Context(), ada)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := event(200, "Ada King", "") // the last change is from before the deletion
+		w.User.ChangedAt, w.AnsweredAt, w.Source = noon+1, noon+200, store.Source{Kind: "full"}
+		if o, err := r.users.Overrule(t.Context(), w, row.Clerk.Version); o != store.Updated || err != nil {
+			t.Fatal(o, err)
+		}
+		p, err := r.past.Get(t.Context(), ada)
+		if err != nil || len(p.Applied) != 3 || len(p.Skipped) != 20 || p.Skipped[0].SourceID != "future" {
+			t.Errorf("got %d and %d entries, %v: %+v", len(p.Applied), len(p.Skipped), err, p)
+		}
+		if got := r.kinds(t); got != nil {
+			t.Errorf("remarks %v", got)
+		}
+	})
+}
+
 // TestForget: the nightly clean-up removes what is too old, out of documents too, and documents of which nothing is
 // left.
 func TestForget(t *testing.T) {

@@ -377,3 +377,82 @@ func TestOtherInstanceBeginsAnew(t *testing.T) {
 		}
 	}
 }
+
+// TestRunsOfAnotherMap: a run does not continue the chain of runs that wrote by another map, whose rows lack a field.
+func TestRunsOfAnotherMap(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, _ := reconciler(t, db, fake, 3)
+	for range 2 {
+		age(t, r, reconcile.Recent, 2*time.Hour)
+		if _, _, err := run(t, r, reconcile.Recent); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age(t, r, reconcile.Backfill, 20*time.Minute)
+	var saved struct{ Runs []reconcile.Run }
+	if _, err := r.State.Load(t.Context(), "reconcile_recent", &saved); err != nil {
+		t.Fatal(err)
+	}
+	for i := range saved.Runs {
+		saved.Runs[i].Map = "another"
+	}
+	if err := r.State.Save(t.Context(), "reconcile_recent", saved); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(t, r, reconcile.Recent); err != nil {
+		t.Fatal(err)
+	}
+	s, err := reconcile.ReadStatus(t.Context(), r.State)
+	if p := s.Proof(r.Users.MapID(), time.Now()); err != nil || !p.Changes.Equal(p.Listed) {
+		t.Errorf("got %+v, %v, want that nothing after the backfill is proven", p, err)
+	}
+}
+
+// TestYoungUserWhoCannotBeWritten: a run proves nothing either if that user has changed in the last minute.
+func TestYoungUserWhoCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	r, people := reconciler(t, db, fake, 3)
+	if err := db.Collection("users").EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, db, doc{"_id": "app-1", "email": "taken@mail.example"})
+	people[1].Email, people[1].Updated = "taken@mail.example", time.Now().UnixMilli()
+	fake.Put(people[1])
+	if found, _, err := run(t, r, reconcile.Recent); err != nil || found.Failed != 1 {
+		t.Errorf("got %+v, %v, want that the user fails", found, err)
+	}
+}
+
+// TestBackfillByTwoMaps: a backfill that another map began proves nothing, because the rows of its first part are that
+// map's.
+func TestBackfillByTwoMaps(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewMemory().Connect(t, "test", nil, nil)
+	fake := testenv.NewClerkAPI(t)
+	fake.Put(testenv.People(60)...)
+	r := backfiller(t, db, fake)
+	for p, err := reconcile.Start(reconcile.Backfill, "cut off"), error(nil); p.Listed == 0; {
+		if p, err = r.Step(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var at reconcile.Progress
+	if _, err := r.State.Load(t.Context(), "backfill", &at); err != nil {
+		t.Fatal(err)
+	}
+	at.Map = "another"
+	if err := r.State.Save(t.Context(), "backfill", at); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := backfill(t.Context(), r); err != nil || p.Listed != 60 {
+		t.Fatalf("got %+v, %v", p, err)
+	}
+	s, err := reconcile.ReadStatus(t.Context(), r.State)
+	if p := s.Proof(r.Users.MapID(), time.Now()); err != nil || !p.Listed.IsZero() {
+		t.Errorf("got %+v, %v, want no proof", p, err)
+	}
+}
