@@ -350,8 +350,8 @@ func TestOtherInstanceProvesNothing(t *testing.T) {
 	}
 }
 
-// TestOtherInstanceBeginsAnew: a backfill does not go on where the backfill of another Clerk instance was cut off. It left
-// out as many users as that one had written.
+// TestOtherInstanceBeginsAnew: a backfill does not go on where the backfill of another Clerk instance was cut off. It
+// left out as many users as that one had written.
 func TestOtherInstanceBeginsAnew(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)

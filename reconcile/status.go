@@ -87,7 +87,7 @@ func (s Silence) Alarm(now time.Time) string {
 	}
 	since := "yet"
 	if !s.Since.IsZero() {
-		since = "for " + ago(now.Sub(s.Since))
+		since = "for " + Span(now.Sub(s.Since))
 	}
 	users := "users"
 	if s.Changed == 1 {
@@ -97,8 +97,8 @@ func (s Silence) Alarm(now time.Time) string {
 		"(enabled, its URL, its events) and CLERK_WEBHOOK_SIGNING_SECRET", since, s.Changed, users)
 }
 
-// ago formats a duration for people: "40 min", "3 h", "12 days".
-func ago(d time.Duration) string {
+// Span formats a duration of a minute or more for people: "40 min", "3 h", "12 days".
+func Span(d time.Duration) string {
 	switch {
 	case d < time.Hour:
 		return fmt.Sprintf("%d min", int(d.Minutes()))
