@@ -417,7 +417,8 @@ func TestYoungUserWhoCannotBeWritten(t *testing.T) {
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
 	fake := testenv.NewClerkAPI(t)
 	r, people := reconciler(t, db, fake, 3)
-	if err := db.Collection("users").EnsureIndex(t.Context(), database.Index{Field: "email", Unique: true}); err != nil {
+	unique := database.Index{Field: "email", Unique: true}
+	if err := db.Collection("users").EnsureIndex(t.Context(), unique); err != nil {
 		t.Fatal(err)
 	}
 	insert(t, db, doc{"_id": "app-1", "email": "taken@mail.example"})

@@ -125,10 +125,10 @@ func (f *folder) write(name, line string) error {
 	}
 	_, err = file.WriteString(line + "\n")
 	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), filepath.Join(f.path, name))
+		err = os.Rename(file.Name(), filepath.Join(f.path, name)) //nolint:gosec // G703: the operator names the folder
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
+		return errors.Join(err, os.Remove(file.Name())) //nolint:gosec // as above
 	}
 	return nil
 }
