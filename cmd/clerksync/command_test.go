@@ -3,14 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"maps"
 	"strings"
 	"testing"
 
 	"clerksync/config"
+	"clerksync/inbox"
 	"clerksync/internal/testenv"
 	"clerksync/store/database"
 	"clerksync/store/embedded"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // good are settings with which 'serve' starts.
@@ -66,4 +70,9 @@ func withRunningDatabase(t *testing.T, settings map[string]string, do func(conte
 	if err := db.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// newInbox returns the inbox in a database, to put dead letters there.
+func newInbox(db *database.DB) *inbox.Inbox {
+	return inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 }

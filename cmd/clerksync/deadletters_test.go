@@ -19,7 +19,6 @@ import (
 	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
@@ -32,7 +31,7 @@ func TestReplayOfMailPerhapsSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	box := newInbox(db)
 	mails := store.NewWelcomes(db)
 	for user, perhaps := range map[string]bool{"a": true, "b": false, "c": true} {
 		id := "msg_" + user + ":send-welcome-email"
@@ -100,7 +99,7 @@ func TestDeletedRise(t *testing.T) {
 	settings["INNGEST_DEV"] = inngest.URL
 	s := serve(t, settings)
 	withRunningDatabase(t, settings, func(ctx context.Context, db *database.DB) {
-		box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		box := newInbox(db)
 		const day = 24 * time.Hour
 		for id, e := range map[string]struct {
 			name string
@@ -159,7 +158,7 @@ func TestStrangersEventOnTheTerminal(t *testing.T) {
 	}
 	const evil = "x\x1b[2J\u009b2J\r\t\a\x7f\u202e\x9b" // the last is no UTF-8
 	const id = "msg_" + evil
-	box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	box := newInbox(db)
 	data := "{\n\t\"id\": \"user_Zoë\u009b2J\x7f\u202e\"\n}"
 	// old, so that replay names it
 	e := inbox.Event{ID: strings.ToValidUTF8(id, ""), Name: "clerk/user.created", Data: []byte(data)}
@@ -224,7 +223,7 @@ func TestDeadLetters(t *testing.T) {
 	settings["INNGEST_DEV"] = inngest.URL
 	s := serve(t, settings)
 	withRunningDatabase(t, settings, func(ctx context.Context, db *database.DB) {
-		box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		box := newInbox(db)
 		for _, id := range []string{"msg_1", "msg_2", "msg_3"} {
 			e := inbox.Event{
 				ID: id, Name: "clerk/user.created", Data: json.RawMessage(`{"id":"user_secret"}`),

@@ -19,7 +19,6 @@ import (
 	"clerksync/store/database"
 	"clerksync/store/mapping"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
@@ -67,9 +66,7 @@ func TestKeptOfAUser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		box := inbox.New(inbox.Options{
-			DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
-		})
+		box := newInbox(db)
 		for id, e := range map[string]inbox.Event{
 			"msg_1":     {Name: "clerk/user.updated", Data: ada.JSON()},
 			"msg_2:crm": {Name: "clerksync/replay.crm", Data: []byte(`{"id":"` + ada.ID + `","deleted":true}`)},

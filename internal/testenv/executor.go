@@ -139,7 +139,8 @@ func (e *Executor) Call(
 	body, err := json.Marshal(map[string]any{
 		"event": event, "events": append([]Event{event}, e.Others...), "steps": steps,
 		"ctx": map[string]any{
-			"run_id": cmp.Or(e.RunID, "01JTESTRUN"), "fn_id": "00000000-0000-0000-0000-000000000001", "env": "test", "step_id": "step",
+			"run_id": cmp.Or(e.RunID, "01JTESTRUN"), "fn_id": "00000000-0000-0000-0000-000000000001",
+			"env": "test", "step_id": "step",
 			"attempt": attempt, "max_attempts": limit, "stack": map[string]any{"stack": []string{}, "current": 0},
 		},
 	})
