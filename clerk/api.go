@@ -92,7 +92,7 @@ type API struct {
 
 // Request is a request to Clerk that has ended.
 type Request struct {
-	Endpoint string // one of Endpoints
+	Endpoint string // "users" is a list, and "user" one of them; "count" is their number; "instance"
 	Status   int    // of the answer; 0 if none came, or only a part of it
 	Took     time.Duration
 }
@@ -100,9 +100,6 @@ type Request struct {
 // Observe makes f be called after each request, one that is tried again too, with the context of who asked for it. Call
 // Observe before anything else uses the API.
 func (a *API) Observe(f func(ctx context.Context, r Request)) { a.observers = append(a.observers, f) }
-
-// Endpoints returns the kinds of requests that there are: a list of users, one user, a number of users, the instance.
-func Endpoints() []string { return []string{"users", "user", "count", "instance"} }
 
 // endpoint returns the kind of a request to a path.
 func endpoint(path string) string {

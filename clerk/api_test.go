@@ -662,7 +662,7 @@ func TestObserve(t *testing.T) {
 		t.Errorf("an answer that is cut off (-want +got):\n%s", d)
 	}
 	for _, r := range append(want, got...) {
-		if kind, _, _ := strings.Cut(r, " "); !slices.Contains(clerk.Endpoints(), kind) {
+		if kind, _, _ := strings.Cut(r, " "); !slices.Contains([]string{"users", "user", "count", "instance"}, kind) {
 			t.Errorf("%s is no kind of endpoint", kind)
 		}
 	}

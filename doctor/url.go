@@ -44,11 +44,9 @@ type reply struct {
 
 func (r reply) says(text string) bool { return bytes.Contains(r.body, []byte(text)) }
 
-// post sends a webhook. It follows no redirect, because Clerk does not either. It adds to the error what to do, and
-// does not quote the URL, which may hold a password.
+// post sends a webhook. It adds to the error what to do, and does not quote the URL, which may hold a password.
 func post(req *http.Request) (reply, error) {
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := client.Do(req)
+	res, err := webhook.Post(req)
 	if err != nil {
 		return reply{}, fmt.Errorf("it cannot be reached: %w", reach.Explain(err))
 	}

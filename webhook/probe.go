@@ -44,3 +44,9 @@ func Signed(ctx context.Context, url, secret, id string, event []byte) (*http.Re
 	}
 	return req, nil
 }
+
+// Post sends a request as Clerk's sender does: it follows no redirect.
+func Post(req *http.Request) (*http.Response, error) {
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return client.Do(req)
+}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +14,6 @@ import (
 
 	"clerksync/app"
 	"clerksync/config"
-
 	"clerksync/inbox"
 	"clerksync/store"
 	"clerksync/store/database"
@@ -212,5 +213,84 @@ func TestStrangersNameOnTheTerminal(t *testing.T) {
 	var got bson.D
 	if err := bson.UnmarshalExtJSON([]byte(text), false, &got); err != nil || !cmp.Equal(got, want.Doc) {
 		t.Errorf("got %q, %v back, want %q", got, err, want.Doc)
+	}
+}
+
+// TestDeadLetters: the commands work beside a running service, on a folder too, and without it; they say what is wrong.
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	inngest := newFakeInngest(t)
+	settings := good(t)
+	settings["INNGEST_DEV"] = inngest.URL
+	s := serve(t, settings)
+	withRunningDatabase(t, settings, func(ctx context.Context, db *database.DB) {
+		box := inbox.New(inbox.Options{DB: db, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+		for _, id := range []string{"msg_1", "msg_2", "msg_3"} {
+			e := inbox.Event{
+				ID: id, Name: "clerk/user.created", Data: json.RawMessage(`{"id":"user_secret"}`),
+				TS: time.Now().UnixMilli(),
+			}
+			f := inbox.Failure{Function: "clerksync-sync-user-from-clerk", RunID: "01J", Error: "in\x1b[2J vain"}
+			if err := box.Fail(ctx, e, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	clerksync := func(settings map[string]string, args string) (string, error) {
+		out, _, err := command(t, settings, strings.Fields("deadletters "+args)...)
+		return out, err
+	}
+	const lines = `(?s)^ID +EVENT +FAILED +ERROR\n`
+	line := func(id string) string {
+		return fmt.Sprintf(`%s +clerk/user\.created +20\d\d-\S+Z +in\\u001b\[2J vain\n`, id)
+	}
+	for _, step := range []struct{ args, out, err string }{
+		{"list", lines + line("msg_1") + line("msg_2") + line("msg_3") + "$", ""},
+		{
+			"show msg_2",
+			`(?s)^id +msg_2\n.*happened +20\d\d-\S+Z\n.*sent +once\n.*function +clerksync-sync-user-from-clerk\n` +
+				`run +01J\nerror +in\\u001b\[2J vain\nbytes +20\n$`,
+			"",
+		},
+		{"show msg_2 --data", `bytes +20\n\n\{"id":"user_secret"\}\n$`, ""},
+		{"show msg_4", "^$", "no such dead letter: msg_4 is not among those"},
+		{"replay", "^$", "say what to replay: the id of a dead letter, or --all"},
+		{"replay msg_1 --all", "^$", "say what to replay"},
+		{"replay msg_4", "^$", "no such dead letter"},
+		{"drop msg_4", "^$", "no such dead letter"},
+		{"drop msg_1", "^msg_1 is dropped: 'clerksync deadletters replay msg_1' brings it back\n$", ""},
+		{"list", lines + line("msg_2") + line("msg_3") + "$", ""},
+		{"list --dropped", lines + line("msg_1") + line("msg_2") + line("msg_3") + "$", ""},
+		{"replay msg_1", "^msg_1 will be sent again\n$", ""},
+		{"replay --all", "^2 will be sent again\n$", ""},
+		{"list --dropped", "^no dead letters\n$", ""},
+	} {
+		out, err := clerksync(settings, step.args)
+		if !regexp.MustCompile(step.out).MatchString(out) {
+			t.Errorf("%s: printed\n%s, want %s", step.args, out, step.out)
+		}
+		if !says(err, step.err) {
+			t.Errorf("%s: got %v, want %q", step.args, err, step.err)
+		}
+	}
+	until(t, "they are sent", func() bool { return len(inngest.sent()) == 3 })
+	if got := fmt.Sprintf("%s", inngest.sent()); strings.Count(got, `:replay1"`) != 3 {
+		t.Errorf("sent %s, want ids that end with :replay1", got)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	if out, err := clerksync(settings, "list"); err != nil || out != "no dead letters\n" {
+		t.Errorf("without the service: got %q, %v", out, err)
+	}
+
+	for want, uri := range map[string]string{
+		"there is no folder": config.EmbeddedPrefix + t.TempDir() + "/none", "MONGODB_URI is not set": "",
+		"MONGODB_URI is of no known kind": "postgres://h",
+	} {
+		if _, err := clerksync(map[string]string{"MONGODB_URI": uri}, "list"); err == nil ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }

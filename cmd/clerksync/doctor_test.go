@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"clerksync/config"
-
 	"clerksync/internal/testenv"
 	"clerksync/store/embedded"
 )

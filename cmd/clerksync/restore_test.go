@@ -12,9 +12,8 @@ import (
 	"time"
 
 	"clerksync/app"
-	"clerksync/config"
-
 	"clerksync/clerk"
+	"clerksync/config"
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/database"

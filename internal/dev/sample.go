@@ -77,15 +77,13 @@ func eventAt(at time.Time, typ string, data json.RawMessage) ([]byte, error) {
 // MessageID returns a new svix-id.
 func MessageID() string { return "msg_" + rand.Text() }
 
-// Post signs an event as Svix does, under the svix-id, posts it and returns the answer. It follows no redirect, because
-// Clerk does not either.
+// Post signs an event as Svix does, under the svix-id, posts it and returns the answer.
 func Post(ctx context.Context, url, secret, id string, event []byte) (status int, text string, err error) {
 	req, err := webhook.Signed(ctx, url, secret, id, event)
 	if err != nil {
 		return 0, "", err
 	}
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := client.Do(req)
+	res, err := webhook.Post(req)
 	if err != nil {
 		return 0, "", err
 	}
