@@ -12,7 +12,6 @@ import (
 	"clerksync/clerk"
 	"clerksync/internal/testenv"
 	"clerksync/reconcile"
-	"clerksync/store/database"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -417,10 +416,7 @@ func TestYoungUserWhoCannotBeWritten(t *testing.T) {
 	db := testenv.NewMemory().Connect(t, "test", nil, nil)
 	fake := testenv.NewClerkAPI(t)
 	r, people := reconciler(t, db, fake, 3)
-	unique := database.Index{Field: "email", Unique: true}
-	if err := db.Collection("users").EnsureIndex(t.Context(), unique); err != nil {
-		t.Fatal(err)
-	}
+	unique(t, db, "email")
 	insert(t, db, doc{"_id": "app-1", "email": "taken@mail.example"})
 	people[1].Email, people[1].Updated = "taken@mail.example", time.Now().UnixMilli()
 	fake.Put(people[1])
