@@ -86,7 +86,10 @@ func TestBackfillAndReconcile(t *testing.T) {
 				" (nothing was written), 0 failed",
 		},
 		{[]string{"reconcile"}, 0, "10000 users at Clerk, 10030 rows: 40 " + drift + " (repaired), 0 failed"},
-		{[]string{"reconcile"}, 0, "10000 users at Clerk, 10000 rows: 0 missing, 0 stale, 0 extra (repaired), 0 failed"},
+		{
+			[]string{"reconcile"}, 0,
+			"10000 users at Clerk, 10000 rows: 0 missing, 0 stale, 0 extra (repaired), 0 failed",
+		},
 	} {
 		code := 0
 		if exit, ok := errors.AsType[*exec.ExitError](command(run.args...).Wait()); ok {
