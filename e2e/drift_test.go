@@ -87,7 +87,8 @@ func TestBackfillAndReconcile(t *testing.T) {
 		},
 		{[]string{"reconcile"}, 0, "10000 users at Clerk, 10030 rows: 40 " + drift + " (repaired), 0 failed"},
 		{
-			[]string{"reconcile"}, 0,
+			[]string{"reconcile"},
+			0,
 			"10000 users at Clerk, 10000 rows: 0 missing, 0 stale, 0 extra (repaired), 0 failed",
 		},
 	} {
