@@ -368,13 +368,13 @@ func (h *History) read(id string, raw bson.Raw) (p Past, _ error) {
 	return p, nil
 }
 
-// deduce takes a stale entry for one that was applied if another write found the row with its version. What wrote it
-// was cut off, or did not hear that it was done, and was overtaken before it came again.
+// deduce takes an entry that was not applied for one that was, if another write found the row with its version. What
+// wrote it was cut off, or did not hear that it was done, and was overtaken, also by a deletion, before it came again.
 func (p *Past) deduce() {
 	applied := slices.Clone(p.Applied)
 	p.Skipped = slices.DeleteFunc(p.Skipped, func(s Entry) bool {
 		found := func(a Entry) bool { return a.Was == s.Version }
-		if s.Outcome != store.Stale || !slices.ContainsFunc(applied, found) {
+		if s.Overruled || !slices.ContainsFunc(applied, found) {
 			return false
 		}
 		s.Outcome, s.Again, s.Was = store.Unchanged, true, ""

@@ -210,6 +210,16 @@ func TestEntries(t *testing.T) {
 				r.write(t, store.All, b)
 			}, want: []string{"+ c unchanged", "+ b unchanged again", "+ a created"},
 		},
+		"a gap between two, and what left it comes again after the deletion": {
+			do: func(t *testing.T, r rig) {
+				r.write(t, store.All, a)
+				testenv.Write(t, store.NewUsers(r.db, mapping.Default()), b)
+				r.write(t, store.All, c)
+				r.write(t, store.All, gone)
+				r.write(t, store.All, b)
+			}, want: []string{"+ gone deleted", "+ c unchanged", "+ b unchanged again", "+ a created"},
+			remarks: []history.RemarkKind{history.Gone},
+		},
 		"killed before it could note the deletion": {
 			do: func(t *testing.T, r rig) {
 				r.write(t, store.All, a)

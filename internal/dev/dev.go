@@ -56,11 +56,25 @@ func StartInngest(
 	if err != nil {
 		return nil, err
 	}
-	port := 8288
-	if !Free(ctx, "127.0.0.1:8288") {
-		port = 0
-	}
+	port := reserve(ctx, 8288)
 	say("starting an Inngest dev server (%s)", cmd.Source)
 	output := &serverLog{log: log, done: ctx.Done()}
 	return inngestserver.Start(ctx, cmd, inngestserver.Config{Port: port, Output: output})
+}
+
+// reserve returns the port if nothing on this machine has it, and 0 otherwise. Until ctx ends, another reserve gets 0.
+// That somebody could listen on the port is not enough: of two processes that start a server at the same time, the
+// server of one would end, and that process would take the other's server for its own. So the port for UDP, which the
+// server does not use, is kept as a mark.
+func reserve(ctx context.Context, port int) int {
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	mark, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", address)
+	if err != nil {
+		return 0
+	}
+	context.AfterFunc(ctx, func() { _ = mark.Close() })
+	if !Free(ctx, address) {
+		return 0
+	}
+	return port
 }

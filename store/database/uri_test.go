@@ -65,6 +65,7 @@ func TestUnreached(t *testing.T) {
 					return
 				}
 				if says == "" {
+					t.Cleanup(func() { _ = c.Close() }) // else the garbage collector would close it
 					continue
 				}
 				go func() {
