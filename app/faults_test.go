@@ -42,10 +42,12 @@ import (
 type world struct {
 	t      *testing.T
 	rng    *rand.Rand
+	luck   *rand.Rand // of what is flaky; mu guards it, because the service draws it too
 	memory *testenv.Memory
 	db     *database.DB
 	clerk  *testenv.ClerkAPI
-	load   int // one of so many ticks has a change at Clerk
+	load   int    // one of so many ticks has a change at Clerk
+	mapID  string // of the map that the service has; "" for the one that is used without a file
 	faults
 
 	app  *App
@@ -94,13 +96,13 @@ func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	time.Sleep(time.Until(time.Date(2027, 3, 1, 1, 50, 0, 0, time.UTC)))
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 0)), memory: testenv.NewMemory(), clerk: testenv.NewClerkHandler(),
-		load: 3, users: map[string]*life{},
+		t: t, rng: rand.New(rand.NewPCG(seed, 0)), luck: rand.New(rand.NewPCG(seed, 1)), load: 3,
+		memory: testenv.NewMemory(), clerk: testenv.NewClerkHandler(), users: map[string]*life{},
 	}
 	w.db = w.memory.ConnectFaulty(t, "test", &testenv.CommandFaults{Verdict: func(command string) testenv.Verdict {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.databaseAway || w.flaky && w.rng.IntN(50) == 0 {
+		if w.databaseAway || w.flaky && w.luck.IntN(50) == 0 {
 			return testenv.Refuse
 		}
 		return testenv.Apply
@@ -164,6 +166,7 @@ func (w *world) begin() {
 	a.counts = newCounts(a.users, a.inbox.Table, a.metrics)
 	a.watch = reconcile.NewWatch(database.NewCheckpoints(w.db), a.log, a.metrics)
 	a.freshness = a.newFreshness(a.metrics)
+	a.freshness.MapID = cmp.Or(w.mapID, a.freshness.MapID)
 	fns, err := allFunctions(
 		a.cfg, nil, a.users, a.history, store.NewWelcomes(w.db), store.NewRuns(w.db), a.inbox.Table, w.reconciler())
 	if err != nil {
@@ -195,7 +198,7 @@ func (w *world) begin() {
 func (w *world) send(_ context.Context, events []inbox.Event) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.inngestAway || w.flaky && w.rng.IntN(10) == 0 {
+	if w.inngestAway || w.flaky && w.luck.IntN(10) == 0 {
 		return errors.New("connection refused")
 	}
 	for _, e := range events {
@@ -715,7 +718,9 @@ func TestRestoredBackup(t *testing.T) {
 		if err := SwitchMap(t.Context(), w.db, mapping.Default()); err != nil {
 			t.Fatal(err)
 		}
-		w.app.freshness.MapID = "another"
+		w.stop()
+		w.mapID = "another"
+		w.begin()
 		time.Sleep(time.Minute)
 		w.stop()
 		if r := w.app.freshness.Report(); r.Trusted || r.Changes.State != freshness.Unproven {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,10 +229,10 @@ func TestBoundGrows(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(30 * 365 * 24 * hour) // to a year in which there is Clerk
-		away := false
+		var away atomic.Bool
 		db := testenv.NewMemory().ConnectFaulty(t, "test", &testenv.CommandFaults{
 			Verdict: func(string) testenv.Verdict {
-				if away {
+				if away.Load() {
 					return testenv.Refuse
 				}
 				return testenv.Apply
@@ -271,14 +272,14 @@ func TestBoundGrows(t *testing.T) {
 		if r := f.Report(); !r.Trusted || !r.Since.Equal(since) {
 			t.Errorf("got %+v, want trusted since %s", r, since)
 		}
-		away = true
+		away.Store(true)
 		time.Sleep(5 * minute)
 		see(600, 1)
 		time.Sleep(minute)
 		see(660, 0)
 		time.Sleep(hour)
 		see(4260, 0)
-		away = false
+		away.Store(false)
 		save(t, state, runs{reconcile.Recent: 0, reconcile.Absent: 0})
 		time.Sleep(minute)
 		see(120, 1)
