@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,36 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"clerksync/internal/testenv"
 	"clerksync/reach"
 )
-
-// server is a TCP server that answers whatever it is sent with a text, and then closes the connection. With "" it says
-// nothing, and leaves the connection open until the test ends.
-func server(t *testing.T, says string) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = c.Read(make([]byte, 4096))
-				if says == "" {
-					<-t.Context().Done()
-				}
-				_, _ = io.WriteString(c, says)
-				_ = c.Close()
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
 
 // TestExplain: what stands at the other end is told apart, by real sockets, and nothing of the URL is said.
 func TestExplain(t *testing.T) {
@@ -67,8 +39,8 @@ func TestExplain(t *testing.T) {
 	const refused = "nothing listens on that port of the host (connection refused): check"
 	const noTLS = "what answers there does not speak TLS"
 	const noHTTP, silent = "what answers there does not speak HTTP", "no answer in time: check the host"
-	silence := server(t, "")
-	mailServer := server(t, "220 hunter2\r\n")
+	silence := testenv.Says(t, "")
+	mailServer := testenv.Says(t, "220 hunter2\r\n")
 	wanting := x509.NewCertPool()
 	wanting.AddCert(demanding.Certificate())
 	for name, tc := range map[string]struct {
@@ -82,8 +54,8 @@ func TestExplain(t *testing.T) {
 		"silence, over TLS":       {url: "https://" + silence + "/hunter2", want: silent},
 		"a mail server":           {url: "http://" + mailServer, want: noHTTP},
 		"a mail server, over TLS": {url: "https://" + mailServer, want: noTLS},
-		"a server without TLS":    {url: "https://" + server(t, "HTTP/1.1 400 hunter2\r\n\r\n"), want: noTLS},
-		"one byte":                {url: "http://" + server(t, "\x00"), want: noHTTP},
+		"a server without TLS":    {url: "https://" + testenv.Says(t, "HTTP/1.1 400 hunter2\r\n\r\n"), want: noTLS},
+		"one byte":                {url: "http://" + testenv.Says(t, "\x00"), want: noHTTP},
 		"a certificate of nobody's": {
 			url: secure.URL + "/hunter2", want: "its certificate is not trusted",
 		},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -51,32 +50,7 @@ func TestCheckURI(t *testing.T) {
 // TestUnreached: what stands where the database should be is told apart, and nothing of the connection string is said.
 func TestUnreached(t *testing.T) {
 	t.Parallel()
-	// listen is a server that answers whatever it is sent with a text, or with nothing.
-	listen := func(says string) string {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				if says == "" {
-					t.Cleanup(func() { _ = c.Close() }) // else the garbage collector would close it
-					continue
-				}
-				go func() {
-					_, _ = c.Read(make([]byte, 4096))
-					_, _ = io.WriteString(c, says)
-					_ = c.Close()
-				}()
-			}
-		}()
-		return "mongodb://" + l.Addr().String()
-	}
+	listen := func(says string) string { return "mongodb://" + testenv.Says(t, says) }
 	mongo := testenv.NewMemory().Listen(t, func(string) int32 { return 0 })
 	const noTLS = "what answers there does not speak TLS"
 	for name, tc := range map[string]struct{ uri, want string }{
