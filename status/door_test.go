@@ -400,3 +400,18 @@ func TestHeaders(t *testing.T) {
 		}
 	}
 }
+
+// TestIsToken: no token is the wanted one where none is wanted.
+func TestIsToken(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		token, wanted string
+		want          bool
+	}{
+		{"", "", false}, {"a", "", false}, {"", "a", false}, {"ab", "a", false}, {"a", "ab", false}, {"a", "a", true},
+	} {
+		if got := IsToken(tc.token, tc.wanted); got != tc.want {
+			t.Errorf("IsToken(%q, %q): got %v", tc.token, tc.wanted, got)
+		}
+	}
+}
