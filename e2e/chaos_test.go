@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,23 +40,54 @@ func TestChaos(t *testing.T) {
 
 func chaos(t *testing.T, app testenv.App) {
 	t.Helper()
-	users, span := 300, 25*time.Second
+	o := ordeal{users: 300, span: 25 * time.Second, rounds: *longFlag}
 	if app.Extra {
-		users, span = 80, 8*time.Second
+		o.users, o.span = 80, 8*time.Second
 	}
+	rng := seeded(t, fmt.Sprintf("%s=all go test ./e2e -run Chaos/%s", testenv.MapsEnv, app.Collection))
+	w := newWorld(t, options{app: app, proxies: true, env: []string{manyEvents}})
+	kill(w.service)
+	s := supervise(t, w.newService)
+	o.service = []*supervisor{s}
+	o.faults = w.faults(s)
+	if app.Extra {
+		rng.Shuffle(len(o.faults), func(i, j int) { o.faults[i], o.faults[j] = o.faults[j], o.faults[i] })
+		o.faults = o.faults[:6]
+	}
+	w.undergo(rng, o)
+}
+
+// seeded returns the random numbers of the seed that -seed names, or of a new one. It prints the command that repeats
+// them.
+func seeded(t *testing.T, command string) *rand.Rand {
+	t.Helper()
 	seed := *seedFlag
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	t.Logf("reproduce with: %s=all go test ./e2e -run Chaos/%s -seed %d", testenv.MapsEnv, app.Collection, seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	w := newWorld(t, options{app: app, proxies: true, env: []string{manyEvents}})
-	histories := app.Histories(t, rng, users**longFlag)
+	t.Logf("reproduce with: %s -seed %d", command, seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// ordeal is what a world has to stand.
+type ordeal struct {
+	users   int           // at Clerk, in each round
+	span    time.Duration // over which their webhooks are spread, in each round
+	faults  []fault       // each once in each round, in a random order
+	rounds  int
+	service []*supervisor // the processes of the service
+}
+
+// undergo sends webhooks while the faults happen. In the end all rows are equal to Clerk, every webhook is accepted, no
+// event is left or has failed, and the histories explain the rows. It returns what was sent.
+func (w *world) undergo(rng *rand.Rand, o ordeal) *clerkSide {
+	t := w.t
+	t.Helper()
+	histories := w.app.Histories(t, rng, o.users*o.rounds)
 	start := time.Now()
 	failures := w.failures()
-	s := w.supervise()
 	c := &clerkSide{world: w, codes: map[int]int{}}
-	span *= time.Duration(*longFlag)
+	span := o.span * time.Duration(o.rounds)
 	within := func(limit time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(limit))) }
 	var hooks []testenv.Webhook
 	for _, h := range histories {
@@ -75,13 +107,9 @@ func chaos(t *testing.T, app testenv.App) {
 		t.Fatalf("got %d webhooks, want more than %d", len(hooks), n)
 	}
 
-	faults := w.faults(s)
-	for range *longFlag {
-		rng.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
-		if app.Extra {
-			faults = faults[:6]
-		}
-		for _, f := range faults {
+	for range o.rounds {
+		rng.Shuffle(len(o.faults), func(i, j int) { o.faults[i], o.faults[j] = o.faults[j], o.faults[i] })
+		for _, f := range o.faults {
 			<-time.After(200*time.Millisecond + within(time.Second))
 			heal := f.begin()
 			<-time.After(200*time.Millisecond + within(f.last))
@@ -100,17 +128,22 @@ func chaos(t *testing.T, app testenv.App) {
 	w.drained()
 	w.compare(histories)
 
-	w.explained(histories, int(s.starts.Load())-1)
+	starts, kills := 0, 0
+	for _, s := range o.service {
+		starts, kills = starts+int(s.starts.Load()), kills+int(s.kills.Load())
+	}
+	w.explained(histories, kills)
 	if got, want := w.command("deadletters", "list"), "no dead letters\n"; got != want {
 		t.Errorf("dead letters: %s", got)
 	}
 	if n := w.log.count("event failed for good"); n > 0 {
 		t.Errorf("%d events failed for good on the way: %v", n, failures())
 	}
-	t.Logf("%d users, %d webhooks; %d attempts: %v; %d copies by the integration; %d lines of the inbox about what "+
-		"it sent again; %d starts of the service; %.0f s",
-		len(histories), len(hooks), c.attempts.Load(), c.answers(), c.copies.Load(), w.log.count("in time; sent again"),
-		s.starts.Load(), time.Since(start).Seconds())
+	t.Logf("%d users, %d webhooks; %d attempts: %v, at most %d refused of one webhook; %d copies by the integration; "+
+		"%d lines of the inbox about what it sent again; %d starts of the service; %.0f s",
+		len(histories), len(hooks), c.attempts.Load(), c.answers(), c.refused, c.copies.Load(),
+		w.log.count("in time; sent again"), starts, time.Since(start).Seconds())
+	return c
 }
 
 // failures looks for dead letters from now on, because another sending may clear one before the test ends. It returns a
@@ -230,6 +263,7 @@ type clerkSide struct {
 	attempts, copies atomic.Int64
 	mu               sync.Mutex
 	codes            map[int]int
+	refused          int // how many tries one webhook needed at the most, the last one left out
 }
 
 // deliver posts a webhook after a time, and again with growing pauses until it is accepted. Each time it is signed
@@ -238,11 +272,13 @@ func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 	due := time.After(at)
 	c.g.Go(func() error {
 		<-due
-		for pause, deadline := 50*time.Millisecond, time.Now().Add(3*time.Minute); ; pause = min(2*pause, time.Second) {
+		pause, deadline := 50*time.Millisecond, time.Now().Add(3*time.Minute)
+		for refused := 0; ; refused++ {
 			code, _ := c.post(hook)
 			c.attempts.Add(1)
 			c.mu.Lock()
 			c.codes[code]++
+			c.refused = max(c.refused, refused)
 			c.mu.Unlock()
 			if code == http.StatusAccepted {
 				return nil
@@ -251,6 +287,7 @@ func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 				return fmt.Errorf("webhook %s was never accepted; the last answer is %d", hook.ID, code)
 			}
 			<-time.After(pause)
+			pause = min(2*pause, time.Second)
 		}
 	})
 }
@@ -287,54 +324,76 @@ func (c *clerkSide) answers() string {
 	return strings.Replace(fmt.Sprint(c.codes), "map[0:", "[no answer:", 1)
 }
 
-// supervisor starts the service again whenever it ends, as systemd does.
+// supervisor starts a program again whenever it ends, as systemd does.
 type supervisor struct {
+	t       *testing.T
+	command func() *exec.Cmd
 	mu      sync.Mutex
-	service *child.Process
-	stopped bool
-	starts  atomic.Int64
+	process *child.Process // the last one
+	held    bool           // it is not started again
+	done    chan struct{}  // closed when nothing runs, and nothing is started again
+
+	starts, kills atomic.Int64
 }
 
-// supervise takes the service over until the test ends.
-func (w *world) supervise() *supervisor {
-	kill(w.service)
-	w.service = nil
-	s := &supervisor{}
+// supervise starts the program of a command, which is made anew for each start, and keeps it running until the test
+// ends.
+func supervise(t *testing.T, command func() *exec.Cmd) *supervisor {
+	s := &supervisor{t: t, command: command}
+	s.release()
+	t.Cleanup(func() { s.hold((*child.Process).Kill) })
+	return s
+}
+
+// hold ends the program, as end does it, until it is released.
+func (s *supervisor) hold(end func(*child.Process) error) {
+	s.mu.Lock()
+	s.held = true
+	if s.process != nil {
+		_ = end(s.process) // it may have ended
+	}
+	s.mu.Unlock()
+	<-s.done
+}
+
+// release starts the program again after hold.
+func (s *supervisor) release() {
+	s.mu.Lock()
+	s.held = false
+	s.mu.Unlock()
 	done := make(chan struct{})
+	s.done = done
+	p := s.start()
 	go func() {
 		defer close(done)
-		for p := s.start(w); p != nil; p = s.start(w) {
+		for ; p != nil; p = s.start() {
 			_ = p.Wait() // killed
 			<-time.After(100 * time.Millisecond)
 		}
 	}()
-	w.t.Cleanup(func() {
-		s.mu.Lock()
-		s.stopped = true
-		s.mu.Unlock()
-		s.kill()
-		<-done
-	})
-	return s
 }
 
-func (s *supervisor) start(w *world) *child.Process {
+// start returns nil if the program is held, or cannot be started.
+func (s *supervisor) start() *child.Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped {
+	if s.held {
 		return nil
 	}
-	var err error
-	if s.service, err = child.Start(w.newService()); err != nil {
-		w.t.Error(err)
+	p, err := child.Start(s.command())
+	if err != nil {
+		s.t.Error(err)
 		return nil
 	}
+	s.process = p
 	s.starts.Add(1)
-	return s.service
+	return p
 }
 
+// kill ends the program as a crash would.
 func (s *supervisor) kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kill(s.service)
+	s.kills.Add(1)
+	kill(s.process)
 }

@@ -115,7 +115,7 @@ func (w *world) send(name string, data any) error {
 		return err
 	}
 	w.keepPrivate(b)
-	url := fmt.Sprintf("http://127.0.0.1:%d/e/dev", w.port)
+	url := w.inngestURL() + "/e/" + eventKey
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, url, bytes.NewReader(b))
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"clerksync/internal/child"
-	"clerksync/internal/inngestserver"
 	"clerksync/internal/testenv"
 )
 
@@ -82,16 +81,9 @@ func TestDoctor(t *testing.T) {
 // selfHosted starts an Inngest of one's own, with our keys, and returns its URL.
 func selfHosted(t *testing.T, args ...string) string {
 	t.Helper()
-	dir, port := t.TempDir(), freePort(t)
-	cmd := exec.Command(programs.inngest.Path, append([]string{
-		"start", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "--connect-gateway-port", fmt.Sprint(freePort(t)),
-		"--signing-key", strings.TrimPrefix(signingKey, "signkey-test-"), "--event-key", eventKey,
-		"--sqlite-dir", dir, "--tick", "20", "-l", "error",
-	}, args...)...)
-	cmd.Dir = dir
-	cmd.Env = append(inngestserver.GRPCPorts(fmt.Sprint(freePort(t)), fmt.Sprint(freePort(t))), "DO_NOT_TRACK=1",
-		"HOME="+dir)
-	server, err := child.Start(cmd)
+	port := freePort(t)
+	args = append([]string{"--sqlite-dir", t.TempDir(), "--tick", "20"}, args...)
+	server, err := child.Start(selfHostedCommand(t, port, signingKey, []string{eventKey}, args...))
 	if err != nil {
 		t.Fatal(err)
 	}

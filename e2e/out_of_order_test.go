@@ -146,7 +146,7 @@ func (w *world) graphql(query string, data any) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	res, err := http.Post(w.inngest.URL()+"/v0/gql", "application/json", bytes.NewReader(body))
+	res, err := http.Post(w.inngestURL()+"/v0/gql", "application/json", bytes.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}

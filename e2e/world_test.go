@@ -219,12 +219,7 @@ const manyEvents = "INBOX_RESEND_AFTER=5s"
 
 // newWorld starts everything. The database is what MONGODB_TEST_URI names, or a process of ours if that is not set.
 func newWorld(t *testing.T, o options) *world {
-	endToEnd(t)
-	if o.app.Map == nil {
-		o.app = testenv.DefaultApp()
-	}
-	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir(), app: o.app}
-	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
+	w := bareWorld(t, o)
 	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
 		w.uri = uri
 	} else {
@@ -255,14 +250,8 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	port := freePort(t)
 	w.url = fmt.Sprintf("http://127.0.0.1:%d", port)
-	w.env = []string{
-		"HOST=127.0.0.1", fmt.Sprint("PORT=", port), "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
-		"MONGODB_URI=" + serviceURI, "MONGODB_DATABASE=" + w.name, "INNGEST_DEV=http://" + inngestAddr,
-		"INBOX_RESEND_AFTER=2s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey,
-	}
-	w.env, w.dir = append(w.env, o.env...), o.dir
-	w.store = testenv.Connect(t, w.uri, w.name)
-	w.prepareApp()
+	w.setEnv(serviceURI, append([]string{fmt.Sprint("PORT=", port), "INNGEST_DEV=http://" + inngestAddr}, o.env...))
+	w.openDatabase()
 	if !o.later {
 		w.startService()
 	}
@@ -270,8 +259,34 @@ func newWorld(t *testing.T, o options) *world {
 		kill(w.service)
 		w.checkPrivate()
 	})
-	w.users = store.NewUsers(w.store, w.app.Map)
 	return w
+}
+
+// bareWorld returns a world in which nothing runs yet.
+func bareWorld(t *testing.T, o options) *world {
+	endToEnd(t)
+	if o.app.Map == nil {
+		o.app = testenv.DefaultApp()
+	}
+	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir(), app: o.app, dir: o.dir}
+	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
+	return w
+}
+
+// setEnv sets the environment of the service, with the URI at which it reaches the database.
+func (w *world) setEnv(uri string, more []string) {
+	w.env = append([]string{
+		"HOST=127.0.0.1", "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "MONGODB_URI=" + uri,
+		"MONGODB_DATABASE=" + w.name, "INBOX_RESEND_AFTER=2s", "LOG_LEVEL=debug", "INNGEST_EVENT_KEY=" + eventKey,
+	}, more...)
+}
+
+// openDatabase connects the test with the database, and makes what the app has in it.
+func (w *world) openDatabase() {
+	w.t.Helper()
+	w.store = testenv.Connect(w.t, w.uri, w.name)
+	w.prepareApp()
+	w.users = store.NewUsers(w.store, w.app.Map)
 }
 
 // prepareApp gives the service the map of the app, and the app its collection.
@@ -324,6 +339,8 @@ func (w *world) tryInngest() (err error) {
 	w.inngest, err = inngestserver.Start(w.t.Context(), programs.inngest, c)
 	return err
 }
+
+func (w *world) inngestURL() string { return fmt.Sprintf("http://127.0.0.1:%d", w.port) }
 
 // startService starts the service and waits until Inngest knows its functions.
 func (w *world) startService() {
@@ -426,7 +443,7 @@ func (w *world) deliver(hook testenv.Webhook) {
 // invoke makes Inngest run one of the functions now.
 func (w *world) invoke(fnID string) {
 	w.t.Helper()
-	res, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/invoke/clerksync-%s", w.port, fnID), "application/json",
+	res, err := http.Post(w.inngestURL()+"/invoke/clerksync-"+fnID, "application/json",
 		strings.NewReader(`{"data":{}}`))
 	if err != nil {
 		w.t.Fatal(err)

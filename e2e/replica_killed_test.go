@@ -1,0 +1,153 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"clerksync/internal/child"
+	"clerksync/internal/testenv"
+)
+
+var stackFlag = flag.Int("stack", 0, "how many rounds of faults TestStackChaos has; 0 leaves out the tests of the "+
+	"self-hosted stack")
+
+// wantsStack leaves the test out if -stack does not ask for it.
+func wantsStack(t *testing.T) {
+	t.Helper()
+	if *stackFlag < 1 {
+		t.Skip("the self-hosted stack is left out: go test ./e2e -run Stack -stack 1 has it")
+	}
+}
+
+// TestStackChaos: TestChaos on two or three replicas and a self-hosted Inngest, with checkpoints and without. Replicas
+// are killed in turn and restarted one after the other, Inngest, Redis and PostgreSQL are killed, Inngest loses its
+// database, or that and its queue, and the keys are changed. No webhook is refused more than twice.
+func TestStackChaos(t *testing.T) {
+	wantsStack(t)
+	for name, checkpoints := range map[string]bool{"without checkpoints": false, "with checkpoints": true} {
+		t.Run(name, func(t *testing.T) {
+			rng := seeded(t, fmt.Sprintf("go test ./e2e -run 'StackChaos/%s' -stack %d", name, *stackFlag))
+			s := newStack(t, stackOptions{
+				replicas: 2 + rng.IntN(2), checkpoints: checkpoints, env: []string{manyEvents},
+			})
+			t.Logf("%d replicas", len(s.replicas))
+			o := ordeal{users: 150, span: 40 * time.Second, rounds: *stackFlag, faults: s.faults()}
+			for _, r := range s.replicas {
+				o.service = append(o.service, r.supervisor)
+			}
+			if c := s.undergo(rng, o); c.refused > 2 {
+				t.Errorf("a webhook was refused %d times, want 2 at the most: a restart must not cost more", c.refused)
+			}
+		})
+	}
+}
+
+// faults returns everything that goes wrong during TestStackChaos. At any time at most one replica is away.
+func (s *stack) faults() []fault {
+	const moment = time.Millisecond
+	now := func(f func()) func() func() { return func() func() { f(); return func() {} } }
+	held := func(p *supervisor, more ...func()) func() func() {
+		return func() func() {
+			p.hold((*child.Process).Kill)
+			return func() {
+				for _, f := range more {
+					f()
+				}
+				p.release()
+			}
+		}
+	}
+	lose := func() { s.psql("DROP DATABASE inngest WITH (FORCE)"); s.psql("CREATE DATABASE inngest") }
+	all := []fault{
+		{"replicas restarted, one after the other", moment, now(s.restartReplicas)},
+		{"Inngest killed", time.Second, held(s.server)},
+		{"Inngest killed", time.Second, held(s.server)},
+		{"Inngest restarted", moment, now(func() { s.restart(s.server, s.inngestURL()+"/health") })},
+		{"Redis killed", time.Second, held(s.redis)},
+		{"Redis killed", moment, now(s.redis.kill)},
+		{"PostgreSQL killed", time.Second, held(s.postgres)},
+		{"Inngest's database lost", time.Second, held(s.server, lose)},
+		{"Inngest's database and queue lost", time.Second, held(s.server, lose, s.loseQueue)},
+		{"keys changed", moment, now(s.changeKeys)},
+	}
+	for i, r := range s.replicas {
+		all = append(all, fault{fmt.Sprintf("replica %d killed", i), moment, now(func() {
+			r.kill()
+			s.until("the replica is back", func() bool { return answers(r.url + "/healthz") })
+		})})
+	}
+	return all
+}
+
+// restartReplicas restarts each replica when the one before it is back.
+func (s *stack) restartReplicas() {
+	for _, r := range s.replicas {
+		s.restart(r.supervisor, r.url+"/healthz")
+	}
+}
+
+// restart ends a program as a container's end does, with ten seconds' patience, and waits until it is back.
+func (s *stack) restart(p *supervisor, url string) {
+	p.hold(func(c *child.Process) error {
+		if err := c.Terminate(); err != nil {
+			return err
+		}
+		select {
+		case <-c.Done():
+			return nil
+		case <-time.After(10 * time.Second):
+			return c.Kill()
+		}
+	})
+	p.release()
+	s.until("it is back: "+url, func() bool { return answers(url) })
+}
+
+// loseQueue empties Redis.
+func (s *stack) loseQueue() {
+	s.redis.hold((*child.Process).Kill)
+	if err := os.RemoveAll(s.redisDir); err != nil {
+		s.t.Error(err)
+	}
+	s.redis.release()
+}
+
+// changeKeys gives Inngest other keys as docs/inngest.md says it: first the replicas take both signing keys, then
+// Inngest has the new one, then the replicas forget the old one.
+func (s *stack) changeKeys() {
+	oldSigning, oldEvent := s.keys.signing, s.keys.event[0]
+	newSigning, newEvent := fmt.Sprintf("%s%04x", signingKey, s.server.starts.Load()), oldEvent+"-next"
+	change := func(f func()) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		f()
+	}
+	restartInngest := func() { s.restart(s.server, s.inngestURL()+"/health") }
+	change(func() { s.keys.event = []string{oldEvent, newEvent} })
+	restartInngest()
+	change(func() {
+		s.keys.replicas = []string{
+			"INNGEST_EVENT_KEY=" + newEvent, "INNGEST_SIGNING_KEY=" + newSigning,
+			"INNGEST_SIGNING_KEY_FALLBACK=" + oldSigning,
+		}
+	})
+	s.restartReplicas()
+	change(func() { s.keys.signing, s.keys.event = newSigning, []string{newEvent} })
+	restartInngest()
+	change(func() {
+		s.keys.replicas = []string{"INNGEST_EVENT_KEY=" + newEvent, "INNGEST_SIGNING_KEY=" + newSigning}
+	})
+	s.restartReplicas()
+}
