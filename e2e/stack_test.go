@@ -31,8 +31,19 @@ type stack struct {
 	redisDir                string
 	postgresURI, redisURI   string
 
+	others logFile // what all but the service wrote
+
 	mu   sync.Mutex
 	keys stackKeys
+}
+
+// run keeps a program other than the service running.
+func (s *stack) run(command func() *exec.Cmd) *supervisor {
+	return supervise(s.t, func() *exec.Cmd {
+		cmd := command()
+		cmd.Stdout, cmd.Stderr = &s.others, &s.others
+		return cmd
+	})
 }
 
 // replica is a process of the service.
@@ -63,14 +74,19 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	s.keys = stackKeys{signing: signingKey, event: []string{eventKey}, replicas: []string{
 		"INNGEST_EVENT_KEY=" + eventKey, "INNGEST_SIGNING_KEY=" + signingKey,
 	}}
+	t.Cleanup(func() {
+		if wrote := s.others.String(); t.Failed() {
+			t.Logf("what the others wrote ends with:\n%s", wrote[max(0, len(wrote)-6000):])
+		}
+	})
 	s.uri = os.Getenv(testenv.MongoURI)
 	if s.uri == "" { // not the embedded database, which is for one process
 		s.uri = testenv.NewMemory().Listen(t, func(string) int32 { return 0 })
 	}
 	s.startPostgres()
 	s.startRedis()
-	s.server = supervise(t, s.inngestCommand)
-	s.until("Inngest answers", func() bool { return answers(s.inngestURL() + "/health") })
+	s.server = s.run(s.inngestCommand)
+	s.awaitInngest()
 
 	ports := make([]string, o.replicas)
 	for i := range ports {
@@ -105,6 +121,11 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	return s
 }
 
+func (s *stack) awaitInngest() {
+	s.t.Helper()
+	s.until("Inngest answers", func() bool { return answers(s.inngestURL() + "/health") })
+}
+
 // answers tells whether a GET of the URL is answered with 200.
 func answers(url string) bool {
 	res, err := (&http.Client{Timeout: 5 * time.Second}).Get(url)
@@ -115,7 +136,10 @@ func answers(url string) bool {
 func (s *stack) startPostgres() {
 	t := s.t
 	t.Helper()
-	postgres := program.Find(t, program.Postgres())
+	postgres, err := filepath.EvalSymlinks(program.Find(t, program.Postgres())) // its other programs are beside it
+	if err != nil {
+		t.Fatal(err)
+	}
 	data := filepath.Join(s.dbDir, "postgres")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
@@ -141,7 +165,7 @@ func (s *stack) startPostgres() {
 	}
 	port := fmt.Sprint(freePort(t))
 	run("initdb", "-D", data, "-U", "inngest", "--auth=trust", "--no-sync", "--encoding=UTF8")
-	s.postgres = supervise(t, func() *exec.Cmd {
+	s.postgres = s.run(func() *exec.Cmd {
 		return command("postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1",
 			"-c", "unix_socket_directories=", "-c", "fsync=off") // a crash of the machine is not among the faults
 	})
@@ -183,7 +207,7 @@ func (s *stack) startRedis() {
 	t.Helper()
 	redis, port := program.Find(t, program.Redis()), fmt.Sprint(freePort(t))
 	s.redisDir = filepath.Join(s.dbDir, "redis")
-	s.redis = supervise(t, func() *exec.Cmd {
+	s.redis = s.run(func() *exec.Cmd {
 		if err := os.MkdirAll(s.redisDir, 0o700); err != nil {
 			t.Error(err)
 		}
@@ -219,47 +243,23 @@ func selfHostedCommand(t *testing.T, port int, signingKey string, eventKeys []st
 	return cmd
 }
 
-// startProxy starts Caddy before the replicas, and returns the URLs for webhooks and for Inngest's calls.
+// startProxy starts Caddy as it is in production, before replicas on these ports, and returns the URLs for webhooks and
+// for Inngest's calls.
 func (s *stack) startProxy(ports []string) (webhooks, calls string) {
 	t := s.t
 	t.Helper()
 	caddy := program.Find(t, program.Caddy())
-	webhooks, calls = fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
-	to := "127.0.0.1:" + strings.Join(ports, " 127.0.0.1:") + ` {
-		lb_policy round_robin
-		lb_try_duration 10s
-		lb_try_interval 100ms
-		fail_duration 1s
-	}`
-	file := filepath.Join(s.dbDir, "Caddyfile")
-	err := os.WriteFile(file, []byte(`{
-	admin off
-	persist_config off
-	auto_https off
-}
-`+webhooks+` {
-	@hook {
-		method POST
-		path /webhooks/clerk
-	}
-	reverse_proxy @hook `+to+`
-	respond 404
-}
-`+calls+` {
-	reverse_proxy /api/inngest `+to+`
-}
-`), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	supervise(t, func() *exec.Cmd {
-		cmd := exec.Command(caddy, "run", "--adapter", "caddyfile", "--config", file)
-		cmd.Env = []string{"HOME=" + s.dbDir}
+	port := fmt.Sprint(":", freePort(t))
+	webhooks, calls = fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), "http://127.0.0.1"+port
+	s.run(func() *exec.Cmd {
+		cmd := exec.Command(caddy, "run", "--adapter", "caddyfile", "--config", "../deploy/Caddyfile")
+		cmd.Env = []string{
+			"SITE_ADDRESS=" + webhooks, "CALLS_ADDRESS=http://" + port, // whatever Inngest calls it
+			"CLERKSYNC_REPLICAS=127.0.0.1:" + strings.Join(ports, " 127.0.0.1:"),
+			"HOME=" + s.dbDir, "XDG_DATA_HOME=" + s.dbDir, "XDG_CONFIG_HOME=" + s.dbDir,
+		}
 		return cmd
 	})
-	s.until("the proxy listens", func() bool {
-		res, err := http.Get(webhooks)
-		return err == nil && res.Body.Close() == nil
-	})
+	s.until("the proxy answers", func() bool { return answers(calls + "/health") })
 	return webhooks, calls
 }

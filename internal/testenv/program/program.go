@@ -50,7 +50,9 @@ func Redis() Program {
 }
 
 // Caddy is the proxy that clerksync stands behind.
-func Caddy() Program { return Program{Names: []string{"caddy"}, Get: "on Debian: apt-get install caddy"} }
+func Caddy() Program {
+	return Program{Names: []string{"caddy"}, Get: "on Debian: apt-get install caddy"}
+}
 
 // Find returns the path of the program. The test skips where the program is missing, or fails if Env says so.
 func Find(t testing.TB, p Program) string {
