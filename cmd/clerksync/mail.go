@@ -63,7 +63,7 @@ func (c mailPreview) Run(e env) error {
 
 // mailer returns the Mailer for the settings. If the server or the sender is not set, it takes the one in unset.
 func mailer(environ []string, unset config.Mail) (*mail.Mailer, error) {
-	cfg, mistakes := config.Read(environ)
+	cfg, mistakes := readSettings(environ)
 	if err := mistakes.Err(); err != nil {
 		return nil, err
 	}
