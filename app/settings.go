@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"clerksync/clerk"
 	"clerksync/config"
@@ -44,7 +45,7 @@ func Check(c config.Config) config.Mistakes {
 	if c.IsURI() {
 		add("MONGODB_URI", " ", database.CheckURI(c.MongoURI))
 	}
-	if c.Mail.SMTPURL != "" {
+	if c.Mail.SMTP != "" {
 		_, mistakes := Mailer(c.Mail)
 		all = append(all, mistakes...)
 	}
@@ -77,7 +78,7 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 // Mailer returns the Mailer for these settings, or the mistakes in them. It does not dial.
 func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
 	m, wrong := mail.New(mail.Options{
-		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
+		URL: c.SMTP, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
 		AppName: c.AppName, AppURL: c.AppURL,
 		Names: map[string]string{
 			"URL": "SMTP_URL", "From": "MAIL_FROM", "ReplyTo": "MAIL_REPLY_TO", "Subject": "WELCOME_SUBJECT",
@@ -87,6 +88,10 @@ func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
 	var mistakes config.Mistakes
 	for _, w := range wrong {
 		mistakes = append(mistakes, config.Mistake(w))
+	}
+	if c.Since.After(time.Now()) { // config has no clock
+		mistakes = append(mistakes, config.Mistake{Name: "WELCOME_SINCE", Text: "WELCOME_SINCE is in the future, so " +
+			"nobody would get a welcome mail: set it to a time that is over, with Z at its end for UTC"})
 	}
 	return m, mistakes
 }
@@ -117,11 +122,11 @@ func allFunctions(
 		}
 		f.Crons = append(f.Crons, functions.Reconcile(r, crons)...)
 	}
-	if c.Mail.SMTPURL == "" {
+	if c.Mail.SMTP == "" {
 		return f, nil
 	}
 	m, mistakes := Mailer(c.Mail)
-	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
+	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified, Since: c.Mail.Since}
 	return f, mistakes.Err()
 }
 

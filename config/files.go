@@ -16,14 +16,17 @@ func fromFiles(values map[string]string, read func(path string) (string, error))
 		}
 		text, err := read(path)
 		text = withoutNewline(text)
-		switch named := "in the file that " + s.File + " names"; {
+		switch {
 		case err != nil:
 			wrong = append(wrong, problem{
 				true, s.Name, "cannot be read: " + err.Error() + " (" + s.File + ")",
 				"set " + s.File + " to a file that this process can read and that has the value alone, or unset it",
 			})
 		case strings.TrimSpace(text) == "":
-			wrong = append(wrong, problem{true, s.Name, "is empty " + named, "write the value there, or unset " + s.File})
+			wrong = append(wrong, problem{
+				true, s.Name, "is empty in the file that " + s.File + " names",
+				"write the value there, or unset " + s.File,
+			})
 		default:
 			values[s.Name] = text
 			continue

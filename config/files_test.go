@@ -32,7 +32,8 @@ func TestSecretsFromFiles(t *testing.T) {
 		n++
 		want, _ := Read([]string{s.Name + "= hunter2 "}, nil)
 		for _, newline := range []string{"", "\n", "\r\n"} {
-			got, mistakes := Read([]string{s.Name + "=", s.File + "=/run/it"}, files{"/run/it": " hunter2 " + newline}.read)
+			read := files{"/run/it": " hunter2 " + newline}.read
+			got, mistakes := Read([]string{s.Name + "=", s.File + "=/run/it"}, read)
 			if len(mistakes) > 0 || !reflect.DeepEqual(got, want) || reflect.DeepEqual(got, unset) {
 				t.Errorf("%s, and %q at the end: got %+v and %v, want %+v", s.File, newline, got, mistakes, want)
 			}
@@ -126,7 +127,7 @@ func TestNoSecretIsForgotten(t *testing.T) {
 	secret := regexp.MustCompile(`SECRET|TOKEN|KEY|PASS|CREDENTIAL|HEADERS|_URI$|PASSWORD|\bkey\b|token|secret`)
 	for _, s := range Settings() {
 		if s.File == "" && secret.MatchString(s.Name+" "+s.Description+" "+s.want) {
-			t.Errorf("%s seems to be a secret: tag its field with secret:\"true\"", s.Name)
+			t.Errorf("%s seems to be a secret: tag its field with sec:\"\"", s.Name)
 		}
 		if s.File != "" && s.Default != "" {
 			t.Errorf("%s is a secret with a default", s.Name)

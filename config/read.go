@@ -14,8 +14,8 @@ import (
 type Setting struct {
 	Name, Default, Description, want string
 
-	// File is the variable that may name a file with the setting's value instead: NAME_FILE. It is "" for a setting that
-	// is no secret.
+	// File is the variable that may name a file with the setting's value instead: NAME_FILE. It is "" for a setting
+	// that is no secret.
 	File string
 }
 
@@ -50,9 +50,10 @@ func settingsOf(t reflect.Type, prefix string) []Setting {
 			continue
 		}
 		s := Setting{
-			Name: prefix + name, Default: f.Tag.Get("envDefault"), Description: f.Tag.Get("desc"), want: f.Tag.Get("want"),
+			Name: prefix + name, Default: f.Tag.Get("envDefault"), Description: f.Tag.Get("desc"),
+			want: f.Tag.Get("want"),
 		}
-		if f.Tag.Get("secret") == "true" {
+		if _, secret := f.Tag.Lookup("sec"); secret {
 			s.File = s.Name + "_FILE"
 		}
 		switch f.Type.String() {

@@ -23,8 +23,9 @@ type Traces struct {
 	Protocol       string `env:"EXPORTER_OTLP_PROTOCOL" desc:"how they go" want:"http/protobuf, http/json or grpc"`
 	TracesProtocol string `env:"EXPORTER_OTLP_TRACES_PROTOCOL" desc:"the same" want:"http/protobuf, http/json or grpc"`
 
-	Headers       string `env:"EXPORTER_OTLP_HEADERS" secret:"true" desc:"what goes with them, such as a key" want:"NAME=VALUE,…"`
-	TracesHeaders string `env:"EXPORTER_OTLP_TRACES_HEADERS" secret:"true" desc:"the same" want:"NAME=VALUE,…"`
+	Headers string `env:"EXPORTER_OTLP_HEADERS" sec:"" desc:"what goes with them, such as a key" want:"NAME=VALUE,…"`
+
+	TracesHeaders string `env:"EXPORTER_OTLP_TRACES_HEADERS" sec:"" desc:"the same" want:"NAME=VALUE,…"`
 
 	Sampler    string `env:"TRACES_SAMPLER" desc:"which traces go there" want:"always_on, always_off or traceidratio"`
 	SamplerArg string `env:"TRACES_SAMPLER_ARG" desc:"for traceidratio: the part of them" want:"a number, 0 to 1"`
@@ -100,7 +101,8 @@ func pairs(s string) (all map[string]string, ok bool) {
 		name, value, ok := strings.Cut(pair, "=")
 		value, err := url.PathUnescape(value)
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !ok || err != nil || !matches(`^[\w!#$%&'*+.^|~-]+$`, name) || strings.ContainsFunc(value, unicode.IsControl) {
+		isName := matches(`^[\w!#$%&'*+.^|~-]+$`, name)
+		if !ok || err != nil || !isName || strings.ContainsFunc(value, unicode.IsControl) {
 			return nil, false
 		}
 		all[name] = value
