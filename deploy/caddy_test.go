@@ -44,15 +44,37 @@ func TestCaddy(t *testing.T) {
 			file:   file,
 			passed: []request{{"POST", "/webhooks/clerk"}},
 			refused: []request{
-				{"GET", "/webhooks/clerk"}, {"HEAD", "/webhooks/clerk"}, {"PUT", "/webhooks/clerk"},
-				{"DELETE", "/webhooks/clerk"}, {"OPTIONS", "/webhooks/clerk"}, {"post", "/webhooks/clerk"},
-				{"POST", "/webhooks/clerk/"}, {"POST", "/webhooks/clerk/x"}, {"POST", "/Webhooks/Clerk"},
-				{"POST", "/webhooks//clerk"}, {"POST", "//webhooks/clerk"}, {"POST", "/webhooks/clerk."},
-				{"POST", "/webhooks%2Fclerk"}, {"POST", "/webhooks/%63lerk"}, {"POST", "/x/../webhooks/clerk"},
-				{"POST", "/webhooks/clerk?x=1"}, {"POST", "/webhooks/clerk?"}, {"POST", "/webhooks/clerk;x"},
-				{"POST", "/"}, {"GET", "/"}, {"POST", "/api/inngest"}, {"PUT", "/api/inngest"}, {"GET", "/api/inngest"},
-				{"GET", "/healthz"}, {"GET", "/readyz"}, {"GET", "/metrics"}, {"GET", "/status"}, {"GET", "/status/x"},
-				{"POST", "/users/user_1/ensure"}, {"GET", "/health"}, {"GET", "/webhooks/clerk/../../status"},
+				{"GET", "/webhooks/clerk"},
+				{"HEAD", "/webhooks/clerk"},
+				{"PUT", "/webhooks/clerk"},
+				{"DELETE", "/webhooks/clerk"},
+				{"OPTIONS", "/webhooks/clerk"},
+				{"post", "/webhooks/clerk"},
+				{"POST", "/webhooks/clerk/"},
+				{"POST", "/webhooks/clerk/x"},
+				{"POST", "/Webhooks/Clerk"},
+				{"POST", "/webhooks//clerk"},
+				{"POST", "//webhooks/clerk"},
+				{"POST", "/webhooks/clerk."},
+				{"POST", "/webhooks%2Fclerk"},
+				{"POST", "/webhooks/%63lerk"},
+				{"POST", "/x/../webhooks/clerk"},
+				{"POST", "/webhooks/clerk?x=1"},
+				{"POST", "/webhooks/clerk?"},
+				{"POST", "/webhooks/clerk;x"},
+				{"POST", "/"},
+				{"GET", "/"},
+				{"POST", "/api/inngest"},
+				{"PUT", "/api/inngest"},
+				{"GET", "/api/inngest"},
+				{"GET", "/healthz"},
+				{"GET", "/readyz"},
+				{"GET", "/metrics"},
+				{"GET", "/status"},
+				{"GET", "/status/x"},
+				{"POST", "/users/user_1/ensure"},
+				{"GET", "/health"},
+				{"GET", "/webhooks/clerk/../../status"},
 			},
 		},
 		"with the status page": {
@@ -90,7 +112,7 @@ func TestCaddy(t *testing.T) {
 }
 
 // TestCaddyReplicaDies: both replicas get webhooks, and when one dies, the other gets all of them as soon as Caddy has
-// noticed. From 2.11 on, which the production file has, Caddy refuses none meanwhile.
+// noticed. Caddy 2.11, which the production file has, refuses none meanwhile.
 func TestCaddyReplicaDies(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -125,22 +147,13 @@ func TestCaddyReplicaDies(t *testing.T) {
 			t.Fatal("a minute after a replica died webhooks are still refused")
 		}
 	}
-	if v := caddyVersion(t); refused > 0 && v[0] == 2 && v[1] >= 11 {
-		t.Errorf("Caddy %v refused %d webhooks when a replica died", v, refused)
-	}
-}
-
-// caddyVersion returns the first two numbers of Caddy's version.
-func caddyVersion(t *testing.T) (v [2]int) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program.Find(t, program.Caddy()), "version").Output()
+	version, err := exec.CommandContext(t.Context(), program.Find(t, program.Caddy()), "version").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Sscanf(strings.TrimPrefix(string(out), "v"), "%d.%d", &v[0], &v[1]); err != nil {
-		t.Fatalf("%q: %v", out, err)
+	if old := regexp.MustCompile(`^v?2\.(\d|10)\.`).Match(version); refused > 0 && !old {
+		t.Errorf("Caddy %s refused %d webhooks when a replica died", version, refused)
 	}
-	return v
 }
 
 // replica answers 200 to everything, as clerksync's /healthz does, and remembers what it was asked besides.

@@ -13,23 +13,27 @@ mkdir -p "$folder"
 chmod 700 "$folder" # keeps out other users of this machine; the files are readable for the users in the containers
 cd "$folder"
 
-# keep writes standard input to a file, unless it is there: whole or not at all.
+# keep NAME COMMAND… writes what the command prints to a file, whole or not at all, unless it is there.
 keep() {
-  if [[ -e $1 ]]; then return; fi
-  cat >".$1"
-  chmod 444 ".$1"
-  mv ".$1" "$1"
+  local name="$1"
+  shift
+  if [[ -e $name ]]; then return; fi
+  "$@" >".$name"
+  chmod 444 ".$name"
+  mv ".$name" "$name"
 }
 
+# shellcheck disable=SC2317 # keep calls them
 # hex prints as many random bytes, as two digits each: what needs no quotes in a URI or a configuration.
 hex() { head -c "$1" /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 
 for name in admin_token inngest_event_key postgres_password redis_password mongo_root_password mongo_password; do
-  hex 24 | keep "$name"
+  keep "$name" hex 24
 done
-hex 32 | keep inngest_signing_key # hexadecimal: Inngest takes no other
-head -c 756 /dev/urandom | base64 | tr -d '\n' | keep mongo_keyfile
-printf 'mongodb://clerksync:%s@mongo:27017/clerksync?replicaSet=rs0' "$(cat mongo_password)" | keep mongodb_uri
+keep inngest_signing_key hex 32 # hexadecimal: Inngest takes no other
+keyfile() { head -c 756 /dev/urandom | base64 | tr -d '\n'; }
+keep mongo_keyfile keyfile
+keep mongodb_uri printf 'mongodb://clerksync:%s@mongo:27017/clerksync?replicaSet=rs0' "$(cat mongo_password)"
 
 missing=0
 need() {
