@@ -78,8 +78,10 @@ func TestCaddy(t *testing.T) {
 			},
 		},
 		"with the status page": {
-			file:    withStatus,
-			passed:  []request{{"POST", "/webhooks/clerk"}, {"GET", "/status"}, {"GET", "/status/user?id=1"}, {"POST", "/status/x"}},
+			file: withStatus,
+			passed: []request{
+				{"POST", "/webhooks/clerk"}, {"GET", "/status"}, {"GET", "/status/user?id=1"}, {"POST", "/status/x"},
+			},
 			refused: []request{{"GET", "/statusx"}, {"GET", "/metrics"}, {"GET", "/webhooks/clerk"}, {"PUT", "/api/inngest"}},
 		},
 		"from Inngest": {

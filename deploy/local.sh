@@ -63,7 +63,8 @@ if [[ -n ${CLERK_SECRET_KEY:-} ]]; then
   give clerk_secret_key "$CLERK_SECRET_KEY"
   clerk=(CLERK_SECRET_KEY_FILE="$secrets/clerk_secret_key")
 fi
-missing="$("$deploy/secrets.sh" "$secrets" 2>&1)" || [[ $missing == *clerk_secret_key* && $missing != *$'\n'* ]] || fail "$missing"
+missing="$("$deploy/secrets.sh" "$secrets" 2>&1)" || true
+if [[ $missing != "" && ($missing != *clerk_secret_key:* || $missing == *$'\n'*) ]]; then fail "$missing"; fi
 
 # The programs that are built.
 inngest_cli="${INNGEST_CLI:-}"
@@ -160,11 +161,13 @@ ping_redis() { REDISCLI_AUTH="$(cat "$secrets/redis_password")" "$redis_cli" -p 
 answers redis ping_redis
 
 run_inngest() {
+  local password
+  password="$(cat "$secrets/postgres_password")"
   cd "$folder/run"
   exec env -i PATH="$PATH" HOME="$folder/run" DO_NOT_TRACK=1 \
     INNGEST_EVENT_KEY="$(cat "$secrets/inngest_event_key")" \
     INNGEST_SIGNING_KEY="$(cat "$secrets/inngest_signing_key")" \
-    INNGEST_POSTGRES_URI="postgres://inngest:$(cat "$secrets/postgres_password")@127.0.0.1:$postgres/inngest?sslmode=disable" \
+    INNGEST_POSTGRES_URI="postgres://inngest:$password@127.0.0.1:$postgres/inngest?sslmode=disable" \
     INNGEST_REDIS_URI="redis://:$(cat "$secrets/redis_password")@127.0.0.1:$redis" \
     INNGEST_HOST=127.0.0.1 INNGEST_PORT="$inngest" INNGEST_CONNECT_GATEWAY_PORT="$gateway" \
     INNGEST_CONNECT_GATEWAY_GRPC_PORT="$grpc1" INNGEST_CONNECT_EXECUTOR_GRPC_PORT="$grpc2" \
