@@ -106,6 +106,8 @@ type Mail struct {
 	Subject     string `env:"WELCOME_SUBJECT" desc:"subject, a Go template"`
 	TemplateDir string `env:"WELCOME_TEMPLATE_DIR" desc:"folder with welcome.html and welcome.txt"`
 	Unverified  bool   `env:"WELCOME_UNVERIFIED" desc:"also to addresses that are not verified"`
+
+	Since time.Time `env:"WELCOME_SINCE" desc:"no mail to who signed up before" want:"a time, 2026-11-26T09:00:00Z"`
 }
 
 // percent is a percentage, written "1%" or "1".
