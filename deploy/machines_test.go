@@ -225,3 +225,24 @@ func TestImagesHaveVersions(t *testing.T) {
 		}
 	}
 }
+
+// TestBuildArguments: what the Dockerfile's build is told is declared there. Without its ARG a variable is empty, so
+// that the image would have no version, or the binary of another processor, and no tool says so.
+func TestBuildArguments(t *testing.T) {
+	t.Parallel()
+	_, stage, _ := strings.Cut(read(t, "../Dockerfile"), "\nFROM ")
+	stage, _, _ = strings.Cut(stage, "\nFROM ")
+	var used []string
+	for _, m := range regexp.MustCompile(`\$([A-Z]+)`).FindAllStringSubmatch(stage, -1) {
+		if m[1] == "BUILDPLATFORM" { // is there before the first FROM
+			continue
+		}
+		used = append(used, m[1])
+		if !regexp.MustCompile(`(?m)^ARG ` + m[1] + `\b`).MatchString(stage) {
+			t.Errorf("the build uses %s, which no ARG declares", m[1])
+		}
+	}
+	if d := cmp.Diff([]string{"TARGETOS", "TARGETARCH", "TAGS", "VERSION"}, used); d != "" {
+		t.Errorf("the build uses other arguments (-want +got):\n%s", d)
+	}
+}
