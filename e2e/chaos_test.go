@@ -86,7 +86,7 @@ func (w *world) undergo(rng *rand.Rand, o ordeal) *clerkSide {
 	histories := w.app.Histories(t, rng, o.users*o.rounds)
 	start := time.Now()
 	failures := w.failures()
-	c := &clerkSide{world: w, codes: map[int]int{}}
+	c := &clerkSide{world: w, codes: map[int]int{}, start: start}
 	span := o.span * time.Duration(o.rounds)
 	within := func(limit time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(limit))) }
 	var hooks []testenv.Webhook
@@ -263,7 +263,9 @@ type clerkSide struct {
 	attempts, copies atomic.Int64
 	mu               sync.Mutex
 	codes            map[int]int
-	refused          int // how many tries one webhook needed at the most, the last one left out
+	refused          int      // how often one webhook was refused at the most
+	refusals         []string // when a webhook was refused, how, and by whom
+	start            time.Time
 }
 
 // deliver posts a webhook after a time, and again with growing pauses until it is accepted. Each time it is signed
@@ -274,11 +276,15 @@ func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 		<-due
 		pause, deadline := 50*time.Millisecond, time.Now().Add(3*time.Minute)
 		for refused := 0; ; refused++ {
-			code, _ := c.post(hook)
+			code, header := c.post(hook)
 			c.attempts.Add(1)
 			c.mu.Lock()
 			c.codes[code]++
 			c.refused = max(c.refused, refused)
+			if code != http.StatusAccepted {
+				c.refusals = append(c.refusals, fmt.Sprintf("%.1f s: %d by %q", time.Since(c.start).Seconds(), code,
+					header["Server"]))
+			}
 			c.mu.Unlock()
 			if code == http.StatusAccepted {
 				return nil

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +40,8 @@ func TestStackChaos(t *testing.T) {
 				o.service = append(o.service, r.supervisor)
 			}
 			if c := s.undergo(rng, o); c.refused > 2 {
-				t.Errorf("a webhook was refused %d times, want 2 at the most: a restart must not cost more", c.refused)
+				t.Errorf("a webhook was refused %d times, want 2 at the most: a restart must not cost more:\n%s",
+					c.refused, strings.Join(c.refusals, "\n"))
 			}
 		})
 	}
