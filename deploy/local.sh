@@ -45,6 +45,8 @@ if [[ $EUID == 0 ]]; then as_postgres=(setpriv --reuid=postgres --regid=postgres
 umask 077
 mkdir -p "${1:-data/local}"/{bin,data/mongo,data/redis,data/caddy,log,run,secrets}
 folder="$(cd "${1:-data/local}" && pwd)"
+exec 9>"$folder/run/lock"
+flock --nonblock 9 || fail "another local.sh, or what it started, still runs in $folder"
 
 # The secrets: files as the production file has them.
 secrets="$folder/secrets"
@@ -197,7 +199,7 @@ answers clerksync-2 healthy "$replica2"
 
 run_caddy() {
   exec env -i PATH="$PATH" XDG_DATA_HOME="$folder/data/caddy" XDG_CONFIG_HOME="$folder/data/caddy" \
-    SITE_ADDRESS="http://127.0.0.1:$port" CALLS_ADDRESS="http://127.0.0.1:$calls" \
+    SITE_ADDRESS="http://:$port" CALLS_ADDRESS="http://:$calls" CADDY_GLOBAL_OPTIONS="default_bind 127.0.0.1" \
     CLERKSYNC_REPLICAS="127.0.0.1:$replica1 127.0.0.1:$replica2" \
     "$caddy" run --config "$deploy/Caddyfile" --adapter caddyfile
 }
