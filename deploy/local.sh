@@ -33,8 +33,12 @@ program() {
   done
   fail "$1 is missing; on Debian: apt-get install postgresql redis-server caddy"
 }
-initdb="$(program initdb)" postgres_server="$(program postgres)" psql="$(program psql)"
-redis_server="$(program redis-server)" redis_cli="$(program redis-cli)" caddy="$(program caddy)"
+initdb="$(program initdb)"
+postgres_server="$(program postgres)"
+psql="$(program psql)"
+redis_server="$(program redis-server)"
+redis_cli="$(program redis-cli)"
+caddy="$(program caddy)"
 if [[ -z ${MONGODB_URI:-} ]]; then
   mongod="$(command -v mongod)" || fail "set MONGODB_URI to a MongoDB, or put mongod and mongosh on PATH"
   mongosh="$(command -v mongosh)" || fail "mongosh is not on PATH: it makes mongod a replica set"
@@ -84,7 +88,7 @@ keep() {
   local name="$1" child=
   shift
   (
-    trap 'trap - TERM; kill "$child"; wait "$child"; exit' TERM
+    trap 'trap "" TERM; kill "$child" || true; wait "$child" || true; exit' TERM # which may come twice
     while :; do
       "$@" &
       child=$!
