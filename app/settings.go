@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"clerksync/clerk"
 	"clerksync/config"
@@ -88,6 +89,10 @@ func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
 	for _, w := range wrong {
 		mistakes = append(mistakes, config.Mistake(w))
 	}
+	if c.Since.After(time.Now()) { // config has no clock
+		mistakes = append(mistakes, config.Mistake{Name: "WELCOME_SINCE", Text: "WELCOME_SINCE is in the future, so " +
+			"nobody would get a welcome mail: set it to a time that is over, with Z at its end for UTC"})
+	}
 	return m, mistakes
 }
 
@@ -121,7 +126,7 @@ func allFunctions(
 		return f, nil
 	}
 	m, mistakes := Mailer(c.Mail)
-	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified}
+	f.Welcome = &functions.Welcome{Mailer: m, Claims: claims, Unverified: c.Mail.Unverified, Since: c.Mail.Since}
 	return f, mistakes.Err()
 }
 

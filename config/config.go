@@ -49,7 +49,7 @@ type Config struct {
 	MongoURI      string `env:"MONGODB_URI" desc:"the database: mongodb://…, mongodb+srv://… or embedded:DIR"`
 	MongoDatabase string `env:"MONGODB_DATABASE" desc:"name of the database" want:"letters, digits, - and _"`
 
-	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the embedded database" want:"a number up to 65535"`
+	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the database that clerksync starts" want:"a number up to 65535"`
 
 	HistoryRetention time.Duration `env:"HISTORY_RETENTION" envDefault:"720h" desc:"how long a user's history is kept"`
 
@@ -106,6 +106,8 @@ type Mail struct {
 	Subject     string `env:"WELCOME_SUBJECT" desc:"subject, a Go template"`
 	TemplateDir string `env:"WELCOME_TEMPLATE_DIR" desc:"folder with welcome.html and welcome.txt"`
 	Unverified  bool   `env:"WELCOME_UNVERIFIED" desc:"also to addresses that are not verified"`
+
+	Since time.Time `env:"WELCOME_SINCE" desc:"no mail to who signed up before" want:"a time, 2026-11-26T09:00:00Z"`
 }
 
 // percent is a percentage, written "1%" or "1".

@@ -24,6 +24,9 @@ type Welcome struct {
 	Mailer     *mail.Mailer
 	Claims     *store.Welcomes
 	Unverified bool // also send to addresses that are not verified
+	// Since, if set, is a time before which nobody signed up who gets a mail, not even by a replay: in a database that
+	// was restored from a backup, the claims of the mails that were sent since are missing.
+	Since time.Time
 	// Mailed, if set, is called after each attempt to send a mail, with the error of mail.Mailer.Send.
 	Mailed func(err error)
 }
@@ -56,6 +59,8 @@ func (w *Welcome) run(ctx context.Context, users *store.Users, e Event) (result,
 		return ended("skipped: the address is not verified")
 	case e.Name != replayPrefix+sendWelcome && time.Since(signedUp) > welcomeWithin:
 		return ended("skipped: not a new user")
+	case signedUp.Before(w.Since):
+		return ended("skipped: signed up before the time since when mails are sent")
 	}
 	switch dead, err := users.IsDeleted(ctx, u.ID); {
 	case err != nil:

@@ -24,6 +24,7 @@ type post struct {
 	rig
 	claims *store.Welcomes
 	smtp   *testenv.SMTP
+	mail   *functions.Welcome
 }
 
 func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool, checkpoint func(n int) int) post {
@@ -35,7 +36,7 @@ func newPost(t *testing.T, o testenv.SMTPOptions, unverified bool, checkpoint fu
 	}
 	w := &functions.Welcome{Mailer: m, Unverified: unverified}
 	p.rig = setupWith(t, functions.Functions{Welcome: w}, checkpoint)
-	p.claims = store.NewWelcomes(p.db)
+	p.claims, p.mail = store.NewWelcomes(p.db), w
 	w.Claims = p.claims
 	return p
 }
@@ -68,6 +69,7 @@ func TestWelcome(t *testing.T) {
 		event      testenv.Event
 		unverified bool
 		deleted    bool
+		since      time.Duration // so long ago
 		want       string
 		mails      int
 	}{
@@ -88,10 +90,20 @@ func TestWelcome(t *testing.T) {
 		"Clerk's last try":                 {event: signUp("msg_1", 52*time.Hour), want: `"sent"`, mails: 1},
 		"Clerk's replay of an old message": {event: signUp("msg_1", 30*24*time.Hour), want: "skipped: not a new user"},
 		"deleted":                          {event: signUp("msg_1", 0), deleted: true, want: "skipped: deleted"},
+		"signed up before mails are sent": {
+			event: signUp("msg_1", time.Hour), since: time.Minute, want: "skipped: signed up before the time",
+		},
+		"signed up since": {
+			event: signUp("msg_1", time.Minute), since: time.Hour, want: `"sent"`, mails: 1,
+		},
+		"a replay, of who signed up before": {event: replay, since: time.Hour, want: "skipped: signed up before the time"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPost(t, testenv.SMTPOptions{}, tc.unverified, nil)
+			if tc.since != 0 {
+				p.mail.Since = time.Now().Add(-tc.since)
+			}
 			if tc.deleted {
 				testenv.Delete(t, p.users, "user_a")
 			}

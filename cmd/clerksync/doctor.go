@@ -76,10 +76,16 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 func doctorOptions(environ []string, url string) doctor.Options {
 	cfg, mistakes := config.Read(environ)
 	whose := "complete"
-	if takeDevFolder(&cfg) {
+	took, notRunning := takeDevFolder(&cfg)
+	if took {
 		whose = "those of 'clerksync dev' in this folder"
 	}
-	mistakes = append(mistakes, app.Check(cfg)...)
+	for _, m := range app.Check(cfg) {
+		if m.Name == "MONGODB_URI" && notRunning != nil {
+			m.Text = notRunning.Error()
+		}
+		mistakes = append(mistakes, m)
+	}
 	m, err := app.LoadMap(cfg)
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {

@@ -22,7 +22,9 @@ import (
 // it takes the database of 'clerksync dev' in this folder.
 func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := config.Read(environ)
-	takeDevFolder(&cfg)
+	if _, err := takeDevFolder(&cfg); err != nil {
+		return cfg, err
+	}
 	settings := append(clerkSettings(), append(also, "MONGODB_", "CLERKSYNC_", "HISTORY_")...)
 	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
 }
@@ -43,20 +45,27 @@ func clerkSettings() []string {
 const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
 
 // takeDevFolder sets the database to that of 'clerksync dev' in this folder, if no database is set and the folder has
-// one. It tells whether it did. Then it also sets dev's Inngest and signing secret, if these are not set.
-func takeDevFolder(c *config.Config) bool {
+// one. It tells whether it did. Then it also sets dev's Inngest and signing secret, if these are not set. It fails if
+// that is the database of a mongod, and 'dev' does not run.
+func takeDevFolder(c *config.Config) (bool, error) {
 	if f, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil || !f.IsDir() {
-		return false
+		return false, nil
 	}
-	c.MongoURI = devDatabase
 	running, _ := dev.Find() // without it, what a 'dev' that is started now would have
+	c.MongoURI = devDatabase
+	if dev.HasMongod() {
+		if c.MongoURI = running.Database; c.MongoURI == "" {
+			return false, errors.New("MONGODB_URI is not set, and the database in ./" + dev.Folder + ", which is a " +
+				"mongod's, only runs while 'clerksync dev' does: start that in this folder, or set MONGODB_URI")
+		}
+	}
 	if c.Inngest.Dev == "" && !c.Inngest.SelfHosted() {
 		c.Inngest.Dev = cmp.Or(running.Inngest, "1")
 	}
 	if c.SigningSecrets == "" {
 		c.SigningSecrets = cmp.Or(running.Secret, dev.MakeSecret())
 	}
-	return true
+	return true, nil
 }
 
 // access says what a command does with the database besides reading it.

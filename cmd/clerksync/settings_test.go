@@ -40,7 +40,7 @@ func TestSettings(t *testing.T) {
 				"INNGEST_SERVE_PATH": "x", "INNGEST_APP_ID": "it's", "LOG_LEVEL": "loud", "LOG_FORMAT": "xml",
 				"INBOX_RESEND_AFTER": "-1m", "SHUTDOWN_TIMEOUT": "soon",
 				"SMTP_URL": "smtp://u:hunter2@", "WELCOME_UNVERIFIED": "maybe", "SYNC_BATCH_SIZE": "lots",
-				"SYNC_BATCH_TIMEOUT": "1h", "APP_URL": "x",
+				"SYNC_BATCH_TIMEOUT": "1h", "APP_URL": "x", "WELCOME_SINCE": "yesterday",
 			},
 			[]string{
 				"PORT is no port", "LOG_LEVEL cannot be read", "LOG_FORMAT is neither",
@@ -55,7 +55,15 @@ func TestSettings(t *testing.T) {
 				"SYNC_BATCH_TIMEOUT is out of range", "SMTP_URL names no host", "MAIL_FROM is not set",
 				"APP_URL is no URL",
 				"WELCOME_UNVERIFIED cannot be read",
+				"WELCOME_SINCE cannot be read: set it to a time, 2026-11-26T09:00:00Z, or leave it unset",
 			},
+		},
+		"mails since next year": {
+			map[string]string{
+				"SMTP_URL": "smtp://mail.example", "MAIL_FROM": "app@app.example",
+				"WELCOME_SINCE": time.Now().Add(time.Hour).Format(time.RFC3339),
+			},
+			[]string{"WELCOME_SINCE is in the future, so nobody would get a welcome mail: set it to a time that is over"},
 		},
 		"users that are not forwarded": {
 			map[string]string{"CLERK_FORWARD_EVENTS": "'user.*' session.*"},

@@ -135,6 +135,9 @@ func OpenBeside(ctx context.Context, uri, name string, log *slog.Logger) (*DB, e
 	return db, err
 }
 
+// HoldsEmbedded tells whether the folder dir holds an embedded database in which something was written.
+func HoldsEmbedded(dir string) bool { return embedded.Holds(dir) }
+
 // patience is how long to wait at the start for a database that does not answer.
 const patience = 30 * time.Second
 

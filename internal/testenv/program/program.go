@@ -1,10 +1,11 @@
-// Package program finds the programs that some tests need besides Go: a browser, npm, promtool.
+// Package program finds the programs that some tests need besides Go: a browser, npm, promtool, servers.
 package program
 
 import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,6 +17,7 @@ const Env = "CLERKSYNC_TEST_PROGRAMS"
 // Program is one that a machine may lack.
 type Program struct {
 	Names []string // it goes by any of these on PATH; the first that is there is taken
+	Dirs  string   // a pattern of folders, as of filepath.Glob, that are looked into after PATH; may be ""
 	Get   string   // how to get it, for the line of a test that is skipped
 }
 
@@ -35,12 +37,30 @@ func Promtool() Program {
 	}
 }
 
+// Postgres is PostgreSQL's server, with its other programs beside it. Debian keeps them out of PATH.
+func Postgres() Program {
+	return Program{
+		Names: []string{"postgres"}, Dirs: "/usr/lib/postgresql/*/bin", Get: "on Debian: apt-get install postgresql",
+	}
+}
+
+// Redis is the server that Inngest keeps its queue in.
+func Redis() Program {
+	return Program{Names: []string{"redis-server"}, Get: "on Debian: apt-get install redis-server"}
+}
+
+// Caddy is the proxy that clerksync stands behind.
+func Caddy() Program { return Program{Names: []string{"caddy"}, Get: "on Debian: apt-get install caddy"} }
+
 // Find returns the path of the program. The test skips where the program is missing, or fails if Env says so.
 func Find(t testing.TB, p Program) string {
 	t.Helper()
-	for _, name := range p.Names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
+	dirs, _ := filepath.Glob(p.Dirs) // the patterns are ours
+	for _, dir := range append([]string{""}, dirs...) {
+		for _, name := range p.Names {
+			if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+				return path
+			}
 		}
 	}
 	Missing(t, fmt.Sprintf("%s is not on PATH (%s)", strings.Join(p.Names, " or "), p.Get))

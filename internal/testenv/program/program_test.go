@@ -1,6 +1,7 @@
 package program
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ func TestFind(t *testing.T) {
 	}{
 		"the first":                {there: []string{"first", "second"}, want: "first"},
 		"only the second":          {there: []string{"second"}, env: "required", want: "second"},
+		"in one of the folders":    {there: []string{"15/bin/second"}, want: "second"},
 		"missing":                  {want: "skipped: " + missing},
 		"missing but required":     {env: "required", want: "failed: " + missing + "; " + Env + "=required does"},
 		"a word that has no sense": {env: "yes", want: `failed: ` + Env + `=yes: want "required" or nothing`},
@@ -34,10 +36,13 @@ func TestFind(t *testing.T) {
 			t.Setenv("PATH", dir)
 			t.Setenv(Env, tt.env)
 			for _, name := range tt.there {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), 0o755); err != nil {
+				file := filepath.Join(dir, name)
+				err := os.MkdirAll(filepath.Dir(file), 0o700)
+				if err := errors.Join(err, os.WriteFile(file, []byte("#!/bin/sh\n"), 0o700)); err != nil {
 					t.Fatal(err)
 				}
 			}
+			p.Dirs = filepath.Join(dir, "*", "bin")
 			if got := find(t, p); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
