@@ -220,7 +220,7 @@ func (a *App) noteSettings(ctx context.Context) {
 		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; "+
 			"set it to 0 in production")
 	}
-	if a.cfg.Mail.SMTPURL == "" {
+	if a.cfg.Mail.SMTP == "" {
 		a.log.InfoContext(ctx, "no welcome mails are sent: set SMTP_URL and MAIL_FROM to send them")
 	}
 	if a.cfg.SecretKey == "" {

@@ -144,7 +144,7 @@ func (d *doctor) registered(ids []string) {
 		}
 	}
 	d.on("inngest")(
-		when(d.Functions == nil, Skip, "functions not checked: mend the settings of the mail first"),
+		when(d.Functions == nil, Skip, "functions not checked: mend the settings first"),
 		when(n == 0, Fail, "the app %q is not registered: start the service, which registers it, "+
 			"and check INNGEST_APP_ID and INNGEST_SERVE_ORIGIN", app),
 		when(missing != nil, Fail, "the app %q lacks the function %s: restart the service with these settings",

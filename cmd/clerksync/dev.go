@@ -44,7 +44,7 @@ func (devCmd) Help() string {
 
 // Run starts everything, prints the URLs and what becomes of each event, and ends everything when ctx ends.
 func (c devCmd) Run(ctx context.Context, e env) error {
-	cfg, mistakes := config.Read(append(e.environ, fromEnvFiles(e)...))
+	cfg, mistakes := readSettings(append(e.environ, fromEnvFiles(e)...))
 	own := ownServers{database: cfg.MongoURI == "", inngest: !cfg.Inngest.SelfHosted()}
 	c.defaults(ctx, &cfg, e)
 	secret := dev.MakeSecret()
@@ -130,10 +130,13 @@ func mongodError(err error) error {
 func fromEnvFiles(e env) []string {
 	const secret = "CLERK_WEBHOOK_SIGNING_SECRET" //nolint:gosec // G101: it is the name of the variable
 	names := dev.Names{Secret: secret, Key: "CLERK_SECRET_KEY", Other: config.OtherName}
-	inEnviron := func(name string) bool { return isSet(e.environ, name) }
+	inEnviron := func(name string) bool {
+		return isSet(e.environ, name) || value(e.environ, name+"_FILE") != ""
+	}
 	taken := dev.FromEnvFiles(names, inEnviron, e.say)
 	other := config.OtherName(func(name string) string { return value(e.environ, name) })
-	if other != "" && value(append(e.environ, taken...), secret) == "" {
+	all := append(slices.Clone(e.environ), taken...)
+	if other != "" && value(all, secret) == "" && value(all, secret+"_FILE") == "" {
 		e.say("%s is set, but not taken: if that is the endpoint's signing secret, you mean %s", other, secret)
 	}
 	return taken
