@@ -13,6 +13,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/reconcile"
+	"clerksync/replicas"
 	"clerksync/store"
 	"clerksync/store/database"
 )
@@ -130,6 +131,15 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 			"only INNGEST_SIGNING_KEY_FALLBACK is accepted: finish the rotation in Inngest, or swap the two"),
 		when(!d.Inngest.Dev, OK, "INNGEST_SIGNING_KEY is accepted"))
 	return err == nil
+}
+
+// replicas reports processes that do not register their functions, because newer ones with others are alive.
+func (d *doctor) replicas(ctx context.Context, _ report) *Finding {
+	all, outdated, err := replicas.Alive(ctx, database.NewCheckpoints(d.db), d.Inngest.PageURL(), d.now)
+	return cmp.Or(failed(err),
+		when(outdated > 0, Warn, "%d of %d processes do not register their functions, because newer ones have others: "+
+			"finish the upgrade, or give all of them the same version and settings", outdated, all),
+		when(all > 1, OK, "%d are alive, with the same functions", all))
 }
 
 // registered compares the functions that are registered with Inngest with those that the service has with these

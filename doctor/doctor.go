@@ -97,6 +97,9 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 	const settings, needed = "mend its settings first", "it needs the database"
 	check("database", len(o.Mistakes.Only("MONGODB_", "CLERKSYNC_")) > 0, settings, d.database)
 	check("inngest", len(o.Mistakes.Only("INNGEST_")) > 0, settings, d.inngest)
+	if d.db != nil && o.Inngest.SelfHosted() {
+		check("replicas", false, "", d.replicas)
+	}
 	key := o.Config.SecretKey != "" || len(o.Mistakes.Only("CLERK_SECRET_KEY")) > 0
 	check("clerk", o.Clerk == nil && key, settings, d.clerk)
 	check("webhooks", d.db == nil, needed, d.webhooks)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"clerksync/reach"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 )
 
@@ -53,7 +55,30 @@ func Unreached(err error) string {
 	if !ok {
 		return ""
 	}
-	servers, primaryless := failed.Desc.Servers, false
+	why := whyUnreached(failed.Desc.Servers)
+	if inAtlas(failed.Desc.Servers) && shutsOut(why) {
+		return "MongoDB Atlas does not let this machine in: add its address to the IP access list of the project " +
+			"(Atlas, Network Access); if it is there, see whether the cluster is paused"
+	}
+	return why
+}
+
+func inAtlas(servers []description.Server) bool {
+	return slices.ContainsFunc(servers, func(s description.Server) bool {
+		host, _, _ := strings.Cut(string(s.Addr), ":")
+		return strings.HasSuffix(host, ".mongodb.net")
+	})
+}
+
+// shutsOut tells whether a cluster in Atlas behaves so, in reach's words, to an address that is not on its list: a
+// dedicated one does not answer, and a shared one breaks off the TLS handshake, with an alert or without.
+func shutsOut(why string) bool {
+	return why == reach.Why(context.DeadlineExceeded) || why == reach.Why(io.EOF) ||
+		strings.HasPrefix(why, "the server refuses the TLS connection")
+}
+
+func whyUnreached(servers []description.Server) string {
+	primaryless := false
 	for _, s := range servers {
 		why := reach.Why(s.LastError)
 		switch {
