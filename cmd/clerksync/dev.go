@@ -37,9 +37,9 @@ type devCmd struct {
 
 // Help returns the text of --help besides the flags.
 func (devCmd) Help() string {
-	return "It starts a database in ./" + dev.Folder + ", an Inngest dev server, which it builds if there is none, and " +
-		"the service. The database is that of MONGODB_URI, else a mongod if there is one on PATH, else an embedded one. " +
-		"With --demo, the exit status tells whether all three rows were right."
+	return "It starts a database in ./" + dev.Folder + ", an Inngest dev server, which it builds if there is none, " +
+		"and the service. The database is that of MONGODB_URI, else a mongod if there is one on PATH, else an " +
+		"embedded one. With --demo, the exit status tells whether all three rows were right."
 }
 
 // Run starts everything, prints the URLs and what becomes of each event, and ends everything when ctx ends.
