@@ -79,5 +79,6 @@ func TestRollingUpgrade(t *testing.T) {
 	if w.log.count("a process that started later has other functions") != 1 {
 		t.Error("the old process does not say once that it has stopped to register its functions")
 	}
-	t.Logf("%d sign-ups, %d calls, %d of them of a function that the process does not have", n, calls.Load(), unknown.Load())
+	t.Logf("%d sign-ups, %d calls, %d of them of a function that the process does not have", n, calls.Load(),
+		unknown.Load())
 }
