@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -36,7 +37,9 @@ type around struct {
 	known    atomic.Bool // Inngest knows where the service is; before that it takes none either
 	began    time.Time
 	service  service
+	still    bool              // changes move no time of the user, only that of the event
 	ids      map[string]string // of the users, by first name
+	last     map[string]int64  // when their last changes were, in milliseconds since 1970
 	sent     []hook
 }
 
@@ -47,7 +50,8 @@ type hook struct{ typ, id, body string }
 // whose name begins with "refused".
 func newAround(t *testing.T) *around {
 	t.Helper()
-	w := &around{t: t, settings: good(t), clerk: testenv.NewClerkAPI(t), ids: map[string]string{}, began: time.Now()}
+	w := &around{t: t, settings: good(t), clerk: testenv.NewClerkAPI(t), began: time.Now()}
+	w.ids, w.last = map[string]string{}, map[string]int64{}
 	var refused sync.Map
 	w.mails = testenv.NewSMTP(t, testenv.SMTPOptions{Rcpt: func(to string) error {
 		if _, again := refused.LoadOrStore(to, true); strings.HasPrefix(to, "refused") && !again {
@@ -82,7 +86,8 @@ func newAround(t *testing.T) *around {
 // none.
 func (w *around) happen(typ, name string, ago time.Duration, code int) {
 	w.t.Helper()
-	at := time.Now().Add(-ago).Truncate(time.Millisecond)
+	at := max(time.Now().Add(-ago).UnixMilli(), w.last[name]+1) // two changes of a user are never at the same time
+	w.last[name] = at
 	id, known := w.ids[name]
 	if !known {
 		id = testenv.UserID(w.began.Add(-day), int64(len(w.ids)))
@@ -90,9 +95,11 @@ func (w *around) happen(typ, name string, ago time.Duration, code int) {
 	}
 	u, there := w.clerk.Get(id)
 	if !there {
-		u = testenv.ClerkUser{ID: id, FirstName: name, Email: name + "@mail.example", Created: at.UnixMilli()}
+		u = testenv.ClerkUser{ID: id, FirstName: name, Email: name + "@mail.example", Created: at, Updated: at}
 	}
-	u.LastName, u.Updated = fmt.Sprint("Lovelace ", len(w.sent)), at.UnixMilli()
+	if u.LastName = fmt.Sprint("Lovelace ", len(w.sent)); !w.still {
+		u.Updated = at
+	}
 	data := string(u.JSON())
 	if w.clerk.Put(u); typ == "user.deleted" {
 		w.clerk.Remove(id)
@@ -101,7 +108,7 @@ func (w *around) happen(typ, name string, ago time.Duration, code int) {
 	h := hook{
 		typ, fmt.Sprintf("msg_%s_%d", name, len(w.sent)),
 		fmt.Sprintf(`{"type":%q,"object":"event","timestamp":%d,"instance_id":%q,"data":%s}`,
-			typ, at.UnixMilli(), testenv.ClerkInstance, data),
+			typ, at, testenv.ClerkInstance, data),
 	}
 	if w.sent = append(w.sent, h); code != 0 {
 		w.deliver(h, code)
@@ -113,6 +120,16 @@ func (w *around) deliver(h hook, code int) {
 	url := w.service.url + "/webhooks/clerk"
 	if got, text := do(w.t, testenv.Signed(w.t, url, testenv.Secret, h.id, time.Now(), []byte(h.body))); got != code {
 		w.t.Fatalf("%s: got %d %s, want %d", h.id, got, text, code)
+	}
+}
+
+// again delivers all webhooks once more, in any order, but for the deletions: only the tombstones tell of these then.
+func (w *around) again() {
+	w.t.Helper()
+	for _, i := range rand.Perm(len(w.sent)) {
+		if w.sent[i].typ != "user.deleted" {
+			w.deliver(w.sent[i], http.StatusAccepted)
+		}
 	}
 }
 
