@@ -21,6 +21,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/reconcile"
+	"clerksync/replicas"
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
@@ -145,9 +146,16 @@ func (a *App) newInngest(server inngest.Server, fns *functions.Functions) (*inng
 	if origin == "" && server.SelfHosted() {
 		origin = a.URL()
 	}
-	return inngest.New(inngest.Options{
+	o := inngest.Options{
 		Server: server, Origin: origin, Path: i.ServePath, Register: fns.Register, MaxBody: maxCall, Log: a.log,
-	})
+	}
+	if a.dev == nil { // 'clerksync dev' has no replicas, and would wait for those that it was before
+		o.Turn = replicas.New(replicas.Options{
+			State: database.NewCheckpoints(a.db), Inngest: server.PageURL(), Settle: inngest.RegisterTimeout,
+			Registerer: a.metrics,
+		}).Beat
+	}
+	return inngest.New(o)
 }
 
 // newWebhook returns what answers Clerk's webhooks.
@@ -220,7 +228,7 @@ func (a *App) noteSettings(ctx context.Context) {
 		a.log.WarnContext(ctx, "INNGEST_DEV is on: whoever reaches /api/inngest can call the functions; "+
 			"set it to 0 in production")
 	}
-	if a.cfg.Mail.SMTPURL == "" {
+	if a.cfg.Mail.SMTP == "" {
 		a.log.InfoContext(ctx, "no welcome mails are sent: set SMTP_URL and MAIL_FROM to send them")
 	}
 	if a.cfg.SecretKey == "" {

@@ -24,7 +24,7 @@ func options(dir string, set ...string) Options {
 	cfg, _ := config.Read(append([]string{
 		"HOST=127.0.0.1", "PORT=0", "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret, "MONGODB_URI=embedded:" + dir,
 		"INNGEST_DEV=http://127.0.0.1:1", "EMBEDDED_PORT=0",
-	}, set...))
+	}, set...), nil)
 	return Options{Config: cfg, Map: mapping.Default(), Log: slog.New(slog.DiscardHandler)}
 }
 

@@ -22,7 +22,7 @@ func Example() {
 	cfg, mistakes := config.Read([]string{
 		"CLERK_WEBHOOK_SIGNING_SECRET=whsec_Y2xlcmtzeW5jIGV4YW1wbGUgc2VjcmV0", "MONGODB_URI=embedded:" + dir,
 		"HOST=127.0.0.1", "PORT=0", "EMBEDDED_PORT=0", "INNGEST_DEV=1",
-	})
+	}, nil)
 	if err := append(mistakes, app.Check(cfg)...).Err(); err != nil {
 		panic(err) // a line for each mistake
 	}

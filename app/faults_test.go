@@ -137,7 +137,7 @@ func (w *world) config() config.Config {
 	c, mistakes := config.Read([]string{
 		"CLERK_SECRET_KEY=" + testenv.ClerkKey, "CLERK_WEBHOOK_SIGNING_SECRET=" + testenv.Secret,
 		"MONGODB_URI=mongodb://memory", "INNGEST_DEV=1",
-	})
+	}, nil)
 	if err := mistakes.Err(); err != nil {
 		w.t.Fatal(err)
 	}

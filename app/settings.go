@@ -45,7 +45,7 @@ func Check(c config.Config) config.Mistakes {
 	if c.IsURI() {
 		add("MONGODB_URI", " ", database.CheckURI(c.MongoURI))
 	}
-	if c.Mail.SMTPURL != "" {
+	if c.Mail.SMTP != "" {
 		_, mistakes := Mailer(c.Mail)
 		all = append(all, mistakes...)
 	}
@@ -78,7 +78,7 @@ func ClerkAPI(c config.Config) (*clerk.API, error) {
 // Mailer returns the Mailer for these settings, or the mistakes in them. It does not dial.
 func Mailer(c config.Mail) (*mail.Mailer, config.Mistakes) {
 	m, wrong := mail.New(mail.Options{
-		URL: c.SMTPURL, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
+		URL: c.SMTP, From: c.From, ReplyTo: c.ReplyTo, Subject: c.Subject, TemplateDir: c.TemplateDir,
 		AppName: c.AppName, AppURL: c.AppURL,
 		Names: map[string]string{
 			"URL": "SMTP_URL", "From": "MAIL_FROM", "ReplyTo": "MAIL_REPLY_TO", "Subject": "WELCOME_SUBJECT",
@@ -122,7 +122,7 @@ func allFunctions(
 		}
 		f.Crons = append(f.Crons, functions.Reconcile(r, crons)...)
 	}
-	if c.Mail.SMTPURL == "" {
+	if c.Mail.SMTP == "" {
 		return f, nil
 	}
 	m, mistakes := Mailer(c.Mail)

@@ -29,7 +29,7 @@ func (a *App) openTraces(ctx context.Context) error {
 	if !a.cfg.Traces.On() {
 		return nil
 	}
-	t, err := trace.New(ctx, a.cfg.Traces.By(), a.log)
+	t, err := trace.New(ctx, a.cfg.Traces.By(), a.cfg.Traces.Header(), a.log)
 	if err != nil {
 		return fmt.Errorf("traces cannot be exported: %w: check the settings OTEL_EXPORTER_OTLP_…", err)
 	}

@@ -32,7 +32,7 @@ func BenchmarkTraces(b *testing.B) {
 	}))
 	defer sink.Close()
 	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.URL)
-	tr, err := trace.New(b.Context(), "", slog.New(slog.DiscardHandler))
+	tr, err := trace.New(b.Context(), "", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -257,7 +257,7 @@ func TestBatchTrace(t *testing.T) {
 	c := collector.New(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.HTTP)
 	log := slog.New(slog.DiscardHandler)
-	tr, err := trace.New(t.Context(), "", log)
+	tr, err := trace.New(t.Context(), "", nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

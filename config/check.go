@@ -26,11 +26,13 @@ const (
 )
 
 // Check returns the mistakes in the settings of 'serve' that can be found without I/O and without the packages that use
-// the settings.
+// the settings. Of a setting whose file cannot be read there are none but the one that Read returns: that it is not set
+// would be wrong.
 func (c Config) Check() Mistakes {
-	return mistakes(slices.Concat(
+	all := mistakes(slices.Concat(
 		c.ofService(), c.ofClerk(), c.ofDatabase(), c.Inngest.problems(), c.Traces.problems(),
 	))
+	return slices.DeleteFunc(all, func(m Mistake) bool { return slices.Contains(c.unread, m.Name) })
 }
 
 // ofService returns what may be wrong with the settings of the service itself.

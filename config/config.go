@@ -16,14 +16,15 @@ import (
 )
 
 // Config has all settings. Nothing else reads the environment. The tags of a field describe its setting: env is the
-// name, envDefault the default, desc what the setting is, and want what it may be set to.
+// name, envDefault the default, desc what the setting is, and want what it may be set to. A secret has the tag sec: it
+// can come from a file too (see Read).
 type Config struct {
 	Port string `env:"PORT" envDefault:"3000" desc:"port to listen on; 0 is any free one" want:"a number up to 65535"`
 	Host string `env:"HOST" desc:"address to listen on" want:"an IP address or a host name, without a port"`
 
 	MetricsAddr string `env:"METRICS_ADDR" desc:"address for the metrics alone" want:"HOST:PORT, or :PORT for all"`
 
-	AdminToken string `env:"ADMIN_TOKEN" desc:"token for /status and ensure" want:"16 random characters or more"`
+	AdminToken string `env:"ADMIN_TOKEN" sec:"" desc:"token for /status and ensure" want:"16 random characters or more"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" desc:"what is logged" want:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" desc:"how it is logged" want:"json or text"`
@@ -31,13 +32,13 @@ type Config struct {
 	ShutdownTimeout  time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20s" desc:"how long the end may take"`
 	InboxResendAfter time.Duration `env:"INBOX_RESEND_AFTER" envDefault:"1m" desc:"when an event is sent again"`
 
-	SigningSecrets string `env:"CLERK_WEBHOOK_SIGNING_SECRET" desc:"signing secrets of the endpoint, whsec_…"`
+	SigningSecrets string `env:"CLERK_WEBHOOK_SIGNING_SECRET" sec:"" desc:"signing secrets of the endpoint, whsec_…"`
 	InstanceID     string `env:"CLERK_INSTANCE_ID" desc:"the Clerk instance whose events are taken, ins_…"`
 	ForwardEvents  string `env:"CLERK_FORWARD_EVENTS" envDefault:"user.*" desc:"event types that go to Inngest"`
 
 	ForwardPrivateMetadata bool `env:"CLERK_FORWARD_PRIVATE_METADATA" desc:"keep private_metadata in the events"`
 
-	SecretKey string `env:"CLERK_SECRET_KEY" desc:"secret key of Clerk's API, sk_…"`
+	SecretKey string `env:"CLERK_SECRET_KEY" sec:"" desc:"secret key of Clerk's API, sk_…"`
 	APIURL    string `env:"CLERK_API_URL" desc:"where Clerk's API is" want:"http://HOST:PORT or https://HOST"`
 
 	RateShare float64 `env:"CLERK_RATE_SHARE" envDefault:"0.5" desc:"part of Clerk's limit" want:"a number, 0.001 to 1"`
@@ -46,10 +47,11 @@ type Config struct {
 
 	FreshnessTarget *time.Duration `env:"FRESHNESS_TARGET" desc:"how old a change may be" want:"a duration such as 10m"`
 
-	MongoURI      string `env:"MONGODB_URI" desc:"the database: mongodb://…, mongodb+srv://… or embedded:DIR"`
+	MongoURI string `env:"MONGODB_URI" sec:"" desc:"the database: mongodb://…, mongodb+srv://… or embedded:DIR"`
+
 	MongoDatabase string `env:"MONGODB_DATABASE" desc:"name of the database" want:"letters, digits, - and _"`
 
-	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the embedded database" want:"a number up to 65535"`
+	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the database that is started" want:"a number up to 65535"`
 
 	HistoryRetention time.Duration `env:"HISTORY_RETENTION" envDefault:"720h" desc:"how long a user's history is kept"`
 
@@ -63,7 +65,8 @@ type Config struct {
 
 	Traces Traces `envPrefix:"OTEL_"`
 
-	otherName string // see OtherName
+	otherName string   // see OtherName
+	unread    []string // names of the settings whose files cannot be read, see fromFiles
 }
 
 // Reconcile says when rows are compared with Clerk, and how many rows a run may remove.
@@ -86,9 +89,9 @@ type Inngest struct {
 	Dev     string `env:"DEV" desc:"1 for a dev server, or its URL"`
 	BaseURL string `env:"BASE_URL" desc:"URL of a self-hosted Inngest" want:"http://HOST:PORT or https://HOST"`
 
-	EventKey           string `env:"EVENT_KEY" desc:"key that events are sent with"`
-	SigningKey         string `env:"SIGNING_KEY" desc:"key that Inngest's calls are signed with"`
-	SigningKeyFallback string `env:"SIGNING_KEY_FALLBACK" desc:"a second signing key, while you rotate"`
+	EventKey           string `env:"EVENT_KEY" sec:"" desc:"key that events are sent with"`
+	SigningKey         string `env:"SIGNING_KEY" sec:"" desc:"key that Inngest's calls are signed with"`
+	SigningKeyFallback string `env:"SIGNING_KEY_FALLBACK" sec:"" desc:"a second signing key, while you rotate"`
 
 	Env         string `env:"ENV" desc:"branch environment of Inngest Cloud"`
 	ServeOrigin string `env:"SERVE_ORIGIN" desc:"URL at which Inngest reaches this" want:"http://… or https://…"`
@@ -98,7 +101,8 @@ type Inngest struct {
 
 // Mail has the settings of the welcome mail.
 type Mail struct {
-	SMTPURL     string `env:"SMTP_URL" desc:"mail server: smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST"`
+	SMTP string `env:"SMTP_URL" sec:"" desc:"mail server: smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST"`
+
 	From        string `env:"MAIL_FROM" desc:"sender, such as App <hello@app.example>"`
 	ReplyTo     string `env:"MAIL_REPLY_TO" desc:"where answers go"`
 	AppName     string `env:"APP_NAME" desc:"name of the app"`

@@ -98,7 +98,7 @@ func TestEndOfLine(t *testing.T) {
 	} {
 		name, _, _ := strings.Cut(want, " ")
 		prefix, _, _ := strings.Cut(name, "_")
-		c, unreadable := Read([]string{"MONGODB_URI=mongodb://h/app", "INNGEST_DEV=1", env})
+		c, unreadable := Read([]string{"MONGODB_URI=mongodb://h/app", "INNGEST_DEV=1", env}, nil)
 		all := append(unreadable, c.Check()...).Only(prefix)
 		if len(all) != 1 || !strings.HasPrefix(all[0].Text, want) {
 			t.Errorf("%q: got %v, want one mistake, %s", env, all, want)
@@ -113,7 +113,7 @@ func TestEverySettingIsDescribed(t *testing.T) {
 		if s.Description == "" {
 			t.Errorf("%s has no description", s.Name)
 		}
-		if _, mistakes := Read([]string{s.Name + "=?"}); len(mistakes) > 0 && s.want == "" {
+		if _, mistakes := Read([]string{s.Name + "=?"}, nil); len(mistakes) > 0 && s.want == "" {
 			t.Errorf("%s can be unreadable, and nothing says what is wanted", s.Name)
 		}
 	}
@@ -176,7 +176,7 @@ func TestMetricsAddr(t *testing.T) {
 		":65536":         false,
 		"h:9090/metrics": false, "h:9090\n": false, "a b:9090": false, "u@h:9090": false, ":": false, "h:-1": false,
 	} {
-		c, unreadable := Read([]string{"METRICS_ADDR=" + addr})
+		c, unreadable := Read([]string{"METRICS_ADDR=" + addr}, nil)
 		all := append(unreadable, c.Check()...).Only("METRICS_ADDR")
 		if ok != (len(all) == 0) || len(all) > 1 {
 			t.Errorf("%q: got %v, want right: %v", addr, all, ok)
@@ -226,7 +226,7 @@ func TestTraces(t *testing.T) {
 		"a value alone":     {"OTEL_RESOURCE_ATTRIBUTES=KEY", "OTEL_RESOURCE_ATTRIBUTES is no list"},
 		"neither yes or no": {"OTEL_SDK_DISABLED=KEY", "OTEL_SDK_DISABLED cannot be read: "},
 	} {
-		c, mistakes := Read([]string{endpoint, tc.set})
+		c, mistakes := Read([]string{endpoint, tc.set}, nil)
 		mistakes = append(mistakes, c.Check()...).Only("OTEL_")
 		switch {
 		case !c.Traces.On():
@@ -240,13 +240,13 @@ func TestTraces(t *testing.T) {
 			t.Errorf("%s: %q quotes the value, or is not one line", name, mistakes[0].Text)
 		}
 		for _, off := range []string{"OTEL_SDK_DISABLED=true", "OTEL_TRACES_EXPORTER=none"} {
-			c, _ := Read([]string{endpoint, tc.set, off})
+			c, _ := Read([]string{endpoint, tc.set, off}, nil)
 			if mistakes := c.Check().Only("OTEL_"); c.Traces.On() || len(mistakes) > 0 {
 				t.Errorf("%s, %s: got %v", name, off, mistakes)
 			}
 		}
 	}
-	c, _ := Read([]string{"OTEL_TRACES_EXPORTER=otlp"})
+	c, _ := Read([]string{"OTEL_TRACES_EXPORTER=otlp"}, nil)
 	if m := c.Check().Only("OTEL_"); len(m) != 1 || !strings.Contains(m[0].Text, "set OTEL_EXPORTER_OTLP_ENDPOINT") {
 		t.Errorf("no endpoint: got %v", m)
 	}

@@ -63,7 +63,7 @@ func TestFreshnessTargets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, mistakes := config.Read(append([]string{"CLERK_SECRET_KEY=sk_test_x"}, tc.settings...))
+			c, mistakes := config.Read(append([]string{"CLERK_SECRET_KEY=sk_test_x"}, tc.settings...), nil)
 			text := ""
 			if err := append(mistakes, c.Check()...).Only("FRESHNESS_").Err(); err != nil {
 				text = err.Error()

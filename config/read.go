@@ -11,9 +11,16 @@ import (
 )
 
 // Setting is a setting as the tags of its field describe it.
-type Setting struct{ Name, Default, Description, want string }
+type Setting struct {
+	Name, Default, Description, want string
 
-// String returns the setting's line in --help: its description, what it may be set to, and its default.
+	// File is the variable that may name a file with the setting's value instead: NAME_FILE. It is "" for a setting
+	// that is no secret.
+	File string
+}
+
+// String returns the setting's line in --help: its description, what it may be set to, its default, and its
+// other variable.
 func (s Setting) String() string {
 	text := s.Description
 	if s.want != "" {
@@ -21,6 +28,9 @@ func (s Setting) String() string {
 	}
 	if s.Default != "" {
 		text += " (default " + s.Default + ")"
+	}
+	if s.File != "" {
+		text += " (or " + s.File + ")"
 	}
 	return text
 }
@@ -39,7 +49,13 @@ func settingsOf(t reflect.Type, prefix string) []Setting {
 			all = append(all, settingsOf(f.Type, prefix+f.Tag.Get("envPrefix"))...)
 			continue
 		}
-		s := Setting{prefix + name, f.Tag.Get("envDefault"), f.Tag.Get("desc"), f.Tag.Get("want")}
+		s := Setting{
+			Name: prefix + name, Default: f.Tag.Get("envDefault"), Description: f.Tag.Get("desc"),
+			want: f.Tag.Get("want"),
+		}
+		if _, secret := f.Tag.Lookup("sec"); secret {
+			s.File = s.Name + "_FILE"
+		}
 		switch f.Type.String() {
 		case "bool":
 			s.want = cmp.Or(s.want, "true or false")
@@ -83,9 +99,12 @@ func (m Mistakes) Err() error {
 
 // Read reads the settings from environ. It returns a mistake for each value that cannot be read, such as a duration
 // without a unit, and gives that setting its default. Check finds the other mistakes.
-func Read(environ []string) (Config, Mistakes) {
-	var unreadable []problem
+//
+// A secret may come from a file, which the variable NAME_FILE names: then readFile returns the text of the file at that
+// path. Its error says what is wrong, without the path. Where there are no files, readFile may be nil.
+func Read(environ []string, readFile func(path string) (string, error)) (Config, Mistakes) {
 	values := env.ToMap(environ)
+	unread, unreadable := fromFiles(values, readFile)
 	for _, s := range Settings() {
 		v, set := values[s.Name]
 		alone := env.Options{Environment: map[string]string{s.Name: v}}
@@ -96,6 +115,7 @@ func Read(environ []string) (Config, Mistakes) {
 	}
 	var c Config
 	_ = env.ParseWithOptions(&c, env.Options{Environment: values}) // the remaining values can be read
+	c.unread = unread
 	c.otherName = OtherName(func(name string) string { return values[name] })
 	return c, mistakes(unreadable)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Traces says where OpenTelemetry's spans go. OpenTelemetry's SDK reads these variables by itself, and more of them
@@ -22,8 +23,9 @@ type Traces struct {
 	Protocol       string `env:"EXPORTER_OTLP_PROTOCOL" desc:"how they go" want:"http/protobuf, http/json or grpc"`
 	TracesProtocol string `env:"EXPORTER_OTLP_TRACES_PROTOCOL" desc:"the same" want:"http/protobuf, http/json or grpc"`
 
-	Headers       string `env:"EXPORTER_OTLP_HEADERS" desc:"what goes with them, such as a key" want:"NAME=VALUE,…"`
-	TracesHeaders string `env:"EXPORTER_OTLP_TRACES_HEADERS" desc:"the same" want:"NAME=VALUE,…"`
+	Headers string `env:"EXPORTER_OTLP_HEADERS" sec:"" desc:"what goes with them, such as a key" want:"NAME=VALUE,…"`
+
+	TracesHeaders string `env:"EXPORTER_OTLP_TRACES_HEADERS" sec:"" desc:"the same" want:"NAME=VALUE,…"`
 
 	Sampler    string `env:"TRACES_SAMPLER" desc:"which traces go there" want:"always_on, always_off or traceidratio"`
 	SamplerArg string `env:"TRACES_SAMPLER_ARG" desc:"for traceidratio: the part of them" want:"a number, 0 to 1"`
@@ -38,6 +40,12 @@ type Traces struct {
 // On tells whether there are traces.
 func (t Traces) On() bool {
 	return !t.Disabled && t.Exporter != "none" && (t.Exporter != "" || t.Endpoint != "" || t.TracesEndpoint != "")
+}
+
+// Header returns what goes with the traces. The SDK would read it from the environment, but not from a file.
+func (t Traces) Header() map[string]string {
+	all, _ := pairs(cmp.Or(t.TracesHeaders, t.Headers))
+	return all
 }
 
 // By returns the protocol by which traces are exported.
@@ -83,16 +91,28 @@ func (t Traces) problems() (all []problem) {
 	return all
 }
 
-// isPairs tells whether s is a list NAME=VALUE,NAME=VALUE as the SDK reads it, or "".
-func isPairs(s string) bool {
+// pairs reads a list NAME=VALUE,NAME=VALUE as the SDK reads it, and tells whether it is one. "" is an empty list.
+func pairs(s string) (all map[string]string, ok bool) {
+	if s == "" {
+		return nil, true
+	}
+	all = map[string]string{}
 	for pair := range strings.SplitSeq(s, ",") {
 		name, value, ok := strings.Cut(pair, "=")
-		_, err := url.PathUnescape(value)
-		if s != "" && (!ok || err != nil || !matches(`^[\w!#$%&'*+.^|~-]+$`, strings.TrimSpace(name))) {
-			return false
+		value, err := url.PathUnescape(value)
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		isName := matches(`^[\w!#$%&'*+.^|~-]+$`, name)
+		if !ok || err != nil || !isName || strings.ContainsFunc(value, unicode.IsControl) {
+			return nil, false
 		}
+		all[name] = value
 	}
-	return true
+	return all, true
+}
+
+func isPairs(s string) bool {
+	_, ok := pairs(s)
+	return ok
 }
 
 func isSampler(s string) bool {

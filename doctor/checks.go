@@ -13,6 +13,7 @@ import (
 	"clerksync/inbox"
 	"clerksync/inngest"
 	"clerksync/reconcile"
+	"clerksync/replicas"
 	"clerksync/store"
 	"clerksync/store/database"
 )
@@ -132,6 +133,15 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 	return err == nil
 }
 
+// replicas reports processes that do not register their functions, because newer ones with others are alive.
+func (d *doctor) replicas(ctx context.Context, _ report) *Finding {
+	all, outdated, err := replicas.Alive(ctx, database.NewCheckpoints(d.db), d.Inngest.PageURL(), d.now)
+	return cmp.Or(failed(err),
+		when(outdated > 0, Warn, "%d of %d processes do not register their functions, because newer ones have others: "+
+			"finish the upgrade, or give all of them the same version and settings", outdated, all),
+		when(all > 1, OK, "%d are alive, with the same functions", all))
+}
+
 // registered compares the functions that are registered with Inngest with those that the service has with these
 // settings.
 func (d *doctor) registered(ids []string) {
@@ -144,7 +154,7 @@ func (d *doctor) registered(ids []string) {
 		}
 	}
 	d.on("inngest")(
-		when(d.Functions == nil, Skip, "functions not checked: mend the settings of the mail first"),
+		when(d.Functions == nil, Skip, "functions not checked: mend the settings first"),
 		when(n == 0, Fail, "the app %q is not registered: start the service, which registers it, "+
 			"and check INNGEST_APP_ID and INNGEST_SERVE_ORIGIN", app),
 		when(missing != nil, Fail, "the app %q lacks the function %s: restart the service with these settings",

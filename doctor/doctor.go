@@ -47,7 +47,7 @@ type Options struct {
 	Open      func(context.Context) (*database.DB, error)
 	Prepared  func(context.Context, *database.DB, *store.Users) (bool, error)
 	Inngest   inngest.Server
-	Functions []string   // ids of the functions that these settings make; nil if the settings of the mail are wrong
+	Functions []string   // ids of the functions that these settings make; nil if the settings that decide on them are wrong
 	Clerk     *clerk.API // nil without a secret key, or if the settings of Clerk's API are wrong
 }
 
@@ -97,7 +97,11 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 	const settings, needed = "mend its settings first", "it needs the database"
 	check("database", len(o.Mistakes.Only("MONGODB_", "CLERKSYNC_")) > 0, settings, d.database)
 	check("inngest", len(o.Mistakes.Only("INNGEST_")) > 0, settings, d.inngest)
-	check("clerk", o.Clerk == nil && o.Config.SecretKey != "", settings, d.clerk)
+	if d.db != nil && o.Inngest.SelfHosted() {
+		check("replicas", false, "", d.replicas)
+	}
+	key := o.Config.SecretKey != "" || len(o.Mistakes.Only("CLERK_SECRET_KEY")) > 0
+	check("clerk", o.Clerk == nil && key, settings, d.clerk)
 	check("webhooks", d.db == nil, needed, d.webhooks)
 	check("reconcile", d.db == nil, needed, d.reconcile)
 	check("inbox", d.db == nil, needed, d.inbox)

@@ -67,7 +67,7 @@ func start(t *testing.T, development bool) *service {
 // run starts the service on a port.
 func (s *service) run(port string, set ...string) {
 	s.t.Helper()
-	cfg, mistakes := config.Read(append(append(s.set, "PORT="+port), set...))
+	cfg, mistakes := config.Read(append(append(s.set, "PORT="+port), set...), nil)
 	if err := mistakes.Err(); err != nil {
 		s.t.Fatal(err)
 	}

@@ -26,10 +26,16 @@ import (
 const GRPC = "grpc"
 
 // newExporter returns what sends spans to a collector. It sends nothing yet.
-func newExporter(ctx context.Context, protocol string) (sdk.SpanExporter, error) {
-	client := otlptracehttp.NewClient()
+func newExporter(ctx context.Context, protocol string, headers map[string]string) (sdk.SpanExporter, error) {
+	var overHTTP []otlptracehttp.Option
+	var overGRPC []otlptracegrpc.Option
+	if len(headers) > 0 {
+		overHTTP = append(overHTTP, otlptracehttp.WithHeaders(headers))
+		overGRPC = append(overGRPC, otlptracegrpc.WithHeaders(headers))
+	}
+	client := otlptracehttp.NewClient(overHTTP...)
 	if protocol == GRPC {
-		client = otlptracegrpc.NewClient()
+		client = otlptracegrpc.NewClient(overGRPC...)
 	}
 	return otlptrace.New(ctx, client)
 }

@@ -35,7 +35,7 @@ func TestOTLP(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			var log bytes.Buffer
-			tr, err := trace.New(t.Context(), protocol, slog.New(slog.NewTextHandler(&log, nil)))
+			tr, err := trace.New(t.Context(), protocol, nil, slog.New(slog.NewTextHandler(&log, nil)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestJSON(t *testing.T) {
 	c := collector.New(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.HTTP)
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
-	tr, err := trace.New(t.Context(), "http/json", slog.New(slog.DiscardHandler))
+	tr, err := trace.New(t.Context(), "http/json", nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

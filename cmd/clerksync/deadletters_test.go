@@ -26,7 +26,7 @@ import (
 func TestReplayOfMailPerhapsSent(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
-	cfg, _ := config.Read(environ(settings))
+	cfg, _ := config.Read(environ(settings), nil)
 	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +151,7 @@ func TestDeletedRise(t *testing.T) {
 func TestStrangersEventOnTheTerminal(t *testing.T) {
 	t.Parallel()
 	settings := good(t)
-	cfg, _ := config.Read(environ(settings))
+	cfg, _ := config.Read(environ(settings), nil)
 	db, err := app.OpenDatabase(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

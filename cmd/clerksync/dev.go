@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"clerksync/app"
 	"clerksync/config"
 	"clerksync/internal/dev"
+	"clerksync/internal/mongod"
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
@@ -35,14 +37,15 @@ type devCmd struct {
 
 // Help returns the text of --help besides the flags.
 func (devCmd) Help() string {
-	return "It starts an embedded database in ./" + dev.Folder + ", an Inngest dev server, which it builds if there " +
-		"is none, and the service. With --demo, the exit status tells whether all three rows were right."
+	return "It starts a database in ./" + dev.Folder + ", an Inngest dev server, which it builds if there is none, and " +
+		"the service. The database is that of MONGODB_URI, else a mongod if there is one on PATH, else an embedded one. " +
+		"With --demo, the exit status tells whether all three rows were right."
 }
 
 // Run starts everything, prints the URLs and what becomes of each event, and ends everything when ctx ends.
 func (c devCmd) Run(ctx context.Context, e env) error {
-	cfg, mistakes := config.Read(append(e.environ, fromEnvFiles(e)...))
-	startInngest := !cfg.Inngest.SelfHosted()
+	cfg, mistakes := readSettings(append(e.environ, fromEnvFiles(e)...))
+	own := ownServers{database: cfg.MongoURI == "", inngest: !cfg.Inngest.SelfHosted()}
 	c.defaults(ctx, &cfg, e)
 	secret := dev.MakeSecret()
 	cfg.SigningSecrets = strings.TrimSpace(cfg.SigningSecrets + " " + secret)
@@ -58,29 +61,82 @@ func (c devCmd) Run(ctx context.Context, e env) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	if !startInngest {
-		return c.serve(ctx, cfg, m, secret, e)
+	end, err := own.start(ctx, &cfg, stop, e)
+	if err == nil {
+		err = c.serve(ctx, cfg, m, dev.Running{Secret: secret, Database: own.mongod}, e)
 	}
-	own, err := dev.StartInngest(ctx, e.environ, app.Logger(cfg, e.stderr), e.say)
-	if err != nil {
+	return errors.Join(err, end())
+}
+
+// ownServers says which servers 'dev' starts, because no setting names one.
+type ownServers struct {
+	database, inngest bool
+	mongod            string // the connection string of the mongod that was started, or ""
+}
+
+// start starts the servers, sets in cfg where they are, and returns what ends them, which is not nil even beside an
+// error. When one of them ends by itself, it calls stop.
+func (o *ownServers) start(
+	ctx context.Context, cfg *config.Config, stop context.CancelCauseFunc, e env,
+) (end func() error, _ error) {
+	var ends []func() error
+	started := func(what string, done <-chan struct{}, stopIt func() error) {
+		ends = append(ends, stopIt)
+		go func() {
+			<-done
+			stop(errors.New(what + " has ended"))
+		}()
+	}
+	end = func() (err error) {
+		for _, f := range slices.Backward(ends) {
+			err = errors.Join(err, f())
+		}
 		return err
 	}
+	if !o.database {
+		e.say("taking the database of MONGODB_URI")
+	} else if own, err := dev.StartMongod(ctx, e.environ, cfg.EmbeddedPort, e.say); err != nil {
+		return end, mongodError(err)
+	} else if own != nil {
+		started("mongod", own.Done(), own.Stop)
+		o.mongod = own.URI(cfg.DatabaseName())
+		cfg.MongoURI = o.mongod
+	}
+	if !o.inngest {
+		return end, nil
+	}
+	own, err := dev.StartInngest(ctx, e.environ, app.Logger(*cfg, e.stderr), e.say)
+	if err != nil {
+		return end, err
+	}
+	started("the Inngest dev server", own.Done(), own.Stop)
 	cfg.Inngest.Dev = own.URL()
-	go func() {
-		<-own.Done()
-		stop(errors.New("the Inngest dev server has ended"))
-	}()
-	return errors.Join(c.serve(ctx, cfg, m, secret, e), own.Stop())
+	return end, nil
+}
+
+// mongodError adds to an error of dev.StartMongod what to do.
+func mongodError(err error) error {
+	const other = "set MONGODB_URI to another database, such as " + devDatabase + ", the embedded one"
+	switch {
+	case errors.Is(err, database.ErrPort):
+		return fmt.Errorf("%w: set EMBEDDED_PORT to a free port, or leave it unset", err)
+	case errors.Is(err, mongod.ErrNone):
+		return fmt.Errorf("%w: put mongod on PATH, or %s", err, other)
+	}
+	return fmt.Errorf("%w: see to that, or %s", err, other)
 }
 
 // fromEnvFiles returns what 'dev' takes from an app's files of settings, and says what it takes and what it does not.
 func fromEnvFiles(e env) []string {
 	const secret = "CLERK_WEBHOOK_SIGNING_SECRET" //nolint:gosec // G101: it is the name of the variable
 	names := dev.Names{Secret: secret, Key: "CLERK_SECRET_KEY", Other: config.OtherName}
-	inEnviron := func(name string) bool { return isSet(e.environ, name) }
+	inEnviron := func(name string) bool {
+		return isSet(e.environ, name) || value(e.environ, name+"_FILE") != ""
+	}
 	taken := dev.FromEnvFiles(names, inEnviron, e.say)
 	other := config.OtherName(func(name string) string { return value(e.environ, name) })
-	if other != "" && value(append(e.environ, taken...), secret) == "" {
+	all := append(slices.Clone(e.environ), taken...)
+	if other != "" && value(all, secret) == "" && value(all, secret+"_FILE") == "" {
 		e.say("%s is set, but not taken: if that is the endpoint's signing secret, you mean %s", other, secret)
 	}
 	return taken
@@ -126,8 +182,9 @@ func (devCmd) defaults(ctx context.Context, cfg *config.Config, e env) {
 	}
 }
 
-// serve runs the service until ctx ends or the demo is over. secret is the signing secret of this start.
-func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, secret string, e env) error {
+// serve runs the service until ctx ends or the demo is over. running has what is known of this start before it runs.
+func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, running dev.Running, e env) error {
+	secret := running.Secret
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	o := app.Options{
@@ -162,15 +219,19 @@ func (c devCmd) serve(ctx context.Context, cfg config.Config, m *mapping.Map, se
 		return errors.Join(err, context.Cause(ctx))
 	}
 	hook := a.URL() + webhook.Path
-	remove, err := dev.Running{URL: a.URL(), Inngest: cfg.Inngest.URL(), Secret: secret}.Announce()
+	running.URL, running.Inngest = a.URL(), cfg.Inngest.URL()
+	remove, err := running.Announce()
 	if err != nil {
 		stop()
 		return errors.Join(fmt.Errorf("%w: make ./%s a folder that you may write to", err, dev.Folder), <-ended)
 	}
 	defer remove()
 	e.say("\nclerksync   %s/status   open this first\nwebhooks    %s\nInngest     %s", a.URL(), hook, cfg.Inngest.URL())
-	if uri := a.Database().EmbeddedURI(); uri != "" {
+	switch uri := a.Database().EmbeddedURI(); {
+	case uri != "":
 		e.say("database    %s%s (any MongoDB client)", uri, a.Database().Name())
+	case running.Database != "":
+		e.say("database    %s (any MongoDB client)", running.Database)
 	}
 	if c.Demo {
 		err := dev.Demo(ctx, e.stdout, a.Users(), hook, secret, rowText)

@@ -42,12 +42,28 @@ func TestSettingsTable(t *testing.T) {
 	}
 }
 
+// TestSecretFilesNamed: docs/settings.md names the file variable of every secret, and no other.
+func TestSecretFilesNamed(t *testing.T) {
+	t.Parallel()
+	_, section, _ := strings.Cut(doc(t, "settings.md"), "\nThe secrets are ")
+	section, _, _ = strings.Cut(section, "\n\n")
+	var want []string
+	for _, s := range config.Settings() {
+		if s.File != "" {
+			want = append(want, "`"+s.File+"`")
+		}
+	}
+	if diff := cmp.Diff(want, regexp.MustCompile("`\\w+`").FindAllString(section, -1)); diff != "" {
+		t.Errorf("docs/settings.md names other files of secrets (-want +got):\n%s", diff)
+	}
+}
+
 // TestFunctionsTable: docs/architecture.md has every function that there can be.
 func TestFunctionsTable(t *testing.T) {
 	t.Parallel()
 	cfg, _ := config.Read([]string{
 		"CLERK_SECRET_KEY=sk_test_x", "SMTP_URL=smtp://localhost", "MAIL_FROM=app@app.example",
-	})
+	}, nil)
 	want, err := app.FunctionIDs(cfg, appFunctions(cfg))
 	if err != nil {
 		t.Fatal(err)

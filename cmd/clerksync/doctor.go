@@ -74,12 +74,18 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 
 // doctorOptions reads the settings, or those of 'clerksync dev' in this folder, and returns what the doctor checks.
 func doctorOptions(environ []string, url string) doctor.Options {
-	cfg, mistakes := config.Read(environ)
-	whose := "complete"
-	if takeDevFolder(&cfg) {
+	cfg, mistakes := readSettings(environ)
+	whose, unread := "complete", mistakes
+	took, notRunning := takeDevFolder(&cfg, mistakes)
+	if took {
 		whose = "those of 'clerksync dev' in this folder"
 	}
-	mistakes = append(mistakes, app.Check(cfg)...)
+	for _, m := range app.Check(cfg) {
+		if m.Name == "MONGODB_URI" && notRunning != nil {
+			m.Text = notRunning.Error()
+		}
+		mistakes = append(mistakes, m)
+	}
 	m, err := app.LoadMap(cfg)
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -93,7 +99,9 @@ func doctorOptions(environ []string, url string) doctor.Options {
 	if len(mistakes.Only(clerkSettings()...)) == 0 && cfg.SecretKey != "" {
 		o.Clerk, _ = app.ClerkAPI(cfg) // the settings have just been checked
 	}
-	if ids, err := app.FunctionIDs(cfg, appFunctions(cfg)); err == nil {
+	// Which functions there are depends on whether these two are set.
+	if ids, err := app.FunctionIDs(cfg, appFunctions(cfg)); err == nil &&
+		len(unread.Only("CLERK_SECRET_KEY", "SMTP_URL")) == 0 {
 		o.Functions = ids
 	}
 	return o

@@ -46,7 +46,7 @@ type mailPreview struct {
 
 // Run prints the mail, even if SMTP_URL is not set.
 func (c mailPreview) Run(e env) error {
-	m, err := mailer(e.environ, config.Mail{SMTPURL: "smtp://localhost", From: "App <hello@app.example>"})
+	m, err := mailer(e.environ, config.Mail{SMTP: "smtp://localhost", From: "App <hello@app.example>"})
 	if err != nil {
 		return err
 	}
@@ -63,13 +63,13 @@ func (c mailPreview) Run(e env) error {
 
 // mailer returns the Mailer for the settings. If the server or the sender is not set, it takes the one in unset.
 func mailer(environ []string, unset config.Mail) (*mail.Mailer, error) {
-	cfg, mistakes := config.Read(environ)
+	cfg, mistakes := readSettings(environ)
 	if err := mistakes.Err(); err != nil {
 		return nil, err
 	}
 	c := cfg.Mail
-	c.SMTPURL, c.From = cmp.Or(c.SMTPURL, unset.SMTPURL), cmp.Or(c.From, unset.From)
-	if c.SMTPURL == "" {
+	c.SMTP, c.From = cmp.Or(c.SMTP, unset.SMTP), cmp.Or(c.From, unset.From)
+	if c.SMTP == "" {
 		return nil, errors.New("SMTP_URL is not set: " +
 			"set it to smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST")
 	}

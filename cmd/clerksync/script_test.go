@@ -12,9 +12,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain makes this test binary the command clerksync too, which the scripts of TestScript start.
+// TestMain makes this test binary the command clerksync too, which the scripts of TestScript start, and a program that
+// behaves as mongod does.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"clerksync": main})
+	testscript.Main(m, map[string]func(){
+		"clerksync":   main,
+		"like-mongod": func() { os.Exit(testenv.Mongod(os.Args[1:], os.Stdout)) },
+	})
 }
 
 // TestScript runs testdata/script/*.txtar, each in a folder and an environment of its own: what a user types, and the

@@ -143,7 +143,7 @@ func (c sendCmd) target(environ []string) (t target, err error) {
 		t.secret = running.Secret
 	}
 	if t.secret == "" {
-		cfg, mistakes := config.Read(environ)
+		cfg, mistakes := readSettings(environ)
 		if err := mistakes.Err(); err != nil {
 			return t, err
 		}

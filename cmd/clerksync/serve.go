@@ -29,7 +29,7 @@ func (serveCmd) Help() string {
 
 // Run runs the service until ctx ends.
 func (serveCmd) Run(ctx context.Context, e env) error {
-	cfg, mistakes := config.Read(e.environ)
+	cfg, mistakes := readSettings(e.environ)
 	m, err := app.LoadMap(cfg)
 	if err := errors.Join(append(mistakes, app.Check(cfg)...).Err(), err); err != nil {
 		return err

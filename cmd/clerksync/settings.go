@@ -11,18 +11,29 @@ import (
 	"clerksync/config"
 	"clerksync/history"
 	"clerksync/internal/dev"
+	"clerksync/internal/textfile"
 	"clerksync/reconcile"
 	"clerksync/store"
 	"clerksync/store/database"
 	"clerksync/store/mapping"
 )
 
+// maxSecretFile is the size of the largest file that may hold a secret, in bytes.
+const maxSecretFile = 64 << 10
+
+// readSettings reads the settings from environ and from the files that it names.
+func readSettings(environ []string) (config.Config, config.Mistakes) {
+	return config.Read(environ, func(path string) (string, error) { return textfile.Read(path, maxSecretFile) })
+}
+
 // readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. It checks only those of the
 // database, of Clerk's API and of the history, and those whose names begin with one of also. If MONGODB_URI is not set,
 // it takes the database of 'clerksync dev' in this folder.
 func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
-	cfg, mistakes := config.Read(environ)
-	takeDevFolder(&cfg)
+	cfg, mistakes := readSettings(environ)
+	if _, err := takeDevFolder(&cfg, mistakes); err != nil {
+		return cfg, err
+	}
 	settings := append(clerkSettings(), append(also, "MONGODB_", "CLERKSYNC_", "HISTORY_")...)
 	return cfg, append(mistakes, app.Check(cfg).Only(settings...)...).Err()
 }
@@ -42,21 +53,29 @@ func clerkSettings() []string {
 // devDatabase is the database of 'clerksync dev'.
 const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
 
-// takeDevFolder sets the database to that of 'clerksync dev' in this folder, if no database is set and the folder has
-// one. It tells whether it did. Then it also sets dev's Inngest and signing secret, if these are not set.
-func takeDevFolder(c *config.Config) bool {
-	if f, err := os.Stat(dev.Folder); c.MongoURI != "" || err != nil || !f.IsDir() {
-		return false
+// takeDevFolder sets the database to that of 'clerksync dev' in this folder, if no database is set, not even wrongly,
+// and the folder has one. It tells whether it did. Then it also sets dev's Inngest and signing secret, if these are not
+// set. It fails if that is the database of a mongod, and 'dev' does not run.
+func takeDevFolder(c *config.Config, mistakes config.Mistakes) (bool, error) {
+	set := c.MongoURI != "" || len(mistakes.Only("MONGODB_URI")) > 0
+	if f, err := os.Stat(dev.Folder); set || err != nil || !f.IsDir() {
+		return false, nil
 	}
-	c.MongoURI = devDatabase
 	running, _ := dev.Find() // without it, what a 'dev' that is started now would have
+	c.MongoURI = devDatabase
+	if dev.HasMongod() {
+		if c.MongoURI = running.Database; c.MongoURI == "" {
+			return false, errors.New("MONGODB_URI is not set, and the database in ./" + dev.Folder + ", which is a " +
+				"mongod's, only runs while 'clerksync dev' does: start that in this folder, or set MONGODB_URI")
+		}
+	}
 	if c.Inngest.Dev == "" && !c.Inngest.SelfHosted() {
 		c.Inngest.Dev = cmp.Or(running.Inngest, "1")
 	}
 	if c.SigningSecrets == "" {
 		c.SigningSecrets = cmp.Or(running.Secret, dev.MakeSecret())
 	}
-	return true
+	return true, nil
 }
 
 // access says what a command does with the database besides reading it.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"clerksync/app"
-	"clerksync/config"
 	"clerksync/store/mapping"
 	"clerksync/types"
 )
@@ -28,7 +27,7 @@ func (c typesCmd) Run(e env) error {
 		_, err := fmt.Fprint(e.stdout, mapping.Schema())
 		return err
 	}
-	cfg, mistakes := config.Read(e.environ)
+	cfg, mistakes := readSettings(e.environ)
 	m, err := app.LoadMap(cfg)
 	if err := errors.Join(mistakes.Only("CLERKSYNC_").Err(), err); err != nil {
 		return err

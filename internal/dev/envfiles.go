@@ -1,15 +1,12 @@
 package dev
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
-	"unicode/utf8"
 
+	"clerksync/internal/textfile"
 	"clerksync/webhook"
 
 	"github.com/joho/godotenv"
@@ -90,40 +87,16 @@ func (n Names) refuses(name, v string) string {
 // readEnvFile returns the variables in a file. The error is fs.ErrNotExist if there is none. The errors quote nothing
 // of the file, as the library's do.
 func readEnvFile(file string) (map[string]string, error) {
-	info, err := os.Stat(file)
-	switch {
-	case err != nil:
-		return nil, withoutPath(err)
-	case info.IsDir(): // such as Python's virtual environment
+	text, err := textfile.Read(file, maxEnvFile)
+	if errors.Is(err, textfile.ErrFolder) { // such as Python's virtual environment
 		return nil, fs.ErrNotExist
-	case !info.Mode().IsRegular(): // reading from a pipe may take for ever
-		return nil, errors.New("it is no ordinary file")
 	}
-	f, err := os.Open(file) //nolint:gosec // one of two names
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, err
 	}
-	defer func() { _ = f.Close() }() // it was only read
-	b, err := io.ReadAll(io.LimitReader(f, maxEnvFile+1))
-	switch {
-	case err != nil:
-		return nil, withoutPath(err)
-	case len(b) > maxEnvFile:
-		return nil, fmt.Errorf("it is larger than %d KB", maxEnvFile>>10)
-	case !utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0:
-		return nil, errors.New("it is not text in UTF-8")
-	}
-	values, err := godotenv.UnmarshalBytes(bytes.TrimPrefix(b, []byte("\ufeff")))
+	values, err := godotenv.Unmarshal(text)
 	if err != nil {
 		return nil, errors.New("it has something else than lines NAME=value, or a quote without an end")
 	}
 	return values, nil
-}
-
-// withoutPath leaves the path out of an error of the file system.
-func withoutPath(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err
-	}
-	return err
 }

@@ -18,6 +18,9 @@ import (
 type Running struct {
 	URL     string `json:"url"`     // of the service, without a slash at the end
 	Inngest string `json:"inngest"` // its Inngest's, likewise
+	// Database is the connection string of the mongod that StartMongod has started, "" if it started none. No other
+	// database is written down: its connection string may hold a password.
+	Database string `json:"database,omitempty"`
 	// Secret is a signing secret of this start alone, which the service accepts beside Clerk's and which opens its
 	// routes under Path. Clerk's is never written down.
 	Secret string `json:"secret"`

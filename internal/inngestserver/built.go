@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"clerksync/internal/child"
 )
 
 // The servers that clerksync is tested with.
@@ -69,7 +71,7 @@ func Build(ctx context.Context, version string, o Options) (Command, error) {
 	if !errors.Is(err, ErrNotBuilt) {
 		return c, err
 	}
-	goTool := lookPath("go", value(o.Environ, "PATH"))
+	goTool := child.LookPath("go", value(o.Environ, "PATH"))
 	if goTool == "" {
 		return Command{}, errors.New("there is no Go on PATH to build one with")
 	}

@@ -52,7 +52,7 @@ func Find(ctx context.Context, o Options) (Command, error) {
 		return c, err
 	}
 	for _, name := range []string{"inngest", "inngest-cli"} {
-		path := lookPath(name, value(o.Environ, "PATH"))
+		path := child.LookPath(name, value(o.Environ, "PATH"))
 		if path == "" {
 			continue
 		}
@@ -107,7 +107,7 @@ func (o Options) try(ctx context.Context, path, source string) (Command, error) 
 // shell would outlive them. It says nothing of failures, which are usual where npm's registry can be reached and the
 // server's downloads cannot.
 func (o Options) npx(ctx context.Context) (Command, bool) {
-	npx := lookPath("npx", value(o.Environ, "PATH"))
+	npx := child.LookPath("npx", value(o.Environ, "PATH"))
 	if npx == "" {
 		return Command{}, false
 	}
@@ -122,7 +122,7 @@ func (o Options) npx(ctx context.Context) (Command, bool) {
 	if err != nil {
 		return Command{}, false
 	}
-	c, err := o.try(ctx, lookPath("inngest-cli", path), "npx "+cli)
+	c, err := o.try(ctx, child.LookPath("inngest-cli", path), "npx "+cli)
 	return c, err == nil
 }
 
@@ -150,20 +150,6 @@ func value(environ []string, name string) string {
 		k, v, _ := strings.Cut(kv, "=")
 		if k == name || runtime.GOOS == "windows" && strings.EqualFold(k, name) {
 			return v
-		}
-	}
-	return ""
-}
-
-// lookPath returns the program's path in one of the directories of path, or "". exec.LookPath knows only this process's
-// PATH.
-func lookPath(name, path string) string {
-	for _, dir := range filepath.SplitList(path) {
-		if !filepath.IsAbs(dir) {
-			continue
-		}
-		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return p
 		}
 	}
 	return ""

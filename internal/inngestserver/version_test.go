@@ -22,7 +22,7 @@ func TestOneVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := slices.Concat(docs, adrs)
-	for _, name := range []string{"README.md", "docker-compose.yml", "Dockerfile", "Makefile", ".ci/run"} {
+	for _, name := range []string{"README.md", "docker-compose.yml", "deploy/compose.production.yml", "Dockerfile", "Makefile", ".ci/run"} {
 		files = append(files, filepath.Join(root, name))
 	}
 	var (
@@ -54,7 +54,7 @@ func TestOneVersion(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"README.md", "docker-compose.yml"} {
+	for _, name := range []string{"README.md", "docker-compose.yml", "deploy/compose.production.yml"} {
 		if found[name] == 0 {
 			t.Errorf("%s names no version", name)
 		}

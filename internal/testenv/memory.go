@@ -137,21 +137,24 @@ func (m *Memory) Listen(t testing.TB, refuse func(command string) int32) string 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil { // it is closed
-				return
-			}
-			go serveConn(conn, func(cmd bson.D) bson.D {
-				if code := refuse(cmd[0].Key); code != 0 {
-					return failure{code: code, text: "refused"}.reply()
-				}
-				return m.answer(cmd, nil)
-			})
+	go serveAll(l, func(cmd bson.D) bson.D {
+		if code := refuse(cmd[0].Key); code != 0 {
+			return failure{code: code, text: "refused"}.reply()
 		}
-	}()
+		return m.answer(cmd, nil)
+	})
 	return "mongodb://" + l.Addr().String()
+}
+
+// serveAll answers all clients until the listener is closed.
+func serveAll(l net.Listener, answer func(bson.D) bson.D) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go serveConn(conn, answer)
+	}
 }
 
 // serveConn answers until the client closes the connection.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/gofrs/flock"
@@ -36,6 +37,15 @@ func Running(dir string) (uri string, _ error) {
 	}
 	return strings.TrimSpace(string(b)), nil
 }
+
+// Holds tells whether the folder dir holds a database in which something was written.
+func Holds(dir string) bool {
+	entries, _ := os.ReadDir(dir) // a folder that cannot be read holds none that we could use
+	return slices.ContainsFunc(entries, isDatabase)
+}
+
+// isDatabase tells whether a file is one of a database, or beside one.
+func isDatabase(e os.DirEntry) bool { return strings.Contains(e.Name(), ".sqlite") }
 
 // folder is a data folder that only we have.
 type folder struct {
@@ -94,7 +104,7 @@ func (f *folder) tryFiles() error {
 		return err
 	}
 	for _, e := range entries {
-		if !strings.Contains(e.Name(), ".sqlite") {
+		if !isDatabase(e) {
 			continue
 		}
 		file, err := os.OpenFile(filepath.Join(f.path, e.Name()), os.O_RDWR, 0)

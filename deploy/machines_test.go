@@ -1,0 +1,249 @@
+package deploy_test
+
+import (
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"clerksync/config"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+)
+
+// room is how much longer than SHUTDOWN_TIMEOUT the end may take before the process may be killed; docs/production.md
+// says so.
+const room = 10 * time.Second
+
+// shutdownTimeout returns how long the end takes where nothing is set.
+func shutdownTimeout(t *testing.T) time.Duration {
+	t.Helper()
+	i := slices.IndexFunc(config.Settings(), func(s config.Setting) bool { return s.Name == "SHUTDOWN_TIMEOUT" })
+	if i < 0 {
+		t.Fatal("there is no SHUTDOWN_TIMEOUT")
+	}
+	d, err := time.ParseDuration(config.Settings()[i].Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// decode reads the one YAML document of a file.
+func decode(t *testing.T, name string, into any) {
+	t.Helper()
+	if err := yaml.Unmarshal([]byte(read(t, name)), into); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+}
+
+// TestSelectors: the Deployment, the Service, the disruption budget and the spread over nodes mean the pods that there
+// are. A selector that is missing is valid, and means no pod at all.
+func TestSelectors(t *testing.T) {
+	t.Parallel()
+	type matching struct {
+		Labels map[string]string `yaml:"matchLabels"`
+	}
+	var pods struct {
+		Spec struct {
+			Selector matching
+			Template struct {
+				Metadata struct{ Labels map[string]string }
+				Spec     struct {
+					Spread []struct {
+						Selector matching `yaml:"labelSelector"`
+					} `yaml:"topologySpreadConstraints"`
+				}
+			}
+		}
+	}
+	var service struct {
+		Spec struct{ Selector map[string]string }
+	}
+	var budget struct {
+		Spec struct{ Selector matching }
+	}
+	decode(t, "kubernetes/base/deployment.yaml", &pods)
+	decode(t, "kubernetes/base/service.yaml", &service)
+	decode(t, "kubernetes/base/disruption.yaml", &budget)
+	want := pods.Spec.Template.Metadata.Labels
+	if len(want) == 0 || len(pods.Spec.Template.Spec.Spread) != 1 {
+		t.Fatalf("got the pods %+v, want labels and one constraint of spread", pods)
+	}
+	for who, got := range map[string]map[string]string{
+		"deployment": pods.Spec.Selector.Labels,
+		"service":    service.Spec.Selector,
+		"budget":     budget.Spec.Selector.Labels,
+		"spread":     pods.Spec.Template.Spec.Spread[0].Selector.Labels,
+	} {
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s selects other pods (-pods +selected):\n%s", who, d)
+		}
+	}
+}
+
+// TestStops: Kubernetes and systemd wait until the end is over before they kill.
+func TestStops(t *testing.T) {
+	t.Parallel()
+	least := shutdownTimeout(t) + room
+	var pods struct {
+		Spec struct {
+			Template struct {
+				Spec struct {
+					Grace      int `yaml:"terminationGracePeriodSeconds"`
+					Containers []struct {
+						Lifecycle struct {
+							PreStop struct{ Sleep struct{ Seconds int } } `yaml:"preStop"`
+						}
+					}
+				}
+			}
+		}
+	}
+	decode(t, "kubernetes/base/deployment.yaml", &pods)
+	pod := pods.Spec.Template.Spec
+	if len(pod.Containers) != 1 || pod.Containers[0].Lifecycle.PreStop.Sleep.Seconds == 0 {
+		t.Fatalf("got the pod %+v, want one container that waits before it stops", pod)
+	}
+	sleep := pod.Containers[0].Lifecycle.PreStop.Sleep.Seconds // counts into the time that a pod has
+	if got := time.Duration(pod.Grace-sleep) * time.Second; got < least {
+		t.Errorf("a pod has %s to end, want %s", got, least)
+	}
+	m := regexp.MustCompile(`(?m)^TimeoutStopSec=(\d+)$`).FindStringSubmatch(read(t, "systemd/clerksync@.service"))
+	if m == nil {
+		t.Fatal("the systemd unit has no TimeoutStopSec in seconds")
+	}
+	if got, err := time.ParseDuration(m[1] + "s"); err != nil || got < least {
+		t.Errorf("a systemd service has %s to end (%v), want %s", got, err, least)
+	}
+}
+
+// TestOutside: the ingress lets through what Clerk and Inngest call, as whole paths, and nothing else.
+func TestOutside(t *testing.T) {
+	t.Parallel()
+	type path struct{ Path, PathType string }
+	var ingress struct {
+		Spec struct {
+			DefaultBackend any `yaml:"defaultBackend"`
+			Rules          []struct {
+				Host string
+				HTTP struct {
+					Paths []struct {
+						Path string
+						Type string `yaml:"pathType"`
+					}
+				}
+			}
+		}
+	}
+	decode(t, "kubernetes/production/ingress.yaml", &ingress)
+	var got []path
+	for _, r := range ingress.Spec.Rules {
+		if r.Host == "" {
+			t.Error("a rule is for every host")
+		}
+		for _, p := range r.HTTP.Paths {
+			got = append(got, path{p.Path, p.Type})
+		}
+	}
+	if ingress.Spec.DefaultBackend != nil {
+		t.Error("the ingress passes on whatever no rule matches")
+	}
+	want := []path{{"/webhooks/clerk", "Exact"}, {"/api/inngest", "Exact"}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("the ingress lets other paths through (-want +got):\n%s", d)
+	}
+}
+
+// TestKnownSettings: the settings that the files for Kubernetes and systemd name, in comments too, are there.
+func TestKnownSettings(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for _, s := range config.Settings() {
+		known[s.Name] = true
+	}
+	for file, want := range map[string][]string{
+		"kubernetes/base/kustomization.yaml": {"METRICS_ADDR"},
+		"kubernetes/production/settings.env": {"INNGEST_BASE_URL", "INNGEST_SERVE_ORIGIN", "LOG_FORMAT"},
+		"systemd/clerksync@.service":         {"HOST", "PORT"},
+	} {
+		var got []string
+		for _, m := range regexp.MustCompile(`(?m)(?:^|[ =])([A-Z][A-Z_]+)=`).FindAllStringSubmatch(read(t, file), -1) {
+			if m[1] == "NAME" { // stands for any
+				continue
+			}
+			if !known[m[1]] {
+				t.Errorf("%s names %s, which is no setting", file, m[1])
+			}
+			got = append(got, m[1])
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s has other settings (-want +got):\n%s", file, d)
+		}
+	}
+}
+
+// TestImagesHaveVersions: no file of ours takes whatever image is the latest one.
+func TestImagesHaveVersions(t *testing.T) {
+	t.Parallel()
+	root := os.DirFS("..")
+	image := regexp.MustCompile(`(?m)^[\s-]*image:[ "]*([^\s"#]+)|^FROM (?:--\S+ )?(\S+)`)
+	version := regexp.MustCompile(`:(v?\d[\w.-]*|nonroot@sha256:[0-9a-f]{64})(@sha256:[0-9a-f]{64})?$`)
+	found := map[string]int{}
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if d != nil && slices.Contains([]string{".git", "node_modules", "data"}, d.Name()) {
+				return fs.SkipDir
+			}
+			return err
+		}
+		if !strings.HasSuffix(name, ".yml") && !strings.HasSuffix(name, ".yaml") && d.Name() != "Dockerfile" {
+			return nil
+		}
+		text, err := fs.ReadFile(root, name)
+		if err != nil {
+			return err
+		}
+		for _, m := range image.FindAllStringSubmatch(string(text), -1) {
+			found[name]++
+			asked := strings.HasPrefix(m[1], "${") && strings.Contains(m[1], ":?") // whoever starts it must say which
+			if got := m[1] + m[2]; !asked && !version.MatchString(got) {
+				t.Errorf("%s takes the image %s, want one with a version", name, got)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Dockerfile", "docker-compose.yml", "deploy/kubernetes/base/deployment.yaml"} {
+		if found[name] == 0 {
+			t.Errorf("found no image in %s", name)
+		}
+	}
+}
+
+// TestBuildArguments: what the Dockerfile's build is told is declared there. Without its ARG a variable is empty, so
+// that the image would have no version, or the binary of another processor, and no tool says so.
+func TestBuildArguments(t *testing.T) {
+	t.Parallel()
+	_, stage, _ := strings.Cut(read(t, "../Dockerfile"), "\nFROM ")
+	stage, _, _ = strings.Cut(stage, "\nFROM ")
+	var used []string
+	for _, m := range regexp.MustCompile(`\$([A-Z]+)`).FindAllStringSubmatch(stage, -1) {
+		if m[1] == "BUILDPLATFORM" { // is there before the first FROM
+			continue
+		}
+		used = append(used, m[1])
+		if !regexp.MustCompile(`(?m)^ARG ` + m[1] + `\b`).MatchString(stage) {
+			t.Errorf("the build uses %s, which no ARG declares", m[1])
+		}
+	}
+	if d := cmp.Diff([]string{"TARGETOS", "TARGETARCH", "TAGS", "VERSION"}, used); d != "" {
+		t.Errorf("the build uses other arguments (-want +got):\n%s", d)
+	}
+}

@@ -1,0 +1,146 @@
+package inngest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inngest/inngestgo"
+	"github.com/inngest/inngestgo/pkg/checkpoint"
+)
+
+// TestTurn: nothing is registered while another process has to, or while nobody knows that.
+func TestTurn(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		why  string
+		err  error
+		want int // registrations
+	}{
+		"its turn":     {want: 1},
+		"another's":    {why: "another has others"},
+		"nobody knows": {err: errors.New("the database is away")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			f.Start()
+			h := newHandler(t, Server{URL: f.URL, SigningKey: key}, t.Output(), done)
+			h.o.Turn = func(_ context.Context, functions string) (string, error) {
+				if functions == "" {
+					t.Error("it does not say which functions")
+				}
+				return tc.why, tc.err
+			}
+			if why, err := h.takeTurn(t.Context()); why != tc.why || !errors.Is(err, tc.err) {
+				t.Errorf("got %q, %v, want %q, %v", why, err, tc.why, tc.err)
+			}
+			if got := len(f.registrations); got != tc.want {
+				t.Errorf("it was registered %d times, want %d", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestTurns: how often it asks whose turn it is, and that the log says each answer once.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		h := newHandler(t, Server{URL: "http://127.0.0.1:1", SigningKey: key}, &log, done)
+		ctx, cancel := context.WithCancel(t.Context())
+		away := errors.New("the database is away")
+		answers := []struct {
+			after time.Duration // the answer before
+			why   string
+			err   error
+		}{
+			{0, "wait", nil},
+			{5 * time.Second, "another's", nil},
+			{5 * time.Second, "another's", nil},
+			{5 * time.Second, "", away},
+			{time.Second, "", away},
+			{time.Second, "another's", nil},
+			{5 * time.Second, "", away},
+			{time.Second, "another's", nil}, // and it ends
+		}
+		n, last := 0, time.Now()
+		h.o.Turn = func(context.Context, string) (string, error) {
+			a := answers[n]
+			if got := time.Since(last); got != a.after {
+				t.Errorf("answer %d: it asks after %s, want %s", n, got, a.after)
+			}
+			last = time.Now()
+			if n++; n == len(answers) {
+				cancel()
+			}
+			return a.why, a.err
+		}
+		h.KeepRegistered(ctx)
+		for text, want := range map[string]int{"because=wait": 1, "because=another's": 1, "database is away": 2, "\n": 4} {
+			if got := strings.Count(log.String(), text); got != want {
+				t.Errorf("it says %d times %q, want %d:\n%s", got, text, want, &log)
+			}
+		}
+	})
+}
+
+// TestFingerprint: it tells functions apart that Inngest would run for other events or in another way, and not those of
+// processes that Inngest reaches at another URL or with another server.
+func TestFingerprint(t *testing.T) {
+	t.Parallel()
+	of := func(origin string, checkpoints bool, o inngestgo.FunctionOpts, events ...string) string {
+		t.Helper()
+		h, err := New(Options{
+			Server: Server{URL: "http://127.0.0.1:8288", SigningKey: key, AppID: "app"}, Origin: origin,
+			Path: "/api/inngest", MaxBody: maxBody, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Register: func(c inngestgo.Client, with bool) error {
+				if with {
+					o.Checkpoint = checkpoint.ConfigSafe
+				}
+				var triggers inngestgo.MultipleTriggers
+				for _, name := range events {
+					triggers = append(triggers, inngestgo.EventTrigger(name, nil))
+				}
+				_, err := inngestgo.CreateFunction(c, o, triggers,
+					func(context.Context, inngestgo.Input[any]) (any, error) { return nil, nil })
+				return err
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.checkpoints.Store(checkpoints)
+		print, err := h.fingerprint(t.Context())
+		if err != nil || len(print) != 16 {
+			t.Fatalf("got %q, %v", print, err)
+		}
+		return print
+	}
+	base := inngestgo.FunctionOpts{ID: "write", Name: "Write"}
+	first := of("http://a:3000", false, base, "app/user")
+	for name, tc := range map[string]struct {
+		got  string
+		same bool
+	}{
+		"the same":         {of("http://a:3000", false, base, "app/user"), true},
+		"at another URL":   {of("http://b:3001", false, base, "app/user"), true},
+		"with checkpoints": {of("http://a:3000", true, base, "app/user"), true},
+		"another function": {of("http://a:3000", false, inngestgo.FunctionOpts{ID: "mail", Name: "Write"}, "app/user"), false},
+		"another event":    {of("http://a:3000", false, base, "app/user.deleted"), false},
+		"one more event":   {of("http://a:3000", false, base, "app/user", "app/user.deleted"), false},
+		"other retries": {of("http://a:3000", false, inngestgo.FunctionOpts{
+			ID: "write", Name: "Write", Retries: new(3),
+		}, "app/user"), false},
+	} {
+		if (tc.got == first) != tc.same {
+			t.Errorf("%s: got %s for %s, want the same: %v", name, tc.got, first, tc.same)
+		}
+	}
+}

@@ -1,0 +1,54 @@
+// Package textfile reads small files of text that a person or an orchestrator has written: settings and secrets. It
+// imports nothing of ours.
+package textfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"unicode/utf8"
+)
+
+// ErrFolder says that there is a folder of that name.
+var ErrFolder = errors.New("it is a folder")
+
+// Read returns the text of a file of at most limit bytes in UTF-8, without the byte order mark that some editors write
+// first. Its errors quote neither the path nor anything of the file. It is fs.ErrNotExist if there is no such file.
+func Read(path string, limit int64) (string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", withoutPath(err)
+	case info.IsDir():
+		return "", ErrFolder
+	case !info.Mode().IsRegular(): // reading from a pipe may take for ever
+		return "", errors.New("it is no ordinary file")
+	}
+	f, err := os.Open(path) //nolint:gosec // G304: who runs the program names it
+	if err != nil {
+		return "", withoutPath(err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	text := string(b)
+	switch {
+	case err != nil:
+		return "", withoutPath(err)
+	case int64(len(b)) > limit:
+		return "", fmt.Errorf("it is larger than %d KB", limit>>10)
+	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
+		return "", errors.New("it is not text in UTF-8")
+	}
+	return strings.TrimPrefix(text, "\ufeff"), nil
+}
+
+// withoutPath leaves the path out of an error of the file system.
+func withoutPath(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
