@@ -239,7 +239,8 @@ func TestCaddyfileOfGuide(t *testing.T) {
 		t.Fatal("docs/deploy/vm.md has no Caddyfile")
 	}
 	here := strings.NewReplacer("hooks.example.com {", "{$SITE_ADDRESS} {",
-		"127.0.0.1:3000 127.0.0.1:3001", "{$CLERKSYNC_REPLICAS}", "{\n\tauto_https", "{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\tauto_https")
+		"127.0.0.1:3000 127.0.0.1:3001", "{$CLERKSYNC_REPLICAS}",
+		"{\n\tauto_https", "{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\tauto_https")
 	r := newReplica(t)
 	outside, _ := startCaddy(t, here.Replace(block[1])+"{$CALLS_ADDRESS} {\n\trespond /health 200\n}\n", r.addr)
 	for request, passes := range map[string]bool{

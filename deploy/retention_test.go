@@ -121,8 +121,8 @@ func inngestTables(t *testing.T, p postgres) {
 	}
 }
 
-// TestInngestRetention: of what is older than the days only what has ended goes, and nothing of what is younger. It runs
-// on a PostgreSQL with the tables of the Inngest that the production file runs.
+// TestInngestRetention: of what is older than the days only what has ended goes, and nothing of what is younger. It
+// runs on a PostgreSQL with the tables of the Inngest that the production file runs.
 func TestInngestRetention(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -146,8 +146,8 @@ func TestInngestRetention(t *testing.T) {
 				VALUES ('%[1]s', now() - interval '%[5]d days', 1, '%[1]s');
 			INSERT INTO history (created_at, run_started_at, function_version, run_id, event_id, idempotency_key, type,
 				attempt) VALUES (now() - interval '%[5]d days', now(), 1, '%[1]s', '%[1]s', '', 'FunctionStarted', 0);
-			INSERT INTO trace_runs (run_id, account_id, workspace_id, app_id, function_id, trace_id, queued_at, started_at,
-				ended_at, status, source_id, trigger_ids, is_debounce)
+			INSERT INTO trace_runs (run_id, account_id, workspace_id, app_id, function_id, trace_id, queued_at,
+				started_at, ended_at, status, source_id, trigger_ids, is_debounce)
 				VALUES ('%[1]s', '%[2]s', '%[2]s', '%[2]s', '%[2]s', '', 0, 0, (%[4]s)::bigint, %[3]d, '', '', false);
 			INSERT INTO spans (span_id, trace_id, name, start_time, end_time, account_id, app_id, function_id, run_id,
 				env_id) VALUES ('%[1]s', '%[1]s', 'executor.run', now(), now(), '', '', '', '%[1]s', '');`,
