@@ -158,7 +158,7 @@ func (w *carrying) start() {
 	w.t.Helper()
 	w.known.Store(false)
 	w.service = service{log: &syncBuffer{}}
-	cmd := exec.CommandContext(w.t.Context(), w.binary, "serve") //nolint:gosec // it is ours
+	cmd := exec.CommandContext(w.t.Context(), w.binary, "serve")
 	cmd.Env, cmd.Stdout, cmd.Stderr = environ(w.settings), io.Discard, w.service.log
 	p, err := child.Start(cmd)
 	if err != nil {
@@ -186,7 +186,7 @@ func (w *carrying) stop() {
 func (w *carrying) clerksync(args ...string) string {
 	w.t.Helper()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(w.t.Context(), w.binary, args...) //nolint:gosec // it is ours
+	cmd := exec.CommandContext(w.t.Context(), w.binary, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = environ(w.settings), &out, &out
 	if err := cmd.Run(); err != nil {
 		w.t.Errorf("%s %s: %v\n%s", filepath.Base(w.binary), strings.Join(args, " "), err, &out)
