@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,10 @@ func TestUnreached(t *testing.T) {
 // TestUnreachedReplicaSet: what the driver knows of a replica set tells why nobody can be written to.
 func TestUnreachedReplicaSet(t *testing.T) {
 	t.Parallel()
-	const secondary = description.ServerKindRSSecondary
+	const secondary, atlas = description.ServerKindRSSecondary, "cluster0-shard-00-00.a1b2c.mongodb.net:27017"
+	const shutOut = "MongoDB Atlas lets no connection from this machine through: add its address to the IP access list"
+	const nobody = "the host name is not known"
+	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: internal error")}
 	for name, tc := range map[string]struct {
 		servers []description.Server
 		want    string
@@ -97,6 +101,15 @@ func TestUnreachedReplicaSet(t *testing.T) {
 		"a lost primary": {
 			[]description.Server{{Kind: secondary}, {LastError: io.EOF}}, "the connection was broken off",
 		},
+		"Atlas, silent so far": {[]description.Server{{Addr: atlas}}, shutOut},
+		"Atlas, silent":        {[]description.Server{{Addr: atlas, LastError: context.DeadlineExceeded}}, shutOut},
+		"Atlas, shared":        {[]description.Server{{Addr: atlas, LastError: alert}}, shutOut},
+		"Atlas, broken off":    {[]description.Server{{Addr: atlas, LastError: io.ErrUnexpectedEOF}}, shutOut},
+		"Atlas, no primary":    {[]description.Server{{Addr: atlas, Kind: secondary}}, "servers answer, and none of"},
+		"Atlas, a typing mistake": {
+			[]description.Server{{Addr: atlas, LastError: &net.DNSError{IsNotFound: true}}}, nobody,
+		},
+		"not Atlas": {[]description.Server{{Addr: "mongodb.net.example:27017"}}, "no answer in time"},
 	} {
 		err := topology.ServerSelectionError{
 			Wrapped: context.DeadlineExceeded, Desc: description.Topology{Servers: tc.servers},
