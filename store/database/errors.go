@@ -57,8 +57,8 @@ func Unreached(err error) string {
 	}
 	why := whyUnreached(failed.Desc.Servers)
 	if inAtlas(failed.Desc.Servers) && shutsOut(why) {
-		return "MongoDB Atlas does not let this machine in: add its address to the IP access list of the project " +
-			"(Atlas, Network Access); if it is there, see whether the cluster is paused"
+		return "MongoDB Atlas lets no connection from this machine through: add its address to the IP access list of " +
+			"the project (Atlas, Network Access); if it is there, see whether the cluster is paused, and the firewall"
 	}
 	return why
 }
