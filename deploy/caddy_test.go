@@ -2,6 +2,8 @@ package deploy_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -82,12 +84,18 @@ func TestCaddy(t *testing.T) {
 			passed: []request{
 				{"POST", "/webhooks/clerk"}, {"GET", "/status"}, {"GET", "/status/user?id=1"}, {"POST", "/status/x"},
 			},
-			refused: []request{{"GET", "/statusx"}, {"GET", "/metrics"}, {"GET", "/webhooks/clerk"}, {"PUT", "/api/inngest"}},
+			refused: []request{
+				{"GET", "/statusx"}, {"GET", "/metrics"}, {"GET", "/webhooks/clerk"}, {"PUT", "/api/inngest"},
+			},
 		},
 		"from Inngest": {
 			file: file, inside: true,
-			passed:  []request{{"POST", "/api/inngest?fnId=x&stepId=step"}, {"PUT", "/api/inngest"}, {"GET", "/api/inngest"}},
-			refused: []request{{"POST", "/webhooks/clerk"}, {"GET", "/status"}, {"GET", "/metrics"}, {"POST", "/api/inngest/x"}},
+			passed: []request{
+				{"POST", "/api/inngest?fnId=x&stepId=step"}, {"PUT", "/api/inngest"}, {"GET", "/api/inngest"},
+			},
+			refused: []request{
+				{"POST", "/webhooks/clerk"}, {"GET", "/status"}, {"GET", "/metrics"}, {"POST", "/api/inngest/x"},
+			},
 		},
 	}
 	for name, tt := range tests {
@@ -100,13 +108,16 @@ func TestCaddy(t *testing.T) {
 				addr = inside
 			}
 			for _, q := range tt.passed {
-				if status, got := send(t, addr, q.method, q.path), r.last(); status != 200 || got != q.method+" "+q.path+" body" {
+				status, got := send(t, addr, q.method, q.path), r.last()
+				if status != 200 || got != q.method+" "+q.path+" body" {
 					t.Errorf("%s %s: got %d, and the replica got %q", q.method, q.path, status, got)
 				}
 			}
 			for _, q := range tt.refused {
-				if status, got := send(t, addr, q.method, q.path), r.last(); status == 200 || status >= 500 || got != "" {
-					t.Errorf("%s %s: got %d, and the replica got %q, want 404 and nothing", q.method, q.path, status, got)
+				status, got := send(t, addr, q.method, q.path), r.last()
+				if status == 200 || status >= 500 || got != "" {
+					t.Errorf("%s %s: got %d, and the replica got %q, want 404 and nothing",
+						q.method, q.path, status, got)
 				}
 			}
 		})
@@ -158,6 +169,50 @@ func TestCaddyReplicaDies(t *testing.T) {
 	}
 }
 
+// TestCaddyHTTPS: with a name as its address, as in production, Caddy takes webhooks by HTTPS, and nothing listens
+// where http:// is: a webhook to that would get a redirect, or an answer of Caddy's own, and be lost.
+func TestCaddyHTTPS(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it runs Caddy")
+	}
+	r := newReplica(t)
+	plain, secure, inside := freeAddr(t), freeAddr(t), freeAddr(t)
+	runCaddy(t, read(t, "Caddyfile"), inside,
+		"SITE_ADDRESS=hooks.example.com", "CALLS_ADDRESS=http://:"+port(inside), "CLERKSYNC_REPLICAS="+r.addr,
+		"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1\nlocal_certs\nskip_install_trust\n"+
+			"http_port "+port(plain)+"\nhttps_port "+port(secure))
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", secure)
+		},
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the certificate is of Caddy's own
+	}}
+	t.Cleanup(client.CloseIdleConnections)
+	for start := time.Now(); ; { // until Caddy has made the certificate
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://hooks.example.com/webhooks/clerk",
+			strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+			if got := r.last(); res.StatusCode != 200 || got != "POST /webhooks/clerk body" {
+				t.Errorf("got %d, and the replica got %q", res.StatusCode, got)
+			}
+			break
+		}
+		if time.Since(start) > time.Minute {
+			t.Fatal(err)
+		}
+	}
+	if conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", plain); err == nil {
+		_ = conn.Close()
+		t.Error("Caddy listens on the port for http://")
+	}
+}
+
 // replica answers 200 to everything, as clerksync's /healthz does, and remembers what it was asked besides.
 type replica struct {
 	addr   string
@@ -175,6 +230,9 @@ func newReplica(t *testing.T) *replica {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.got = fmt.Sprintf("%s %s %s", q.Method, q.RequestURI, body)
+			if !q.Close {
+				r.got += ", on a connection that is kept: the next request on it is lost if the replica just ends"
+			}
 		}
 	}))
 	t.Cleanup(r.server.Close)
@@ -194,19 +252,23 @@ func (r *replica) last() string {
 // startCaddy starts Caddy with a Caddyfile in front of replicas, and returns its addresses for Clerk and for Inngest.
 func startCaddy(t *testing.T, file string, replicas ...string) (outside, inside string) {
 	t.Helper()
+	outside, inside = freeAddr(t), freeAddr(t)
+	runCaddy(t, file, inside, "SITE_ADDRESS=http://:"+port(outside), "CALLS_ADDRESS=http://:"+port(inside),
+		"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1", "CLERKSYNC_REPLICAS="+strings.Join(replicas, " "))
+	return outside, inside
+}
+
+// runCaddy runs Caddy with a Caddyfile until the test ends, and returns when it answers inside.
+func runCaddy(t *testing.T, file, inside string, env ...string) {
+	t.Helper()
 	caddy := program.Find(t, program.Caddy())
 	dir := t.TempDir()
 	path := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	outside, inside = freeAddr(t), freeAddr(t)
 	cmd := exec.Command(caddy, "run", "--config", path, "--adapter", "caddyfile")
-	cmd.Env = []string{
-		"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
-		"SITE_ADDRESS=http://" + outside, "CALLS_ADDRESS=http://" + inside,
-		"CLERKSYNC_REPLICAS=" + strings.Join(replicas, " "),
-	}
+	cmd.Env = append(env, "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	p, err := child.Start(cmd)
@@ -233,8 +295,9 @@ func startCaddy(t *testing.T, file string, replicas ...string) (outside, inside 
 	if status := send(t, inside, "GET", "/health"); status != 200 {
 		t.Fatalf("/health, by which the production file asks whether Caddy is there: got %d", status)
 	}
-	return outside, inside
 }
+
+func port(addr string) string { return addr[strings.LastIndex(addr, ":")+1:] }
 
 // send sends a request with a body and returns the status. It writes the path as it is: http.Client would clean it.
 func send(t *testing.T, addr, method, path string) int {
@@ -246,8 +309,9 @@ func send(t *testing.T, addr, method, path string) int {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	const body = "body"
-	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
-		method, path, addr, len(body), body); err != nil {
+	if _, err := fmt.Fprintf(conn,
+		"%s %s HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		method, path, len(body), body); err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(conn)

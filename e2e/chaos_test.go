@@ -40,7 +40,7 @@ func TestChaos(t *testing.T) {
 
 func chaos(t *testing.T, app testenv.App) {
 	t.Helper()
-	o := ordeal{users: 300, span: 25 * time.Second, rounds: *longFlag}
+	o := ordeal{users: 300, span: 25 * time.Second, rounds: *longFlag, pause: 50 * time.Millisecond}
 	if app.Extra {
 		o.users, o.span = 80, 8*time.Second
 	}
@@ -75,6 +75,7 @@ type ordeal struct {
 	span    time.Duration // over which their webhooks are spread, in each round
 	faults  []fault       // each once in each round, in a random order
 	rounds  int
+	pause   time.Duration // after which a webhook that is refused is sent again the first time
 	service []*supervisor // the processes of the service
 }
 
@@ -86,7 +87,7 @@ func (w *world) undergo(rng *rand.Rand, o ordeal) *clerkSide {
 	histories := w.app.Histories(t, rng, o.users*o.rounds)
 	start := time.Now()
 	failures := w.failures()
-	c := &clerkSide{world: w, codes: map[int]int{}, start: start}
+	c := &clerkSide{world: w, codes: map[int]int{}, start: start, pause: o.pause}
 	span := o.span * time.Duration(o.rounds)
 	within := func(limit time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(limit))) }
 	var hooks []testenv.Webhook
@@ -266,6 +267,7 @@ type clerkSide struct {
 	refused          int      // how often one webhook was refused at the most
 	refusals         []string // when a webhook was refused, how, and by whom
 	start            time.Time
+	pause            time.Duration // see ordeal
 }
 
 // deliver posts a webhook after a time, and again with growing pauses until it is accepted. Each time it is signed
@@ -274,7 +276,7 @@ func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 	due := time.After(at)
 	c.g.Go(func() error {
 		<-due
-		pause, deadline := 50*time.Millisecond, time.Now().Add(3*time.Minute)
+		pause, deadline := c.pause, time.Now().Add(3*time.Minute)
 		for refused := 0; ; refused++ {
 			code, header := c.post(hook)
 			c.attempts.Add(1)
@@ -293,7 +295,7 @@ func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 				return fmt.Errorf("webhook %s was never accepted; the last answer is %d", hook.ID, code)
 			}
 			<-time.After(pause)
-			pause = min(2*pause, time.Second)
+			pause = min(2*pause, max(c.pause, time.Second))
 		}
 	})
 }

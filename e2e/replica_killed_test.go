@@ -35,7 +35,10 @@ func TestStackChaos(t *testing.T) {
 				replicas: 2 + rng.IntN(2), checkpoints: checkpoints, env: []string{manyEvents},
 			})
 			t.Logf("%d replicas", len(s.replicas))
-			o := ordeal{users: 150, span: 40 * time.Second, rounds: *stackFlag, faults: s.faults()}
+			o := ordeal{
+				users: 150, span: 40 * time.Second, rounds: *stackFlag, faults: s.faults(),
+				pause: 2 * time.Second, // Svix waits 5 s; the proxy sees within one that a replica is away
+			}
 			for _, r := range s.replicas {
 				o.service = append(o.service, r.supervisor)
 			}

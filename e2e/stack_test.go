@@ -249,12 +249,13 @@ func (s *stack) startProxy(ports []string) (webhooks, calls string) {
 	t := s.t
 	t.Helper()
 	caddy := program.Find(t, program.Caddy())
-	port := fmt.Sprint(":", freePort(t))
-	webhooks, calls = fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), "http://127.0.0.1"+port
+	outside, inside := fmt.Sprint(freePort(t)), fmt.Sprint(freePort(t))
+	webhooks, calls = "http://127.0.0.1:"+outside, "http://127.0.0.1:"+inside
 	s.run(func() *exec.Cmd {
 		cmd := exec.Command(caddy, "run", "--adapter", "caddyfile", "--config", "../deploy/Caddyfile")
 		cmd.Env = []string{
-			"SITE_ADDRESS=" + webhooks, "CALLS_ADDRESS=http://" + port, // whatever Inngest calls it
+			"SITE_ADDRESS=http://:" + outside, "CALLS_ADDRESS=http://:" + inside, // whatever Inngest calls it
+			"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1",
 			"CLERKSYNC_REPLICAS=127.0.0.1:" + strings.Join(ports, " 127.0.0.1:"),
 			"HOME=" + s.dbDir, "XDG_DATA_HOME=" + s.dbDir, "XDG_CONFIG_HOME=" + s.dbDir,
 		}
