@@ -170,10 +170,10 @@ func (s *stack) startPostgres() {
 			"-c", "unix_socket_directories=", "-c", "fsync=off") // a crash of the machine is not among the faults
 	})
 	t.Cleanup(func() { s.postgres.hold((*child.Process).Stop) }) // which leaves no shared memory behind
-	s.until("PostgreSQL answers", func() bool {
-		return command("pg_isready", "-q", "-h", "127.0.0.1", "-p", port).Run() == nil
-	})
 	s.psql = func(sql string) {
+		s.until("PostgreSQL answers", func() bool {
+			return command("pg_isready", "-q", "-h", "127.0.0.1", "-p", port).Run() == nil
+		})
 		run("psql", "-q", "-h", "127.0.0.1", "-p", port, "-U", "inngest", "-d", "postgres", "-c", sql)
 	}
 	s.psql("CREATE DATABASE inngest")
