@@ -1,9 +1,11 @@
-.PHONY: help pictures test short race e2e old lint fuzz bench dev inngest
+.PHONY: help release pictures test short race e2e old lint fuzz bench dev inngest
 
 LINT     = v2.15.0
+RELEASER = v2.16.0
 FUZZTIME = 60s
 BENCH    = Webhook|Rule|Names|Verify
 E2E      =
+RELEASE  = release --clean
 TOOLS    = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clerksync/golangci-lint-$(LINT)
 
 help: ## this list
@@ -45,6 +47,9 @@ bench: ## the benchmarks that BENCH matches; docs/performance.md says which ther
 
 pictures: ## the pictures of the page in docs/images; needs Chromium
 	CLERKSYNC_TEST_PROGRAMS=required CLERKSYNC_TEST_SHOTS=$(CURDIR)/docs/images go test -count=1 ./status -run '^TestBrowser$$/^pictures$$'
+
+release: ## goreleaser, as the workflow runs it for a tag; with another command: make release RELEASE=check
+	go run github.com/goreleaser/goreleaser/v2@$(RELEASER) $(RELEASE)
 
 dev: ## the service with all that it needs, until Ctrl-C
 	go run ./cmd/clerksync dev

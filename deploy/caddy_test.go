@@ -204,7 +204,8 @@ func startCaddy(t *testing.T, file string, replicas ...string) (outside, inside 
 	cmd := exec.Command(caddy, "run", "--config", path, "--adapter", "caddyfile")
 	cmd.Env = []string{
 		"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
-		"SITE_ADDRESS=http://" + outside, "CALLS_ADDRESS=http://" + inside,
+		"SITE_ADDRESS=http://:" + port(outside), "CALLS_ADDRESS=http://:" + port(inside),
+		"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1",
 		"CLERKSYNC_REPLICAS=" + strings.Join(replicas, " "),
 	}
 	var log bytes.Buffer
@@ -236,6 +237,8 @@ func startCaddy(t *testing.T, file string, replicas ...string) (outside, inside 
 	return outside, inside
 }
 
+func port(addr string) string { return addr[strings.LastIndex(addr, ":")+1:] }
+
 // send sends a request with a body and returns the status. It writes the path as it is: http.Client would clean it.
 func send(t *testing.T, addr, method, path string) int {
 	t.Helper()
@@ -246,8 +249,8 @@ func send(t *testing.T, addr, method, path string) int {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	const body = "body"
-	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
-		method, path, addr, len(body), body); err != nil {
+	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		method, path, len(body), body); err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(conn)

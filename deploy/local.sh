@@ -33,8 +33,12 @@ program() {
   done
   fail "$1 is missing; on Debian: apt-get install postgresql redis-server caddy"
 }
-initdb="$(program initdb)" postgres_server="$(program postgres)" psql="$(program psql)"
-redis_server="$(program redis-server)" redis_cli="$(program redis-cli)" caddy="$(program caddy)"
+initdb="$(program initdb)"
+postgres_server="$(program postgres)"
+psql="$(program psql)"
+redis_server="$(program redis-server)"
+redis_cli="$(program redis-cli)"
+caddy="$(program caddy)"
 if [[ -z ${MONGODB_URI:-} ]]; then
   mongod="$(command -v mongod)" || fail "set MONGODB_URI to a MongoDB, or put mongod and mongosh on PATH"
   mongosh="$(command -v mongosh)" || fail "mongosh is not on PATH: it makes mongod a replica set"
@@ -45,6 +49,8 @@ if [[ $EUID == 0 ]]; then as_postgres=(setpriv --reuid=postgres --regid=postgres
 umask 077
 mkdir -p "${1:-data/local}"/{bin,data/mongo,data/redis,data/caddy,log,run,secrets}
 folder="$(cd "${1:-data/local}" && pwd)"
+exec 9>"$folder/run/lock"
+flock --nonblock 9 || fail "another local.sh, or what it started, still runs in $folder"
 
 # The secrets: files as the production file has them.
 secrets="$folder/secrets"
@@ -82,7 +88,7 @@ keep() {
   local name="$1" child=
   shift
   (
-    trap 'trap - TERM; kill "$child"; wait "$child"; exit' TERM
+    trap 'trap "" TERM; kill "$child" || true; wait "$child" || true; exit' TERM # which may come twice
     while :; do
       "$@" &
       child=$!
@@ -197,7 +203,7 @@ answers clerksync-2 healthy "$replica2"
 
 run_caddy() {
   exec env -i PATH="$PATH" XDG_DATA_HOME="$folder/data/caddy" XDG_CONFIG_HOME="$folder/data/caddy" \
-    SITE_ADDRESS="http://127.0.0.1:$port" CALLS_ADDRESS="http://127.0.0.1:$calls" \
+    SITE_ADDRESS="http://:$port" CALLS_ADDRESS="http://:$calls" CADDY_GLOBAL_OPTIONS="default_bind 127.0.0.1" \
     CLERKSYNC_REPLICAS="127.0.0.1:$replica1 127.0.0.1:$replica2" \
     "$caddy" run --config "$deploy/Caddyfile" --adapter caddyfile
 }

@@ -1,0 +1,334 @@
+package deploy_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"clerksync/internal/child"
+	"clerksync/internal/dev"
+	"clerksync/internal/testenv"
+	"clerksync/internal/testenv/inngesttest"
+	"clerksync/internal/testenv/program"
+)
+
+// TestLocal: local.sh starts all that the production file does, with secrets in files and real keys. A webhook that
+// comes through Caddy becomes a row; when a replica and Inngest are killed, webhooks are taken and become rows all the
+// same, and both are started again. It ends all of it, and starts once more on the data that it left.
+func TestLocal(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it runs PostgreSQL, Redis, Inngest, two replicas and Caddy")
+	}
+	for _, p := range []program.Program{program.Postgres(), program.Redis(), program.Caddy()} {
+		program.Find(t, p)
+	}
+	l := newLocal(t)
+	memory := testenv.NewMemory()
+	l.env = append(l.env, "MONGODB_URI="+memory.Listen(t, func(string) int32 { return 0 })+"/clerksync")
+	rows := func(id string) int {
+		n := 0
+		for _, doc := range memory.Docs("clerksync", "users") {
+			if testenv.Doc(doc).Text("_id") == id {
+				n++
+			}
+		}
+		return n
+	}
+
+	script := l.start()
+	if status := l.post("user_first"); status != http.StatusAccepted {
+		t.Fatalf("the webhook got %d", status)
+	}
+	l.until("the row is there", func() bool { return rows("user_first") == 1 })
+	if status := send(t, l.addr(0), "GET", "/status"); status != http.StatusNotFound {
+		t.Errorf("/status from outside: got %d, want 404", status)
+	}
+	if status := send(t, l.addr(2), "GET", "/status"); status == http.StatusNotFound {
+		t.Error("/status from inside: got 404; the token's file was not read")
+	}
+
+	killed := map[string]string{}
+	for _, name := range []string{"clerksync-1", "inngest"} {
+		killed[name] = l.pid(name)
+		pid, err := strconv.Atoi(killed[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		process, err := os.FindProcess(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.until("a webhook is taken", func() bool { return l.post("user_second") == http.StatusAccepted })
+	l.until("its row is there", func() bool { return rows("user_second") == 1 })
+	for name, pid := range killed {
+		l.until(name+" runs again", func() bool { return l.pid(name) != pid })
+	}
+	l.stop(script)
+
+	script = l.start()
+	l.until("a webhook is taken", func() bool { return l.post("user_third") == http.StatusAccepted })
+	l.until("its row is there", func() bool { return rows("user_third") == 1 })
+	l.stop(script)
+}
+
+// TestLocalRefuses: what local.sh can't do it says in a line, before it starts anything.
+func TestLocalRefuses(t *testing.T) {
+	t.Parallel()
+	for _, p := range []program.Program{program.Postgres(), program.Redis(), program.Caddy()} {
+		program.Find(t, p)
+	}
+	bin := t.TempDir() // programs of these names; none is run
+	for _, name := range []string{"initdb", "postgres", "psql", "redis-server", "redis-cli", "caddy", "mongod"} {
+		if err := os.WriteFile(filepath.Join(bin, name), nil, 0o700); err != nil { //nolint:gosec // on PATH they are run
+			t.Fatal(err)
+		}
+	}
+	without := func(name string) string {
+		dir := t.TempDir()
+		for _, tool := range []string{"bash", "dirname", "mkdir", "flock"} {
+			path, err := exec.LookPath(tool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(dir, tool)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		entries, err := os.ReadDir(bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Name() != name {
+				if err := os.Symlink(filepath.Join(bin, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return dir
+	}
+	tests := map[string]struct{ path, uri, want string }{
+		"no MongoDB": {path: without("mongod"), want: "set MONGODB_URI to a MongoDB, or put mongod and mongosh on PATH"},
+		"mongod without its shell": {
+			path: without(""),
+			want: "mongosh is not on PATH: it makes mongod a replica set",
+		},
+		"no Caddy": {
+			path: without("caddy"), uri: "mongodb://x",
+			want: "caddy is missing; on Debian: apt-get install postgresql redis-server caddy",
+		},
+		"no Redis": {
+			path: without("redis-server"), uri: "mongodb://x",
+			want: "redis-server is missing; on Debian: apt-get install postgresql redis-server caddy",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), "bash", "local.sh", filepath.Join(t.TempDir(), "x"))
+			cmd.Env = []string{"PATH=" + tt.path, "MONGODB_URI=" + tt.uri}
+			out, err := cmd.CombinedOutput()
+			if want := "local.sh: " + tt.want + "\n"; err == nil || string(out) != want {
+				t.Errorf("got %v and %q, want exit status 1 and %q", err, out, want)
+			}
+		})
+	}
+}
+
+// local is a folder and ports in which local.sh runs.
+type local struct {
+	t    *testing.T
+	dir  string
+	port int
+	env  []string
+	sent int
+}
+
+func newLocal(t *testing.T) *local {
+	t.Helper()
+	inngest, err := inngesttest.Find(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not t.TempDir: PostgreSQL, which does not run as root, could not reach it.
+	dir, err := os.MkdirTemp("", "clerksync-local-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // see above
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "clerksync")
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "noembedded", "-o", binary, "../cmd/clerksync")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	l := &local{t: t, dir: filepath.Join(dir, "local"), port: freePorts(t, 11)}
+	l.env = append(os.Environ(), "CLERKSYNC="+binary, "INNGEST_CLI="+inngest.Path, "PORT="+strconv.Itoa(l.port),
+		"CLERK_WEBHOOK_SIGNING_SECRET="+testenv.Secret, "CLERK_SECRET_KEY=")
+	return l
+}
+
+// addr returns the address of one of the ports that local.sh uses.
+func (l *local) addr(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port+i)) }
+
+// start starts local.sh and returns when it is ready.
+func (l *local) start() *child.Process {
+	l.t.Helper()
+	out := &output{}
+	cmd := exec.Command("bash", "local.sh", l.dir)
+	cmd.Env, cmd.Stdout, cmd.Stderr = l.env, out, out
+	p, err := child.Start(cmd)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() {
+		_ = p.Terminate()
+		select {
+		case <-p.Done():
+		case <-time.After(time.Minute):
+			_ = p.Kill()
+		}
+		if l.t.Failed() {
+			l.logs()
+		}
+	})
+	l.until("local.sh is ready", func() bool {
+		if p.Ended() {
+			l.t.Fatalf("local.sh ended: %s\n%s", p.State(), out)
+		}
+		return strings.Contains(out.String(), "ready\n")
+	})
+	return p
+}
+
+// stop ends local.sh as Ctrl-C does, and checks that nothing is left of what it started.
+func (l *local) stop(p *child.Process) {
+	l.t.Helper()
+	if err := p.Terminate(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.until("local.sh has ended", p.Ended)
+	if code := p.State().ExitCode(); code != 0 {
+		l.t.Errorf("local.sh ended with %d, want 0", code)
+	}
+	for i := range 11 {
+		if conn, err := (&net.Dialer{}).DialContext(l.t.Context(), "tcp", l.addr(i)); err == nil {
+			_ = conn.Close()
+			l.t.Errorf("something still listens on %s", l.addr(i))
+		}
+	}
+}
+
+// post posts a signed webhook of a new user to Caddy and returns the answer's status, or 0 if there was none.
+func (l *local) post(userID string) int {
+	l.t.Helper()
+	l.sent++
+	body, err := dev.Sample("user.created", "ada", userID)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	req := testenv.Signed(l.t, "http://"+l.addr(0)+"/webhooks/clerk", testenv.Secret,
+		fmt.Sprintf("msg_%s_%d", userID, l.sent), time.Now(), body)
+	res, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
+	if err != nil {
+		return 0
+	}
+	defer res.Body.Close()
+	return res.StatusCode
+}
+
+// pid returns the id of a process that local.sh started.
+func (l *local) pid(name string) string {
+	l.t.Helper()
+	return strings.TrimSpace(read(l.t, filepath.Join(l.dir, "run", name+".pid")))
+}
+
+// until waits for something that takes seconds on an idle machine.
+func (l *local) until(what string, done func() bool) {
+	l.t.Helper()
+	for start := time.Now(); !done(); {
+		if time.Since(start) > 4*time.Minute {
+			l.t.Fatalf("waited 4 minutes until %s", what)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-l.t.Context().Done():
+			l.t.Fatal("the test was ended")
+		}
+	}
+}
+
+func (l *local) logs() {
+	files, _ := filepath.Glob(filepath.Join(l.dir, "log", "*.log"))
+	for _, file := range files {
+		if b, err := os.ReadFile(file); err == nil {
+			l.t.Logf("%s:\n%s", filepath.Base(file), b[max(0, len(b)-3000):])
+		}
+	}
+}
+
+// freePorts returns the first of n ports in a row that nothing listens on.
+func freePorts(t *testing.T, n int) int {
+	t.Helper()
+	for range 100 {
+		_, s, err := net.SplitHostPort(freeAddr(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first+n < 65536 && free(t, first, n) {
+			return first
+		}
+	}
+	t.Fatalf("found no %d free ports in a row", n)
+	return 0
+}
+
+func free(t *testing.T, first, n int) bool {
+	t.Helper()
+	for port := first; port < first+n; port++ {
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			return false
+		}
+		_ = l.Close()
+	}
+	return true
+}
+
+// output is what a process writes, for several goroutines.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
