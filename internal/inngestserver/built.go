@@ -113,7 +113,7 @@ func unwritable(err error) error {
 func (o Options) build(ctx context.Context, goTool, version, binary string) error {
 	start := time.Now()
 	o.say("building the Inngest server %s from source, once, because no Inngest CLI was found: it downloads up to\n"+
-		"300 MB from Go's module proxy, takes about a minute and a half on two cores, and is kept in\n%s",
+		"300 MB from Go's module proxy, takes about two minutes on two cores, and is kept in\n%s",
 		version, filepath.Dir(binary))
 	var packages, compiled atomic.Int64
 	defer every(progressInterval, func(elapsed time.Duration) {

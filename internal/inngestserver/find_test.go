@@ -40,7 +40,7 @@ func TestFind(t *testing.T) {
 	const (
 		throughNPX = "looking for inngest-cli@1.44.0 through npx…"
 		building   = "building the Inngest server v1.44.0 from source, once, because no Inngest CLI was found: it " +
-			"downloads up to\n300 MB from Go's module proxy, takes about a minute and a half on two cores, and is kept in\n" +
+			"downloads up to\n300 MB from Go's module proxy, takes about two minutes on two cores, and is kept in\n" +
 			"DIR/cache/clerksync"
 		built = "v1.44.0 built from source, without its web page"
 	)
