@@ -28,10 +28,10 @@ const (
 case "$*" in
 "mod download -json github.com/inngest/inngest@v1.44.0") echo '{"Dir": "DIR/module"}' ;;
 "list -deps ./cmd") echo unsafe; echo runtime; echo x.example/y ;;
-"build -v -trimpath -gcflags=all=-l -dwarf=false -ldflags=-s -w -o "*" ./cmd")
+"build -v -trimpath -gcflags=all=-l -dwarf=false -gcflags=std=-dwarf=false "*" -ldflags=-s -w -o "*" ./cmd")
 	[ "$GOFLAGS $GOWORK" = "-mod=mod off" ] && [ "$GOOS" != plan9 ] && [ -w cmd/main.go ] &&
 		[ "$(cat pkg/pubsub/broker.go)" = "$(cat DIR/trimmed)" ] &&
-		[ -f internal/embeddocs/website/pages/docs/placeholder.mdx ] && echo built >>DIR/log && cp DIR/bin/works "$7" ;;
+		[ -f internal/embeddocs/website/pages/docs/placeholder.mdx ] && echo built >>DIR/log && cp DIR/bin/works "${10}" ;;
 *) echo "not expected: $*" >&2; exit 4 ;;
 esac`
 )
