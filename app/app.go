@@ -26,6 +26,8 @@ import (
 	"clerksync/store/database"
 	"clerksync/store/mapping"
 	"clerksync/webhook"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Options is what New needs.
@@ -150,12 +152,17 @@ func (a *App) newInngest(server inngest.Server, fns *functions.Functions) (*inng
 		Server: server, Origin: origin, Path: i.ServePath, Register: fns.Register, MaxBody: maxCall, Log: a.log,
 	}
 	if a.dev == nil { // 'clerksync dev' has no replicas, and would wait for those that it was before
-		o.Turn = replicas.New(replicas.Options{
-			State: database.NewCheckpoints(a.db), Inngest: server.PageURL(), Settle: inngest.RegisterTimeout,
-			Registerer: a.metrics,
-		}).Beat
+		o.Turn = a.newReplica(server, a.metrics).Beat
 	}
 	return inngest.New(o)
+}
+
+// newReplica returns a process among those that register functions with the server.
+func (a *App) newReplica(server inngest.Server, reg prometheus.Registerer) *replicas.Replicas {
+	return replicas.New(replicas.Options{
+		State: database.NewCheckpoints(a.db), Inngest: server.PageURL(), Settle: inngest.RegisterTimeout,
+		Registerer: reg,
+	})
 }
 
 // newWebhook returns what answers Clerk's webhooks.

@@ -34,6 +34,7 @@ import (
 	"clerksync/store/mapping"
 	"clerksync/webhook"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -50,10 +51,11 @@ type world struct {
 	mapID  string // of the map that the service has; "" for the one that is used without a file
 	faults
 
-	app  *App
-	hook http.Handler
-	fns  *testenv.Executor
-	stop func()
+	app   *App
+	hook  http.Handler
+	fns   *testenv.Executor
+	stop  func()
+	newer func() // ends the process that upgrade has started
 
 	mu      sync.Mutex
 	queue   []testenv.Event // at Inngest
@@ -191,7 +193,19 @@ func (w *world) begin() {
 	parts.Go(func() { a.watch.Run(ctx) })
 	parts.Go(func() { a.freshness.Run(ctx) })
 	parts.Go(func() { a.counts.Run(ctx) })
+	parts.Go(func() { a.beat(ctx, "old", a.metrics) })
 	w.stop = func() { cancel(); parts.Wait() }
+}
+
+// beat has a process with these functions take its turns, as it does before each registration.
+func (a *App) beat(ctx context.Context, functions string, reg prometheus.Registerer) {
+	for r := a.newReplica(InngestServer(a.cfg.Inngest), reg); ctx.Err() == nil; {
+		_, _ = r.Beat(ctx, functions) // the database may be away
+		select {
+		case <-time.After(30 * time.Second):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // send is Inngest's API of events.
@@ -339,6 +353,14 @@ func (w *world) pass(minutes int) {
 func (w *world) restart() {
 	w.stop()
 	w.begin()
+}
+
+// upgrade starts a process with newer functions beside the service.
+func (w *world) upgrade() {
+	ctx, end := context.WithCancel(w.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { w.app.beat(ctx, "new", prometheus.NewRegistry()) })
+	w.newer = func() { end(); running.Wait() }
 }
 
 // drift changes rows behind the back of Clerk and of clerksync: of users who have not changed for long, so that the
@@ -602,6 +624,11 @@ func TestFaultsAreAlarmed(t *testing.T) {
 				fault:  func(w *world) { w.deadLetter() },
 				alerts: map[string]int{"ClerksyncDeadLetters": 2, "ClerksyncChangesLate": 16}, minutes: 20,
 				over: func(w *world) { w.drop() }, after: 3,
+			},
+			"an upgrade is not finished": {
+				fault:  func(w *world) { w.upgrade() },
+				alerts: map[string]int{"ClerksyncFunctionsOutdated": 33}, minutes: 40,
+				over: func(w *world) { w.newer() }, after: 4,
 			},
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -51,7 +51,7 @@ type Config struct {
 
 	MongoDatabase string `env:"MONGODB_DATABASE" desc:"name of the database" want:"letters, digits, - and _"`
 
-	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the database that clerksync starts" want:"a number up to 65535"`
+	EmbeddedPort string `env:"EMBEDDED_PORT" desc:"port of the database that is started" want:"a number up to 65535"`
 
 	HistoryRetention time.Duration `env:"HISTORY_RETENTION" envDefault:"720h" desc:"how long a user's history is kept"`
 

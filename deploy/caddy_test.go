@@ -2,6 +2,8 @@ package deploy_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -158,6 +160,50 @@ func TestCaddyReplicaDies(t *testing.T) {
 	}
 }
 
+// TestCaddyHTTPS: with a name as its address, as in production, Caddy takes webhooks by HTTPS, and nothing listens where
+// http:// is: a webhook to that would get a redirect, or an answer of Caddy's own, and be lost.
+func TestCaddyHTTPS(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it runs Caddy")
+	}
+	r := newReplica(t)
+	plain, secure, inside := freeAddr(t), freeAddr(t), freeAddr(t)
+	runCaddy(t, read(t, "Caddyfile"), inside,
+		"SITE_ADDRESS=hooks.example.com", "CALLS_ADDRESS=http://:"+port(inside), "CLERKSYNC_REPLICAS="+r.addr,
+		"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1\nlocal_certs\nskip_install_trust\n"+
+			"http_port "+port(plain)+"\nhttps_port "+port(secure))
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", secure)
+		},
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the certificate is of Caddy's own
+	}}
+	t.Cleanup(client.CloseIdleConnections)
+	for start := time.Now(); ; { // until Caddy has made the certificate
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://hooks.example.com/webhooks/clerk",
+			strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+			if got := r.last(); res.StatusCode != 200 || got != "POST /webhooks/clerk body" {
+				t.Errorf("got %d, and the replica got %q", res.StatusCode, got)
+			}
+			break
+		}
+		if time.Since(start) > time.Minute {
+			t.Fatal(err)
+		}
+	}
+	if conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", plain); err == nil {
+		_ = conn.Close()
+		t.Error("Caddy listens on the port for http://")
+	}
+}
+
 // replica answers 200 to everything, as clerksync's /healthz does, and remembers what it was asked besides.
 type replica struct {
 	addr   string
@@ -194,20 +240,23 @@ func (r *replica) last() string {
 // startCaddy starts Caddy with a Caddyfile in front of replicas, and returns its addresses for Clerk and for Inngest.
 func startCaddy(t *testing.T, file string, replicas ...string) (outside, inside string) {
 	t.Helper()
+	outside, inside = freeAddr(t), freeAddr(t)
+	runCaddy(t, file, inside, "SITE_ADDRESS=http://:"+port(outside), "CALLS_ADDRESS=http://:"+port(inside),
+		"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1", "CLERKSYNC_REPLICAS="+strings.Join(replicas, " "))
+	return outside, inside
+}
+
+// runCaddy runs Caddy with a Caddyfile until the test ends, and returns when it answers inside.
+func runCaddy(t *testing.T, file, inside string, env ...string) {
+	t.Helper()
 	caddy := program.Find(t, program.Caddy())
 	dir := t.TempDir()
 	path := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	outside, inside = freeAddr(t), freeAddr(t)
 	cmd := exec.Command(caddy, "run", "--config", path, "--adapter", "caddyfile")
-	cmd.Env = []string{
-		"HOME=" + dir, "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
-		"SITE_ADDRESS=http://:" + port(outside), "CALLS_ADDRESS=http://:" + port(inside),
-		"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1",
-		"CLERKSYNC_REPLICAS=" + strings.Join(replicas, " "),
-	}
+	cmd.Env = append(env, "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	p, err := child.Start(cmd)
@@ -234,7 +283,6 @@ func startCaddy(t *testing.T, file string, replicas ...string) (outside, inside 
 	if status := send(t, inside, "GET", "/health"); status != 200 {
 		t.Fatalf("/health, by which the production file asks whether Caddy is there: got %d", status)
 	}
-	return outside, inside
 }
 
 func port(addr string) string { return addr[strings.LastIndex(addr, ":")+1:] }

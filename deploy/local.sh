@@ -125,8 +125,9 @@ trap 'exit 0' INT TERM
 
 if [[ -z ${MONGODB_URI:-} ]]; then
   keep mongo "$mongod" --dbpath "$folder/data/mongo" --bind_ip 127.0.0.1 --port "$mongo" --replSet rs0
-  answers mongo "$mongosh" --quiet --port "$mongo" --eval \
-    'try { rs.status() } catch (e) { rs.initiate() } quit(db.hello().isWritablePrimary ? 0 : 1)'
+  answers mongo "$mongosh" --quiet --port "$mongo" --eval "
+    try { rs.status() } catch (e) { rs.initiate({ _id: 'rs0', members: [{ _id: 0, host: '127.0.0.1:$mongo' }] }) }
+    quit(db.hello().isWritablePrimary ? 0 : 1)"
 fi
 
 if [[ ! -s $folder/data/postgres/PG_VERSION ]]; then

@@ -2,12 +2,16 @@ package deploy_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,11 +23,40 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/internal/testenv/inngesttest"
 	"clerksync/internal/testenv/program"
+	"clerksync/store/database"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// TestLocal: local.sh starts all that the production file does, with secrets in files and real keys. A webhook that
-// comes through Caddy becomes a row; when a replica and Inngest are killed, webhooks are taken and become rows all the
-// same, and both are started again. It ends all of it, and starts once more on the data that it left.
+// TestMain makes the test binary, under the names of MongoDB's programs, a stand-in for them.
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case "mongod":
+		os.Exit(testenv.Mongod(os.Args[1:], os.Stdout))
+	case "mongosh":
+		os.Exit(mongosh(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// mongosh does what local.sh's script for MongoDB's shell is to do: it makes the replica set, which has the server under
+// the address that clients get, and returns 0 if there is a primary.
+func mongosh(args []string) int {
+	m := regexp.MustCompile(`(?s)^--quiet --port (\d+) --eval .*_id: '(\w+)'.*host: '(127\.0\.0\.1:(\d+))'`).
+		FindStringSubmatch(strings.Join(args, " "))
+	if m == nil || m[1] != m[4] {
+		return 2
+	}
+	if err := database.MakePrimary(context.Background(), m[3], m[2]); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// TestLocal: local.sh starts all that the production file does, with secrets in files and real keys, and the mongod that
+// is on PATH. A webhook that comes through Caddy becomes a row; when a replica and Inngest are killed, webhooks are taken
+// and become rows all the same, and both are started again. It ends all of it, and starts once more on the data that it
+// left, with the database that MONGODB_URI names.
 func TestLocal(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -32,24 +65,23 @@ func TestLocal(t *testing.T) {
 	for _, p := range []program.Program{program.Postgres(), program.Redis(), program.Caddy()} {
 		program.Find(t, p)
 	}
-	l := newLocal(t)
-	memory := testenv.NewMemory()
-	l.env = append(l.env, "MONGODB_URI="+memory.Listen(t, func(string) int32 { return 0 })+"/clerksync")
-	rows := func(id string) int {
-		n := 0
-		for _, doc := range memory.Docs("clerksync", "users") {
-			if testenv.Doc(doc).Text("_id") == id {
-				n++
-			}
-		}
-		return n
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
 	}
-
-	script := l.start()
+	bin := t.TempDir()
+	for _, name := range []string{"mongod", "mongosh"} {
+		if err := os.Symlink(self, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := newLocal(t)
+	script := l.start("MONGODB_URI=", "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	uri := strings.TrimSpace(read(t, filepath.Join(l.dir, "secrets", "mongodb_uri")))
 	if status := l.post("user_first"); status != http.StatusAccepted {
 		t.Fatalf("the webhook got %d", status)
 	}
-	l.until("the row is there", func() bool { return rows("user_first") == 1 })
+	l.untilRow(uri, "user_first")
 	if status := send(t, l.addr(0), "GET", "/status"); status != http.StatusNotFound {
 		t.Errorf("/status from outside: got %d, want 404", status)
 	}
@@ -73,16 +105,35 @@ func TestLocal(t *testing.T) {
 		}
 	}
 	l.until("a webhook is taken", func() bool { return l.post("user_second") == http.StatusAccepted })
-	l.until("its row is there", func() bool { return rows("user_second") == 1 })
+	l.untilRow(uri, "user_second")
 	for name, pid := range killed {
 		l.until(name+" runs again", func() bool { return l.pid(name) != pid })
 	}
 	l.stop(script)
 
-	script = l.start()
+	uri = testenv.NewMemory().Listen(t, func(string) int32 { return 0 }) + "/clerksync"
+	script = l.start("MONGODB_URI=" + uri)
 	l.until("a webhook is taken", func() bool { return l.post("user_third") == http.StatusAccepted })
-	l.until("its row is there", func() bool { return rows("user_third") == 1 })
+	l.untilRow(uri, "user_third")
 	l.stop(script)
+}
+
+// TestLocalSettings: local.sh gives clerksync the settings that the production file does, and where to listen.
+func TestLocalSettings(t *testing.T) {
+	t.Parallel()
+	script := read(t, "local.sh")
+	run := regexp.MustCompile(`(?ms)^run_clerksync\(\).*?^}`).FindString(script)
+	run += regexp.MustCompile(`(?m)^ *clerk=\(\w.+$`).FindString(script)
+	var got []string
+	for _, m := range regexp.MustCompile(`\b([A-Z][A-Z_]+)=`).FindAllStringSubmatch(run, -1) {
+		got = append(got, m[1])
+	}
+	want := append(slices.Collect(maps.Keys(readProduction(t).Services["clerksync-1"].Environment)), "HOST", "PORT", "PATH")
+	slices.Sort(got)
+	slices.Sort(want)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("the settings (-in the production file +in local.sh):\n%s", d)
+	}
 }
 
 // TestLocalRefuses: what local.sh can't do it says in a line, before it starts anything.
@@ -169,7 +220,12 @@ func newLocal(t *testing.T) *local {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			logs(t, dir)
+		}
+		_ = os.RemoveAll(dir)
+	})
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // see above
 		t.Fatal(err)
 	}
@@ -187,12 +243,12 @@ func newLocal(t *testing.T) *local {
 // addr returns the address of one of the ports that local.sh uses.
 func (l *local) addr(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(l.port+i)) }
 
-// start starts local.sh and returns when it is ready.
-func (l *local) start() *child.Process {
+// start starts local.sh, with these variables besides, and returns when it is ready.
+func (l *local) start(env ...string) *child.Process {
 	l.t.Helper()
 	out := &output{}
 	cmd := exec.Command("bash", "local.sh", l.dir)
-	cmd.Env, cmd.Stdout, cmd.Stderr = l.env, out, out
+	cmd.Env, cmd.Stdout, cmd.Stderr = slices.Concat(l.env, env), out, out
 	p, err := child.Start(cmd)
 	if err != nil {
 		l.t.Fatal(err)
@@ -203,9 +259,6 @@ func (l *local) start() *child.Process {
 		case <-p.Done():
 		case <-time.After(time.Minute):
 			_ = p.Kill()
-		}
-		if l.t.Failed() {
-			l.logs()
 		}
 	})
 	l.until("local.sh is ready", func() bool {
@@ -253,6 +306,20 @@ func (l *local) post(userID string) int {
 	return res.StatusCode
 }
 
+// untilRow waits until a user has a row in the database.
+func (l *local) untilRow(uri, userID string) {
+	l.t.Helper()
+	db, err := database.Connect(l.t.Context(), uri, "clerksync")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer func() { _ = db.Close(context.Background()) }()
+	l.until("the row of "+userID+" is there", func() bool {
+		doc, err := testenv.DefaultApp().Find(l.t.Context(), db, userID)
+		return err == nil && doc != nil
+	})
+}
+
 // pid returns the id of a process that local.sh started.
 func (l *local) pid(name string) string {
 	l.t.Helper()
@@ -274,11 +341,13 @@ func (l *local) until(what string, done func() bool) {
 	}
 }
 
-func (l *local) logs() {
-	files, _ := filepath.Glob(filepath.Join(l.dir, "log", "*.log"))
+// logs shows the ends of the logs.
+func logs(t *testing.T, dir string) {
+	t.Helper()
+	files, _ := filepath.Glob(filepath.Join(dir, "local", "log", "*.log")) // the pattern is ours
 	for _, file := range files {
 		if b, err := os.ReadFile(file); err == nil {
-			l.t.Logf("%s:\n%s", filepath.Base(file), b[max(0, len(b)-3000):])
+			t.Logf("%s:\n%s", filepath.Base(file), b[max(0, len(b)-2000):])
 		}
 	}
 }

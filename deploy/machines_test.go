@@ -86,6 +86,48 @@ func TestSelectors(t *testing.T) {
 	}
 }
 
+// TestRestricted: the pods are let into the namespace of the overlay, which enforces the Pod Security Standard
+// "restricted" (https://kubernetes.io/docs/concepts/security/pod-security-standards/), and write to no disk.
+func TestRestricted(t *testing.T) {
+	t.Parallel()
+	var namespace struct {
+		Metadata struct{ Labels map[string]string }
+	}
+	decode(t, "kubernetes/production/namespace.yaml", &namespace)
+	if got := namespace.Metadata.Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
+		t.Errorf("the namespace enforces %q, want restricted", got)
+	}
+	type security struct {
+		NonRoot      bool                  `yaml:"runAsNonRoot"`
+		Seccomp      struct{ Type string } `yaml:"seccompProfile"`
+		Escalate     *bool                 `yaml:"allowPrivilegeEscalation"`
+		ReadOnly     bool                  `yaml:"readOnlyRootFilesystem"`
+		Capabilities struct{ Drop, Add []string }
+	}
+	var pods struct {
+		Spec struct {
+			Template struct {
+				Spec struct {
+					Security   security `yaml:"securityContext"`
+					Containers []struct {
+						Security security `yaml:"securityContext"`
+					}
+				}
+			}
+		}
+	}
+	decode(t, "kubernetes/base/deployment.yaml", &pods)
+	pod := pods.Spec.Template.Spec
+	if !pod.Security.NonRoot || pod.Security.Seccomp.Type != "RuntimeDefault" || len(pod.Containers) != 1 {
+		t.Fatalf("got the pod %+v, want one container, no root, and the runtime's filter of system calls", pod)
+	}
+	c := pod.Containers[0].Security
+	if c.Escalate == nil || *c.Escalate || !c.ReadOnly || !slices.Equal(c.Capabilities.Drop, []string{"ALL"}) ||
+		c.Capabilities.Add != nil {
+		t.Errorf("got the container %+v, want no privileges and nothing to write to", c)
+	}
+}
+
 // TestStops: Kubernetes and systemd wait until the end is over before they kill.
 func TestStops(t *testing.T) {
 	t.Parallel()

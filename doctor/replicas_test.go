@@ -23,13 +23,16 @@ func TestReplicas(t *testing.T) {
 		later     time.Duration
 		want      string
 	}{
-		"none":     {want: ""},
-		"one":      {functions: []string{"old"}, want: ""},
-		"the same": {functions: []string{"old", "old"}, want: "ok    replicas   2 are alive, with the same functions\n"},
+		"none": {want: ""},
+		"one":  {functions: []string{"old"}, want: ""},
+		"the same": {
+			functions: []string{"old", "old"},
+			want:      "ok    replicas   2 are alive, with the same functions\n",
+		},
 		"an upgrade": {
 			functions: []string{"old", "old", "new"},
-			want: "warn  replicas   2 of 3 processes do not register their functions, because newer ones have others: " +
-				"finish the upgrade, or give all of them the same version and settings\n",
+			want: "warn  replicas   2 of 3 processes do not register their functions, because newer ones " +
+				"have others: finish the upgrade, or give all of them the same version and settings\n",
 		},
 		"of another Inngest": {functions: []string{"old", "new"}, inngest: "http://another.example", want: ""},
 		"long ago":           {functions: []string{"old", "new"}, later: 3 * time.Minute, want: ""},

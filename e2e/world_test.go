@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -187,8 +188,9 @@ const (
 
 // options is what a test needs of its world.
 type options struct {
-	ownDatabase bool // the database is a process of ours, to be killed, whatever MONGODB_TEST_URI names
-	proxies     bool // the service reaches the database and Inngest through proxies
+	uri         string // of the database, whatever MONGODB_TEST_URI names
+	ownDatabase bool   // the database is a process of ours, to be killed, whatever MONGODB_TEST_URI names
+	proxies     bool   // the service reaches the database and Inngest through proxies
 	env         []string
 	app         testenv.App // if not set, the one with the map that is used without a file
 	dir         string      // where the service and the commands run; "" is this folder
@@ -225,7 +227,7 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir(), app: o.app}
 	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
-	if uri := os.Getenv(testenv.MongoURI); uri != "" && !o.ownDatabase {
+	if uri := cmp.Or(o.uri, os.Getenv(testenv.MongoURI)); uri != "" && !o.ownDatabase {
 		w.uri = uri
 	} else {
 		w.dbAddr = fmt.Sprintf("127.0.0.1:%d", freePort(t))

@@ -96,7 +96,9 @@ func TestWelcome(t *testing.T) {
 		"signed up since": {
 			event: signUp("msg_1", time.Minute), since: time.Hour, want: `"sent"`, mails: 1,
 		},
-		"a replay, of who signed up before": {event: replay, since: time.Hour, want: "skipped: signed up before the time"},
+		"a replay, of who signed up before": {
+			event: replay, since: time.Hour, want: "skipped: signed up before the time",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -174,6 +175,9 @@ func (h *Handler) list(ctx context.Context, sdk http.Handler) (l list, _ error) 
 	if err := json.Unmarshal(w.Bytes(), &l); err != nil || w.code != http.StatusOK {
 		return l, fmt.Errorf("the SDK does not list the functions: it answers %d", w.code)
 	}
+	// The SDK has them in random order. In the same order always, lists can be compared, here and by Inngest, which
+	// does nothing if it has exactly this list.
+	slices.SortFunc(l.Functions, func(a, b map[string]json.RawMessage) int { return bytes.Compare(a["id"], b["id"]) })
 	return l, nil
 }
 

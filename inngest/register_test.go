@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -83,7 +82,9 @@ func TestTurns(t *testing.T) {
 			return a.why, a.err
 		}
 		h.KeepRegistered(ctx)
-		for text, want := range map[string]int{"because=wait": 1, "because=another's": 1, "database is away": 2, "\n": 4} {
+		for text, want := range map[string]int{
+			"because=wait": 1, "because=another's": 1, "database is away": 2, "\n": 4,
+		} {
 			if got := strings.Count(log.String(), text); got != want {
 				t.Errorf("it says %d times %q, want %d:\n%s", got, text, want, &log)
 			}
@@ -95,52 +96,57 @@ func TestTurns(t *testing.T) {
 // processes that Inngest reaches at another URL or with another server.
 func TestFingerprint(t *testing.T) {
 	t.Parallel()
-	of := func(origin string, checkpoints bool, o inngestgo.FunctionOpts, events ...string) string {
+	of := func(origin string, checkpoints bool, retries int, functions ...string) string {
 		t.Helper()
 		h, err := New(Options{
 			Server: Server{URL: "http://127.0.0.1:8288", SigningKey: key, AppID: "app"}, Origin: origin,
-			Path: "/api/inngest", MaxBody: maxBody, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Path: "/api/inngest", MaxBody: maxBody, Log: slog.New(slog.DiscardHandler),
 			Register: func(c inngestgo.Client, with bool) error {
-				if with {
-					o.Checkpoint = checkpoint.ConfigSafe
+				for _, fn := range functions { // ID:EVENT,EVENT
+					id, events, _ := strings.Cut(fn, ":")
+					o := inngestgo.FunctionOpts{ID: id, Name: "Write", Retries: &retries}
+					if with {
+						o.Checkpoint = checkpoint.ConfigSafe
+					}
+					var triggers inngestgo.MultipleTriggers
+					for name := range strings.SplitSeq(events, ",") {
+						triggers = append(triggers, inngestgo.EventTrigger(name, nil))
+					}
+					_, err := inngestgo.CreateFunction(c, o, triggers,
+						func(context.Context, inngestgo.Input[any]) (any, error) { return nil, nil })
+					if err != nil {
+						return err
+					}
 				}
-				var triggers inngestgo.MultipleTriggers
-				for _, name := range events {
-					triggers = append(triggers, inngestgo.EventTrigger(name, nil))
-				}
-				_, err := inngestgo.CreateFunction(c, o, triggers,
-					func(context.Context, inngestgo.Input[any]) (any, error) { return nil, nil })
-				return err
+				return nil
 			},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.checkpoints.Store(checkpoints)
-		print, err := h.fingerprint(t.Context())
-		if err != nil || len(print) != 16 {
-			t.Fatalf("got %q, %v", print, err)
+		sum, err := h.fingerprint(t.Context())
+		if err != nil || len(sum) != 16 {
+			t.Fatalf("got %q, %v", sum, err)
 		}
-		return print
+		return sum
 	}
-	base := inngestgo.FunctionOpts{ID: "write", Name: "Write"}
-	first := of("http://a:3000", false, base, "app/user")
-	for name, tc := range map[string]struct {
-		got  string
-		same bool
-	}{
-		"the same":         {of("http://a:3000", false, base, "app/user"), true},
-		"at another URL":   {of("http://b:3001", false, base, "app/user"), true},
-		"with checkpoints": {of("http://a:3000", true, base, "app/user"), true},
-		"another function": {of("http://a:3000", false, inngestgo.FunctionOpts{ID: "mail", Name: "Write"}, "app/user"), false},
-		"another event":    {of("http://a:3000", false, base, "app/user.deleted"), false},
-		"one more event":   {of("http://a:3000", false, base, "app/user", "app/user.deleted"), false},
-		"other retries": {of("http://a:3000", false, inngestgo.FunctionOpts{
-			ID: "write", Name: "Write", Retries: new(3),
-		}, "app/user"), false},
+	functions := []string{"a:one", "b:one", "c:two", "d:two", "e:three"}
+	first := of("http://a:3000", false, 3, functions...)
+	for range 20 { // the SDK has them in random order
+		if got := of("http://b:3001", true, 3, functions...); got != first {
+			t.Fatalf("the same functions at another URL, with checkpoints: got %s, want %s", got, first)
+		}
+	}
+	for name, got := range map[string]string{
+		"one less":       of("http://a:3000", false, 3, functions[1:]...),
+		"one more":       of("http://a:3000", false, 3, append(functions, "f:one")...),
+		"another event":  of("http://a:3000", false, 3, append(functions[:4:4], "e:two")...),
+		"one more event": of("http://a:3000", false, 3, append(functions[:4:4], "e:three,two")...),
+		"other retries":  of("http://a:3000", false, 4, functions...),
 	} {
-		if (tc.got == first) != tc.same {
-			t.Errorf("%s: got %s for %s, want the same: %v", name, tc.got, first, tc.same)
+		if got == first {
+			t.Errorf("%s: got %s, want another text", name, got)
 		}
 	}
 }

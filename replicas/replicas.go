@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 
 	"clerksync/store/database"
@@ -31,7 +32,7 @@ type replica struct {
 	// 'clerksync dev' on one database, do not concern each other.
 	Inngest   string    `bson:"inngest"`
 	Functions string    `bson:"functions"` // differs if the functions do
-	Since     time.Time `bson:"since"`     // when the first of the processes started that are alive with these functions
+	Since     time.Time `bson:"since"`     // when the first process with these functions started
 	Seen      time.Time `bson:"seen"`      // by its own clock
 }
 
@@ -81,7 +82,7 @@ func New(o Options) *Replicas {
 		o: o, name: savedPrefix + rand.Text(), now: time.Now,
 		outdated: promauto.With(o.Registerer).NewGauge(prometheus.GaugeOpts{
 			Name: "clerksync_functions_outdated",
-			Help: "1 while a process that started later has other functions, so that this one does not register its own.",
+			Help: "1 while a process that started later has other functions, so that this one registers none.",
 		}),
 	}
 }
@@ -181,7 +182,9 @@ func (r *Replicas) look(ctx context.Context) (alive []replica, err error) {
 
 // Alive returns how many processes register functions with this Inngest or would, and how many of them have older
 // functions than the others, by the clock of this machine.
-func Alive(ctx context.Context, state database.Checkpoints, inngest string, now time.Time) (all, outdated int, err error) {
+func Alive(
+	ctx context.Context, state database.Checkpoints, inngest string, now time.Time,
+) (all, outdated int, err error) {
 	saved, err := database.LoadAll[replica](ctx, state, savedPrefix)
 	if err != nil {
 		return 0, 0, err
@@ -193,11 +196,8 @@ func Alive(ctx context.Context, state database.Checkpoints, inngest string, now 
 		}
 	}
 	for _, r := range alive {
-		for _, o := range alive {
-			if r.before(o) {
-				outdated++
-				break
-			}
+		if slices.ContainsFunc(alive, r.before) {
+			outdated++
 		}
 	}
 	return len(alive), outdated, nil

@@ -84,29 +84,7 @@ func (p property) simulate(t *testing.T, seed uint64) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	var writes []store.Write
-	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook,
-		copied bool,
-	) error {
-		w := store.Write{
-			EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted,
-		}
-		if copied {
-			w.EventTime = store.EventTime{Arrived: clerk.Millis(hook.TS + rng.Int64N(1e12))}
-		}
-		var err error
-		if w.Deleted {
-			w.User.ID, err = clerk.ParseDeleted(hook.Data)
-		} else {
-			w.User, err = clerk.ParseUser(hook.Data)
-		}
-		writes = append(writes, w)
-		return err
-	}) {
-		if err := d.Do(t.Context(), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writes := writesOf(t, rng, histories)
 	var deliveries []testenv.Delivery
 	size := 1 + rng.IntN(5)
 	if p.app.UniqueEmail {
@@ -155,4 +133,32 @@ func (p property) simulate(t *testing.T, seed uint64) {
 		t.Fatalf("reproduce with: %s=all go test ./store -run 'TestProperty/%s$' -seed %d", testenv.MapsEnv,
 			p.app.Collection, seed)
 	}
+}
+
+// writesOf returns what the histories' webhooks write, in a random order.
+func writesOf(t *testing.T, rng *rand.Rand, histories []testenv.History) (writes []store.Write) {
+	t.Helper()
+	for _, d := range testenv.Deliveries(rng, histories, func(_ context.Context, _ int, hook testenv.Webhook,
+		copied bool,
+	) error {
+		w := store.Write{
+			EventTime: store.EventTime{Clerk: clerk.Millis(hook.TS)}, Deleted: hook.Type == clerk.UserDeleted,
+		}
+		if copied {
+			w.EventTime = store.EventTime{Arrived: clerk.Millis(hook.TS + rng.Int64N(1e12))}
+		}
+		var err error
+		if w.Deleted {
+			w.User.ID, err = clerk.ParseDeleted(hook.Data)
+		} else {
+			w.User, err = clerk.ParseUser(hook.Data)
+		}
+		writes = append(writes, w)
+		return err
+	}) {
+		if err := d.Do(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return writes
 }

@@ -37,8 +37,8 @@ type Tracer struct {
 	exporter sdk.SpanExporter
 }
 
-// New returns a Tracer that exports spans by the protocol, which is GRPC or else HTTP, with these headers. Where to, all else,
-// and the headers too if none are given, it reads from OpenTelemetry's environment variables
+// New returns a Tracer that exports spans by the protocol, which is GRPC or else HTTP, with these headers. Where to,
+// all else, and the headers too if none are given, it reads from OpenTelemetry's environment variables
 // (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). It does not wait for the
 // collector: if that does not answer, log gets a line.
 func New(ctx context.Context, protocol string, headers map[string]string, log *slog.Logger) (*Tracer, error) {

@@ -2,144 +2,32 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"maps"
-	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"clerksync/app"
 	"clerksync/config"
-	"clerksync/inbox"
-	"clerksync/internal/testenv"
 	"clerksync/store/database"
 
-	"github.com/emersion/go-smtp"
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// day is how old the backup is.
-const day = 24 * time.Hour
-
-// recovery is a service whose database is lost, with Clerk, Inngest and the mail server, which are not.
+// recovery is a service whose database is lost.
 type recovery struct {
-	t        *testing.T
-	settings map[string]string
-	clerk    *testenv.ClerkAPI
-	mails    *testenv.SMTP
-	away     atomic.Bool // Inngest takes no events
-	began    time.Time
-	service  service
-	ids      map[string]string // of the users, by first name
-	sent     []hook
-	steps    []string // the commands that were run
+	*around
+	steps []string // the commands that were run
 }
 
-// hook is a webhook that Clerk has sent.
-type hook struct{ typ, id, body string }
-
-func newRecovery(t *testing.T) *recovery {
-	t.Helper()
-	w := &recovery{t: t, settings: good(t), clerk: testenv.NewClerkAPI(t), ids: map[string]string{}, began: time.Now()}
-	var refused sync.Map
-	w.mails = testenv.NewSMTP(t, testenv.SMTPOptions{Rcpt: func(to string) error { // the first mail to this user
-		if _, again := refused.LoadOrStore(to, true); strings.HasPrefix(to, "refused") && !again {
-			return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
-		}
-		return nil
-	}})
-	inngest, err := url.Parse(testenv.NewInngest(t).URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(inngest)
-	gate := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if w.away.Load() && strings.HasPrefix(r.URL.Path, "/e/") {
-			rw.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		proxy.ServeHTTP(rw, r)
-	}))
-	t.Cleanup(gate.Close)
-	maps.Copy(w.settings, map[string]string{
-		"INNGEST_DEV": gate.URL, "CLERK_SECRET_KEY": testenv.ClerkKey, "CLERK_API_URL": w.clerk.URL,
-		"SMTP_URL": "smtp://" + w.mails.Addr + "?tls=off", "MAIL_FROM": "app@app.example", "INBOX_RESEND_AFTER": "2s",
-	})
-	return w
-}
-
-// happen changes a user at Clerk some time ago, and sends the webhook of it, which must be answered with code; 0 sends
-// none.
-func (w *recovery) happen(typ, name string, ago time.Duration, code int) {
+func (w *recovery) serve() {
 	w.t.Helper()
-	at := time.Now().Add(-ago).Truncate(time.Millisecond)
-	id, known := w.ids[name]
-	if !known {
-		id = testenv.UserID(w.began.Add(-day), int64(len(w.ids)))
-		w.ids[name] = id
-	}
-	u, there := w.clerk.Get(id)
-	if !there {
-		u = testenv.ClerkUser{ID: id, FirstName: name, Email: name + "@mail.example", Created: at.UnixMilli()}
-	}
-	u.LastName, u.Updated = fmt.Sprint("Lovelace ", len(w.sent)), at.UnixMilli()
-	data := string(u.JSON())
-	if w.clerk.Put(u); typ == "user.deleted" {
-		w.clerk.Remove(id)
-		data = fmt.Sprintf(`{"id":%q,"object":"user","deleted":true}`, id)
-	}
-	h := hook{
-		typ, fmt.Sprintf("msg_%s_%d", name, len(w.sent)),
-		fmt.Sprintf(`{"type":%q,"object":"event","timestamp":%d,"instance_id":%q,"data":%s}`,
-			typ, at.UnixMilli(), testenv.ClerkInstance, data),
-	}
-	if w.sent = append(w.sent, h); code != 0 {
-		w.deliver(h, code)
-	}
-}
-
-func (w *recovery) deliver(h hook, code int) {
-	w.t.Helper()
-	url := w.service.url + "/webhooks/clerk"
-	if got, text := do(w.t, testenv.Signed(w.t, url, testenv.Secret, h.id, time.Now(), []byte(h.body))); got != code {
-		w.t.Fatalf("%s: got %d %s, want %d", h.id, got, text, code)
-	}
-}
-
-// settled waits until the inbox has no event that waits, and each of these users has got mail.
-func (w *recovery) settled(mailed ...string) {
-	w.t.Helper()
-	withRunningDatabase(w.t, w.settings, func(ctx context.Context, db *database.DB) {
-		until(w.t, "the inbox is empty", func() bool {
-			p, err := inbox.NewTable(db).Pending(ctx)
-			return err == nil && p.Events == 0
-		})
-	})
-	until(w.t, fmt.Sprint("mails to ", mailed), func() bool {
-		got := w.mailed()
-		return !slices.ContainsFunc(mailed, func(name string) bool { return got[name] == 0 })
-	})
-}
-
-// mailed returns how many mails each user got.
-func (w *recovery) mailed() map[string]int {
-	n := map[string]int{}
-	for _, m := range w.mails.Mails() {
-		name, _, _ := strings.Cut(m.To[0], "@")
-		n[name]++
-	}
-	return n
+	w.known.Store(false)
+	w.service = serve(w.t, w.settings)
 }
 
 // step runs a command of the page, and returns what it prints.
@@ -157,7 +45,7 @@ func (w *recovery) step(line string) string {
 func (w *recovery) backup() map[string][]any {
 	w.t.Helper()
 	all := map[string][]any{}
-	withRunningDatabase(w.t, w.settings, func(ctx context.Context, db *database.DB) {
+	w.database(func(ctx context.Context, db *database.DB) {
 		names, err := db.ListCollectionNames(ctx, bson.D{})
 		if err != nil {
 			w.t.Fatal(err)
@@ -246,8 +134,8 @@ func TestRestoredFromBackup(t *testing.T) {
 		t.Skip("takes four seconds")
 	}
 	t.Parallel()
-	w := newRecovery(t)
-	w.service = serve(t, w.settings)
+	w := &recovery{around: newAround(t)}
+	w.serve()
 
 	// Yesterday.
 	early := []string{"stays", "changes", "leaves", "left", "leaving", "caught"}
@@ -256,11 +144,8 @@ func TestRestoredFromBackup(t *testing.T) {
 	}
 	w.happen("user.deleted", "left", day, http.StatusAccepted)
 	w.settled(early...)
-	withRunningDatabase(t, w.settings, func(ctx context.Context, db *database.DB) {
-		until(t, "the refused mail is a dead letter", func() bool {
-			n, err := inbox.NewTable(db).CountDeadLetters(ctx)
-			return err == nil && n == 1
-		})
+	w.deadLetters(1)
+	w.database(func(ctx context.Context, db *database.DB) {
 		until(t, "all mails are noted", func() bool {
 			n, err := db.Collection("clerksync_welcome_mails").CountDocuments(ctx,
 				bson.D{{Key: "sent_at", Value: bson.D{{Key: "$exists", Value: true}}}})
@@ -308,13 +193,9 @@ func TestRestoredFromBackup(t *testing.T) {
 	w.restore(backup)
 	w.happen("user.created", "comes-meanwhile", 0, 0)
 	w.step("reconcile")
-	w.service = serve(t, w.settings)
+	w.serve()
 	w.settled()
-	for _, i := range rand.Perm(len(w.sent)) { // Clerk sends all once more, but for what would help
-		if w.sent[i].typ != "user.deleted" {
-			w.deliver(w.sent[i], http.StatusAccepted)
-		}
-	}
+	w.again()
 	w.settled("comes-meanwhile")
 	if out := w.step("deadletters list"); !strings.Contains(out, ":send-welcome-email") {
 		t.Errorf("the dead letters: got %q, want the mail that was replayed since", out)

@@ -210,6 +210,15 @@ func TestDoctor(t *testing.T) {
 			want: []string{`FAIL +inngest +the app "clerksync" lacks the function send-welcome-email`},
 			err:  "1 check failed",
 		},
+		"the file with the key is missing": {
+			set: map[string]string{"CLERK_SECRET_KEY": "", "CLERK_SECRET_KEY_FILE": "hunter2"},
+			want: []string{
+				"FAIL +settings +CLERK_SECRET_KEY cannot be read: no such file",
+				"- +clerk +not checked: mend its settings",
+				"- +inngest +functions not checked: mend the settings first", "ok +inbox",
+			},
+			not: "is not set", err: "1 check failed",
+		},
 		"the mail's settings are wrong": {
 			set:  map[string]string{"SMTP_URL": "smtp://u:hunter2@127.0.0.1"},
 			want: []string{"FAIL +settings +MAIL_FROM", "- +inngest +functions not checked"}, err: "1 check failed",

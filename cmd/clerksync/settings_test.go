@@ -63,7 +63,7 @@ func TestSettings(t *testing.T) {
 				"SMTP_URL": "smtp://mail.example", "MAIL_FROM": "app@app.example",
 				"WELCOME_SINCE": time.Now().Add(time.Hour).Format(time.RFC3339),
 			},
-			[]string{"WELCOME_SINCE is in the future, so nobody would get a welcome mail: set it to a time that is over"},
+			[]string{"WELCOME_SINCE is in the future, so nobody would get a welcome mail: set it to a time"},
 		},
 		"users that are not forwarded": {
 			map[string]string{"CLERK_FORWARD_EVENTS": "'user.*' session.*"},

@@ -11,7 +11,12 @@ import (
 
 // ownGroup puts the process and its children in a group of their own: a Ctrl-C in the terminal is for us, who then end
 // the group.
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+func ownGroup(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil { // else it may say which user runs the program
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+}
 
 // signalGroup asks the process and its children to end, or ends them. The error is os.ErrProcessDone if there are none.
 func signalGroup(pid int, s syscall.Signal) error {

@@ -20,6 +20,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 )
@@ -165,9 +166,9 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 		return nil, fmt.Errorf("the connection string %w", err)
 	}
 	opts := options.Client().ApplyURI(uri)
-	// The order of tombstones needs reads from the primary and writes by a majority, docs/adr/0002-tombstones.md.
-	opts.SetWriteConcern(writeconcern.Majority()).SetReadPreference(readpref.Primary()).
-		SetRetryWrites(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
+	// What the connection string says of these does not count, docs/adr/0009-what-each-call-needs.md.
+	opts.SetWriteConcern(writeconcern.Majority()).SetReadConcern(readconcern.Local()).
+		SetReadPreference(readpref.Primary()).SetRetryWrites(true).SetRetryReads(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
 	db := &DB{Log: slog.New(slog.DiscardHandler)}
 	db.monitor = db.newMonitor()

@@ -17,8 +17,11 @@ import (
 
 // MayPass tells whether an error of the database may pass by itself. Errors of a server that is away, starts, recovers,
 // shuts down or is not the primary may pass. Errors about a login or a setting, and errors that are not from the
-// database, do not.
+// database, do not. A write that no majority has acknowledged may be repeated.
 func MayPass(err error) bool {
+	if unacknowledged(err) {
+		return true
+	}
 	var ce mongo.CommandError
 	if !errors.As(err, &ce) || ce.Code == 0 {
 		return mongo.IsTimeout(err) || mongo.IsNetworkError(err)
@@ -54,8 +57,8 @@ func Unreached(err error) string {
 	}
 	why := whyUnreached(failed.Desc.Servers)
 	if inAtlas(failed.Desc.Servers) && shutsOut(why) {
-		return "MongoDB Atlas does not let this machine in: add its address to the IP access list of the project " +
-			"(Atlas, Network Access); if it is there, see whether the cluster is paused"
+		return "MongoDB Atlas lets no connection from this machine through: add its address to the IP access list of " +
+			"the project (Atlas, Network Access); if it is there, see whether the cluster is paused, and the firewall"
 	}
 	return why
 }
@@ -97,15 +100,24 @@ func whyUnreached(servers []description.Server) string {
 	return reach.Why(context.DeadlineExceeded)
 }
 
+// unacknowledged tells whether a write was done, or found that there was nothing to do, but no majority has acknowledged
+// that: it may be rolled back.
+func unacknowledged(err error) bool {
+	var one mongo.WriteException
+	var many mongo.BulkWriteException
+	return errors.As(err, new(*mongo.WriteConcernError)) ||
+		errors.As(err, &one) && one.WriteConcernError != nil ||
+		errors.As(err, &many) && many.WriteConcernError != nil
+}
+
 // WorthRepeating tells whether a write that failed may succeed when it is repeated. Besides the errors that MayPass
 // knows these are a cancelled call, a write that no majority has acknowledged, and the errors of single rows with which
 // a server says that it steps down, shuts down or was interrupted.
 func WorthRepeating(err error) bool {
-	var unacknowledged *mongo.WriteConcernError
 	var se mongo.ServerError
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, mongo.ErrClientDisconnected), errors.Is(err, errPushRaced),
-		errors.As(err, &unacknowledged):
+		unacknowledged(err):
 		return true
 	case errors.As(err, new(mongo.CommandError)) || !errors.As(err, &se):
 		return MayPass(err)
@@ -166,9 +178,13 @@ func (r redacted) Error() string {
 	return fmt.Sprintf("database error of type %T", r.err)
 }
 
-// IsDuplicate tells whether a write failed because the _id, or the value in a unique index, exists already. For an
-// update, FerretDB v1 reports that as an internal error.
+// IsDuplicate tells whether a write failed because the _id, or the value in a unique index, exists already, and a
+// majority has that. MongoDB waits for the majority here too, but its answer then has both errors: what is there may
+// still be rolled back, so it is no duplicate for us. For an update, FerretDB v1 reports that as an internal error.
 func IsDuplicate(err error) bool {
+	if unacknowledged(err) {
+		return false
+	}
 	if mongo.IsDuplicateKeyError(err) {
 		return true
 	}

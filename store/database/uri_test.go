@@ -88,7 +88,7 @@ func TestUnreached(t *testing.T) {
 func TestUnreachedReplicaSet(t *testing.T) {
 	t.Parallel()
 	const secondary, atlas = description.ServerKindRSSecondary, "cluster0-shard-00-00.a1b2c.mongodb.net:27017"
-	const shutOut = "MongoDB Atlas does not let this machine in: add its address to the IP access list"
+	const shutOut = "MongoDB Atlas lets no connection from this machine through: add its address to the IP access list"
 	const nobody = "the host name is not known"
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: internal error")}
 	for name, tc := range map[string]struct {

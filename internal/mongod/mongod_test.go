@@ -1,0 +1,89 @@
+package mongod_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"clerksync/internal/mongod"
+	"clerksync/store/database"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// TestRealMongod: a real mongod starts as a replica set of one, ends when it is asked to, and starts again on another
+// port with its rows. What 'dev' makes of a mongod, with a program that behaves as one does, is in
+// cmd/clerksync/testdata/script/dev-mongod.txtar.
+func TestRealMongod(t *testing.T) {
+	t.Parallel()
+	const env = "CLERKSYNC_TEST_MONGOD"
+	path := os.Getenv(env)
+	if path == "" {
+		t.Skipf("%s names no mongod", env)
+	}
+	bin := t.TempDir()
+	if err := os.Symlink(path, filepath.Join(bin, "mongod")); err != nil {
+		t.Fatal(err)
+	}
+	program, err := mongod.Find(t.Context(), []string{"PATH=" + bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("version %s", program.Version)
+	dir := filepath.Join(t.TempDir(), "database")
+	for round := range 3 {
+		if got, want := mongod.Holds(dir), round > 0; got != want {
+			t.Errorf("round %d: it holds a database: got %v, want %v", round, got, want)
+		}
+		port := freePort(t)
+		s, err := mongod.Start(t.Context(), program, dir, port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Kill() })
+		if got := mongod.KeptPort(dir); got != port {
+			t.Errorf("got the port %s, want %s", got, port)
+		}
+		if _, err := mongod.Start(t.Context(), program, dir, freePort(t)); err == nil {
+			t.Error("another one starts in the same folder")
+		}
+		db, err := database.Connect(t.Context(), s.URI("app"), "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := db.Collection("rows")
+		if n, err := rows.Count(t.Context(), bson.D{}); n != round || err != nil {
+			t.Errorf("got %d rows %v, want %d", n, err, round)
+		}
+		if server, err := db.Inspect(t.Context()); server.Kind != database.Replicated || err != nil {
+			t.Errorf("got %+v %v, want a replica set", server, err)
+		}
+		if _, err := rows.InsertOne(t.Context(), bson.D{}); err != nil {
+			t.Error(err)
+		}
+		if err := db.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+		if !s.State().Success() {
+			t.Errorf("it did not end by itself: %v", s.State())
+		}
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
