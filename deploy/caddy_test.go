@@ -84,12 +84,18 @@ func TestCaddy(t *testing.T) {
 			passed: []request{
 				{"POST", "/webhooks/clerk"}, {"GET", "/status"}, {"GET", "/status/user?id=1"}, {"POST", "/status/x"},
 			},
-			refused: []request{{"GET", "/statusx"}, {"GET", "/metrics"}, {"GET", "/webhooks/clerk"}, {"PUT", "/api/inngest"}},
+			refused: []request{
+				{"GET", "/statusx"}, {"GET", "/metrics"}, {"GET", "/webhooks/clerk"}, {"PUT", "/api/inngest"},
+			},
 		},
 		"from Inngest": {
 			file: file, inside: true,
-			passed:  []request{{"POST", "/api/inngest?fnId=x&stepId=step"}, {"PUT", "/api/inngest"}, {"GET", "/api/inngest"}},
-			refused: []request{{"POST", "/webhooks/clerk"}, {"GET", "/status"}, {"GET", "/metrics"}, {"POST", "/api/inngest/x"}},
+			passed: []request{
+				{"POST", "/api/inngest?fnId=x&stepId=step"}, {"PUT", "/api/inngest"}, {"GET", "/api/inngest"},
+			},
+			refused: []request{
+				{"POST", "/webhooks/clerk"}, {"GET", "/status"}, {"GET", "/metrics"}, {"POST", "/api/inngest/x"},
+			},
 		},
 	}
 	for name, tt := range tests {
@@ -102,13 +108,16 @@ func TestCaddy(t *testing.T) {
 				addr = inside
 			}
 			for _, q := range tt.passed {
-				if status, got := send(t, addr, q.method, q.path), r.last(); status != 200 || got != q.method+" "+q.path+" body" {
+				status, got := send(t, addr, q.method, q.path), r.last()
+				if status != 200 || got != q.method+" "+q.path+" body" {
 					t.Errorf("%s %s: got %d, and the replica got %q", q.method, q.path, status, got)
 				}
 			}
 			for _, q := range tt.refused {
-				if status, got := send(t, addr, q.method, q.path), r.last(); status == 200 || status >= 500 || got != "" {
-					t.Errorf("%s %s: got %d, and the replica got %q, want 404 and nothing", q.method, q.path, status, got)
+				status, got := send(t, addr, q.method, q.path), r.last()
+				if status == 200 || status >= 500 || got != "" {
+					t.Errorf("%s %s: got %d, and the replica got %q, want 404 and nothing",
+						q.method, q.path, status, got)
 				}
 			}
 		})
@@ -160,8 +169,8 @@ func TestCaddyReplicaDies(t *testing.T) {
 	}
 }
 
-// TestCaddyHTTPS: with a name as its address, as in production, Caddy takes webhooks by HTTPS, and nothing listens where
-// http:// is: a webhook to that would get a redirect, or an answer of Caddy's own, and be lost.
+// TestCaddyHTTPS: with a name as its address, as in production, Caddy takes webhooks by HTTPS, and nothing listens
+// where http:// is: a webhook to that would get a redirect, or an answer of Caddy's own, and be lost.
 func TestCaddyHTTPS(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -177,7 +186,7 @@ func TestCaddyHTTPS(t *testing.T) {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", secure)
 		},
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the certificate is of Caddy's own
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the certificate is of Caddy's own
 	}}
 	t.Cleanup(client.CloseIdleConnections)
 	for start := time.Now(); ; { // until Caddy has made the certificate
@@ -221,6 +230,9 @@ func newReplica(t *testing.T) *replica {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.got = fmt.Sprintf("%s %s %s", q.Method, q.RequestURI, body)
+			if !q.Close {
+				r.got += ", on a connection that is kept: the next request on it is lost if the replica just ends"
+			}
 		}
 	}))
 	t.Cleanup(r.server.Close)
@@ -297,7 +309,8 @@ func send(t *testing.T, addr, method, path string) int {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	const body = "body"
-	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+	if _, err := fmt.Fprintf(conn,
+		"%s %s HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
 		method, path, len(body), body); err != nil {
 		t.Fatal(err)
 	}

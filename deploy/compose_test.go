@@ -155,7 +155,8 @@ func TestComposeServices(t *testing.T) {
 		for _, secret := range s.Secrets {
 			used[secret] = true
 		}
-		text := strings.Join(slices.Concat(s.Command, s.HealthCheck.Test, slices.Sorted(maps.Values(s.Environment))), "\n")
+		environment := slices.Sorted(maps.Values(s.Environment))
+		text := strings.Join(slices.Concat(s.Command, s.HealthCheck.Test, environment), "\n")
 		if s.Image == p.Services["mongo"].Image {
 			text += p.Configs["mongo_user"].Content
 		}
@@ -263,7 +264,7 @@ func TestComposeInngest(t *testing.T) {
 	t.Parallel()
 	dir, secrets := t.TempDir(), makeSecrets(t)
 	stand := "#!/bin/sh\necho \"$0 $*\"; env | grep ^INNGEST_ | sort\n"
-	if err := os.WriteFile(filepath.Join(dir, "inngest"), []byte(stand), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(dir, "inngest"), []byte(stand), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	s := readProduction(t).Services["inngest"]
@@ -323,12 +324,14 @@ func TestComposeMongo(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), node, "-")
 			cmd.Stdin = strings.NewReader(`
 				const state = ` + string(state) + `
-				const say = (name) => (...args) => console.log(name + "(" + args.map((a) => JSON.stringify(a)).join() + ")")
+				const say = (name) => (...args) =>
+					console.log(name + "(" + args.map((a) => JSON.stringify(a)).join() + ")")
 				const db = {
 					getSiblingDB: (name) => ({ auth: say(name + ".auth"), createUser: say(name + ".createUser") }),
 					hello: () => ({ isWritablePrimary: state.primary }),
 				}
-				const rs = { initiate: say("rs.initiate"), status: () => { if (!state.made) throw new Error("not yet") } }
+				const status = () => { if (!state.made) throw new Error("not yet") }
+				const rs = { initiate: say("rs.initiate"), status }
 				const quit = say("quit")
 				` + strings.ReplaceAll(tt.script, "/run/secrets", secrets))
 			var out bytes.Buffer

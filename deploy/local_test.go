@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// mongosh does what local.sh's script for MongoDB's shell is to do: it makes the replica set, which has the server under
-// the address that clients get, and returns 0 if there is a primary.
+// mongosh does what local.sh's script for MongoDB's shell is to do: it makes the replica set, which has the server
+// under the address that clients get, and returns 0 if there is a primary.
 func mongosh(args []string) int {
 	m := regexp.MustCompile(`(?s)^--quiet --port (\d+) --eval .*_id: '(\w+)'.*host: '(127\.0\.0\.1:(\d+))'`).
 		FindStringSubmatch(strings.Join(args, " "))
@@ -53,10 +53,10 @@ func mongosh(args []string) int {
 	return 0
 }
 
-// TestLocal: local.sh starts all that the production file does, with secrets in files and real keys, and the mongod that
-// is on PATH. A webhook that comes through Caddy becomes a row; when a replica and Inngest are killed, webhooks are taken
-// and become rows all the same, and both are started again. It ends all of it, and starts once more on the data that it
-// left, with the database that MONGODB_URI names.
+// TestLocal: local.sh starts all that the production file does, with secrets in files and real keys, and the mongod
+// that is on PATH. A webhook that comes through Caddy becomes a row; when a replica and Inngest are killed, webhooks
+// are taken and become rows all the same, and both are started again. It ends all of it, and starts once more on the
+// data that it left, with the database that MONGODB_URI names.
 func TestLocal(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -128,7 +128,8 @@ func TestLocalSettings(t *testing.T) {
 	for _, m := range regexp.MustCompile(`\b([A-Z][A-Z_]+)=`).FindAllStringSubmatch(run, -1) {
 		got = append(got, m[1])
 	}
-	want := append(slices.Collect(maps.Keys(readProduction(t).Services["clerksync-1"].Environment)), "HOST", "PORT", "PATH")
+	want := slices.Collect(maps.Keys(readProduction(t).Services["clerksync-1"].Environment))
+	want = append(want, "HOST", "PORT", "PATH")
 	slices.Sort(got)
 	slices.Sort(want)
 	if d := cmp.Diff(want, got); d != "" {
@@ -144,7 +145,7 @@ func TestLocalRefuses(t *testing.T) {
 	}
 	bin := t.TempDir() // programs of these names; none is run
 	for _, name := range []string{"initdb", "postgres", "psql", "redis-server", "redis-cli", "caddy", "mongod"} {
-		if err := os.WriteFile(filepath.Join(bin, name), nil, 0o700); err != nil { //nolint:gosec // on PATH they are run
+		if err := os.WriteFile(filepath.Join(bin, name), nil, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -173,7 +174,9 @@ func TestLocalRefuses(t *testing.T) {
 		return dir
 	}
 	tests := map[string]struct{ path, uri, want string }{
-		"no MongoDB": {path: without("mongod"), want: "set MONGODB_URI to a MongoDB, or put mongod and mongosh on PATH"},
+		"no MongoDB": {
+			path: without("mongod"), want: "set MONGODB_URI to a MongoDB, or put mongod and mongosh on PATH",
+		},
 		"mongod without its shell": {
 			path: without(""),
 			want: "mongosh is not on PATH: it makes mongod a replica set",
@@ -226,7 +229,7 @@ func newLocal(t *testing.T) *local {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(dir, 0o711); err != nil { // see above
 		t.Fatal(err)
 	}
 	binary := filepath.Join(dir, "clerksync")

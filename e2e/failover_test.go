@@ -135,7 +135,8 @@ func startMongods(t *testing.T, mongod string) *mongods {
 	}
 	first := connectMongod(t, "mongodb://"+m.addresses[0]+"/?directConnection=true")
 	config := bson.D{
-		{Key: "_id", Value: "rs0"}, {Key: "members", Value: members},
+		{Key: "_id", Value: "rs0"},
+		{Key: "members", Value: members},
 		{Key: "settings", Value: bson.D{{Key: "electionTimeoutMillis", Value: 2000}}}, // 10 s take long
 	}
 	until(t, "the servers take the configuration", time.Minute, func() bool {

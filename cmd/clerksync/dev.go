@@ -37,9 +37,9 @@ type devCmd struct {
 
 // Help returns the text of --help besides the flags.
 func (devCmd) Help() string {
-	return "It starts a database in ./" + dev.Folder + ", an Inngest dev server, which it builds if there is none, and " +
-		"the service. The database is that of MONGODB_URI, else a mongod if there is one on PATH, else an embedded one. " +
-		"With --demo, the exit status tells whether all three rows were right."
+	return "It starts a database in ./" + dev.Folder + ", an Inngest dev server, which it builds if there is none, " +
+		"and the service. The database is that of MONGODB_URI, else a mongod if there is one on PATH, else an " +
+		"embedded one. With --demo, the exit status tells whether all three rows were right."
 }
 
 // Run starts everything, prints the URLs and what becomes of each event, and ends everything when ctx ends.
@@ -96,7 +96,7 @@ func (o *ownServers) start(
 	if !o.database {
 		e.say("taking the database of MONGODB_URI")
 	} else if own, err := dev.StartMongod(ctx, e.environ, cfg.EmbeddedPort, e.say); err != nil {
-		return end, mongodError(err)
+		return end, mongodError(ctx, err)
 	} else if own != nil {
 		started("mongod", own.Done(), own.Stop)
 		o.mongod = own.URI(cfg.DatabaseName())
@@ -115,9 +115,11 @@ func (o *ownServers) start(
 }
 
 // mongodError adds to an error of dev.StartMongod what to do.
-func mongodError(err error) error {
+func mongodError(ctx context.Context, err error) error {
 	const other = "set MONGODB_URI to another database, such as " + devDatabase + ", the embedded one"
 	switch {
+	case ctx.Err() != nil: // a Ctrl-C
+		return err
 	case errors.Is(err, database.ErrPort):
 		return fmt.Errorf("%w: set EMBEDDED_PORT to a free port, or leave it unset", err)
 	case errors.Is(err, mongod.ErrNone):

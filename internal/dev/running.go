@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"clerksync/store/database"
 )
 
 // Running is a 'clerksync dev' that runs, as the file says that it leaves in Folder.
@@ -34,7 +36,8 @@ func Find() (r Running, err error) {
 		return r, err
 	}
 	err = json.Unmarshal(b, &r)
-	if u, notURL := url.Parse(r.URL); err != nil || notURL != nil || u.Scheme != "http" || r.Secret == "" {
+	elsewhere := r.Database != "" && !database.IsLocal(r.Database) // it came with somebody else's repository
+	if u, notURL := url.Parse(r.URL); err != nil || notURL != nil || u.Scheme != "http" || r.Secret == "" || elsewhere {
 		return Running{}, fmt.Errorf("%s cannot be read: start 'clerksync dev' again", runningFile())
 	}
 	return r, nil

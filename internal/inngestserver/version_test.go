@@ -22,7 +22,9 @@ func TestOneVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := slices.Concat(docs, adrs)
-	for _, name := range []string{"README.md", "docker-compose.yml", "deploy/compose.production.yml", "Dockerfile", "Makefile", ".ci/run"} {
+	for _, name := range []string{
+		"README.md", "docker-compose.yml", "deploy/compose.production.yml", "Dockerfile", "Makefile", ".ci/run",
+	} {
 		files = append(files, filepath.Join(root, name))
 	}
 	var (

@@ -103,8 +103,9 @@ func read(dir string) (k kept, _ error) {
 	if err != nil {
 		return k, err
 	}
-	if err := json.Unmarshal(b, &k); err != nil || k.Set == "" {
-		return kept{}, fmt.Errorf("%s cannot be read", filepath.Join(dir, keptFile))
+	// The name becomes part of a connection string, and the folder may have come with somebody else's repository.
+	if json.Unmarshal(b, &k) != nil || !regexp.MustCompile(`^clerksync-[a-z0-9]+$`).MatchString(k.Set) {
+		return kept{}, fmt.Errorf("%s cannot be read: remove %s to begin anew", filepath.Join(dir, keptFile), dir)
 	}
 	return k, nil
 }

@@ -144,7 +144,8 @@ func (r *ReplicaSet) answer(server int, cmd bson.D) bson.D {
 	case Unacknowledged:
 		r.elect()
 		return append(reply, bson.E{Key: "writeConcernError", Value: bson.D{
-			{Key: "code", Value: int32(11602)}, {Key: "codeName", Value: "InterruptedDueToReplStateChange"},
+			{Key: "code", Value: int32(11602)},
+			{Key: "codeName", Value: "InterruptedDueToReplStateChange"},
 			{Key: "errmsg", Value: "operation was interrupted"},
 		}}, repeatable)
 	}

@@ -168,7 +168,8 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	opts := options.Client().ApplyURI(uri)
 	// What the connection string says of these does not count, docs/adr/0009-what-each-call-needs.md.
 	opts.SetWriteConcern(writeconcern.Majority()).SetReadConcern(readconcern.Local()).
-		SetReadPreference(readpref.Primary()).SetRetryWrites(true).SetRetryReads(true).SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
+		SetReadPreference(readpref.Primary()).SetRetryWrites(true).SetRetryReads(true).
+		SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
 	db := &DB{Log: slog.New(slog.DiscardHandler)}
 	db.monitor = db.newMonitor()

@@ -114,7 +114,8 @@ func TestFailover(t *testing.T) {
 					}
 					err = tc.do(ctx, rows)
 				}
-				if diff := cmp.Diff(tc.want, set.Docs("test", "rows"), cmpopts.EquateEmpty()); diff != "" || err != nil {
+				diff := cmp.Diff(tc.want, set.Docs("test", "rows"), cmpopts.EquateEmpty())
+				if diff != "" || err != nil {
 					t.Errorf("%s, %s: in the end %v, and the rows (-want +got):\n%s", call, fault, err, diff)
 				}
 			})

@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -45,7 +44,11 @@ func MakePrimary(ctx context.Context, address, set string) error {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("it did not become the primary of a replica set in %s", primaryLimit), Redact(err))
+			late := fmt.Errorf("it did not become the primary of a replica set in %s", primaryLimit)
+			if err != nil {
+				late = fmt.Errorf("%w: %w", late, Redact(err))
+			}
+			return late
 		}
 	}
 }
