@@ -12,7 +12,7 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 8
 
 test short: export GOGC = 400 # nobody waits for memory here, and collecting garbage is a third of the random tests
-test: inngest ## every test; builds the Inngest server first if it is not there (three minutes, once)
+test: inngest ## every test; builds the Inngest server first if it is not there (two minutes, once)
 	go test ./...
 
 short: ## without the end-to-end tests and most of the random ones: a minute and a half

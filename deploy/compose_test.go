@@ -264,7 +264,6 @@ func TestComposeInngest(t *testing.T) {
 	t.Parallel()
 	dir, secrets := t.TempDir(), makeSecrets(t)
 	stand := "#!/bin/sh\necho \"$0 $*\"; env | grep ^INNGEST_ | sort\n"
-	//nolint:gosec // it is run
 	if err := os.WriteFile(filepath.Join(dir, "inngest"), []byte(stand), 0o700); err != nil {
 		t.Fatal(err)
 	}

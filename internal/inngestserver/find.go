@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"clerksync/internal/child"
@@ -158,20 +160,55 @@ func value(environ []string, name string) string {
 // run runs a program that asks nothing and returns what it printed, trimmed. When ctx ends, the program's children end
 // too. The error has the last line that it wrote to its standard error.
 func run(ctx context.Context, dir string, env []string, path string, args ...string) (string, error) {
+	var stdout bytes.Buffer
+	err := runTo(ctx, dir, env, &stdout, &stderr{}, path, args...)
+	return strings.TrimSpace(stdout.String()), err
+}
+
+func runTo(
+	ctx context.Context, dir string, env []string, stdout io.Writer, errs *stderr, path string, args ...string,
+) error {
 	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // the user's own programs
 	cmd.Dir, cmd.Env = dir, env
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdout, cmd.Stderr = stdout, errs
 	err := child.Run(cmd)
 	if err == nil {
-		return strings.TrimSpace(stdout.String()), nil
+		return nil
 	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	text := strings.TrimSpace(stderr.String())
-	if last := text[strings.LastIndexByte(text, '\n')+1:]; last != "" {
+	if last := errs.last(); last != "" {
 		err = fmt.Errorf("%w: %s", err, last)
 	}
-	return "", fmt.Errorf("%s %s: %w", path, args[0], err)
+	return fmt.Errorf("%s %s: %w", path, args[0], err)
+}
+
+// stderr takes what a program writes to its standard error.
+type stderr struct {
+	// packages, if it is not nil, counts the lines that 'go build -v' writes: the name of a package and nothing else.
+	packages   *atomic.Int64
+	part, text bytes.Buffer
+}
+
+func (s *stderr) Write(p []byte) (int, error) {
+	s.part.Write(p)
+	for {
+		end := bytes.IndexByte(s.part.Bytes(), '\n')
+		if end < 0 {
+			return len(p), nil
+		}
+		line := s.part.Next(end + 1)
+		if s.packages != nil && !bytes.ContainsAny(line, " \t:") {
+			s.packages.Add(1)
+			continue
+		}
+		s.text.Write(line)
+	}
+}
+
+// last returns the last line that is not the name of a package.
+func (s *stderr) last() string {
+	text := strings.TrimSpace(s.text.String() + s.part.String())
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,9 +27,11 @@ const (
 	builds = `PATH=/usr/bin:/bin
 case "$*" in
 "mod download -json github.com/inngest/inngest@v1.44.0") echo '{"Dir": "DIR/module"}' ;;
-"build -trimpath -ldflags=-s -w -o "*" ./cmd")
+"list -deps ./cmd") echo unsafe; echo runtime; echo x.example/y ;;
+"build -v -trimpath -gcflags=all=-l -dwarf=false -gcflags=std=-dwarf=false "*" -ldflags=-s -w -o "*" ./cmd")
 	[ "$GOFLAGS $GOWORK" = "-mod=mod off" ] && [ "$GOOS" != plan9 ] && [ -w cmd/main.go ] &&
-		[ -f internal/embeddocs/website/pages/docs/placeholder.mdx ] && echo built >>DIR/log && cp DIR/bin/works "$5" ;;
+		[ "$(cat pkg/pubsub/broker.go)" = "$(cat DIR/trimmed)" ] &&
+		[ -f internal/embeddocs/website/pages/docs/placeholder.mdx ] && echo built >>DIR/log && cp DIR/bin/works "${10}" ;;
 *) echo "not expected: $*" >&2; exit 4 ;;
 esac`
 )
@@ -37,7 +40,7 @@ func TestFind(t *testing.T) {
 	const (
 		throughNPX = "looking for inngest-cli@1.44.0 through npx…"
 		building   = "building the Inngest server v1.44.0 from source, once, because no Inngest CLI was found: it " +
-			"downloads up to\n300 MB from Go's module proxy, takes about three minutes on two cores, and is kept in\n" +
+			"downloads up to\n300 MB from Go's module proxy, takes about two minutes on two cores, and is kept in\n" +
 			"DIR/cache/clerksync"
 		built = "v1.44.0 built from source, without its web page"
 	)
@@ -228,6 +231,48 @@ func TestCleanEnv(t *testing.T) {
 	}
 }
 
+// TestUntrimmed: a server whose queues are not where they were is not built as if they were gone.
+func TestUntrimmed(t *testing.T) {
+	r := newRepo(t, map[string]string{"go": builds})
+	write(t, r.long("DIR/module/pkg/pubsub/broker.go"), "import (\n\t_ \"gocloud.dev/pubsub/gcppubsub\"\n)\n")
+	_, err := Build(t.Context(), Version, r.options(nil))
+	const want = "build the Inngest server v1.44.0: DIR/cache/clerksync/inngest-v1.44.0.build/source/pkg/pubsub/" +
+		"broker.go does not import awssnssqs"
+	if got := r.short(text(err)); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestStderr: packages are counted, however their lines are cut, and the last line of the others is the error.
+func TestStderr(t *testing.T) {
+	for name, tc := range map[string]struct {
+		written  []string
+		packages int64
+		last     string
+	}{
+		"nothing":  {},
+		"packages": {written: []string{"runtime\nx.exam", "ple/y\n", "internal/z\n"}, packages: 3},
+		"an error among them": {
+			written:  []string{"runtime\n# x.example/y\ny/y.go:3:5: undefined: ", "z\nx.example/a\nx.example/b\n"},
+			packages: 3, last: "y/y.go:3:5: undefined: z",
+		},
+		"no end of the line": {written: []string{"runtime\n", "signal: killed"}, packages: 1, last: "signal: killed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var packages atomic.Int64
+			s := &stderr{packages: &packages}
+			for _, text := range tc.written {
+				if n, err := s.Write([]byte(text)); n != len(text) || err != nil {
+					t.Errorf("wrote %d of %d, %v", n, len(text), err)
+				}
+			}
+			if got := packages.Load(); got != tc.packages || s.last() != tc.last {
+				t.Errorf("got %d packages and %q, want %d and %q", got, s.last(), tc.packages, tc.last)
+			}
+		})
+	}
+}
+
 func TestEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []time.Duration
@@ -258,6 +303,10 @@ func newRepo(t *testing.T, programs map[string]string) repo {
 	if err := os.Chmod(r.long("DIR/module/cmd/main.go"), 0o400); err != nil { // as in the module cache
 		t.Fatal(err)
 	}
+	write(t, r.long("DIR/trimmed"), "import (\n\t_ \"gocloud.dev/pubsub/mempubsub\"\n)\n")
+	write(t, r.long("DIR/module/pkg/pubsub/broker.go"), "import (\n\t_ \"gocloud.dev/pubsub/awssnssqs\"\n"+
+		"\t_ \"gocloud.dev/pubsub/gcppubsub\"\n\t_ \"gocloud.dev/pubsub/mempubsub\"\n"+
+		"\t_ \"gocloud.dev/pubsub/natspubsub\"\n)\n")
 	program := func(name, script string) {
 		write(t, r.long("DIR/bin/"+name), "#!/bin/sh\nPATH=/usr/bin:/bin\n"+r.long(script)+"\n")
 	}
