@@ -158,9 +158,9 @@ func (o Options) build(ctx context.Context, goTool, version, binary string) erro
 	return nil
 }
 
-// compilerFlags return what makes compiling much cheaper. Inlining makes the code of the server's libraries much larger;
-// only where the server spends its time, in Go's own packages and in the Redis that it has in memory with its Lua, is it
-// worth that. What a debugger needs is not made, because the linker drops it in any case.
+// compilerFlags return what makes compiling much cheaper. Inlining makes the code of the server's libraries much
+// larger. It is worth that only where the server spends its time: in Go's own packages, and in the Redis that it has in
+// memory, with its Lua. What a debugger needs is not made, because the linker drops it in any case.
 func compilerFlags() []string {
 	flags := []string{"-gcflags=all=-l -dwarf=false"}
 	for _, hot := range []string{"std", "github.com/alicebob/miniredis/...", "github.com/yuin/gopher-lua/..."} {
@@ -173,7 +173,7 @@ func compilerFlags() []string {
 // packages. 'inngest dev' and 'inngest start' have their queue in memory, and no setting that changes it.
 func trim(source string) error {
 	path := filepath.Join(source, "pkg", "pubsub", "broker.go")
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // in a folder of our own
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func trim(source string) error {
 		}
 		text = bytes.Replace(text, line, nil, 1)
 	}
-	return os.WriteFile(path, text, 0o600)
+	return os.WriteFile(path, text, 0o600) //nolint:gosec // likewise
 }
 
 // unpack copies the module's files from the module cache, where nothing can be changed, to a directory, takes out what

@@ -31,7 +31,8 @@ case "$*" in
 "build -v -trimpath -gcflags=all=-l -dwarf=false -gcflags=std=-dwarf=false "*" -ldflags=-s -w -o "*" ./cmd")
 	[ "$GOFLAGS $GOWORK" = "-mod=mod off" ] && [ "$GOOS" != plan9 ] && [ -w cmd/main.go ] &&
 		[ "$(cat pkg/pubsub/broker.go)" = "$(cat DIR/trimmed)" ] &&
-		[ -f internal/embeddocs/website/pages/docs/placeholder.mdx ] && echo built >>DIR/log && cp DIR/bin/works "${10}" ;;
+		[ -f internal/embeddocs/website/pages/docs/placeholder.mdx ] && echo built >>DIR/log &&
+		cp DIR/bin/works "${10}" ;;
 *) echo "not expected: $*" >&2; exit 4 ;;
 esac`
 )
