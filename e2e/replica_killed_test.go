@@ -148,7 +148,8 @@ func (s *stack) changeKeys() {
 		}
 	})
 	s.restartReplicas()
-	change(func() { s.keys.signing, s.keys.event = newSigning, []string{eventKey, newEvent} }) // one is the integration's
+	// The first event key is the integration's.
+	change(func() { s.keys.signing, s.keys.event = newSigning, []string{eventKey, newEvent} })
 	s.restart(s.server)
 	s.awaitInngest()
 	change(func() {
