@@ -1,7 +1,6 @@
 package deploy_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"regexp"
 	"slices"
@@ -140,7 +139,7 @@ type railway struct {
 func readRailway(t *testing.T) platform {
 	t.Helper()
 	var f railway
-	d := json.NewDecoder(bytes.NewReader([]byte(read(t, "railway.json"))))
+	d := json.NewDecoder(strings.NewReader(read(t, "railway.json")))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
 		t.Fatal(err)
