@@ -53,7 +53,8 @@ func TestRealMongod(t *testing.T) {
 		}
 		checkpoints := database.NewCheckpoints(db)
 		saved := 0
-		if there, err := checkpoints.Load(t.Context(), "round", &saved); there != (round > 0) || saved != round || err != nil {
+		there, err := checkpoints.Load(t.Context(), "round", &saved)
+		if there != (round > 0) || saved != round || err != nil {
 			t.Errorf("got what was saved in round %d: %v %v, want %d", saved, there, err, round)
 		}
 		if server, err := db.Inspect(t.Context()); server.Kind != database.Replicated || err != nil {
