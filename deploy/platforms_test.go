@@ -224,6 +224,18 @@ func TestEnvOfGuide(t *testing.T) {
 	}
 }
 
+// TestEnvStaysHere: the file of settings that the guides have everybody make in the project's root goes neither into Git
+// nor to the machine that builds the image, which keeps what it gets.
+func TestEnvStaysHere(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{".gitignore", ".dockerignore"} {
+		lines := strings.Fields(read(t, "../"+name))
+		if !slices.Contains(lines, "clerksync.env") && !slices.Contains(lines, "**/clerksync.env") {
+			t.Errorf("%s does not have clerksync.env", name)
+		}
+	}
+}
+
 // TestCaddyfileOfGuide: the Caddyfile in docs/deploy/vm.md passes on what Clerk, Inngest Cloud and the page need, and
 // nothing else.
 func TestCaddyfileOfGuide(t *testing.T) {
