@@ -46,6 +46,7 @@ fi
 as_postgres=() # who refuses to run as root
 if [[ $EUID == 0 ]]; then as_postgres=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
 
+mkdir -p "$(dirname "${1:-data/local}")" # PostgreSQL's user must get through it
 umask 077
 mkdir -p "${1:-data/local}"/{bin,data/mongo,data/redis,data/caddy,log,run,secrets}
 folder="$(cd "${1:-data/local}" && pwd)"
@@ -140,7 +141,8 @@ if [[ ! -s $folder/data/postgres/PG_VERSION ]]; then
   fi
   "${as_postgres[@]}" "$initdb" --pgdata "$folder/data/postgres" --username inngest --auth scram-sha-256 \
     --pwfile "$folder/data/postgres.password" >"$folder/log/postgres.log" 2>&1 ||
-    fail "PostgreSQL's user can't make a database in $folder/data/postgres: $(tail -n 1 "$folder/log/postgres.log")"
+    fail "PostgreSQL's user can't make a database in $folder/data/postgres: $(tail -n 1 "$folder/log/postgres.log")" \
+      "(as root, give a FOLDER that the user postgres can get to, such as /tmp/local)"
   rm -f "$folder/data/postgres.password"
 fi
 keep postgres "${as_postgres[@]}" "$postgres_server" -D "$folder/data/postgres" -p "$postgres" \

@@ -237,7 +237,7 @@ func newLocal(t *testing.T) *local {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	l := &local{t: t, dir: filepath.Join(dir, "local"), port: freePorts(t, 11)}
+	l := &local{t: t, dir: filepath.Join(dir, "data", "local"), port: freePorts(t, 11)}
 	l.env = append(os.Environ(), "CLERKSYNC="+binary, "INNGEST_CLI="+inngest.Path, "PORT="+strconv.Itoa(l.port),
 		"CLERK_WEBHOOK_SIGNING_SECRET="+testenv.Secret, "CLERK_SECRET_KEY=")
 	return l
@@ -347,7 +347,7 @@ func (l *local) until(what string, done func() bool) {
 // logs shows the ends of the logs.
 func logs(t *testing.T, dir string) {
 	t.Helper()
-	files, _ := filepath.Glob(filepath.Join(dir, "local", "log", "*.log")) // the pattern is ours
+	files, _ := filepath.Glob(filepath.Join(dir, "data", "local", "log", "*.log")) // the pattern is ours
 	for _, file := range files {
 		if b, err := os.ReadFile(file); err == nil {
 			t.Logf("%s:\n%s", filepath.Base(file), b[max(0, len(b)-2000):])

@@ -1,10 +1,9 @@
 package deploy_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -124,38 +123,36 @@ func readRender(t *testing.T) platform {
 	return platform{s.Health, time.Duration(s.Shutdown) * time.Second, s.Instances, set}
 }
 
-// railway has the keys of https://docs.railway.com/config-as-code/reference that the file uses.
-type railway struct {
-	Schema string `json:"$schema"`
-	Build  struct{ Builder, DockerfilePath string }
-	Deploy struct {
-		HealthcheckPath                 string
-		HealthcheckTimeout              int // seconds
-		OverlapSeconds, DrainingSeconds int
-		RestartPolicyType               string
-		MultiRegionConfig               map[string]struct{ NumReplicas int }
-	}
-}
-
+// readRailway reads the variables in docs/deploy/railway.md: new services have no file. Those of Railway's own are of
+// https://docs.railway.com/variables/reference.
 func readRailway(t *testing.T) platform {
 	t.Helper()
-	var f railway
-	d := json.NewDecoder(bytes.NewReader([]byte(read(t, "railway.json"))))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&f); err != nil {
-		t.Fatal(err)
+	page := read(t, "../docs/deploy/railway.md")
+	block := regexp.MustCompile("(?s)```sh\n( *PORT=.*?)```").FindStringSubmatch(page)
+	if block == nil {
+		t.Fatal("docs/deploy/railway.md has no block of variables")
 	}
-	if f.Build.Builder != "DOCKERFILE" || f.Deploy.RestartPolicyType != "ALWAYS" || f.Deploy.OverlapSeconds == 0 {
-		t.Errorf("railway.json: got %+v", f)
+	set := map[string]string{}
+	for line := range strings.Lines(block[1]) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		set[key] = value
 	}
-	p := platform{health: f.Deploy.HealthcheckPath, killAfter: time.Duration(f.Deploy.DrainingSeconds) * time.Second}
-	for _, r := range f.Deploy.MultiRegionConfig {
-		p.replicas += r.NumReplicas
+	delete(set, "") // the last line, which has only the fence
+	overlap, err := strconv.Atoi(set["RAILWAY_DEPLOYMENT_OVERLAP_SECONDS"])
+	draining, err2 := strconv.Atoi(set["RAILWAY_DEPLOYMENT_DRAINING_SECONDS"])
+	if err != nil || err2 != nil || overlap == 0 || !strings.Contains(page, "port "+set["PORT"]) {
+		t.Errorf("docs/deploy/railway.md: got %v", set)
 	}
-	return p
+	delete(set, "RAILWAY_DEPLOYMENT_OVERLAP_SECONDS")
+	delete(set, "RAILWAY_DEPLOYMENT_DRAINING_SECONDS")
+	health := regexp.MustCompile(`\*\*Healthcheck Path\*\* ` + "`(.*?)`").FindStringSubmatch(page)
+	if health == nil {
+		t.Fatal("docs/deploy/railway.md has no health check path")
+	}
+	return platform{health: health[1], killAfter: time.Duration(draining) * time.Second, set: set}
 }
 
-// TestPlatforms: the files of the platforms name settings that there are and hold no secret, let the service end in
+// TestPlatforms: what the platforms are given names settings that there are and hold no secret, let the service end in
 // peace, and ask for its health where an Inngest that is away does not count. Their own validators cannot be had here:
 // a key that their documentation does not have is found by the types above.
 func TestPlatforms(t *testing.T) {
@@ -165,7 +162,7 @@ func TestPlatforms(t *testing.T) {
 		settings[s.Name] = s
 	}
 	for name, p := range map[string]platform{
-		"fly.toml": readFly(t), "render.yaml": readRender(t), "railway.json": readRailway(t),
+		"fly.toml": readFly(t), "render.yaml": readRender(t), "docs/deploy/railway.md": readRailway(t),
 	} {
 		if p.health != "/healthz" {
 			t.Errorf("%s: asks %s for the health, want /healthz", name, p.health)
@@ -224,6 +221,18 @@ func TestEnvOfGuide(t *testing.T) {
 	slices.Sort(asked)
 	if diff := cmp.Diff(names, asked); diff != "" {
 		t.Errorf("render.yaml asks for other settings than docs/deploy/README.md has (-guide +file):\n%s", diff)
+	}
+}
+
+// TestEnvStaysHere: the file of settings that the guides have everybody make in the project's root goes neither into Git
+// nor to the machine that builds the image, which keeps what it gets.
+func TestEnvStaysHere(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{".gitignore", ".dockerignore"} {
+		lines := strings.Fields(read(t, "../"+name))
+		if !slices.Contains(lines, "clerksync.env") && !slices.Contains(lines, "**/clerksync.env") {
+			t.Errorf("%s does not have clerksync.env", name)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ func TestStackChaos(t *testing.T) {
 			t.Logf("%d replicas", len(s.replicas))
 			o := ordeal{
 				users: 150, span: 40 * time.Second, rounds: *stackFlag, faults: s.faults(),
-				pause: 2 * time.Second, // Svix waits 5 s; the proxy sees within one that a replica is away
+				pause: 5 * time.Second, // as Svix
 			}
 			for _, r := range s.replicas {
 				o.service = append(o.service, r.supervisor)

@@ -115,6 +115,10 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	s.until("the functions are registered", func() bool {
 		return s.log.count("registered the functions") >= o.replicas
 	})
+	s.until("the proxy has seen the replicas", func() bool {
+		res, err := http.Get(calls + "/api/inngest") // without a signature: the replica refuses it
+		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusUnauthorized
+	})
 	if got := s.log.count(`takes checkpoints","checkpoints":true`); (got > 0) != o.checkpoints {
 		t.Fatalf("%d replicas use checkpoints, want them: %t", got, o.checkpoints)
 	}
