@@ -28,7 +28,8 @@ func TestMakePrimaryOfAnother(t *testing.T) {
 	}
 	const want = "another server has taken its port"
 	for name, address := range map[string]string{"a primary": first, "no primary": startMongod(t, copied, "theirs")} {
-		if err := database.MakePrimary(t.Context(), address, "mine"); err == nil || !strings.Contains(err.Error(), want) {
+		err := database.MakePrimary(t.Context(), address, "mine")
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", name, err, want)
 		}
 	}
