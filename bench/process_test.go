@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	children "clerksync/internal/child"
+	"clerksync/internal/testenv"
 )
 
 // process is a server that is measured.
@@ -30,7 +30,7 @@ type process struct {
 // startProcess starts a server on a free port, which it is told by PORT, and waits until it answers 200 at a path.
 func startProcess(b *testing.B, cmd *exec.Cmd, ready string) *process {
 	b.Helper()
-	port := freePort(b)
+	port := testenv.FreePort(b)
 	p := &process{url: fmt.Sprint("http://127.0.0.1:", port)}
 	cmd.Env = append(cmd.Env, fmt.Sprint("PORT=", port), "HOST=127.0.0.1")
 	cmd.Stdout, cmd.Stderr = &p.out, &p.out
@@ -121,16 +121,6 @@ func get(url string) (string, error) {
 		err = fmt.Errorf("%s: %s", res.Status, body)
 	}
 	return string(body), err
-}
-
-func freePort(b *testing.B) int {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // buildClerksync builds the binary as the Dockerfile does, but with the embedded database.

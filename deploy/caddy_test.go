@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"clerksync/internal/child"
+	"clerksync/internal/testenv"
 	"clerksync/internal/testenv/program"
 )
 
@@ -325,10 +326,5 @@ func send(t *testing.T, addr, method, path string) int {
 // freeAddr returns an address of this machine that nothing listens on.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
 }

@@ -4,21 +4,21 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"clerksync/internal/child"
+	"clerksync/internal/testenv"
 	"clerksync/internal/testenv/program"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
 )
 
 // composed is what the tests ask of a service in compose.production.yml.
@@ -42,9 +42,7 @@ type production struct {
 
 func readProduction(t *testing.T) (p production) {
 	t.Helper()
-	if err := yaml.Unmarshal([]byte(read(t, "compose.production.yml")), &p); err != nil {
-		t.Fatal(err)
-	}
+	decode(t, "compose.production.yml", &p)
 	return p
 }
 
@@ -203,10 +201,7 @@ func TestComposeRedis(t *testing.T) {
 	program.Find(t, program.Redis())
 	s := readProduction(t).Services["redis"]
 	dir, secrets := t.TempDir(), makeSecrets(t)
-	_, port, err := net.SplitHostPort(freeAddr(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := strconv.Itoa(testenv.FreePort(t))
 	here := strings.NewReplacer(
 		"$$", "$", "/run/secrets", secrets, "docker-entrypoint.sh ", "", "/data", dir, "appendonly",
 		"port "+port+"\nbind 127.0.0.1\nappendonly", "redis-cli ping", "redis-cli -p "+port+" ping")

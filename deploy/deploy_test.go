@@ -33,9 +33,7 @@ func alerts(t *testing.T) (all []alert) {
 	var file struct {
 		Groups []struct{ Rules []alert }
 	}
-	if err := yaml.Unmarshal([]byte(read(t, alertsFile)), &file); err != nil {
-		t.Fatal(err)
-	}
+	decode(t, alertsFile, &file)
 	for _, g := range file.Groups {
 		all = append(all, g.Rules...)
 	}
@@ -49,6 +47,14 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// decode reads the one YAML document of a file.
+func decode(t *testing.T, name string, into any) {
+	t.Helper()
+	if err := yaml.Unmarshal([]byte(read(t, name)), into); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
 }
 
 // TestRunbook: docs/operations.md has a section for each alert and no other alert, and each alert says how bad it is,

@@ -1,7 +1,6 @@
 package deploy_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -14,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -143,13 +141,7 @@ func TestLocalRefuses(t *testing.T) {
 	for _, p := range []program.Program{program.Postgres(), program.Redis(), program.Caddy()} {
 		program.Find(t, p)
 	}
-	bin := t.TempDir() // programs of these names; none is run
-	for _, name := range []string{"initdb", "postgres", "psql", "redis-server", "redis-cli", "caddy", "mongod"} {
-		if err := os.WriteFile(filepath.Join(bin, name), nil, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	without := func(name string) string {
+	without := func(missing string) string {
 		dir := t.TempDir()
 		for _, tool := range []string{"bash", "dirname", "mkdir", "flock"} {
 			path, err := exec.LookPath(tool)
@@ -160,15 +152,12 @@ func TestLocalRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		entries, err := os.ReadDir(bin)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			if e.Name() != name {
-				if err := os.Symlink(filepath.Join(bin, e.Name()), filepath.Join(dir, e.Name())); err != nil {
-					t.Fatal(err)
-				}
+		for _, name := range []string{"initdb", "postgres", "psql", "redis-server", "redis-cli", "caddy", "mongod"} {
+			if name == missing {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o700); err != nil { // none is run
+				t.Fatal(err)
 			}
 		}
 		return dir
@@ -249,7 +238,7 @@ func (l *local) addr(i int) string { return net.JoinHostPort("127.0.0.1", strcon
 // start starts local.sh, with these variables besides, and returns when it is ready.
 func (l *local) start(env ...string) *child.Process {
 	l.t.Helper()
-	out := &output{}
+	out := &testenv.Output{}
 	cmd := exec.Command("bash", "local.sh", l.dir)
 	cmd.Env, cmd.Stdout, cmd.Stderr = slices.Concat(l.env, env), out, out
 	p, err := child.Start(cmd)
@@ -359,48 +348,14 @@ func logs(t *testing.T, dir string) {
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
 	for range 100 {
-		_, s, err := net.SplitHostPort(freeAddr(t))
-		if err != nil {
-			t.Fatal(err)
+		first, free := testenv.FreePort(t), true
+		for port := first; port < first+n; port++ {
+			free = free && dev.Free(t.Context(), fmt.Sprint("127.0.0.1:", port))
 		}
-		first, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first+n < 65536 && free(t, first, n) {
+		if free {
 			return first
 		}
 	}
 	t.Fatalf("found no %d free ports in a row", n)
 	return 0
-}
-
-func free(t *testing.T, first, n int) bool {
-	t.Helper()
-	for port := first; port < first+n; port++ {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			return false
-		}
-		_ = l.Close()
-	}
-	return true
-}
-
-// output is what a process writes, for several goroutines.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

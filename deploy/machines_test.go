@@ -12,7 +12,6 @@ import (
 	"clerksync/config"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
 )
 
 // room is how much longer than SHUTDOWN_TIMEOUT the end may take before the process may be killed; docs/production.md
@@ -33,52 +32,74 @@ func shutdownTimeout(t *testing.T) time.Duration {
 	return d
 }
 
-// decode reads the one YAML document of a file.
-func decode(t *testing.T, name string, into any) {
-	t.Helper()
-	if err := yaml.Unmarshal([]byte(read(t, name)), into); err != nil {
-		t.Fatalf("%s: %v", name, err)
+// selector is how an object of Kubernetes says which pods it means.
+type selector struct {
+	Labels map[string]string `yaml:"matchLabels"`
+}
+
+// security is the security context of a pod or a container.
+type security struct {
+	NonRoot      bool                  `yaml:"runAsNonRoot"`
+	Seccomp      struct{ Type string } `yaml:"seccompProfile"`
+	Escalate     *bool                 `yaml:"allowPrivilegeEscalation"`
+	ReadOnly     bool                  `yaml:"readOnlyRootFilesystem"`
+	Capabilities struct{ Drop, Add []string }
+}
+
+// deployment is what the tests ask of kubernetes/base/deployment.yaml.
+type deployment struct {
+	Selector selector
+	Template struct {
+		Metadata struct{ Labels map[string]string }
+		Spec     struct {
+			Security security `yaml:"securityContext"`
+			Grace    int      `yaml:"terminationGracePeriodSeconds"`
+			Spread   []struct {
+				Selector selector `yaml:"labelSelector"`
+			} `yaml:"topologySpreadConstraints"`
+			Containers []struct {
+				Security  security `yaml:"securityContext"`
+				Lifecycle struct {
+					PreStop struct{ Sleep struct{ Seconds int } } `yaml:"preStop"`
+				}
+			}
+		}
 	}
+}
+
+// readDeployment returns it; its pods have one container.
+func readDeployment(t *testing.T) deployment {
+	t.Helper()
+	var file struct{ Spec deployment }
+	decode(t, "kubernetes/base/deployment.yaml", &file)
+	if n := len(file.Spec.Template.Spec.Containers); n != 1 {
+		t.Fatalf("a pod has %d containers, want one", n)
+	}
+	return file.Spec
 }
 
 // TestSelectors: the Deployment, the Service, the disruption budget and the spread over nodes mean the pods that there
 // are. A selector that is missing is valid, and means no pod at all.
 func TestSelectors(t *testing.T) {
 	t.Parallel()
-	type matching struct {
-		Labels map[string]string `yaml:"matchLabels"`
-	}
-	var pods struct {
-		Spec struct {
-			Selector matching
-			Template struct {
-				Metadata struct{ Labels map[string]string }
-				Spec     struct {
-					Spread []struct {
-						Selector matching `yaml:"labelSelector"`
-					} `yaml:"topologySpreadConstraints"`
-				}
-			}
-		}
-	}
+	pods := readDeployment(t)
 	var service struct {
 		Spec struct{ Selector map[string]string }
 	}
 	var budget struct {
-		Spec struct{ Selector matching }
+		Spec struct{ Selector selector }
 	}
-	decode(t, "kubernetes/base/deployment.yaml", &pods)
 	decode(t, "kubernetes/base/service.yaml", &service)
 	decode(t, "kubernetes/base/disruption.yaml", &budget)
-	want := pods.Spec.Template.Metadata.Labels
-	if len(want) == 0 || len(pods.Spec.Template.Spec.Spread) != 1 {
+	want := pods.Template.Metadata.Labels
+	if len(want) == 0 || len(pods.Template.Spec.Spread) != 1 {
 		t.Fatalf("got the pods %+v, want labels and one constraint of spread", pods)
 	}
 	for who, got := range map[string]map[string]string{
-		"deployment": pods.Spec.Selector.Labels,
+		"deployment": pods.Selector.Labels,
 		"service":    service.Spec.Selector,
 		"budget":     budget.Spec.Selector.Labels,
-		"spread":     pods.Spec.Template.Spec.Spread[0].Selector.Labels,
+		"spread":     pods.Template.Spec.Spread[0].Selector.Labels,
 	} {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s selects other pods (-pods +selected):\n%s", who, d)
@@ -97,29 +118,9 @@ func TestRestricted(t *testing.T) {
 	if got := namespace.Metadata.Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
 		t.Errorf("the namespace enforces %q, want restricted", got)
 	}
-	type security struct {
-		NonRoot      bool                  `yaml:"runAsNonRoot"`
-		Seccomp      struct{ Type string } `yaml:"seccompProfile"`
-		Escalate     *bool                 `yaml:"allowPrivilegeEscalation"`
-		ReadOnly     bool                  `yaml:"readOnlyRootFilesystem"`
-		Capabilities struct{ Drop, Add []string }
-	}
-	var pods struct {
-		Spec struct {
-			Template struct {
-				Spec struct {
-					Security   security `yaml:"securityContext"`
-					Containers []struct {
-						Security security `yaml:"securityContext"`
-					}
-				}
-			}
-		}
-	}
-	decode(t, "kubernetes/base/deployment.yaml", &pods)
-	pod := pods.Spec.Template.Spec
-	if !pod.Security.NonRoot || pod.Security.Seccomp.Type != "RuntimeDefault" || len(pod.Containers) != 1 {
-		t.Fatalf("got the pod %+v, want one container, no root, and the runtime's filter of system calls", pod)
+	pod := readDeployment(t).Template.Spec
+	if !pod.Security.NonRoot || pod.Security.Seccomp.Type != "RuntimeDefault" {
+		t.Errorf("got the pod %+v, want no root, and the runtime's filter of system calls", pod)
 	}
 	c := pod.Containers[0].Security
 	if c.Escalate == nil || *c.Escalate || !c.ReadOnly || !slices.Equal(c.Capabilities.Drop, []string{"ALL"}) ||
@@ -132,26 +133,11 @@ func TestRestricted(t *testing.T) {
 func TestStops(t *testing.T) {
 	t.Parallel()
 	least := shutdownTimeout(t) + room
-	var pods struct {
-		Spec struct {
-			Template struct {
-				Spec struct {
-					Grace      int `yaml:"terminationGracePeriodSeconds"`
-					Containers []struct {
-						Lifecycle struct {
-							PreStop struct{ Sleep struct{ Seconds int } } `yaml:"preStop"`
-						}
-					}
-				}
-			}
-		}
-	}
-	decode(t, "kubernetes/base/deployment.yaml", &pods)
-	pod := pods.Spec.Template.Spec
-	if len(pod.Containers) != 1 || pod.Containers[0].Lifecycle.PreStop.Sleep.Seconds == 0 {
-		t.Fatalf("got the pod %+v, want one container that waits before it stops", pod)
-	}
+	pod := readDeployment(t).Template.Spec
 	sleep := pod.Containers[0].Lifecycle.PreStop.Sleep.Seconds // counts into the time that a pod has
+	if sleep == 0 {
+		t.Errorf("got the pod %+v, want that it waits before it stops", pod)
+	}
 	if got := time.Duration(pod.Grace-sleep) * time.Second; got < least {
 		t.Errorf("a pod has %s to end, want %s", got, least)
 	}

@@ -224,8 +224,8 @@ func TestEnvOfGuide(t *testing.T) {
 	}
 }
 
-// TestEnvStaysHere: the file of settings that the guides have everybody make in the project's root goes neither into Git
-// nor to the machine that builds the image, which keeps what it gets.
+// TestEnvStaysHere: the file of settings that the guides have everybody make in the project's root goes neither into
+// Git nor to the machine that builds the image, which keeps what it gets.
 func TestEnvStaysHere(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{".gitignore", ".dockerignore"} {

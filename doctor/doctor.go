@@ -47,7 +47,7 @@ type Options struct {
 	Open      func(context.Context) (*database.DB, error)
 	Prepared  func(context.Context, *database.DB, *store.Users) (bool, error)
 	Inngest   inngest.Server
-	Functions []string   // ids of the functions that these settings make; nil if the settings that decide on them are wrong
+	Functions []string   // ids of the functions that these settings make; nil if the settings they depend on are wrong
 	Clerk     *clerk.API // nil without a secret key, or if the settings of Clerk's API are wrong
 }
 

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 	"time"
@@ -41,12 +42,9 @@ func TestReplicas(t *testing.T) {
 			t.Parallel()
 			db := testenv.NewMemory().Connect(t, "test", nil, nil)
 			for _, functions := range tc.functions {
-				theirs := tc.inngest
-				if theirs == "" {
-					theirs = server.PageURL()
-				}
 				r := replicas.New(replicas.Options{
-					State: database.NewCheckpoints(db), Inngest: theirs, Registerer: prometheus.NewRegistry(),
+					State: database.NewCheckpoints(db), Inngest: cmp.Or(tc.inngest, server.PageURL()),
+					Registerer: prometheus.NewRegistry(),
 				})
 				if _, err := r.Beat(t.Context(), functions); err != nil {
 					t.Fatal(err)

@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -157,28 +156,9 @@ type world struct {
 }
 
 // logFile is what the service wrote.
-type logFile struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
+type logFile struct{ testenv.Output }
 
-func (l *logFile) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logFile) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), s)
-}
-
-func (l *logFile) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+func (l *logFile) count(s string) int { return strings.Count(l.String(), s) }
 
 // The keys that the service has. The dev server takes any.
 const (
@@ -493,12 +473,7 @@ func hostPort(t *testing.T, uri string) string {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return testenv.FreePort(t)
 }
 
 func (w *world) get(path string) (int, string) {

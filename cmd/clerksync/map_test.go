@@ -58,7 +58,7 @@ fields:
 		}
 		var out bytes.Buffer
 		ctx, cancel := context.WithCancel(t.Context())
-		err := run(ctx, strings.Fields(step.args), environ(settings), &out, &syncBuffer{})
+		err := run(ctx, strings.Fields(step.args), environ(settings), &out, &testenv.Output{})
 		cancel()
 		got := ""
 		if err != nil {

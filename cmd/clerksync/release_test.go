@@ -157,7 +157,7 @@ func (w *carrying) equal() {
 func (w *carrying) start() {
 	w.t.Helper()
 	w.known.Store(false)
-	w.service = service{log: &syncBuffer{}}
+	w.service = service{log: &testenv.Output{}}
 	cmd := exec.CommandContext(w.t.Context(), w.binary, "serve")
 	cmd.Env, cmd.Stdout, cmd.Stderr = environ(w.settings), io.Discard, w.service.log
 	p, err := child.Start(cmd)

@@ -66,31 +66,14 @@ func (f *fakeInngest) sent() []json.RawMessage {
 // service is 'clerksync serve' in this process.
 type service struct {
 	url  string
-	log  *syncBuffer
+	log  *testenv.Output
 	stop func() error
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func serve(t *testing.T, settings map[string]string) service {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	s := service{log: &syncBuffer{}}
+	s := service{log: &testenv.Output{}}
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, []string{"serve"}, environ(settings), io.Discard, s.log) }()
 	s.stop = sync.OnceValue(func() error {

@@ -3,7 +3,20 @@ package child
 import (
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 )
+
+// Getenv returns the value of a variable in environ, which is a process's environment, "NAME=value", or "".
+func Getenv(environ []string, name string) string {
+	for _, kv := range environ {
+		k, v, _ := strings.Cut(kv, "=")
+		if k == name || runtime.GOOS == "windows" && strings.EqualFold(k, name) {
+			return v
+		}
+	}
+	return ""
+}
 
 // LookPath returns the program's path in one of the directories of path, which is a value of PATH, or "".
 // exec.LookPath knows only this process's own.

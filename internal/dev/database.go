@@ -3,7 +3,6 @@ package dev
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -68,7 +67,7 @@ func mongodPort(ctx context.Context, port string) (string, error) {
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0") // mongod itself does not take any port
 	if err != nil {
-		return "", errors.Join(err)
+		return "", err
 	}
 	_, port, err = net.SplitHostPort(l.Addr().String())
 	return port, cmp.Or(err, l.Close())

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"clerksync/internal/textfile"
 	"clerksync/store/database"
 )
 
@@ -51,16 +52,8 @@ func (r Running) Announce() (remove func(), _ error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(Folder, "dev-*.tmp") // with mode 0600
-	if err != nil {
+	if err := textfile.Write(runningFile(), string(text)); err != nil {
 		return nil, err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), runningFile()) // so that nobody reads half of it
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
 	}
 	return func() {
 		if now, err := os.ReadFile(runningFile()); err == nil && bytes.Equal(bytes.TrimSpace(now), text) {

@@ -75,7 +75,7 @@ func Build(ctx context.Context, version string, o Options) (Command, error) {
 	if !errors.Is(err, ErrNotBuilt) {
 		return c, err
 	}
-	goTool := child.LookPath("go", value(o.Environ, "PATH"))
+	goTool := child.LookPath("go", child.Getenv(o.Environ, "PATH"))
 	if goTool == "" {
 		return Command{}, errors.New("there is no Go on PATH to build one with")
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -54,7 +53,7 @@ func Find(ctx context.Context, o Options) (Command, error) {
 		return c, err
 	}
 	for _, name := range []string{"inngest", "inngest-cli"} {
-		path := child.LookPath(name, value(o.Environ, "PATH"))
+		path := child.LookPath(name, child.Getenv(o.Environ, "PATH"))
 		if path == "" {
 			continue
 		}
@@ -80,7 +79,7 @@ func Find(ctx context.Context, o Options) (Command, error) {
 // Named returns the server that INNGEST_CLI names, and whether it is set. It returns an error, and true, if that server
 // does not work.
 func Named(ctx context.Context, o Options) (c Command, ok bool, err error) {
-	path := value(o.Environ, "INNGEST_CLI")
+	path := child.Getenv(o.Environ, "INNGEST_CLI")
 	if path == "" {
 		return Command{}, false, nil
 	}
@@ -109,7 +108,7 @@ func (o Options) try(ctx context.Context, path, source string) (Command, error) 
 // shell would outlive them. It says nothing of failures, which are usual where npm's registry can be reached and the
 // server's downloads cannot.
 func (o Options) npx(ctx context.Context) (Command, bool) {
-	npx := child.LookPath("npx", value(o.Environ, "PATH"))
+	npx := child.LookPath("npx", child.Getenv(o.Environ, "PATH"))
 	if npx == "" {
 		return Command{}, false
 	}
@@ -144,17 +143,6 @@ func cleanEnv(environ []string) []string {
 		}
 	}
 	return env
-}
-
-// value returns the variable's value in the environment, or "".
-func value(environ []string, name string) string {
-	for _, kv := range environ {
-		k, v, _ := strings.Cut(kv, "=")
-		if k == name || runtime.GOOS == "windows" && strings.EqualFold(k, name) {
-			return v
-		}
-	}
-	return ""
 }
 
 // run runs a program that asks nothing and returns what it printed, trimmed. When ctx ends, the program's children end

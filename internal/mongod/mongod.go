@@ -15,12 +15,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"clerksync/internal/child"
+	"clerksync/internal/textfile"
 	"clerksync/store/database"
 )
 
@@ -45,15 +45,12 @@ var ErrNone = errors.New("there is no mongod on PATH")
 // Find returns the mongod on the PATH of environ, which is a process's environment, "NAME=value". The error is ErrNone
 // if there is none, and another if it cannot tell its version.
 func Find(ctx context.Context, environ []string) (Program, error) {
-	p := Program{}
+	p := Program{Path: child.LookPath("mongod", child.Getenv(environ, "PATH"))}
 	for _, kv := range environ {
 		// It needs no settings, and none of our keys.
-		name, value, _ := strings.Cut(kv, "=")
+		name, _, _ := strings.Cut(kv, "=")
 		if slices.Contains([]string{"PATH", "HOME", "TMPDIR", "SYSTEMROOT", "TEMP", "TMP"}, strings.ToUpper(name)) {
 			p.env = append(p.env, kv)
-		}
-		if name == "PATH" || runtime.GOOS == "windows" && strings.EqualFold(name, "PATH") {
-			p.Path = child.LookPath("mongod", value)
 		}
 	}
 	if p.Path == "" {
@@ -111,24 +108,13 @@ func read(dir string) (k kept, _ error) {
 	return k, nil
 }
 
-// write writes down what the folder remembers, in place of what was there.
+// write writes down what the folder remembers.
 func write(dir string, k kept) error {
 	b, err := json.Marshal(k)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, keptFile+".*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, keptFile))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return textfile.Write(filepath.Join(dir, keptFile), string(b))
 }
 
 // prepare makes the folder if there is none, and returns what it remembers. The folder appears with that in it: of two

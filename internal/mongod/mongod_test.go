@@ -1,12 +1,13 @@
 package mongod_test
 
 import (
-	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"clerksync/internal/mongod"
+	"clerksync/internal/testenv"
 	"clerksync/store/database"
 )
 
@@ -34,7 +35,7 @@ func TestRealMongod(t *testing.T) {
 		if got, want := mongod.Holds(dir), round > 0; got != want {
 			t.Errorf("round %d: it holds a database: got %v, want %v", round, got, want)
 		}
-		port := freePort(t)
+		port := strconv.Itoa(testenv.FreePort(t))
 		s, err := mongod.Start(t.Context(), program, dir, port)
 		if err != nil {
 			t.Fatal(err)
@@ -43,7 +44,7 @@ func TestRealMongod(t *testing.T) {
 		if got := mongod.KeptPort(dir); got != port {
 			t.Errorf("got the port %s, want %s", got, port)
 		}
-		if _, err := mongod.Start(t.Context(), program, dir, freePort(t)); err == nil {
+		if _, err := mongod.Start(t.Context(), program, dir, strconv.Itoa(testenv.FreePort(t))); err == nil {
 			t.Error("another one starts in the same folder")
 		}
 		db, err := database.Connect(t.Context(), s.URI("app"), "app")
@@ -52,7 +53,8 @@ func TestRealMongod(t *testing.T) {
 		}
 		checkpoints := database.NewCheckpoints(db)
 		saved := 0
-		if there, err := checkpoints.Load(t.Context(), "round", &saved); there != (round > 0) || saved != round || err != nil {
+		there, err := checkpoints.Load(t.Context(), "round", &saved)
+		if there != (round > 0) || saved != round || err != nil {
 			t.Errorf("got what was saved in round %d: %v %v, want %d", saved, there, err, round)
 		}
 		if server, err := db.Inspect(t.Context()); server.Kind != database.Replicated || err != nil {
@@ -71,18 +73,4 @@ func TestRealMongod(t *testing.T) {
 			t.Errorf("it did not end by itself: %v", s.State())
 		}
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

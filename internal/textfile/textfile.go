@@ -1,5 +1,5 @@
-// Package textfile reads small files of text that a person or an orchestrator has written: settings and secrets. It
-// imports nothing of ours.
+// Package textfile reads small files of text that a person or an orchestrator has written, settings and secrets, and
+// writes those that we keep beside a database. It imports nothing of ours.
 package textfile
 
 import (
@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 )
@@ -51,4 +52,22 @@ func withoutPath(err error) error {
 		return e.Err
 	}
 	return err
+}
+
+// Write writes a text and a newline to a file for its user alone, so that nobody reads half of it. The file takes the
+// place of what was there: to write into that could write elsewhere, through a link in a folder that came with somebody
+// else's repository.
+func Write(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text + "\n")
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }

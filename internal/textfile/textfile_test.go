@@ -69,3 +69,34 @@ func TestReadForbidden(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestWrite: the file is its user's alone, and takes the place of a link instead of writing through it. What cannot be
+// written leaves nothing behind.
+func TestWrite(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "file"), filepath.Join(t.TempDir(), "other")
+	if err := errors.Join(os.WriteFile(other, []byte("precious"), 0o600), os.Symlink(other, path)); err != nil {
+		t.Skip("needs symbolic links: ", err)
+	}
+	if err := textfile.Write(path, "text"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("got %v and %v, want a file with the mode 0600", info, err)
+	}
+	for file, want := range map[string]string{path: "text\n", other: "precious"} {
+		if got, err := textfile.Read(file, 1024); got != want || err != nil {
+			t.Errorf("%s: got %q and %v, want %q", file, got, err, want)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := textfile.Write(filepath.Join(dir, "folder"), "text"); err == nil {
+		t.Error("it writes over a folder")
+	}
+	if left, err := os.ReadDir(dir); len(left) != 2 || err != nil {
+		t.Errorf("got %v and %v, want what was there", left, err)
+	}
+}

@@ -100,8 +100,8 @@ func whyUnreached(servers []description.Server) string {
 	return reach.Why(context.DeadlineExceeded)
 }
 
-// unacknowledged tells whether a write was done, or found that there was nothing to do, but no majority has acknowledged
-// that: it may be rolled back.
+// unacknowledged tells whether a write was done, or found that there was nothing to do, but no majority has
+// acknowledged that: it may be rolled back.
 func unacknowledged(err error) bool {
 	var one mongo.WriteException
 	var many mongo.BulkWriteException

@@ -97,8 +97,8 @@ func (c *Collection) makeIndex(ctx context.Context, ix Index) error {
 		return fmt.Errorf("the collection %s has another kind of index on %s: drop it, ours takes its place",
 			c.Name(), ix.Field)
 	case hasCode(err, 67) && ix.Unique: // CannotCreateIndex
-		return fmt.Errorf("the collection %s cannot have a unique index on %s: if it is sharded, leave it on one shard, "+
-			"see docs/adr/0009-what-each-call-needs.md", c.Name(), ix.Field)
+		return fmt.Errorf("the collection %s cannot have a unique index on %s: if it is sharded, leave it on one "+
+			"shard, see docs/adr/0009-what-each-call-needs.md", c.Name(), ix.Field)
 	case err != nil:
 		return fmt.Errorf("index %s by %s: %w", c.Name(), ix.Field, Redact(err))
 	case large:

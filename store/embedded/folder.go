@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"clerksync/internal/textfile"
+
 	"github.com/gofrs/flock"
 )
 
@@ -126,21 +128,9 @@ func (f *folder) file(database string) string {
 // announce writes down where the server is.
 func (f *folder) announce(uri string) error { return f.write(uriFile, uri) }
 
-// write puts a file with one line into the folder, for its user alone. It takes the place of what was there: to write
-// into that could write elsewhere, through a link in a folder that came with somebody else's repository.
+// write puts a file with one line into the folder.
 func (f *folder) write(name, line string) error {
-	file, err := os.CreateTemp(f.path, name+".*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(line + "\n")
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), filepath.Join(f.path, name)) //nolint:gosec // G703: the operator names the folder
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name())) //nolint:gosec // as above
-	}
-	return nil
+	return textfile.Write(filepath.Join(f.path, name), line)
 }
 
 func (f *folder) close() error {
