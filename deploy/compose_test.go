@@ -50,6 +50,10 @@ func readProduction(t *testing.T) (p production) {
 func makeSecrets(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
+	folder := filepath.Join(dir, "clerk_secret_key") // as Docker makes where a file to mount is missing
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.CommandContext(t.Context(), "bash", "secrets.sh", dir)
 	out, err := cmd.CombinedOutput()
 	const want = "write %/clerk_webhook_signing_secret: the endpoint's Signing Secret, whsec_…, " +
@@ -57,6 +61,9 @@ func makeSecrets(t *testing.T) string {
 		"write %/clerk_secret_key: the secret key of Clerk's API, sk_live_…, from Clerk's dashboard (API keys)\n"
 	if got := strings.ReplaceAll(string(out), dir, "%"); err == nil || got != want {
 		t.Fatalf("secrets.sh without Clerk's two: %v\n%s", err, cmp.Diff(want, got))
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
 	}
 	for _, name := range []string{"clerk_webhook_signing_secret", "clerk_secret_key"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("from Clerk\n"), 0o600); err != nil {

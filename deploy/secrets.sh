@@ -37,7 +37,7 @@ keep mongodb_uri printf 'mongodb://clerksync:%s@mongo:27017/clerksync?replicaSet
 
 missing=0
 need() {
-  if [[ ! -s $1 ]]; then
+  if [[ ! -f $1 || ! -s $1 ]]; then # a folder is what Docker makes where the file to mount is missing
     printf '%s: %s\n' "write $PWD/$1" "$2" >&2
     missing=1
   fi
@@ -45,6 +45,6 @@ need() {
 need clerk_webhook_signing_secret "the endpoint's Signing Secret, whsec_…, from Clerk's dashboard (Webhooks)"
 need clerk_secret_key "the secret key of Clerk's API, sk_live_…, from Clerk's dashboard (API keys)"
 for name in clerk_webhook_signing_secret clerk_secret_key; do
-  if [[ -e $name ]]; then chmod 444 "$name"; fi
+  if [[ -f $name ]]; then chmod 444 "$name"; fi
 done
 exit "$missing"

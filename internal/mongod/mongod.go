@@ -2,6 +2,7 @@
 package mongod
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -134,8 +135,11 @@ func prepare(dir string) (kept, error) {
 		_ = os.RemoveAll(made)
 	}
 	k, unread := read(dir)
+	if _, gone := os.Lstat(dir); gone == nil && errors.Is(unread, fs.ErrNotExist) {
+		return kept{}, fmt.Errorf("%s is there, but clerksync has not made it: move it away to begin anew", dir)
+	}
 	if unread != nil {
-		return kept{}, errors.Join(err, unread)
+		return kept{}, cmp.Or(err, unread)
 	}
 	return k, nil
 }

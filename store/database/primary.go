@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,9 +17,12 @@ import (
 // primaryLimit bounds how long a server may take until it is the primary. It usually takes a second or two.
 const primaryLimit = 30 * time.Second
 
+// errOther says that what answers is a server of somebody else's, which must stay as it is.
+var errOther = errors.New("another server has taken its port")
+
 // MakePrimary makes the server at an address, HOST:PORT, the primary of a replica set that has no other member, and
-// returns when the server takes writes. set is the name of the replica set that the server was started with. If the set
-// knows the server by another address, from an earlier start, it gets this one.
+// returns when the server takes writes. set is the name of the replica set that the server was started with, which no
+// other server has. If the set knows the server by another address, from an earlier start, it gets this one.
 func MakePrimary(ctx context.Context, address, set string) error {
 	ctx, cancel := context.WithTimeout(ctx, primaryLimit)
 	defer cancel()
@@ -29,16 +33,20 @@ func MakePrimary(ctx context.Context, address, set string) error {
 	defer closing()
 	for {
 		var hello struct {
-			IsPrimary bool `bson:"isWritablePrimary"`
+			IsPrimary bool   `bson:"isWritablePrimary"`
+			Set       string `bson:"setName"`
 		}
 		err := admin.RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&hello)
-		if err == nil && hello.IsPrimary {
+		if err == nil && hello.IsPrimary && hello.Set == set {
 			return nil
 		}
 		if err == nil {
 			err = configure(ctx, admin, address, set)
 		}
-		if err != nil && !MayPass(err) {
+		switch {
+		case errors.Is(err, errOther):
+			return err
+		case err != nil && !MayPass(err):
 			return fmt.Errorf("make it a replica set: %w", Redact(err))
 		}
 		select {
@@ -61,7 +69,9 @@ func configure(ctx context.Context, admin *mongo.Database, address, set string) 
 	}
 	err := admin.RunCommand(ctx, bson.D{{Key: "replSetGetConfig", Value: 1}}).Decode(&answer)
 	me := bson.D{{Key: "_id", Value: 0}, {Key: "host", Value: address}}
-	switch {
+	switch name, _ := answer.Config["_id"].(string); {
+	case err == nil && name != set:
+		return errOther
 	case hasCode(err, 94): // NotYetInitialized: it has no configuration, or has not read it yet
 		wanted := bson.D{{Key: "_id", Value: set}, {Key: "members", Value: bson.A{me}}}
 		return admin.RunCommand(ctx, bson.D{{Key: "replSetInitiate", Value: wanted}}).Err()
