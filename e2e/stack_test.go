@@ -92,9 +92,10 @@ func newStack(t *testing.T, o stackOptions) *stack {
 	for i := range ports {
 		ports[i] = fmt.Sprint(freePort(t))
 	}
-	webhooks, calls := s.startProxy(ports)
+	webhooks, proxy := s.startProxy(ports)
+	calls := proxy
 	if s.url = webhooks; o.calls != nil {
-		calls = o.calls(calls)
+		calls = o.calls(proxy)
 	}
 	base := s.inngestURL()
 	if !o.checkpoints { // to the service this is no loopback address, so it asks for none
@@ -116,7 +117,7 @@ func newStack(t *testing.T, o stackOptions) *stack {
 		return s.log.count("registered the functions") >= o.replicas
 	})
 	s.until("the proxy has seen the replicas", func() bool {
-		res, err := http.Get(calls + "/api/inngest") // without a signature: the replica refuses it
+		res, err := http.Get(proxy + "/api/inngest") // without a signature: the replica refuses it
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusUnauthorized
 	})
 	if got := s.log.count(`takes checkpoints","checkpoints":true`); (got > 0) != o.checkpoints {
