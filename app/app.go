@@ -160,7 +160,7 @@ func (a *App) newInngest(server inngest.Server, fns *functions.Functions) (*inng
 // newReplica returns a process among those that register functions with the server.
 func (a *App) newReplica(server inngest.Server, reg prometheus.Registerer) *replicas.Replicas {
 	return replicas.New(replicas.Options{
-		State: database.NewCheckpoints(a.db), Inngest: server.PageURL(), Settle: inngest.RegisterTimeout,
+		State: database.NewCheckpoints(a.db), App: server.App(), Settle: inngest.RegisterTimeout,
 		Registerer: reg,
 	})
 }

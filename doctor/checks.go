@@ -135,7 +135,7 @@ func (d *doctor) signingKey(try func(key string) error) bool {
 
 // replicas reports processes that do not register their functions, because newer ones with others are alive.
 func (d *doctor) replicas(ctx context.Context, _ report) *Finding {
-	all, outdated, err := replicas.Alive(ctx, database.NewCheckpoints(d.db), d.Inngest.PageURL(), d.now)
+	all, outdated, err := replicas.Alive(ctx, database.NewCheckpoints(d.db), d.Inngest.App(), d.now)
 	return cmp.Or(failed(err),
 		when(outdated > 0, Warn, "%d of %d processes do not register their functions, because newer ones have others: "+
 			"finish the upgrade, or give all of them the same version and settings", outdated, all),

@@ -238,6 +238,9 @@ func splitKey(key string) (prefix, bare string) {
 	return prefix, key[len(prefix):]
 }
 
+// App names the app at this server: a registration replaces what was registered by the same name. It holds no secret.
+func (s Server) App() string { return s.AppID + " at " + s.PageURL() }
+
 // PageURL returns the URL of the page where Inngest shows the functions and their runs, without a password that the
 // server's URL may hold.
 func (s Server) PageURL() string {

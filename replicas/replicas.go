@@ -28,9 +28,9 @@ const (
 
 // replica is the heartbeat of a process.
 type replica struct {
-	// Inngest is the server that it registers its functions with. Processes with different servers, such as two
-	// 'clerksync dev' on one database, do not concern each other.
-	Inngest   string    `bson:"inngest"`
+	// App is the app at Inngest whose functions it registers. Processes of different apps, or with different servers,
+	// do not concern each other.
+	App       string    `bson:"app"`
 	Functions string    `bson:"functions"` // differs if the functions do
 	Since     time.Time `bson:"since"`     // when the first process with these functions started
 	Seen      time.Time `bson:"seen"`      // by its own clock
@@ -45,8 +45,8 @@ func (r replica) before(o replica) bool {
 
 // Options is what New needs.
 type Options struct {
-	State   database.Checkpoints
-	Inngest string // names the server; must hold no secret
+	State database.Checkpoints
+	App   string // names the app and Inngest's server; must hold no secret
 	// Settle is how long a registration may take that another process has begun, and that must not come after ours.
 	Settle     time.Duration
 	Registerer prometheus.Registerer
@@ -150,11 +150,11 @@ func (r *Replicas) enter(ctx context.Context, functions string) error {
 	if !joined.IsZero() {
 		since = joined
 	}
-	r.me = replica{Inngest: r.o.Inngest, Functions: functions, Since: since}
+	r.me = replica{App: r.o.App, Functions: functions, Since: since}
 	return nil
 }
 
-// look returns the other processes that are alive and have the same Inngest, and removes what ended ones left long ago.
+// look returns the other processes of the same app that are alive, and removes what ended ones left long ago.
 func (r *Replicas) look(ctx context.Context) (alive []replica, err error) {
 	all, err := database.LoadAll[replica](ctx, r.o.State, savedPrefix)
 	if err != nil {
@@ -167,7 +167,7 @@ func (r *Replicas) look(ctx context.Context) (alive []replica, err error) {
 		if !there || !s.Seen.Equal(o.Seen) {
 			s = sighting{o, now, r.known == nil}
 		}
-		if known[name] = s; o.Inngest == r.o.Inngest && s.alive(now) {
+		if known[name] = s; o.App == r.o.App && s.alive(now) {
 			alive = append(alive, o)
 		}
 		if now.Sub(s.at) > keptFor {
@@ -180,10 +180,10 @@ func (r *Replicas) look(ctx context.Context) (alive []replica, err error) {
 	return alive, nil
 }
 
-// Alive returns how many processes register functions with this Inngest or would, and how many of them have older
+// Alive returns how many processes register functions of this app or would, and how many of them have older
 // functions than the others, by the clock of this machine.
 func Alive(
-	ctx context.Context, state database.Checkpoints, inngest string, now time.Time,
+	ctx context.Context, state database.Checkpoints, app string, now time.Time,
 ) (all, outdated int, err error) {
 	saved, err := database.LoadAll[replica](ctx, state, savedPrefix)
 	if err != nil {
@@ -191,7 +191,7 @@ func Alive(
 	}
 	var alive []replica
 	for _, o := range saved {
-		if o.Inngest == inngest && now.Sub(o.Seen).Abs() < aliveFor {
+		if o.App == app && now.Sub(o.Seen).Abs() < aliveFor {
 			alive = append(alive, o)
 		}
 	}

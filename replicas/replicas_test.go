@@ -16,7 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-const settle = 5 * time.Second
+const (
+	settle = 5 * time.Second
+	ourApp = "clerksync at http://inngest"
+)
 
 // fleet is some processes on one database with one Inngest, by a clock of the test's.
 type fleet struct {
@@ -54,7 +57,7 @@ func newFleet(t *testing.T, db *database.DB) *fleet {
 func (f *fleet) start(name string, skew time.Duration) {
 	reg := prometheus.NewRegistry()
 	r := New(Options{
-		State: database.NewCheckpoints(testenv.AnotherProcess(f.db)), Inngest: "http://inngest", Settle: settle,
+		State: database.NewCheckpoints(testenv.AnotherProcess(f.db)), App: ourApp, Settle: settle,
 		Registerer: reg,
 	})
 	r.now = func() time.Time { return f.now.Add(skew) }
@@ -242,16 +245,16 @@ func TestSameMoment(t *testing.T) {
 	}
 }
 
-// TestOtherInngest: processes with another Inngest do not concern this one.
+// TestOtherInngest: processes with another Inngest, or of another app, do not concern this one.
 func TestOtherInngest(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, testenv.NewMemory().Connect(t, "test", nil, nil))
 	f.start("a1", 0)
 	f.pass(time.Minute)
 	f.start("b1", 0)
-	f.alive["b1"].o.Inngest = "http://another"
+	f.alive["b1"].o.App = "clerksync at http://another"
 	f.pass(time.Hour)
-	if d := cmp.Diff([]int{1, 0}, f.count2("http://another")); d != "" {
+	if d := cmp.Diff([]int{1, 0}, f.count2("clerksync at http://another")); d != "" {
 		t.Errorf("alive and outdated (-want +got):\n%s", d)
 	}
 	for name, p := range f.alive {
@@ -261,9 +264,9 @@ func TestOtherInngest(t *testing.T) {
 	}
 }
 
-func (f *fleet) count2(inngest string) []int {
+func (f *fleet) count2(app string) []int {
 	f.t.Helper()
-	all, outdated, err := Alive(f.t.Context(), database.NewCheckpoints(f.db), inngest, f.now)
+	all, outdated, err := Alive(f.t.Context(), database.NewCheckpoints(f.db), app, f.now)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -289,12 +292,12 @@ func TestSaid(t *testing.T) {
 		f.start("a1", 0)
 		f.start("a2", 0)
 		f.pass(time.Minute)
-		if got, want := f.count2("http://inngest"), []int{2, 0}; !slices.Equal(got, want) || outdated("a1") != 0 {
+		if got, want := f.count2(ourApp), []int{2, 0}; !slices.Equal(got, want) || outdated("a1") != 0 {
 			t.Errorf("one version: got %v and %v, want %v and 0", got, outdated("a1"), want)
 		}
 		f.start("b1", 0)
 		f.pass(time.Minute)
-		got, want := f.count2("http://inngest"), []int{3, 2}
+		got, want := f.count2(ourApp), []int{3, 2}
 		if !slices.Equal(got, want) || outdated("a1") != 1 || outdated("b1") != 0 {
 			t.Errorf("two versions: got %v, %v and %v, want %v, 1 and 0", got, outdated("a1"), outdated("b1"), want)
 		}
@@ -304,7 +307,7 @@ func TestSaid(t *testing.T) {
 		}
 		delete(f.alive, "b1")
 		f.pass(3 * time.Minute)
-		got, want = f.count2("http://inngest"), []int{2, 0}
+		got, want = f.count2(ourApp), []int{2, 0}
 		if !slices.Equal(got, want) || outdated("a1") != 0 {
 			t.Errorf("the new one has ended: got %v and %v, want %v and 0", got, outdated("a1"), want)
 		}
@@ -335,7 +338,7 @@ func TestNoDatabase(t *testing.T) {
 			return testenv.Apply
 		}})
 		r := New(Options{
-			State: database.NewCheckpoints(db), Inngest: "http://inngest", Settle: settle,
+			State: database.NewCheckpoints(db), App: ourApp, Settle: settle,
 			Registerer: prometheus.NewRegistry(),
 		})
 		r.now = func() time.Time { return f.now }
