@@ -69,18 +69,19 @@ func (h *Handler) KeepRegistered(ctx context.Context) {
 
 // takeTurn registers the functions once, or returns why it must not.
 func (h *Handler) takeTurn(ctx context.Context) (why string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, RegisterTimeout)
-	defer cancel()
+	end := time.Now().Add(RegisterTimeout)
 	if h.o.Turn != nil {
-		functions, err := h.fingerprint(ctx)
+		bounded, cancel := context.WithDeadline(ctx, end)
+		defer cancel()
+		functions, err := h.fingerprint(bounded)
 		if err == nil {
-			why, err = h.o.Turn(ctx, functions)
+			why, err = h.o.Turn(bounded, functions)
 		}
 		if err != nil || why != "" {
 			return why, err
 		}
 	}
-	return "", h.register(ctx, RegisterTimeout)
+	return "", h.register(ctx, time.Until(end)) // what a slow Turn has left
 }
 
 // register registers the functions once. Before that it asks whether Inngest takes checkpoints, because the server may
