@@ -15,6 +15,7 @@ import (
 	"clerksync/activity"
 	"clerksync/app"
 	"clerksync/config"
+	"clerksync/internal/child"
 	"clerksync/internal/dev"
 	"clerksync/internal/mongod"
 	"clerksync/store"
@@ -133,12 +134,12 @@ func fromEnvFiles(e env) []string {
 	const secret = "CLERK_WEBHOOK_SIGNING_SECRET" //nolint:gosec // G101: it is the name of the variable
 	names := dev.Names{Secret: secret, Key: "CLERK_SECRET_KEY", Other: config.OtherName}
 	inEnviron := func(name string) bool {
-		return isSet(e.environ, name) || value(e.environ, name+"_FILE") != ""
+		return isSet(e.environ, name) || child.Getenv(e.environ, name+"_FILE") != ""
 	}
 	taken := dev.FromEnvFiles(names, inEnviron, e.say)
-	other := config.OtherName(func(name string) string { return value(e.environ, name) })
+	other := config.OtherName(func(name string) string { return child.Getenv(e.environ, name) })
 	all := append(slices.Clone(e.environ), taken...)
-	if other != "" && value(all, secret) == "" && value(all, secret+"_FILE") == "" {
+	if other != "" && child.Getenv(all, secret) == "" && child.Getenv(all, secret+"_FILE") == "" {
 		e.say("%s is set, but not taken: if that is the endpoint's signing secret, you mean %s", other, secret)
 	}
 	return taken

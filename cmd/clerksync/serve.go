@@ -50,13 +50,3 @@ func (serveCmd) Run(ctx context.Context, e env) error {
 func isSet(environ []string, name string) bool {
 	return slices.ContainsFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 }
-
-// value returns the value of a variable in environ, or "". Of several the last counts.
-func value(environ []string, name string) (v string) {
-	for _, kv := range environ {
-		if rest, ok := strings.CutPrefix(kv, name+"="); ok {
-			v = rest
-		}
-	}
-	return v
-}

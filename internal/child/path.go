@@ -7,15 +7,16 @@ import (
 	"strings"
 )
 
-// Getenv returns the value of a variable in environ, which is a process's environment, "NAME=value", or "".
-func Getenv(environ []string, name string) string {
+// Getenv returns the value of a variable in environ, which is a process's environment, "NAME=value", or "". Of several
+// the last counts, as in package exec.
+func Getenv(environ []string, name string) (value string) {
 	for _, kv := range environ {
 		k, v, _ := strings.Cut(kv, "=")
 		if k == name || runtime.GOOS == "windows" && strings.EqualFold(k, name) {
-			return v
+			value = v
 		}
 	}
-	return ""
+	return value
 }
 
 // LookPath returns the program's path in one of the directories of path, which is a value of PATH, or "".
