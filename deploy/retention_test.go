@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -39,28 +36,15 @@ func startPostgres(t *testing.T) postgres {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(data) })
-	as := &syscall.SysProcAttr{}
-	if os.Geteuid() == 0 { // as root it refuses to run
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, _ := strconv.ParseUint(u.Uid, 10, 32)
-		gid, _ := strconv.ParseUint(u.Gid, 10, 32)
-		as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(data, int(uid), int(gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
 	p := postgres{filepath.Dir(server), []string{"--host", data, "--username", "inngest", "--dbname", "postgres"}}
 	initdb := exec.CommandContext(t.Context(), filepath.Join(p.dir, "initdb"), "--pgdata", filepath.Join(data, "db"),
 		"--username", "inngest", "--auth", "trust", "--no-sync")
-	initdb.SysProcAttr, initdb.Dir = as, data
+	initdb.SysProcAttr, initdb.Dir = program.Unprivileged(t, data), data
 	if out, err := initdb.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	cmd := exec.Command(server, "-D", filepath.Join(data, "db"), "-c", "listen_addresses=", "-k", data, "-F")
-	cmd.SysProcAttr, cmd.Dir = as, data
+	cmd.SysProcAttr, cmd.Dir = program.Unprivileged(t, data), data
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	running, err := child.Start(cmd)

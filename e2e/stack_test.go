@@ -5,13 +5,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -149,10 +146,7 @@ func (s *stack) startPostgres() {
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var as *syscall.SysProcAttr
-	if os.Geteuid() == 0 {
-		as = s.nobody(data)
-	}
+	as := program.Unprivileged(t, data)
 	command := func(name string, args ...string) *exec.Cmd {
 		cmd := exec.Command(filepath.Join(filepath.Dir(postgres), name), args...)
 		cmd.Dir, cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
@@ -183,27 +177,6 @@ func (s *stack) startPostgres() {
 	}
 	s.psql("CREATE DATABASE inngest")
 	s.postgresURI = "postgres://inngest@127.0.0.1:" + port + "/inngest?sslmode=disable"
-}
-
-// nobody gives a folder to a user who may do nothing else, and returns what runs a program as that user.
-func (s *stack) nobody(dir string) *syscall.SysProcAttr {
-	t := s.t
-	t.Helper()
-	u, err := user.Lookup("nobody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(u.Uid) // of Linux: a number
-	gid, _ := strconv.Atoi(u.Gid)
-	if err := os.Chown(dir, uid, gid); err != nil {
-		t.Fatal(err)
-	}
-	for parent := filepath.Dir(dir); strings.HasPrefix(parent, os.TempDir()); parent = filepath.Dir(parent) {
-		if err := os.Chmod(parent, 0o711); err != nil { // to be passed through
-			t.Fatal(err)
-		}
-	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 }
 
 // startRedis starts Redis, which appends each change to a file.
