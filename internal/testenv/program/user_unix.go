@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// Unprivileged returns what runs a program that refuses to run as root, such as PostgreSQL, as a user who may do nothing
-// but use the folder dir, which it gets. Where the test is not run by root it is nil: the program runs as the test does.
+// Unprivileged returns what runs a program that refuses to run as root, such as PostgreSQL, as a user who may do
+// nothing but use the folder dir, which it gets. Where the test is not run by root it is nil: the program runs as the
+// test does.
 func Unprivileged(t testing.TB, dir string) *syscall.SysProcAttr {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -31,7 +32,7 @@ func Unprivileged(t testing.TB, dir string) *syscall.SysProcAttr {
 	for parent := filepath.Dir(dir); strings.HasPrefix(parent, os.TempDir()); parent = filepath.Dir(parent) {
 		info, err := os.Stat(parent)
 		if err == nil && info.Mode()&0o001 == 0 { // to be passed through
-			err = os.Chmod(parent, 0o711) //nolint:gosec // G302: a folder of the test
+			err = os.Chmod(parent, 0o711)
 		}
 		if err != nil {
 			t.Fatal(err)
