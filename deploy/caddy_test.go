@@ -179,7 +179,7 @@ func TestCaddyHTTPS(t *testing.T) {
 	}
 	r := newReplica(t)
 	plain, secure, inside := freeAddr(t), freeAddr(t), freeAddr(t)
-	runCaddy(t, read(t, "Caddyfile"), inside,
+	runCaddy(t, read(t, "Caddyfile"), secure, inside,
 		"SITE_ADDRESS=hooks.example.com", "CALLS_ADDRESS=http://:"+port(inside), "CLERKSYNC_REPLICAS="+r.addr,
 		"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1\nlocal_certs\nskip_install_trust\n"+
 			"http_port "+port(plain)+"\nhttps_port "+port(secure))
@@ -254,13 +254,14 @@ func (r *replica) last() string {
 func startCaddy(t *testing.T, file string, replicas ...string) (outside, inside string) {
 	t.Helper()
 	outside, inside = freeAddr(t), freeAddr(t)
-	runCaddy(t, file, inside, "SITE_ADDRESS=http://:"+port(outside), "CALLS_ADDRESS=http://:"+port(inside),
+	runCaddy(t, file, outside, inside, "SITE_ADDRESS=http://:"+port(outside), "CALLS_ADDRESS=http://:"+port(inside),
 		"CADDY_GLOBAL_OPTIONS=default_bind 127.0.0.1", "CLERKSYNC_REPLICAS="+strings.Join(replicas, " "))
 	return outside, inside
 }
 
-// runCaddy runs Caddy with a Caddyfile until the test ends, and returns when it answers inside.
-func runCaddy(t *testing.T, file, inside string, env ...string) {
+// runCaddy runs Caddy with a Caddyfile until the test ends, and returns when it listens at both addresses. It comes to
+// one after the other.
+func runCaddy(t *testing.T, file, outside, inside string, env ...string) {
 	t.Helper()
 	caddy := program.Find(t, program.Caddy())
 	dir := t.TempDir()
@@ -282,15 +283,17 @@ func runCaddy(t *testing.T, file, inside string, env ...string) {
 			t.Logf("Caddy: %s", log.String())
 		}
 	})
-	for ctx := t.Context(); ; {
-		if conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", inside); err == nil {
-			_ = conn.Close()
-			break
-		}
-		select {
-		case <-p.Done():
-			t.Fatalf("Caddy ended: %s\n%s", p.State(), log.String())
-		case <-time.After(20 * time.Millisecond):
+	for _, addr := range []string{outside, inside} {
+		for ctx := t.Context(); ; {
+			if conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr); err == nil {
+				_ = conn.Close()
+				break
+			}
+			select {
+			case <-p.Done():
+				t.Fatalf("Caddy ended: %s\n%s", p.State(), log.String())
+			case <-time.After(20 * time.Millisecond):
+			}
 		}
 	}
 	if status := send(t, inside, "GET", "/health"); status != 200 {

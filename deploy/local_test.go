@@ -226,7 +226,7 @@ func newLocal(t *testing.T) *local {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	l := &local{t: t, dir: filepath.Join(dir, "data", "local"), port: freePorts(t, 11)}
+	l := &local{t: t, dir: filepath.Join(dir, "data", "local"), port: testenv.FreePorts(t, 11)}
 	l.env = append(os.Environ(), "CLERKSYNC="+binary, "INNGEST_CLI="+inngest.Path, "PORT="+strconv.Itoa(l.port),
 		"CLERK_WEBHOOK_SIGNING_SECRET="+testenv.Secret, "CLERK_SECRET_KEY=")
 	return l
@@ -342,20 +342,4 @@ func logs(t *testing.T, dir string) {
 			t.Logf("%s:\n%s", filepath.Base(file), b[max(0, len(b)-2000):])
 		}
 	}
-}
-
-// freePorts returns the first of n ports in a row that nothing listens on.
-func freePorts(t *testing.T, n int) int {
-	t.Helper()
-	for range 100 {
-		first, free := testenv.FreePort(t), true
-		for port := first; port < first+n; port++ {
-			free = free && dev.Free(t.Context(), fmt.Sprint("127.0.0.1:", port))
-		}
-		if free {
-			return first
-		}
-	}
-	t.Fatalf("found no %d free ports in a row", n)
-	return 0
 }

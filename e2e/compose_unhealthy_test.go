@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"clerksync/internal/child"
+	"clerksync/internal/testenv"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -61,7 +62,7 @@ func TestCompose(t *testing.T) {
 		"PORT", "CONNECT_GATEWAY_PORT", "CONNECT_GATEWAY_GRPC_PORT",
 		"CONNECT_EXECUTOR_GRPC_PORT",
 	} {
-		env = append(env, fmt.Sprintf("INNGEST_%s=%d", name, freePort(t)))
+		env = append(env, fmt.Sprintf("INNGEST_%s=%d", name, testenv.FreePort(t)))
 	}
 	cmd := exec.Command(inngest[command[0]], command[1:]...)
 	cmd.Dir, cmd.Env = dir, env

@@ -81,7 +81,7 @@ func TestDoctor(t *testing.T) {
 // selfHosted starts an Inngest of one's own, with our keys, and returns its URL.
 func selfHosted(t *testing.T, args ...string) string {
 	t.Helper()
-	port := freePort(t)
+	port := testenv.FreePort(t)
 	args = append([]string{"--sqlite-dir", t.TempDir(), "--tick", "20"}, args...)
 	server, err := child.Start(selfHostedCommand(t, port, signingKey, []string{eventKey}, args...))
 	if err != nil {

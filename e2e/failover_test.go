@@ -119,7 +119,7 @@ func startMongods(t *testing.T, mongod string) *mongods {
 	m := &mongods{t: t, processes: make([]*child.Process, 3)}
 	members := bson.A{}
 	for i := range m.processes {
-		port, dir := fmt.Sprint(freePort(t)), t.TempDir()
+		port, dir := fmt.Sprint(testenv.FreePort(t)), t.TempDir()
 		m.addresses = append(m.addresses, "127.0.0.1:"+port)
 		members = append(members, bson.D{{Key: "_id", Value: i}, {Key: "host", Value: m.addresses[i]}})
 		m.start = append(m.start, func() {

@@ -41,7 +41,7 @@ func TestRollingUpgrade(t *testing.T) {
 	mails := testenv.NewSMTP(t, testenv.SMTPOptions{})
 	start := func(i int, set ...string) {
 		t.Helper()
-		w.url = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+		w.url = fmt.Sprintf("http://127.0.0.1:%d", testenv.FreePort(t))
 		u, err := url.Parse(w.url)
 		if err != nil {
 			t.Fatal(err)

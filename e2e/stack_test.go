@@ -87,7 +87,7 @@ func newStack(t *testing.T, o stackOptions) *stack {
 
 	ports := make([]string, o.replicas)
 	for i := range ports {
-		ports[i] = fmt.Sprint(freePort(t))
+		ports[i] = fmt.Sprint(testenv.FreePort(t))
 	}
 	webhooks, proxy := s.startProxy(ports)
 	calls := proxy
@@ -162,7 +162,7 @@ func (s *stack) startPostgres() {
 			t.Fatalf("%s: %v\n%s", name, err, out)
 		}
 	}
-	port := fmt.Sprint(freePort(t))
+	port := fmt.Sprint(testenv.FreePort(t))
 	run("initdb", "-D", data, "-U", "inngest", "--auth=trust", "--no-sync", "--encoding=UTF8")
 	s.postgres = s.run(func() *exec.Cmd {
 		return command("postgres", "-D", data, "-p", port, "-c", "listen_addresses=127.0.0.1",
@@ -183,7 +183,7 @@ func (s *stack) startPostgres() {
 func (s *stack) startRedis() {
 	t := s.t
 	t.Helper()
-	redis, port := program.Find(t, program.Redis()), fmt.Sprint(freePort(t))
+	redis, port := program.Find(t, program.Redis()), fmt.Sprint(testenv.FreePort(t))
 	s.redisDir = filepath.Join(s.dbDir, "redis")
 	s.redis = s.run(func() *exec.Cmd {
 		if err := os.MkdirAll(s.redisDir, 0o700); err != nil {
@@ -207,7 +207,7 @@ func (s *stack) inngestCommand() *exec.Cmd {
 // selfHostedCommand starts an Inngest of one's own.
 func selfHostedCommand(t *testing.T, port int, signingKey string, eventKeys []string, args ...string) *exec.Cmd {
 	t.Helper()
-	dir, free := t.TempDir(), func() string { return fmt.Sprint(freePort(t)) }
+	dir, free := t.TempDir(), func() string { return fmt.Sprint(testenv.FreePort(t)) }
 	args = append([]string{
 		"start", "--host", "127.0.0.1", "--port", fmt.Sprint(port), "--connect-gateway-port", free(),
 		"--signing-key", strings.TrimPrefix(signingKey, "signkey-test-"), "-l", "error",
@@ -227,7 +227,7 @@ func (s *stack) startProxy(ports []string) (webhooks, calls string) {
 	t := s.t
 	t.Helper()
 	caddy := program.Find(t, program.Caddy())
-	outside, inside := fmt.Sprint(freePort(t)), fmt.Sprint(freePort(t))
+	outside, inside := fmt.Sprint(testenv.FreePort(t)), fmt.Sprint(testenv.FreePort(t))
 	webhooks, calls = "http://127.0.0.1:"+outside, "http://127.0.0.1:"+inside
 	s.run(func() *exec.Cmd {
 		cmd := exec.Command(caddy, "run", "--adapter", "caddyfile", "--config", "../deploy/Caddyfile")

@@ -205,21 +205,12 @@ func newWorld(t *testing.T, o options) *world {
 	if uri := cmp.Or(o.uri, os.Getenv(testenv.MongoURI)); uri != "" && !o.ownDatabase {
 		w.uri = uri
 	} else {
-		w.dbAddr = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		w.dbAddr = fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))
 		w.uri = "mongodb://" + w.dbAddr
 		w.startDatabase()
 		t.Cleanup(func() { kill(w.db) })
 	}
-	for tries := 1; ; tries++ { // something else may have taken the port since it was found free
-		err := w.tryInngest()
-		if err == nil {
-			break
-		}
-		if tries == 3 {
-			t.Fatal(err)
-		}
-		w.port = freePort(t)
-	}
+	w.startInngest()
 	t.Cleanup(func() {
 		if err := w.inngest.Kill(); err != nil {
 			t.Error(err)
@@ -230,7 +221,7 @@ func newWorld(t *testing.T, o options) *world {
 		w.dbProxy, w.inngestProxy = testenv.NewProxy(t, hostPort(t, w.uri)), testenv.NewProxy(t, inngestAddr)
 		serviceURI, inngestAddr = "mongodb://"+w.dbProxy.Addr+"/?directConnection=true", w.inngestProxy.Addr
 	}
-	port := freePort(t)
+	port := testenv.FreePort(t)
 	w.url = fmt.Sprintf("http://127.0.0.1:%d", port)
 	w.setEnv(serviceURI, append([]string{fmt.Sprint("PORT=", port), "INNGEST_DEV=http://" + inngestAddr}, o.env...))
 	w.openDatabase()
@@ -250,7 +241,7 @@ func bareWorld(t *testing.T, o options) *world {
 	if o.app.Map == nil {
 		o.app = testenv.DefaultApp()
 	}
-	w := &world{t: t, port: freePort(t), log: &logFile{}, dbDir: t.TempDir(), app: o.app, dir: o.dir}
+	w := &world{t: t, port: testenv.FreePort(t), log: &logFile{}, dbDir: t.TempDir(), app: o.app, dir: o.dir}
 	w.name = fmt.Sprintf("e2e_%d", time.Now().UnixNano())
 	return w
 }
@@ -305,12 +296,6 @@ func (w *world) startDatabase() {
 
 func (w *world) startInngest() {
 	w.t.Helper()
-	if err := w.tryInngest(); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) tryInngest() (err error) {
 	c := inngestserver.Config{Port: w.port, Tick: 20 * time.Millisecond, RetryInterval: time.Second}
 	if w.app.UniqueEmail {
 		// A row may have to wait until another user gives an address up. If Inngest loses that user's event twice, it
@@ -318,8 +303,15 @@ func (w *world) tryInngest() (err error) {
 		// they take a day.
 		c.RetryInterval = 5 * time.Second
 	}
-	w.inngest, err = inngestserver.Start(w.t.Context(), programs.inngest, c)
-	return err
+	for tries := 1; ; tries++ { // its other ports are any free ones, and may be taken before it listens on them
+		var err error
+		if w.inngest, err = inngestserver.Start(w.t.Context(), programs.inngest, c); err == nil {
+			return
+		}
+		if tries == 3 {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) inngestURL() string { return fmt.Sprintf("http://127.0.0.1:%d", w.port) }
@@ -469,11 +461,6 @@ func hostPort(t *testing.T, uri string) string {
 		t.Fatalf("%s: want mongodb://HOST:PORT", testenv.MongoURI)
 	}
 	return u.Host
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	return testenv.FreePort(t)
 }
 
 func (w *world) get(path string) (int, string) {

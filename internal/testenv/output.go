@@ -2,9 +2,7 @@ package testenv
 
 import (
 	"bytes"
-	"net"
 	"sync"
-	"testing"
 )
 
 // Output keeps what a process or a service writes. Its methods are safe for concurrent use.
@@ -25,15 +23,4 @@ func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.String()
-}
-
-// FreePort returns a port of 127.0.0.1 on which nothing listens.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
