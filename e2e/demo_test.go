@@ -17,6 +17,7 @@ func TestDemo(t *testing.T) {
 	endToEnd(t)
 	dir, env := t.TempDir(), []string{
 		"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "INNGEST_CLI=" + programs.inngest.Path,
+		"EMBEDDED_PORT=0", // other tests may take the first that is free at the same time
 	}
 	demo := func() (string, error) {
 		var out bytes.Buffer
@@ -52,6 +53,7 @@ func TestDevAndSend(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), programs.clerksync, args...)
 		cmd.Dir, cmd.Env = dir, []string{
 			"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "INNGEST_CLI=" + programs.inngest.Path,
+			"EMBEDDED_PORT=0", // other tests may take the first that is free at the same time
 		}
 		return cmd
 	}
