@@ -53,7 +53,8 @@ func TestDevAndSend(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), programs.clerksync, args...)
 		cmd.Dir, cmd.Env = dir, []string{
 			"PATH=/usr/bin:/bin", "HOME=" + t.TempDir(), "INNGEST_CLI=" + programs.inngest.Path,
-			"EMBEDDED_PORT=0", // other tests may take the first that is free at the same time
+			"EMBEDDED_PORT=0",       // other tests may take the first that is free at the same time
+			"INBOX_RESEND_AFTER=1h", // what a busy machine only delays is not sent again, which is a warning
 		}
 		return cmd
 	}
