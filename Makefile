@@ -1,6 +1,6 @@
 .PHONY: help release pictures test short race e2e old lint fuzz bench dev inngest
 
-# ./e2e takes six minutes where nothing else runs, and Go's own limit is ten.
+# On a slow machine the end-to-end tests need more than the usual ten minutes.
 PATIENCE = -timeout 30m
 LINT     = v2.15.0
 RELEASER = v2.16.0
