@@ -73,8 +73,8 @@ func makeSecrets(t *testing.T) string {
 	return dir
 }
 
-// TestSecretsAfterAccidents: what a run that was cut off has left is no obstacle, nothing goes elsewhere, and of what is
-// no secret nothing is made.
+// TestSecretsAfterAccidents: what a run that was cut off has left is no obstacle, nothing goes elsewhere, and nothing
+// is made of what is no secret.
 func TestSecretsAfterAccidents(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -89,8 +89,8 @@ fi
 clerksync="${CLERKSYNC:-$folder/bin/clerksync}"
 if [[ -z ${CLERKSYNC:-} ]]; then (cd "$deploy/.." && go build -tags noembedded -o "$clerksync" ./cmd/clerksync); fi
 
-# keep NAME COMMAND… runs a command, and starts it again when it ends, until it gets SIGTERM, which it hands on. SIGHUP
-# comes to all of them when the terminal is closed; PostgreSQL goes on then.
+# keep NAME COMMAND… runs a command, and starts it again when it ends, until it gets SIGTERM, which it hands on, or
+# SIGHUP, which all get when the terminal is closed: PostgreSQL would go on.
 keepers=()
 keep() {
   local name="$1" child=
