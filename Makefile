@@ -13,7 +13,7 @@ help: ## this list
 
 test short: export GOGC = 400 # nobody waits for memory here, and collecting garbage is a third of the random tests
 test: inngest ## every test; builds the Inngest server first if it is not there (two minutes, once)
-	go test ./...
+	go test -timeout 30m ./... # on a slow machine the end-to-end tests need more than the usual ten minutes
 
 short: ## without the end-to-end tests and most of the random ones: a minute and a half
 	go test -short ./...
