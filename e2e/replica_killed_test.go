@@ -39,11 +39,12 @@ func TestStackChaos(t *testing.T) {
 			t.Logf("%d replicas", len(s.replicas))
 			o := ordeal{
 				users: 150, span: 70 * time.Second, // about as long as the faults
-				rounds: *stackFlag, faults: s.faults(), pause: 5 * time.Second, // as Svix
+				rounds: *stackFlag, pause: 5 * time.Second, // as Svix
 			}
 			for _, r := range s.replicas {
 				o.service = append(o.service, r.supervisor)
 			}
+			o.faults = s.faults(o.service)
 			if c := s.undergo(rng, o); c.refused > 2 {
 				t.Errorf("a webhook was refused %d times, want 2 at the most: a restart must not cost more:\n%s",
 					c.refused, strings.Join(c.refusals, "\n"))
@@ -74,8 +75,8 @@ func (s *stack) suffered(rounds int64) {
 }
 
 // faults returns everything that goes wrong during TestStackChaos. At any time at most one replica is away, but for the
-// one fault in which all are.
-func (s *stack) faults() []fault {
+// one fault in which all are: it kills service, their processes.
+func (s *stack) faults(service []*supervisor) []fault {
 	const moment = time.Millisecond
 	now := func(f func()) func() func() { return func() func() { f(); return func() {} } }
 	held := func(p *supervisor, more ...func()) func() func() {
@@ -90,13 +91,9 @@ func (s *stack) faults() []fault {
 		}
 	}
 	lose := func() { s.psql("DROP DATABASE inngest WITH (FORCE)"); s.psql("CREATE DATABASE inngest") }
-	var replicas []*supervisor
-	for _, r := range s.replicas {
-		replicas = append(replicas, r.supervisor)
-	}
 	all := []fault{
 		{"Caddy killed", time.Second, s.outage(s.caddy)},
-		{"all replicas killed", moment, s.outage(replicas...)},
+		{"all replicas killed", moment, s.outage(service...)},
 		{"replicas restarted, one after the other", moment, now(s.restartReplicas)},
 		{"Inngest killed", time.Second, held(s.server)},
 		{"Inngest killed", time.Second, held(s.server)},
@@ -117,8 +114,8 @@ func (s *stack) faults() []fault {
 	return all
 }
 
-// outage kills programs without which no webhook can be taken, and does so until one has been refused: Caddy holds it
-// for ten seconds, in which a replica may come back.
+// outage kills programs without which no webhook can be taken, and starts them again when one has been refused. Without
+// replicas that takes ten seconds, in which Caddy waits for one to come back.
 func (s *stack) outage(programs ...*supervisor) func() func() {
 	taken := func() bool {
 		res, err := http.Post(s.url+"/webhooks/clerk", "application/json", nil) // a replica refuses it: no signature
