@@ -140,8 +140,9 @@ func (w *world) undergo(rng *rand.Rand, o ordeal) *clerkSide {
 	if n := w.log.count("event failed for good"); n > 0 {
 		t.Errorf("%d events failed for good on the way: %v", n, failures())
 	}
-	t.Logf("%d users, %d webhooks; %d attempts: %v, at most %d refused of one webhook, and %d of all in outages; "+
-		"%d copies by the integration; %d lines of the inbox about what it sent again; %d starts of the service; %.0f s",
+	t.Logf("%d users, %d webhooks; %d attempts: %v, at most %d refused of one webhook, besides %d in outages; "+
+		"%d copies by the integration; %d lines of the inbox about what it sent again; %d starts of the service; "+
+		"%.0f s",
 		len(histories), len(hooks), c.attempts.Load(), c.answers(), c.refused, c.excused, c.copies.Load(),
 		w.log.count("in time; sent again"), starts, time.Since(start).Seconds())
 	return c
