@@ -38,7 +38,7 @@ func TestStackChaos(t *testing.T) {
 			})
 			t.Logf("%d replicas", len(s.replicas))
 			o := ordeal{
-				users: 150, span: 70 * time.Second, // about as long as the faults
+				users: 150, span: 50 * time.Second, // while most of the faults happen
 				rounds: *stackFlag, pause: 5 * time.Second, // as Svix
 			}
 			for _, r := range s.replicas {
