@@ -42,7 +42,7 @@ func Check(c config.Config) config.Mistakes {
 	if c.SecretKey != "" {
 		add("CLERK_SECRET_KEY", " ", clerk.CheckKey(c.SecretKey))
 	}
-	if c.IsURI() {
+	if c.IsURI() && len(all.Only("MONGODB_URI")) == 0 {
 		add("MONGODB_URI", " ", database.CheckURI(c.MongoURI))
 	}
 	if c.Mail.SMTP != "" {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/robfig/cron/v3"
 )
@@ -92,30 +93,47 @@ func (c Config) ofClerk() []problem {
 
 // ofDatabase returns what may be wrong with the settings of the database and of what is kept there.
 func (c Config) ofDatabase() []problem {
-	dir, embedded := c.Embedded()
-	quoted := strings.TrimLeft(c.MongoURI, "\"' \t\r\n") != c.MongoURI
+	uriIs, uriDo := c.wrongURI()
 	return []problem{
-		{c.MongoURI == "", "MONGODB_URI", "is not set", wantURI},
-		{embedded && dir == "", "MONGODB_URI", "names no folder", "set it to embedded:DIR, such as embedded:./data"},
-		{
-			strings.TrimRightFunc(c.MongoURI, unicode.IsSpace) != c.MongoURI, "MONGODB_URI", "ends with white space",
-			"copy it alone, without the end of the line",
-		},
-		{
-			quoted, "MONGODB_URI", "begins with a quote or with white space",
-			"write the value alone (docker's --env-file takes quotes for a part of it)",
-		},
-		{
-			c.MongoURI != "" && !embedded && !c.IsURI() && !quoted, "MONGODB_URI", "is of no known kind",
-			"set it to mongodb://…, mongodb+srv://… or embedded:DIR",
-		},
-		{!isDatabase(c.DatabaseName()), "MONGODB_DATABASE", "is no name for a database", ""},
+		{uriIs != "", "MONGODB_URI", uriIs, uriDo},
+		{c.MongoDatabase != "" && !isDatabase(c.MongoDatabase), "MONGODB_DATABASE", "is no name for a database", ""},
 		{c.EmbeddedPort != "" && !isPort(c.EmbeddedPort), "EMBEDDED_PORT", "is no port", ""},
 		{
 			c.HistoryRetention != 0 && c.HistoryRetention < time.Hour, "HISTORY_RETENTION", "is out of range",
 			"set it to a duration of 1h or more, such as 720h for 30 days, or to 0 to keep none",
 		},
 	}
+}
+
+// wrongURI returns what is wrong with MONGODB_URI, and what to do. Of several mistakes it is the first one, from which
+// the others may follow. what is "" if there is none.
+func (c Config) wrongURI() (what, do string) {
+	dir, embedded := c.Embedded()
+	uri := strings.TrimSpace(c.MongoURI)
+	switch {
+	case c.MongoURI == "":
+		return "is not set", wantURI
+	case strings.ContainsAny(uri, "\r\n"):
+		return "has several lines", "write the connection string alone, in one line"
+	case strings.TrimLeft(c.MongoURI, "\"' \t\r\n") != c.MongoURI:
+		return "begins with a quote or with white space",
+			"write the value alone (docker's --env-file takes quotes for a part of it)"
+	case strings.TrimRightFunc(c.MongoURI, unicode.IsSpace) != c.MongoURI:
+		return "ends with white space", "copy it alone, without the end of the line"
+	case embedded && dir == "":
+		return "names no folder", "set it to embedded:DIR, such as embedded:./data"
+	case embedded:
+		return "", ""
+	case !c.IsURI():
+		return "is of no known kind", "set it to mongodb://…, mongodb+srv://… or embedded:DIR"
+	case strings.ContainsFunc(uri, unicode.IsControl) || !utf8.ValidString(uri):
+		return "holds a control character, or is not text in UTF-8", "type it again, or copy it from where it is shown"
+	case c.MongoDatabase == "" && !isDatabase(c.DatabaseName()):
+		return "has something after the host and a / that is no name for a database",
+			"write letters, digits, - and _ there, or set MONGODB_DATABASE; " +
+				"in a password, every character but letters and digits is written %XX"
+	}
+	return "", ""
 }
 
 // problems returns what may be wrong with the settings of Inngest.
@@ -168,7 +186,9 @@ func (c Config) forwards() (bad, leftOut string) {
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 func isDatabase(s string) bool {
-	return !strings.ContainsAny(s, "/\\. \"$*<>:|?") && !strings.ContainsFunc(s, unicode.IsControl) && len(s) <= 63
+	unseen := func(r rune) bool { return !unicode.IsPrint(r) } // such as a zero-width space that was copied with it
+	return !strings.ContainsAny(s, "/\\. \"$*<>:|?") && !strings.ContainsFunc(s, unseen) &&
+		utf8.ValidString(s) && len(s) <= 63
 }
 
 func hasSpace(s string) bool { return strings.ContainsFunc(s, unicode.IsSpace) }

@@ -92,7 +92,7 @@ func TestEndOfLine(t *testing.T) {
 		"MONGODB_URI=mongodb://h/app\n":     "MONGODB_URI ends with white space: ",
 		"MONGODB_URI=mongodb://h/\r\n":      "MONGODB_URI ends with white space: ",
 		"MONGODB_URI=embedded:./data\n":     "MONGODB_URI ends with white space: ",
-		"MONGODB_URI=mongodb://h/app\n?w=1": "MONGODB_DATABASE is no name for a database: ",
+		"MONGODB_URI=mongodb://h/app\n?w=1": "MONGODB_URI has several lines: ",
 		"MONGODB_DATABASE=app\n":            "MONGODB_DATABASE is no name for a database: ",
 		"INNGEST_EVENT_KEY=key\n":           "INNGEST_EVENT_KEY holds white space: ",
 	} {

@@ -13,14 +13,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// notThere is what is said of a database's name in a URI.
+const notThere = "has something after the host and a / that is no name for a database: write letters, digits, - and _ "
+
+// badSettings is a case of TestSettings.
+type badSettings struct {
+	set  map[string]string
+	want []string // how the lines begin
+}
+
+// badURI is a MONGODB_URI, and what is said of it in a line that is the only one. Several lines were called a mistake in
+// MONGODB_DATABASE, which was not set.
+func badURI(uri, want string) badSettings {
+	return badSettings{map[string]string{"MONGODB_URI": uri, "MONGODB_DATABASE": ""}, []string{"MONGODB_URI " + want}}
+}
+
 // TestSettings: every mistake is reported at start, all at once, in the order of the settings, a line each that says
 // what to set and quotes no secret.
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct {
-		set  map[string]string
-		want []string // how the lines begin
-	}{
+	for name, tc := range map[string]badSettings{
 		"nothing set": {
 			map[string]string{
 				"HOST": "", "PORT": "", "CLERK_WEBHOOK_SIGNING_SECRET": "", "MONGODB_URI": "", "INNGEST_DEV": "",
@@ -155,6 +167,17 @@ func TestSettings(t *testing.T) {
 			map[string]string{"MONGODB_URI": "mongodb://u:hunter2@h:port", "MONGODB_DATABASE": "a/b"},
 			[]string{"MONGODB_URI has a port that is no number", "MONGODB_DATABASE is no name"},
 		},
+		"a URI of two lines":     badURI("mongodb://u:hunter2@h/app\nFOO=1", "has several lines: write the connection"),
+		"a break in the options": badURI("mongodb://u:hunter2@h/app?\r\ntls=true", "has several lines"),
+		"an embedded one, too":   badURI("embedded:./data\nFOO=1", "has several lines"),
+		"two URIs":               badURI("mongodb://h/a,mongodb://i/a", notThere),
+		"a quote at the end":     badURI(`mongodb://u:hunter2@h/app"`, notThere),
+		"quotes around it":       badURI(`"mongodb://u:hunter2@h/app"`, "begins with a quote or with white space"),
+		"a collection":           badURI("mongodb://u:hunter2@h/app.users", notThere),
+		"a space nobody sees":    badURI("mongodb://u:hunter2@h/app\u200b", notThere),
+		"a tab":                  badURI("mongodb://u:hunt\ter2@h/app", "holds a control character, or"),
+		"Latin-1":                badURI("mongodb://u:hunter2\xe9@h/app", "holds a control character, or is not text in UTF-8"),
+		"a / in a password":      badURI("mongodb://u:a@hunter/2@h/app", notThere),
 		"unacknowledged writes": {
 			map[string]string{"MONGODB_URI": "mongodb://h/x?w=0"}, []string{
 				"MONGODB_URI asks for unacknowledged writes (w=0): remove w=0",
