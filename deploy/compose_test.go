@@ -73,6 +73,47 @@ func makeSecrets(t *testing.T) string {
 	return dir
 }
 
+// TestSecretsAfterAccidents: what a run that was cut off has left is no obstacle, nothing goes elsewhere, and nothing
+// is made of what is no secret.
+func TestSecretsAfterAccidents(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script, err := filepath.Abs("secrets.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(folder string) string {
+		cmd := exec.CommandContext(t.Context(), "bash", script, folder)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "CDPATH="+filepath.Join(dir, "elsewhere"))
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Fatalf("secrets.sh %s did not fail:\n%s", folder, out)
+		}
+		return strings.ReplaceAll(string(out), dir, "%")
+	}
+	for _, folder := range []string{"cut off", "elsewhere/cut off", "docker/mongo_password"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What nobody can write to, not even root.
+	if err := os.Symlink("nowhere/x", filepath.Join(dir, "cut off", ".admin_token")); err != nil {
+		t.Fatal(err)
+	}
+	if got := run("cut off"); strings.Count(got, "\n") != 2 || strings.Count(got, "write %/cut off/clerk_") != 2 {
+		t.Errorf("after a run that was cut off: got\n%s\nwant that Clerk's two are missing", got)
+	}
+	if got := readDir(t, filepath.Join(dir, "elsewhere", "cut off")); len(got) > 0 {
+		t.Errorf("elsewhere it has made %v", got)
+	}
+	if got, want := run("docker"), "remove %/docker/mongo_password: it is no file, or it is empty\n"; got != want {
+		t.Errorf("with a folder for a password: got %q, want %q", got, want)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "docker", "mongodb_uri")); err == nil {
+		t.Error("it has made mongodb_uri without the password")
+	}
+}
+
 // TestComposeSecrets: secrets.sh makes exactly the files that the production file names, keeps them at the next run,
 // and lets nobody else on the machine read them.
 func TestComposeSecrets(t *testing.T) {

@@ -14,6 +14,7 @@
 #
 # It prints "ready" when all of it answers. What ends is started again, as in the production file. Ctrl-C ends it.
 set -euo pipefail
+unset CDPATH # or cd may go elsewhere, and says so
 
 deploy="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 port="${PORT:-8800}"
@@ -46,12 +47,17 @@ fi
 as_postgres=() # who refuses to run as root
 if [[ $EUID == 0 ]]; then as_postgres=(setpriv --reuid=postgres --regid=postgres --init-groups); fi
 
-mkdir -p "$(dirname "${1:-data/local}")" # PostgreSQL's user must get through it
+folder="${1:-data/local}"
+if [[ ! -e $folder/run/lock && -n $(ls -A "$folder" 2>/dev/null) ]]; then # it would replace files there
+  fail "$folder has something else in it: give a FOLDER that is empty, or not there yet"
+fi
+mkdir -p "$(dirname "$folder")" # PostgreSQL's user must get through it
 umask 077
-mkdir -p "${1:-data/local}"/{bin,data/mongo,data/redis,data/caddy,log,run,secrets}
-folder="$(cd "${1:-data/local}" && pwd)"
+mkdir -p "$folder/run"
+folder="$(cd "$folder" && pwd)"
 exec 9>"$folder/run/lock"
 flock --nonblock 9 || fail "another local.sh, or what it started, still runs in $folder"
+mkdir -p "$folder"/{bin,data/mongo,data/redis,data/caddy,log,secrets}
 
 # The secrets: files as the production file has them.
 secrets="$folder/secrets"
@@ -83,13 +89,14 @@ fi
 clerksync="${CLERKSYNC:-$folder/bin/clerksync}"
 if [[ -z ${CLERKSYNC:-} ]]; then (cd "$deploy/.." && go build -tags noembedded -o "$clerksync" ./cmd/clerksync); fi
 
-# keep NAME COMMAND… runs a command, and starts it again when it ends, until it gets SIGTERM, which it hands on.
+# keep NAME COMMAND… runs a command, and starts it again when it ends, until it gets SIGTERM, which it hands on, or
+# SIGHUP, which all get when the terminal is closed: PostgreSQL would go on.
 keepers=()
 keep() {
   local name="$1" child=
   shift
   (
-    trap 'trap "" TERM; kill "$child" || true; wait "$child" || true; exit' TERM # which may come twice
+    trap 'trap "" TERM HUP; kill "$child" || true; wait "$child" || true; exit' TERM HUP # which may come twice
     while :; do
       "$@" &
       child=$!
@@ -122,7 +129,7 @@ stop() {
   done
 }
 trap stop EXIT
-trap 'exit 0' INT TERM
+trap 'exit 0' INT TERM HUP
 
 if [[ -z ${MONGODB_URI:-} ]]; then
   keep mongo "$mongod" --dbpath "$folder/data/mongo" --bind_ip 127.0.0.1 --port "$mongo" --replSet rs0
@@ -131,19 +138,21 @@ if [[ -z ${MONGODB_URI:-} ]]; then
     quit(db.hello().isWritablePrimary ? 0 : 1)"
 fi
 
-if [[ ! -s $folder/data/postgres/PG_VERSION ]]; then
-  rm -rf "$folder/data/postgres"
-  mkdir "$folder/data/postgres"
+if [[ ! -e $folder/data/postgres ]]; then
+  new="$folder/data/postgres.new" # until it is whole
+  rm -rf "$new"
+  mkdir "$new"
   cp "$secrets/postgres_password" "$folder/data/postgres.password"
   if [[ $EUID == 0 ]]; then
     chmod 711 "$folder" "$folder/data" # the way to its own folder; the secrets stay closed
-    chown postgres "$folder/data/postgres" "$folder/data/postgres.password"
+    chown postgres "$new" "$folder/data/postgres.password"
   fi
-  "${as_postgres[@]}" "$initdb" --pgdata "$folder/data/postgres" --username inngest --auth scram-sha-256 \
+  "${as_postgres[@]}" "$initdb" --pgdata "$new" --username inngest --auth scram-sha-256 \
     --pwfile "$folder/data/postgres.password" >"$folder/log/postgres.log" 2>&1 ||
-    fail "PostgreSQL's user can't make a database in $folder/data/postgres: $(tail -n 1 "$folder/log/postgres.log")" \
+    fail "PostgreSQL's user can't make a database in $new: $(tail -n 1 "$folder/log/postgres.log")" \
       "(as root, give a FOLDER that the user postgres can get to, such as /tmp/local)"
   rm -f "$folder/data/postgres.password"
+  mv "$new" "$folder/data/postgres"
 fi
 keep postgres "${as_postgres[@]}" "$postgres_server" -D "$folder/data/postgres" -p "$postgres" \
   -c listen_addresses=127.0.0.1 -c unix_socket_directories=
@@ -155,10 +164,10 @@ answers postgres sql postgres 'SELECT 1'
 sql inngest 'SELECT 1' >/dev/null 2>&1 || sql postgres 'CREATE DATABASE inngest'
 
 run_redis() {
+  cd "$folder/data/redis"
   exec "$redis_server" - <<CONFIG
 bind 127.0.0.1
 port $redis
-dir $folder/data/redis
 appendonly yes
 appendfsync everysec
 maxmemory-policy noeviction

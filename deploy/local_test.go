@@ -76,9 +76,7 @@ func TestLocal(t *testing.T) {
 	l := newLocal(t)
 	script := l.start("MONGODB_URI=", "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	uri := strings.TrimSpace(read(t, filepath.Join(l.dir, "secrets", "mongodb_uri")))
-	if status := l.post("user_first"); status != http.StatusAccepted {
-		t.Fatalf("the webhook got %d", status)
-	}
+	l.until("a webhook is taken", func() bool { return l.post("user_first") == http.StatusAccepted })
 	l.untilRow(uri, "user_first")
 	if status := send(t, l.addr(0), "GET", "/status"); status != http.StatusNotFound {
 		t.Errorf("/status from outside: got %d, want 404", status)
@@ -143,7 +141,7 @@ func TestLocalRefuses(t *testing.T) {
 	}
 	without := func(missing string) string {
 		dir := t.TempDir()
-		for _, tool := range []string{"bash", "dirname", "mkdir", "flock"} {
+		for _, tool := range []string{"bash", "dirname", "ls", "mkdir", "flock"} {
 			path, err := exec.LookPath(tool)
 			if err != nil {
 				t.Fatal(err)
@@ -162,7 +160,7 @@ func TestLocalRefuses(t *testing.T) {
 		}
 		return dir
 	}
-	tests := map[string]struct{ path, uri, want string }{
+	tests := map[string]struct{ path, uri, has, want string }{
 		"no MongoDB": {
 			path: without("mongod"), want: "set MONGODB_URI to a MongoDB, or put mongod and mongosh on PATH",
 		},
@@ -178,15 +176,26 @@ func TestLocalRefuses(t *testing.T) {
 			path: without("redis-server"), uri: "mongodb://x",
 			want: "redis-server is missing; on Debian: apt-get install postgresql redis-server caddy",
 		},
+		"an app's folder": {
+			path: without(""), uri: "mongodb://x", has: "data/postgres/18",
+			want: "% has something else in it: give a FOLDER that is empty, or not there yet",
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.CommandContext(t.Context(), "bash", "local.sh", filepath.Join(t.TempDir(), "x"))
+			folder := filepath.Join(t.TempDir(), "x")
+			if tt.has != "" {
+				if err := os.MkdirAll(filepath.Join(folder, tt.has), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "local.sh", folder)
 			cmd.Env = []string{"PATH=" + tt.path, "MONGODB_URI=" + tt.uri}
 			out, err := cmd.CombinedOutput()
-			if want := "local.sh: " + tt.want + "\n"; err == nil || string(out) != want {
-				t.Errorf("got %v and %q, want exit status 1 and %q", err, out, want)
+			got := strings.ReplaceAll(string(out), folder, "%")
+			if want := "local.sh: " + tt.want + "\n"; err == nil || got != want {
+				t.Errorf("got %v and %q, want exit status 1 and %q", err, got, want)
 			}
 		})
 	}
@@ -226,7 +235,7 @@ func newLocal(t *testing.T) *local {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	l := &local{t: t, dir: filepath.Join(dir, "data", "local"), port: testenv.FreePorts(t, 11)}
+	l := &local{t: t, dir: filepath.Join(dir, "data", "a local"), port: testenv.FreePorts(t, 11)}
 	l.env = append(os.Environ(), "CLERKSYNC="+binary, "INNGEST_CLI="+inngest.Path, "PORT="+strconv.Itoa(l.port),
 		"CLERK_WEBHOOK_SIGNING_SECRET="+testenv.Secret, "CLERK_SECRET_KEY=")
 	return l
@@ -336,7 +345,7 @@ func (l *local) until(what string, done func() bool) {
 // logs shows the ends of the logs.
 func logs(t *testing.T, dir string) {
 	t.Helper()
-	files, _ := filepath.Glob(filepath.Join(dir, "data", "local", "log", "*.log")) // the pattern is ours
+	files, _ := filepath.Glob(filepath.Join(dir, "data", "a local", "log", "*.log")) // the pattern is ours
 	for _, file := range files {
 		if b, err := os.ReadFile(file); err == nil {
 			t.Logf("%s:\n%s", filepath.Base(file), b[max(0, len(b)-2000):])

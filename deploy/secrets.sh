@@ -6,6 +6,7 @@
 # A file that is there stays as it is: run it again whenever you like. Two files are yours to write, from Clerk's
 # dashboard: it names those that are missing, and exits with 1. Back the folder up where you keep other secrets.
 set -euo pipefail
+unset CDPATH # or cd may go elsewhere
 
 folder="${1:-$(dirname "${BASH_SOURCE[0]}")/secrets}"
 umask 077
@@ -17,7 +18,12 @@ cd "$folder"
 keep() {
   local name="$1"
   shift
-  if [[ -e $name ]]; then return; fi
+  if [[ -f $name && -s $name ]]; then return; fi
+  if [[ -e $name ]]; then # a folder is what Docker makes where the file to mount is missing
+    printf '%s\n' "remove $PWD/$name: it is no file, or it is empty" >&2
+    exit 1
+  fi
+  rm -f ".$name" # of a run that was cut off, which may not be written to
   "$@" >".$name"
   chmod 444 ".$name"
   mv ".$name" "$name"
@@ -37,7 +43,7 @@ keep mongodb_uri printf 'mongodb://clerksync:%s@mongo:27017/clerksync?replicaSet
 
 missing=0
 need() {
-  if [[ ! -f $1 || ! -s $1 ]]; then # a folder is what Docker makes where the file to mount is missing
+  if [[ ! -f $1 || ! -s $1 ]]; then
     printf '%s: %s\n' "write $PWD/$1" "$2" >&2
     missing=1
   fi

@@ -72,7 +72,7 @@ func New(o Options) (*Handler, error) {
 	h.checkpoints.Store(!s.SelfHosted()) // Inngest Cloud takes checkpoints
 	if s.exposes() {
 		o.Log.Info("a run takes two requests instead of one: the checkpoints that spare the second would show "+
-			"the signing key, for Inngest is on another host without https://", "inngest", s.apiURL())
+			"the signing key, for Inngest is on another host without https://", "inngest", s.PageURL())
 	}
 	return h, nil
 }

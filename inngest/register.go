@@ -52,7 +52,7 @@ func (h *Handler) KeepRegistered(ctx context.Context) {
 			}
 			wait = RegisterTimeout
 		case !known:
-			h.o.Log.InfoContext(ctx, "registered the functions with Inngest", "inngest", s.apiURL())
+			h.o.Log.InfoContext(ctx, "registered the functions with Inngest", "inngest", s.PageURL())
 			tell()
 		}
 		known, failing = err == nil && why == "", err != nil

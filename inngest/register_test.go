@@ -47,6 +47,33 @@ func TestTurn(t *testing.T) {
 	}
 }
 
+// TestLogsNoPassword: the log says which Inngest it is, without a password in its URL.
+func TestLogsNoPassword(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	f := newFake(t)
+	f.Start()
+	h := newHandler(t, Server{URL: strings.Replace(f.URL, "//", "//user:hidden@", 1), SigningKey: key}, &log, done)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.KeepRegistered(ctx)
+	}()
+	<-h.Registered()
+	cancel()
+	<-ended
+	newHandler(t, Server{URL: "http://user:hidden@inngest.example", SigningKey: key}, &log, done)
+	for _, server := range []string{f.URL, "http://inngest.example"} {
+		if !strings.Contains(log.String(), "inngest="+server) {
+			t.Errorf("it does not say %s", server)
+		}
+	}
+	if strings.Contains(log.String(), "hidden") {
+		t.Errorf("it shows the password:\n%s", &log)
+	}
+}
+
 // TestTurns: how often it asks whose turn it is, and that the log says each answer once.
 func TestTurns(t *testing.T) {
 	t.Parallel()
