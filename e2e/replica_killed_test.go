@@ -114,11 +114,12 @@ func (s *stack) faults(service []*supervisor) []fault {
 	return all
 }
 
-// outage kills programs without which no webhook can be taken, and starts them again when one has been refused. Without
-// replicas that takes ten seconds, in which Caddy waits for one to come back.
+// outage kills programs without which no webhook can be taken, and starts them again when one has not been: Caddy
+// refuses it only after ten seconds, in which a replica may come back, so two without an answer will do.
 func (s *stack) outage(programs ...*supervisor) func() func() {
+	client := &http.Client{Timeout: 2 * time.Second}
 	taken := func() bool {
-		res, err := http.Post(s.url+"/webhooks/clerk", "application/json", nil) // a replica refuses it: no signature
+		res, err := client.Post(s.url+"/webhooks/clerk", "application/json", nil) // no signature: a replica refuses it
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusBadRequest
 	}
 	return func() func() {
@@ -126,7 +127,7 @@ func (s *stack) outage(programs ...*supervisor) func() func() {
 		for _, p := range programs {
 			p.crash()
 		}
-		s.until("webhooks are refused", func() bool { return !taken() })
+		s.until("no webhook is taken", func() bool { return !taken() })
 		return func() {
 			for _, p := range programs {
 				p.release()
