@@ -114,8 +114,8 @@ func (s *stack) faults(service []*supervisor) []fault {
 	return all
 }
 
-// outage kills programs without which no webhook can be taken, and starts them again when one was refused, or has waited
-// for two seconds: Caddy waits for a replica for ten before it refuses one.
+// outage kills programs without which no webhook can be taken, and starts them again when one was refused, or has
+// waited for two seconds: Caddy waits for a replica for ten before it refuses one.
 func (s *stack) outage(programs ...*supervisor) func() func() {
 	client := &http.Client{Timeout: 2 * time.Second}
 	taken := func() bool {
