@@ -1,5 +1,7 @@
 .PHONY: help release pictures test short race e2e old lint fuzz bench dev inngest
 
+# On a slow machine the end-to-end tests need more than the usual ten minutes.
+PATIENCE = -timeout 30m
 LINT     = v2.15.0
 RELEASER = v2.16.0
 FUZZTIME = 60s
@@ -13,21 +15,21 @@ help: ## this list
 
 test short: export GOGC = 400 # nobody waits for memory here, and collecting garbage is a third of the random tests
 test: inngest ## every test; builds the Inngest server first if it is not there (two minutes, once)
-	go test -timeout 30m ./... # on a slow machine the end-to-end tests need more than the usual ten minutes
+	go test $(PATIENCE) ./...
 
 short: ## without the end-to-end tests and most of the random ones: a minute and a half
 	go test -short ./...
 
 race: inngest ## as short and two end-to-end tests, with the race detector, in a random order; needs a C compiler
-	go test -short -race -shuffle=on ./...
-	go test -race -shuffle=on ./e2e -run '^(TestOrder|TestHistories)$$'
+	go test $(PATIENCE) -short -race -shuffle=on ./...
+	go test $(PATIENCE) -race -shuffle=on ./e2e -run '^(TestOrder|TestHistories)$$'
 
 e2e: inngest ## the end-to-end tests, with the flags in E2E: make e2e E2E='-run Chaos -v'
-	go test ./e2e $(E2E)
+	go test $(PATIENCE) ./e2e $(E2E)
 
 old: export CLERKSYNC_TEST_INNGEST = old
 old: inngest ## a few end-to-end tests with the oldest Inngest server that clerksync works with
-	go test ./e2e -run '^(TestOrder|TestHistories|TestBothSources|TestDeadLetterOfIntegration|TestDoctor|TestRequestsARun|TestSignedCalls|TestSteps)$$'
+	go test $(PATIENCE) ./e2e -run '^(TestOrder|TestHistories|TestBothSources|TestDeadLetterOfIntegration|TestDoctor|TestRequestsARun|TestSignedCalls|TestSteps)$$'
 
 lint: ## golangci-lint, built once
 	@test -x $(TOOLS)/golangci-lint || GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT)

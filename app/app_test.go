@@ -3,9 +3,9 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -33,7 +33,7 @@ func options(dir string, set ...string) Options {
 func TestApp(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	o := options(dir)
+	o := options(dir, fmt.Sprint("PORT=", testenv.FreePort(t)))
 	if mistakes := Check(o.Config); len(mistakes) > 0 {
 		t.Fatal(mistakes.Err())
 	}
@@ -61,7 +61,6 @@ func TestApp(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 
-	_, o.Config.Port, _ = net.SplitHostPort(strings.TrimPrefix(a.URL(), "http://"))
 	for i, secrets := range []string{"", "whsec_x", o.Config.SigningSecrets} { // the first two cannot start
 		o.Config.SigningSecrets = secrets
 		a, err := New(t.Context(), o) // the port and the folder are free again

@@ -4,18 +4,37 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"clerksync/internal/testenv"
 )
+
+// serve serves h until the test ends, and returns what connects to it. There are no sockets, so that in a bubble of
+// testing/synctest nothing takes time but what waits: on a busy machine a large body can take longer than a limit.
+func serve(t *testing.T, h http.Handler, readTimeout time.Duration) *testenv.Pipes {
+	t.Helper()
+	network, srv := testenv.NewPipes(), &http.Server{Handler: h, ReadTimeout: readTimeout}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = srv.Serve(network) // until it is closed
+	}()
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-ended
+	})
+	return network
+}
 
 // slowBody begins a request with a large body at the server, sends a byte of it every 10 ms until the test ends or the
 // server has had enough, and begins anew then.
-func slowBody(t *testing.T, addr string) {
+func slowBody(t *testing.T, network *testenv.Pipes) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var ended sync.WaitGroup
@@ -23,10 +42,11 @@ func slowBody(t *testing.T, addr string) {
 	t.Cleanup(func() { cancel(); ended.Wait() })
 	ended.Go(func() {
 		for first := true; ctx.Err() == nil; first = false {
-			c, err := net.Dial("tcp", addr)
+			c, err := network.Dial(ctx, "", "")
 			if err != nil {
-				return // the server has ended
+				return // the test has ended
 			}
+			ended.Go(func() { _, _ = io.Copy(io.Discard, c) }) // a pipe keeps no answer until it is read
 			_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n")
 			if first {
 				close(begun)
@@ -41,6 +61,28 @@ func slowBody(t *testing.T, addr string) {
 	<-begun
 }
 
+// postBody posts a body and returns the status and the text of the answer.
+func postBody(ctx context.Context, t *testing.T, network *testenv.Pipes, size int) (int, string) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DialContext: network.Dial}}
+	defer client.CloseIdleConnections()
+	body := strings.NewReader(strings.Repeat("x", size))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://pipes", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
+}
+
 // TestSlowBodiesKeepNoSlot: who holds a slot and sends no body loses it, so that slow clients do not keep out who has
 // something to send.
 func TestSlowBodiesKeepNoSlot(t *testing.T) {
@@ -48,39 +90,30 @@ func TestSlowBodiesKeepNoSlot(t *testing.T) {
 	for _, slots := range []int{8, 16} {
 		t.Run(fmt.Sprint(slots), func(t *testing.T) {
 			t.Parallel()
-			reading := make(chan struct{}, slots)
-			l := limits{slots: slots, wait: time.Minute, progress: 100 * time.Millisecond, whole: time.Hour}
-			srv := httptest.NewServer(l.bound(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				select {
-				case reading <- struct{}{}:
-				default:
+			synctest.Test(t, func(t *testing.T) {
+				reading := make(chan struct{}, slots)
+				l := limits{slots: slots, wait: time.Minute, progress: 100 * time.Millisecond, whole: time.Hour}
+				network := serve(t, l.bound(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					select {
+					case reading <- struct{}{}:
+					default:
+					}
+					if _, err := io.Copy(io.Discard, r.Body); err != nil {
+						http.Error(w, err.Error(), http.StatusBadRequest)
+					}
+				})), 0)
+				for range slots {
+					slowBody(t, network)
 				}
-				if _, err := io.Copy(io.Discard, r.Body); err != nil {
-					http.Error(w, err.Error(), http.StatusBadRequest)
+				for range slots { // all slots are taken
+					<-reading
 				}
-			})))
-			t.Cleanup(srv.Close)
-			for range slots {
-				slowBody(t, srv.Listener.Addr().String())
-			}
-			for range slots { // all slots are taken
-				<-reading
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
-			defer cancel()
-			body := strings.NewReader(strings.Repeat("x", 4<<20))
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL, body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			res, err := http.DefaultClient.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer res.Body.Close()
-			if res.StatusCode != http.StatusOK {
-				t.Errorf("got %d, want 200", res.StatusCode)
-			}
+				ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+				defer cancel()
+				if code, text := postBody(ctx, t, network, 4<<20); code != http.StatusOK {
+					t.Errorf("got %d %s, want 200", code, text)
+				}
+			})
 		})
 	}
 }
@@ -91,28 +124,22 @@ func TestFunctionMayBeSlow(t *testing.T) {
 	t.Parallel()
 	l := limits{slots: 1, wait: time.Minute, progress: 100 * time.Millisecond, whole: 200 * time.Millisecond}
 	for name, size := range map[string]int{"a small body": 10, "a large one": 1 << 20, "none": 0} {
-		srv := httptest.NewUnstartedServer(l.bound(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if _, err := io.Copy(io.Discard, r.Body); err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
-				return
+		synctest.Test(t, func(t *testing.T) {
+			network := serve(t, l.bound(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if _, err := io.Copy(io.Discard, r.Body); err != nil {
+					http.Error(w, err.Error(), http.StatusBadRequest)
+					return
+				}
+				select {
+				case <-r.Context().Done():
+					http.Error(w, "its context has ended", http.StatusInternalServerError)
+				case <-time.After(time.Second):
+				}
+			})), l.whole)
+			if code, text := postBody(t.Context(), t, network, size); code != http.StatusOK {
+				t.Errorf("%s: got %d %s, want 200", name, code, text)
 			}
-			select {
-			case <-r.Context().Done():
-				http.Error(w, "its context has ended", http.StatusInternalServerError)
-			case <-time.After(time.Second):
-			}
-		})))
-		srv.Config.ReadTimeout = l.whole
-		srv.Start()
-		res, err := http.Post(srv.URL, "", strings.NewReader(strings.Repeat("x", size)))
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if text, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusOK {
-			t.Errorf("%s: got %d %s, want 200", name, res.StatusCode, text)
-		}
-		_ = res.Body.Close()
-		srv.Close()
+		})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"clerksync/clerk"
+	"clerksync/internal/testenv"
 	"clerksync/mail"
 	"clerksync/store/database"
 
@@ -40,14 +41,15 @@ func get(t *testing.T, url string) (int, string) {
 // address is free at the end.
 func TestMetricsAddress(t *testing.T) {
 	t.Parallel()
-	a, err := New(t.Context(), options(t.TempDir(), "METRICS_ADDR=127.0.0.1:0"))
+	apart := fmt.Sprint("127.0.0.1:", testenv.FreePort(t))
+	a, err := New(t.Context(), options(t.TempDir(), "METRICS_ADDR="+apart))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	apart := a.metricsListener.Addr().String() // no wait: New has bound it
+	// No wait: New has bound it.
 	for url, want := range map[string]struct {
 		code int
 		has  string

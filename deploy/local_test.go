@@ -76,9 +76,7 @@ func TestLocal(t *testing.T) {
 	l := newLocal(t)
 	script := l.start("MONGODB_URI=", "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	uri := strings.TrimSpace(read(t, filepath.Join(l.dir, "secrets", "mongodb_uri")))
-	if status := l.post("user_first"); status != http.StatusAccepted {
-		t.Fatalf("the webhook got %d", status)
-	}
+	l.until("a webhook is taken", func() bool { return l.post("user_first") == http.StatusAccepted })
 	l.untilRow(uri, "user_first")
 	if status := send(t, l.addr(0), "GET", "/status"); status != http.StatusNotFound {
 		t.Errorf("/status from outside: got %d, want 404", status)

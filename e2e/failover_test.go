@@ -45,7 +45,7 @@ func TestFailoverEndToEnd(t *testing.T) {
 	}
 	w := newWorld(t, options{uri: uri, env: []string{manyEvents}})
 	histories := testenv.Histories(t, rng, users)
-	c := &clerkSide{world: w, codes: map[int]int{}}
+	c := &clerkSide{world: w, codes: map[int]int{}, pause: 50 * time.Millisecond}
 	each := 1500 * time.Millisecond // for a fault
 	for _, hook := range shuffled(rng, histories) {
 		c.deliver(hook, time.Duration(rng.Int64N(int64(each)*int64(rounds*len(faults)))))
@@ -93,11 +93,12 @@ func ourFailovers(t *testing.T) (uri string, faults []fault) {
 			defer mu.Unlock()
 			next = meets
 			return func() {
-				mu.Lock()
-				defer mu.Unlock()
-				if next != testenv.NoFailover {
-					t.Errorf("%s: there was no write", name)
-				}
+				t.Helper()
+				until(t, name+": there is a write", patience, func() bool {
+					mu.Lock()
+					defer mu.Unlock()
+					return next == testenv.NoFailover
+				})
 			}
 		}})
 	}
@@ -139,14 +140,14 @@ func startMongods(t *testing.T, mongod string) *mongods {
 		{Key: "members", Value: members},
 		{Key: "settings", Value: bson.D{{Key: "electionTimeoutMillis", Value: 2000}}}, // 10 s take long
 	}
-	until(t, "the servers take the configuration", time.Minute, func() bool {
+	until(t, "the servers take the configuration", patience, func() bool {
 		err := first.RunCommand(t.Context(), bson.D{{Key: "replSetInitiate", Value: config}}).Err()
 		se, isServer := err.(mongo.ServerError)              //nolint:errorlint // it is the driver's own
 		return err == nil || isServer && se.HasErrorCode(23) // AlreadyInitialized
 	})
 	m.uri = "mongodb://" + strings.Join(m.addresses, ",") + "/?replicaSet=rs0"
 	m.admin = connectMongod(t, m.uri)
-	until(t, "there is a primary", time.Minute, func() bool { return m.primary() >= 0 })
+	until(t, "there is a primary", patience, func() bool { return m.primary() >= 0 })
 	return m
 }
 
@@ -178,7 +179,7 @@ func (m *mongods) primary() int {
 // awaitPrimary returns which server is the primary, when there is one.
 func (m *mongods) awaitPrimary() (primary int) {
 	m.t.Helper()
-	until(m.t, "there is a primary", time.Minute, func() bool {
+	until(m.t, "there is a primary", patience, func() bool {
 		primary = m.primary()
 		return primary >= 0
 	})
@@ -189,7 +190,7 @@ func (m *mongods) awaitPrimary() (primary int) {
 func (m *mongods) faults() []fault {
 	stepDown := func() (heal func()) {
 		before := m.awaitPrimary()
-		until(m.t, "the primary steps down", time.Minute, func() bool { // it refuses while the others are behind
+		until(m.t, "the primary steps down", patience, func() bool { // it refuses while the others are behind
 			command := bson.D{{Key: "replSetStepDown", Value: 30}, {Key: "secondaryCatchUpPeriodSecs", Value: 5}}
 			err := m.admin.RunCommand(m.t.Context(), command).Err()
 			return err == nil || m.primary() != before

@@ -186,7 +186,7 @@ func (w *world) goApp() string {
 // Retry-After, as a page that reloads would. It logs how long the answers took.
 func (w *world) allFind(what string, users []testenv.ClerkUser, urls ...string) {
 	w.t.Helper()
-	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	var mu sync.Mutex
 	var took, first []time.Duration

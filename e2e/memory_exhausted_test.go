@@ -70,7 +70,7 @@ func TestMemoryBound(t *testing.T) {
 
 // readCode returns the status of the answer, or 0.
 func readCode(c net.Conn) int {
-	if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return 0
 	}
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)

@@ -117,8 +117,11 @@ func newStack(t *testing.T, o stackOptions) *stack {
 		res, err := http.Get(proxy + "/api/inngest") // without a signature: the replica refuses it
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusUnauthorized
 	})
-	if got := s.log.count(`takes checkpoints","checkpoints":true`); (got > 0) != o.checkpoints {
-		t.Fatalf("%d replicas use checkpoints, want them: %t", got, o.checkpoints)
+	users := func() int { return s.log.count(`takes checkpoints","checkpoints":true`) }
+	if o.checkpoints { // an Inngest that is slow to answer is asked again after half a minute
+		s.until("the replicas use checkpoints", func() bool { return users() >= o.replicas })
+	} else if n := users(); n > 0 {
+		t.Fatalf("%d replicas use checkpoints", n)
 	}
 	return s
 }

@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"regexp"
 	"testing"
-	"time"
 
 	"clerksync/internal/child"
 	"clerksync/internal/testenv/browser"
@@ -36,7 +35,7 @@ func TestStormInBrowser(t *testing.T) {
 		}
 	})
 	var site string
-	until(t, "dev says where its page is", time.Minute, func() bool {
+	until(t, "dev says where its page is", patience, func() bool {
 		if m := regexp.MustCompile(`(http://127\.0\.0\.1:\d+)/status`).FindStringSubmatch(out.String()); m != nil {
 			site = m[1]
 		}

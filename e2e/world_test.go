@@ -375,10 +375,13 @@ func (w *world) keepPrivate(body []byte) {
 	}
 }
 
+// patience is how long a test waits for what takes seconds on a machine that has nothing else to do.
+const patience = 5 * time.Minute
+
 // until waits for cond.
 func (w *world) until(what string, cond func() bool) {
 	w.t.Helper()
-	until(w.t, what, 5*time.Minute, cond)
+	until(w.t, what, patience, cond)
 }
 
 func until(t *testing.T, what string, patience time.Duration, cond func() bool) {
@@ -465,7 +468,7 @@ func hostPort(t *testing.T, uri string) string {
 
 func (w *world) get(path string) (int, string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+path, nil)
 	if err != nil {

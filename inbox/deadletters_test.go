@@ -170,7 +170,7 @@ func TestReplayOfRefusedEventRunsNothing(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, db *database.DB) {
 		s := &sender{}
-		b, _, _ := start(t, db, s.Send, 4*time.Second)
+		b, _, _ := start(t, db, s.Send, time.Hour)
 		put(t, b, "msg_refused", "msg_failed")
 		until(t, "they are sent", func() bool { return len(s.accepted()) == 2 })
 		for id, run := range map[string]string{"msg_refused": "", "msg_failed": "01J"} {

@@ -52,8 +52,9 @@ func TestResentLine(t *testing.T) {
 			t.Errorf("the oldest has waited since %v, want since this test began: %v", line.Oldest, before)
 		}
 	}
-	if lines > 2 { // at the start of the minute, and at the end of the process
-		t.Errorf("got %d lines", lines)
+	// at the start of each minute, which is the first one unless the machine is very slow, and at the end of the process
+	if most := 2 + int(time.Since(before)/time.Minute); lines > most {
+		t.Errorf("got %d lines, want %d at the most", lines, most)
 	}
 	if want := int(metric(t, reg, "clerksync_inbox_resent_total")); events != want {
 		t.Errorf("the lines tell of %d events, want %d", events, want)

@@ -85,12 +85,12 @@ func TestEventAPI(t *testing.T) {
 				w.WriteHeader(tc.code)
 				_, _ = io.WriteString(w, tc.body)
 			}))
+			defer srv.Close()
+			url := srv.URL
 			if tc.code == 0 {
-				srv.Close()
-			} else {
-				defer srv.Close()
+				url = "http://127.0.0.1:1"
 			}
-			err := Server{URL: srv.URL, EventKey: "thekey", Env: "branch"}.EventAPI().Send(t.Context(), events)
+			err := Server{URL: url, EventKey: "thekey", Env: "branch"}.EventAPI().Send(t.Context(), events)
 			switch {
 			case tc.ok != (err == nil):
 				t.Errorf("got %v", err)

@@ -70,7 +70,7 @@ func TestExplain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			patience := 10 * time.Second
+			patience := time.Minute
 			if strings.HasPrefix(name, "silence") {
 				patience = 100 * time.Millisecond
 			}

@@ -94,14 +94,14 @@ func TestFollow(t *testing.T) {
 	for _, e := range []activity.Event{
 		other,
 		event("user.created", "", errors.New("not yet"), false, 0),
-		event("user.created", store.Deleted, nil, false, 0),
+		event("user.created", store.Deleted, nil, false, -1),
 		event("user.created", store.Created, nil, false, 0),
 	} {
 		a.Wrote(e.Wrote)
 	}
 	for _, want := range []News{
 		{Words: "tried again: not yet", More: true},
-		{Words: "deleted in 0.0 s, and stays so", Gone: true},
+		{Words: "deleted, and stays so", Gone: true},
 	} {
 		if got, err := next(); err != nil || got != want {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)

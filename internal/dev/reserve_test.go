@@ -3,6 +3,8 @@ package dev
 import (
 	"net"
 	"testing"
+
+	"clerksync/internal/testenv"
 )
 
 // TestDevsStartedAtOnce: of two processes that start an Inngest dev server at the same time only one gets the usual
@@ -17,14 +19,7 @@ func TestDevsStartedAtOnce(t *testing.T) {
 	if got := reserve(t.Context(), taken); got != 0 {
 		t.Errorf("something listens there: got %d, want 0", got)
 	}
-	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := free.Addr().(*net.TCPAddr).Port
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	port := testenv.FreePort(t)
 	if first, second := reserve(t.Context(), port), reserve(t.Context(), port); first != port || second != 0 {
 		t.Errorf("got %d and %d, want %d and 0", first, second, port)
 	}

@@ -105,12 +105,12 @@ func (n *Inngest) take(e Event) {
 		n.held = append(n.held, e)
 		return
 	}
-	broken := n.broken && !strings.HasPrefix(e.Name, "inngest/")
-	for _, f := range n.app.Functions {
+	app, broken := n.app, n.broken && !strings.HasPrefix(e.Name, "inngest/")
+	for _, f := range app.Functions {
 		for _, trigger := range f.Triggers {
 			wanted := trigger.Expression == "" || strings.Contains(trigger.Expression, failedIn(e))
 			if trigger.Event == e.Name && wanted {
-				n.runs.Go(func() { n.run(n.app, f.ID, e, broken) })
+				n.runs.Go(func() { n.run(app, f.ID, e, broken) })
 			}
 		}
 	}

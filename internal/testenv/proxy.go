@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -16,12 +17,12 @@ type Proxy struct {
 	proxy *toxiproxy.Proxy
 }
 
-// NewProxy starts a proxy on a loopback port for the server at upstream, HOST:PORT.
+// NewProxy starts a proxy on a loopback port, which it keeps while it refuses, for the server at upstream, HOST:PORT.
 func NewProxy(t testing.TB, upstream string) *Proxy {
 	t.Helper()
 	// A proxy cannot be made without a server.
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
-	p := toxiproxy.NewProxy(server, upstream, "127.0.0.1:0", upstream)
+	p := toxiproxy.NewProxy(server, upstream, fmt.Sprint("127.0.0.1:", FreePort(t)), upstream)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}

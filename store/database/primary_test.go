@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,18 +39,8 @@ func TestMakePrimaryOfAnother(t *testing.T) {
 // startMongod starts a server that behaves as a mongod, and returns its address.
 func startMongod(t *testing.T, dir, set string) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = l.Addr().String()
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	port := strconv.Itoa(testenv.FreePort(t))
+	address = net.JoinHostPort("127.0.0.1", port)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -40,6 +40,11 @@ type Server struct {
 // time, or else the first free one from 27018 on. The error is ErrLocked if another server, of this process or of
 // another, has the folder. Warnings of FerretDB go to log, without their details.
 func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, error) {
+	return startFrom(ctx, firstPort, dir, addr, log)
+}
+
+// startFrom is Start with another port than 27018.
+func startFrom(ctx context.Context, first int, dir, addr string, log *slog.Logger) (*Server, error) {
 	kept := addr == ""
 	if ap, err := netip.ParseAddrPort(addr); !kept && (err != nil || !ap.Addr().IsLoopback()) {
 		return nil, fmt.Errorf("the embedded database has no authentication and cannot listen on %q: use "+
@@ -50,7 +55,7 @@ func Start(ctx context.Context, dir, addr string, log *slog.Logger) (*Server, er
 		return nil, err
 	}
 	if kept {
-		addr = f.keptAddress(ctx)
+		addr = f.keptAddress(ctx, first)
 	}
 	db, err := open(ctx, f, addr, log)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 const (
 	// firstPort is the port beside MongoDB's own, which a developer's MongoDB may have.
 	firstPort = 27018
-	// ports is how many ports are tried from firstPort on.
+	// ports is how many ports are tried, from the first on.
 	ports = 100
 	// portFile holds the port that the folder's server had, for connection strings that other programs keep. uriFile
 	// does not tell it: a command that has the folder for a while takes any port.
@@ -23,8 +23,8 @@ const (
 )
 
 // keptAddress returns the address at which the folder's server was the last time, if that is free, or else the first
-// free one from firstPort on, or else any free one.
-func (f *folder) keptAddress(ctx context.Context) string {
+// free one from the port first on, or else any free one.
+func (f *folder) keptAddress(ctx context.Context, first int) string {
 	//nolint:gosec // G703: it is the operator who names the folder
 	b, _ := os.ReadFile(filepath.Join(f.path, portFile)) // without it the folder had none
 	port, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 16)
@@ -32,7 +32,7 @@ func (f *folder) keptAddress(ctx context.Context) string {
 		return addr
 	}
 	for port := range ports {
-		if addr := address(firstPort + port); tryListen(ctx, addr) == nil {
+		if addr := address(first + port); tryListen(ctx, addr) == nil {
 			return addr
 		}
 	}

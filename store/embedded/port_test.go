@@ -3,21 +3,25 @@
 package embedded
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/consul/sdk/freeport"
 )
 
 // TestKeptPort: other programs find a folder's server at the same port after a restart, even if a command has had the
 // folder meanwhile; if something else has the port, it is another one, and that one is kept.
 func TestKeptPort(t *testing.T) {
 	dir := t.TempDir()
+	port := freeport.GetOne(t) // no other test's, as those from 27018 on may be at any time
 	serve := func(addr string) (uri string) {
 		t.Helper()
-		s, err := Start(t.Context(), dir, addr, slog.New(slog.DiscardHandler))
+		s, err := startFrom(t.Context(), port, dir, addr, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,8 +31,8 @@ func TestKeptPort(t *testing.T) {
 		return s.URI()
 	}
 	first := serve("")
-	if !strings.HasPrefix(first, "mongodb://127.0.0.1:27") { // 27018, unless that is taken
-		t.Errorf("the first time: got %s", first)
+	if want := fmt.Sprintf("mongodb://127.0.0.1:%d/", port); first != want {
+		t.Errorf("the first time: got %s, want %s", first, want)
 	}
 	serve(anyPort)
 	if got := serve(""); got != first {
@@ -50,8 +54,8 @@ func TestKeptPort(t *testing.T) {
 	}
 	for _, text := range []string{"", "0", "http", "99999", "-1", strings.Repeat("2", 1<<16)} {
 		write(t, filepath.Join(dir, portFile), text)
-		if got := serve(""); !strings.HasPrefix(got, "mongodb://127.0.0.1:27") {
-			t.Errorf("%.20q in the file: got %s", text, got)
+		if got := serve(""); got != first {
+			t.Errorf("%.20q in the file: got %s, want %s", text, got, first)
 		}
 	}
 }
@@ -70,6 +74,9 @@ func TestLinkedFiles(t *testing.T) {
 	s, err := Start(t.Context(), dir, "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := s.URI(); !strings.HasPrefix(got, "mongodb://127.0.0.1:27") { // 27018, unless that is taken
+		t.Errorf("it is at %s", got)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

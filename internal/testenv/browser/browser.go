@@ -211,7 +211,8 @@ func (tab *Tab) add(wrong string) {
 	tab.wrong = append(tab.wrong, wrong)
 }
 
-// UntilWrong waits until something that matches the pattern goes wrong, and has nothing count that went wrong before.
+// UntilWrong waits until something that matches the pattern goes wrong, which then counts no more than with Allow: the
+// browser tells one thing in several ways, one after the other.
 func (tab *Tab) UntilWrong(pattern string) {
 	tab.t.Helper()
 	limit := time.After(patience)
@@ -219,10 +220,11 @@ func (tab *Tab) UntilWrong(pattern string) {
 	defer tick.Stop()
 	for wanted := regexp.MustCompile(pattern); ; {
 		tab.mu.Lock()
-		wrong := tab.wrong
+		wrong := slices.Clone(tab.wrong)
 		there := slices.ContainsFunc(wrong, wanted.MatchString)
 		if there {
-			tab.wrong = nil
+			tab.wrong = slices.DeleteFunc(tab.wrong, wanted.MatchString)
+			tab.allowed = append(tab.allowed, wanted)
 		}
 		tab.mu.Unlock()
 		if there {
@@ -286,13 +288,27 @@ func (tab *Tab) Back() {
 // Click clicks on the element, once it can be seen.
 func (tab *Tab) Click(selector string) {
 	tab.t.Helper()
-	tab.do(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	tab.do(click(selector)...)
 }
 
 // Follow clicks on the element, waits until the page that it leads to is there, and returns the status of its answer.
 func (tab *Tab) Follow(selector string) int {
 	tab.t.Helper()
-	return tab.loads(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	return tab.loads(click(selector)...)
+}
+
+// click clicks on the element, once it can be seen. A page that changes by itself could replace it, or move it away,
+// after it was found and before the click. So the page is told first that the button is down, which holds its changes.
+func click(selector string) []chromedp.Action[chromedp.Void] {
+	at := chromedp.CSS(selector)
+	return []chromedp.Action[chromedp.Void]{
+		chromedp.WaitVisible(at),
+		func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+			_, err := chromedp.Evaluate[any]("dispatchEvent(new PointerEvent('pointerdown')), null")(ctx, target)
+			return chromedp.Void{}, err
+		},
+		chromedp.Click(at),
+	}
 }
 
 func (tab *Tab) loads(steps ...chromedp.Action[chromedp.Void]) int {
