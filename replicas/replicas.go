@@ -163,8 +163,8 @@ func (r *Replicas) look(ctx context.Context) (alive []replica, err error) {
 	for name, o := range all {
 		s, there := r.known[name]
 		switch unseen := now.Sub(r.last); {
-		case r.known == nil:
-			s = sighting{o, now.Add(-o.age(now, all))}
+		case r.known == nil: // only the clock of the other one says how old it is
+			s = sighting{o, now.Add(-min(now.Sub(o.Seen).Abs(), aliveFor))} // not more, or it would be removed at once
 		case !there || !s.Seen.Equal(o.Seen):
 			s = sighting{o, now}
 		case unseen > aliveFor/2: // much longer than a turn: the database was away, and not only for this process
@@ -181,18 +181,6 @@ func (r *Replicas) look(ctx context.Context) (alive []replica, err error) {
 	}
 	r.known, r.last = known, now
 	return alive, nil
-}
-
-// age returns how old a heartbeat is at the first look, by the clocks of others, for there is nothing else to go by. It
-// is no older than the last one of all makes it, because while the database was away nobody had one.
-func (r replica) age(now time.Time, all map[string]replica) time.Duration {
-	last := r.Seen
-	for _, o := range all {
-		if o.App == r.App && o.Seen.After(last) {
-			last = o.Seen
-		}
-	}
-	return min(now.Sub(r.Seen).Abs(), last.Sub(r.Seen), aliveFor)
 }
 
 // Alive returns how many processes register functions of this app or would, and how many of them have older

@@ -127,7 +127,7 @@ func TestRollingUpgrade(t *testing.T) {
 		"the newest of three crashes":     {"+a1 1m +b1 1m +c1 1m -c1 20m", "a b c b"},
 		"the middle one of three crashes": {"+a1 1m +b1 1m +c1 1m -b1 20m", "a b c"},
 		"the database is away":            {"+a1 +a2 +a3 +a4 5m +b1 5m ~10m 20m", "a b"},
-		"an old one is started then":      {"+a1 5m +b1 5m -a1 ~10m +a1 20m", "a b"},
+		"an old one is restarted before":  {"+a1 +a2 5m +b1 5m -a1 10s +a1 1s ~10m 20m", "a b"},
 		"it is, and the new one crashes":  {"+a1 +a2 5m +b1 5m -b1 ~10m 20m", "a b a"},
 		"back in a day, the clock right":  {"+a1 1m -a1 48h +b1 1m -b1 48h +a1 20m", "a b a"},
 	} {
