@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -23,8 +24,9 @@ func wantsStack(t *testing.T) {
 }
 
 // TestStackChaos: TestChaos on two or three replicas and a self-hosted Inngest, with checkpoints and without. Replicas
-// are killed in turn and restarted one after the other, Inngest, Redis and PostgreSQL are killed, Inngest loses its
-// database, or that and its queue, and the keys are changed. No webhook is refused more than twice.
+// are killed in turn and restarted one after the other, Caddy, Inngest, Redis and PostgreSQL are killed, Inngest loses
+// its database, or that and its queue, the keys are changed, and all replicas are killed at once. While Caddy is there,
+// and a replica, no webhook is refused more than twice.
 func TestStackChaos(t *testing.T) {
 	wantsStack(t)
 	for name, checkpoints := range map[string]bool{"without checkpoints": false, "with checkpoints": true} {
@@ -36,27 +38,50 @@ func TestStackChaos(t *testing.T) {
 			})
 			t.Logf("%d replicas", len(s.replicas))
 			o := ordeal{
-				users: 150, span: 40 * time.Second, rounds: *stackFlag, faults: s.faults(),
-				pause: 5 * time.Second, // as Svix
+				users: 150, span: 50 * time.Second, // while most of the faults happen
+				rounds: *stackFlag, pause: 5 * time.Second, // as Svix
 			}
 			for _, r := range s.replicas {
 				o.service = append(o.service, r.supervisor)
 			}
+			o.faults = s.faults(o.service)
 			if c := s.undergo(rng, o); c.refused > 2 {
 				t.Errorf("a webhook was refused %d times, want 2 at the most: a restart must not cost more:\n%s",
 					c.refused, strings.Join(c.refusals, "\n"))
 			}
+			s.suffered(int64(*stackFlag))
 		})
 	}
 }
 
-// faults returns everything that goes wrong during TestStackChaos. At any time at most one replica is away.
-func (s *stack) faults() []fault {
+// suffered checks that in each round of faults each program was killed and restarted as often as faults says.
+func (s *stack) suffered(rounds int64) {
+	s.t.Helper()
+	check := func(name string, p *supervisor, kills, restarts int64) {
+		if got := p.kills.Load(); got != rounds*kills {
+			s.t.Errorf("%s was killed %d times, want %d", name, got, rounds*kills)
+		}
+		if got, want := p.starts.Load(), 1+rounds*(kills+restarts); got < want { // more if it ended by itself
+			s.t.Errorf("%s was started %d times, want %d at the least", name, got, want)
+		}
+	}
+	check("Caddy", s.caddy, 1, 0)
+	check("PostgreSQL", s.postgres, 1, 0)
+	check("Redis", s.redis, 3, 0)
+	check("Inngest", s.server, 4, 3)
+	for i, r := range s.replicas {
+		check(fmt.Sprint("replica ", i), r.supervisor, 2, 3)
+	}
+}
+
+// faults returns everything that goes wrong during TestStackChaos. At any time at most one replica is away, but for the
+// one fault in which all are: it kills service, their processes.
+func (s *stack) faults(service []*supervisor) []fault {
 	const moment = time.Millisecond
 	now := func(f func()) func() func() { return func() func() { f(); return func() {} } }
 	held := func(p *supervisor, more ...func()) func() func() {
 		return func() func() {
-			p.hold((*child.Process).Kill)
+			p.crash()
 			return func() {
 				for _, f := range more {
 					f()
@@ -67,6 +92,8 @@ func (s *stack) faults() []fault {
 	}
 	lose := func() { s.psql("DROP DATABASE inngest WITH (FORCE)"); s.psql("CREATE DATABASE inngest") }
 	all := []fault{
+		{"Caddy killed", time.Second, s.outage(s.caddy)},
+		{"all replicas killed", moment, s.outage(service...)},
 		{"replicas restarted, one after the other", moment, now(s.restartReplicas)},
 		{"Inngest killed", time.Second, held(s.server)},
 		{"Inngest killed", time.Second, held(s.server)},
@@ -81,24 +108,50 @@ func (s *stack) faults() []fault {
 	for i, r := range s.replicas {
 		all = append(all, fault{fmt.Sprintf("replica %d killed", i), moment, now(func() {
 			r.kill()
-			s.awaitReplica(r)
+			s.awaitReplicas(r)
 		})})
 	}
 	return all
+}
+
+// outage kills programs without which no webhook can be taken, and starts them again when one has been refused. Without
+// replicas that takes ten seconds, in which Caddy waits for one to come back.
+func (s *stack) outage(programs ...*supervisor) func() func() {
+	taken := func() bool {
+		res, err := http.Post(s.url+"/webhooks/clerk", "application/json", nil) // a replica refuses it: no signature
+		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusBadRequest
+	}
+	return func() func() {
+		s.outages.Add(1)
+		for _, p := range programs {
+			p.crash()
+		}
+		s.until("webhooks are refused", func() bool { return !taken() })
+		return func() {
+			for _, p := range programs {
+				p.release()
+			}
+			s.until("webhooks are taken", taken)
+			s.awaitReplicas(s.replicas...)
+			s.outages.Add(1)
+		}
+	}
 }
 
 // restartReplicas restarts each replica when the one before it is back.
 func (s *stack) restartReplicas() {
 	for _, r := range s.replicas {
 		s.restart(r.supervisor)
-		s.awaitReplica(r)
+		s.awaitReplicas(r)
 	}
 }
 
-// awaitReplica waits until a replica is back, and until the proxy has seen that: two looks, see deploy/Caddyfile. Else
+// awaitReplicas waits until replicas are back, and until the proxy has seen that: two looks, see deploy/Caddyfile. Else
 // all of them would be away for the proxy.
-func (s *stack) awaitReplica(r replica) {
-	s.until("the replica is back", func() bool { return answers(r.url + "/healthz") })
+func (s *stack) awaitReplicas(replicas ...replica) {
+	for _, r := range replicas {
+		s.until("the replica is back", func() bool { return answers(r.url + "/healthz") })
+	}
 	<-time.After(2 * time.Second)
 }
 
@@ -120,7 +173,7 @@ func (s *stack) restart(p *supervisor) {
 
 // loseQueue empties Redis.
 func (s *stack) loseQueue() {
-	s.redis.hold((*child.Process).Kill)
+	s.redis.crash()
 	if err := os.RemoveAll(s.redisDir); err != nil {
 		s.t.Error(err)
 	}

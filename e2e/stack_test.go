@@ -22,11 +22,11 @@ import (
 // with PostgreSQL, Redis and real keys. Each is a process that is started again whenever it ends.
 type stack struct {
 	*world
-	postgres, redis, server *supervisor
-	replicas                []replica
-	psql                    func(sql string) // as the owner of Inngest's database
-	redisDir                string
-	postgresURI, redisURI   string
+	postgres, redis, server, caddy *supervisor
+	replicas                       []replica
+	psql                           func(sql string) // as the owner of Inngest's database
+	redisDir                       string
+	postgresURI, redisURI          string
 
 	others logFile // what all but the service wrote
 
@@ -232,7 +232,7 @@ func (s *stack) startProxy(ports []string) (webhooks, calls string) {
 	caddy := program.Find(t, program.Caddy())
 	outside, inside := fmt.Sprint(testenv.FreePort(t)), fmt.Sprint(testenv.FreePort(t))
 	webhooks, calls = "http://127.0.0.1:"+outside, "http://127.0.0.1:"+inside
-	s.run(func() *exec.Cmd {
+	s.caddy = s.run(func() *exec.Cmd {
 		cmd := exec.Command(caddy, "run", "--adapter", "caddyfile", "--config", "../deploy/Caddyfile")
 		cmd.Env = []string{
 			"SITE_ADDRESS=http://:" + outside, "CALLS_ADDRESS=http://:" + inside, // whatever Inngest calls it

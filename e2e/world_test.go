@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -151,6 +152,7 @@ type world struct {
 	store   *database.DB
 	users   *store.Users
 	app     testenv.App
+	outages atomic.Int64 // begun and ended: odd while no webhook can be taken, see stack.outage
 
 	dbProxy, inngestProxy *testenv.Proxy // see options
 }

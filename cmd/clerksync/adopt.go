@@ -33,7 +33,7 @@ func (adoptCmd) Help() string {
 
 // Run prints what was found and the proposed map.
 func (c adoptCmd) Run(ctx context.Context, e env) error {
-	cfg, err := readConfigForCommand(e.environ)
+	cfg, err := readConfigForCommand(ctx, e.environ)
 	if err != nil {
 		return err
 	}

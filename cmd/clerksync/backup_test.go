@@ -90,7 +90,7 @@ func (w *recovery) aged(v any) any {
 func (w *recovery) restore(backup map[string][]any) {
 	w.t.Helper()
 	w.settings["MONGODB_URI"] = config.EmbeddedPrefix + w.t.TempDir()
-	cfg, err := readConfigForCommand(environ(w.settings))
+	cfg, err := readConfigForCommand(w.t.Context(), environ(w.settings))
 	if err != nil {
 		w.t.Fatal(err)
 	}

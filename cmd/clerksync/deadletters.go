@@ -175,7 +175,7 @@ func (c deadLettersDrop) Run(ctx context.Context, e env) error {
 
 // withDeadLetters calls f with the database that the settings name and its dead letters.
 func withDeadLetters(ctx context.Context, e env, f func(*database.DB, inbox.Table) error) error {
-	cfg, err := readConfigForCommand(e.environ)
+	cfg, err := readConfigForCommand(ctx, e.environ)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 	if c.URL != "" && !config.IsHTTP(c.URL) {
 		return errors.New("--url is no URL: say https://HOST")
 	}
-	o := doctorOptions(e.environ, c.URL)
+	o := doctorOptions(ctx, e.environ, c.URL)
 	var db *database.DB
 	o.Open = func(ctx context.Context) (_ *database.DB, err error) {
 		db, err = app.OpenBeside(ctx, o.Config, slog.New(slog.DiscardHandler)) // the finding has the error
@@ -73,10 +73,10 @@ func (c doctorCmd) Run(ctx context.Context, e env) error {
 }
 
 // doctorOptions reads the settings, or those of 'clerksync dev' in this folder, and returns what the doctor checks.
-func doctorOptions(environ []string, url string) doctor.Options {
+func doctorOptions(ctx context.Context, environ []string, url string) doctor.Options {
 	cfg, mistakes := readSettings(environ)
 	whose, unread := "complete", mistakes
-	took, notRunning := takeDevFolder(&cfg, mistakes)
+	took, notRunning := takeDevFolder(ctx, &cfg, mistakes)
 	if took {
 		whose = "those of 'clerksync dev' in this folder"
 	}

@@ -26,7 +26,7 @@ func (healthCmd) Help() string {
 // Run asks the service first: if the service runs, it has the embedded database open, so the database is not started
 // here.
 func (c healthCmd) Run(ctx context.Context, e env) error {
-	cfg, err := readConfigForCommand(e.environ, "HOST", "PORT")
+	cfg, err := readConfigForCommand(ctx, e.environ, "HOST", "PORT")
 	if err != nil {
 		return err
 	}

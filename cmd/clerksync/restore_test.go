@@ -42,7 +42,7 @@ func TestBuriedAndUnknown(t *testing.T) {
 	if out, err := clerksync("backfill"); err != nil {
 		t.Fatal(out, err)
 	}
-	cfg, err := readConfigForCommand(environ(settings))
+	cfg, err := readConfigForCommand(t.Context(), environ(settings))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestReconcileSaysWhoIsBusy(t *testing.T) {
 		"MONGODB_URI": config.EmbeddedPrefix + t.TempDir(), "CLERK_SECRET_KEY": testenv.ClerkKey,
 		"CLERK_API_URL": fake.URL,
 	}
-	cfg, err := readConfigForCommand(environ(settings))
+	cfg, err := readConfigForCommand(t.Context(), environ(settings))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,9 @@ func readSettings(environ []string) (config.Config, config.Mistakes) {
 // readConfigForCommand reads the settings for a command other than 'serve' and 'dev'. It checks only those of the
 // database, of Clerk's API and of the history, and those whose names begin with one of also. If MONGODB_URI is not set,
 // it takes the database of 'clerksync dev' in this folder.
-func readConfigForCommand(environ []string, also ...string) (config.Config, error) {
+func readConfigForCommand(ctx context.Context, environ []string, also ...string) (config.Config, error) {
 	cfg, mistakes := readSettings(environ)
-	if _, err := takeDevFolder(&cfg, mistakes); err != nil {
+	if _, err := takeDevFolder(ctx, &cfg, mistakes); err != nil {
 		return cfg, err
 	}
 	settings := append(clerkSettings(), append(also, "MONGODB_", "CLERKSYNC_", "HISTORY_")...)
@@ -39,8 +39,10 @@ func readConfigForCommand(environ []string, also ...string) (config.Config, erro
 }
 
 // readConfigAndMap reads the settings as readConfigForCommand does, and the map. The error has the mistakes in both.
-func readConfigAndMap(environ []string, also ...string) (config.Config, *mapping.Map, error) {
-	cfg, err := readConfigForCommand(environ, also...)
+func readConfigAndMap(
+	ctx context.Context, environ []string, also ...string,
+) (config.Config, *mapping.Map, error) {
+	cfg, err := readConfigForCommand(ctx, environ, also...)
 	m, mapErr := app.LoadMap(cfg)
 	return cfg, m, errors.Join(err, mapErr)
 }
@@ -56,12 +58,15 @@ const devDatabase = config.EmbeddedPrefix + "./" + dev.Folder
 // takeDevFolder sets the database to that of 'clerksync dev' in this folder, if no database is set, not even wrongly,
 // and the folder has one. It tells whether it did. Then it also sets dev's Inngest and signing secret, if these are not
 // set. It fails if that is the database of a mongod, and 'dev' does not run.
-func takeDevFolder(c *config.Config, mistakes config.Mistakes) (bool, error) {
+func takeDevFolder(ctx context.Context, c *config.Config, mistakes config.Mistakes) (bool, error) {
 	set := c.MongoURI != "" || len(mistakes.Only("MONGODB_URI")) > 0
 	if f, err := os.Stat(dev.Folder); set || err != nil || !f.IsDir() {
 		return false, nil
 	}
-	running, _ := dev.Find() // without it, what a 'dev' that is started now would have
+	running, _ := dev.Find()
+	if !running.Answers(ctx) { // it was killed: then what a 'dev' that is started now would have
+		running = dev.Running{}
+	}
 	c.MongoURI = devDatabase
 	if dev.HasMongod() {
 		if c.MongoURI = running.Database; c.MongoURI == "" {
@@ -92,7 +97,7 @@ func withClerk(
 		// A run over all users keeps little in memory and makes much garbage: with 400 it takes a fifth less CPU time.
 		defer debug.SetGCPercent(debug.SetGCPercent(400))
 	}
-	cfg, m, err := readConfigAndMap(e.environ, also...)
+	cfg, m, err := readConfigAndMap(ctx, e.environ, also...)
 	if err != nil {
 		return err
 	}

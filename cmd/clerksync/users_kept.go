@@ -230,7 +230,7 @@ func (usersErase) left(e env, left person.Left) {
 
 // withRecords calls f with the records of the database that the settings name.
 func withRecords(ctx context.Context, e env, f func(person.Records) error) error {
-	cfg, m, err := readConfigAndMap(e.environ)
+	cfg, m, err := readConfigAndMap(ctx, e.environ)
 	if err != nil {
 		return err
 	}

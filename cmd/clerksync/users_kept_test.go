@@ -47,7 +47,7 @@ func TestKeptOfAUser(t *testing.T) {
 	}
 	withDB := func(do func(*database.DB)) {
 		t.Helper()
-		cfg, err := readConfigForCommand(environ(keyed))
+		cfg, err := readConfigForCommand(t.Context(), environ(keyed))
 		if err != nil {
 			t.Fatal(err)
 		}

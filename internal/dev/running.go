@@ -1,7 +1,6 @@
 package dev
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,19 +29,22 @@ type Running struct {
 }
 
 // Find returns the 'dev' that runs in the working folder. The error is fs.ErrNotExist if there is none. It may have
-// been killed: Follow tells.
+// been killed: Answers and Follow tell.
 func Find() (r Running, err error) {
-	b, err := os.ReadFile(runningFile())
+	text, err := textfile.Read(runningFile(), maxRunning)
 	if err != nil {
-		return r, err
+		return r, fmt.Errorf("%s cannot be read: %w", runningFile(), err)
 	}
-	err = json.Unmarshal(b, &r)
+	err = json.Unmarshal([]byte(text), &r)
 	elsewhere := r.Database != "" && !database.IsLocal(r.Database) // it came with somebody else's repository
 	if u, notURL := url.Parse(r.URL); err != nil || notURL != nil || u.Scheme != "http" || r.Secret == "" || elsewhere {
 		return Running{}, fmt.Errorf("%s cannot be read: start 'clerksync dev' again", runningFile())
 	}
 	return r, nil
 }
+
+// maxRunning is the size of the largest file that Find takes, in bytes.
+const maxRunning = 64 << 10
 
 func runningFile() string { return filepath.Join(Folder, "dev.json") }
 
@@ -56,7 +58,7 @@ func (r Running) Announce() (remove func(), _ error) {
 		return nil, err
 	}
 	return func() {
-		if now, err := os.ReadFile(runningFile()); err == nil && bytes.Equal(bytes.TrimSpace(now), text) {
+		if now, err := textfile.Read(runningFile(), maxRunning); err == nil && strings.TrimSpace(now) == string(text) {
 			_ = os.Remove(runningFile()) // it is not another one's by now
 		}
 	}, nil
@@ -79,6 +81,14 @@ func MakeFolder() error {
 		}
 	}
 	return os.WriteFile(filepath.Join(Folder, ignore), []byte("*\n"), 0o600)
+}
+
+// Answers tells whether this 'dev' still runs.
+func (r Running) Answers(ctx context.Context) bool {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	_, err := r.Follow(ctx, MessageID())
+	return err == nil
 }
 
 // ErrKilled says that the 'dev' that a file names does not answer there.

@@ -97,12 +97,12 @@ func KeptPort(dir string) string {
 }
 
 func read(dir string) (k kept, _ error) {
-	b, err := os.ReadFile(filepath.Join(dir, keptFile)) //nolint:gosec // it is the caller who names the folder
+	text, err := textfile.Read(filepath.Join(dir, keptFile), 64<<10)
 	if err != nil {
-		return k, err
+		return k, fmt.Errorf("%s cannot be read: %w", filepath.Join(dir, keptFile), err)
 	}
 	// The name becomes part of a connection string, and the folder may have come with somebody else's repository.
-	if json.Unmarshal(b, &k) != nil || !regexp.MustCompile(`^clerksync-[a-z0-9]+$`).MatchString(k.Set) {
+	if json.Unmarshal([]byte(text), &k) != nil || !regexp.MustCompile(`^clerksync-[a-z0-9]+$`).MatchString(k.Set) {
 		return kept{}, fmt.Errorf("%s cannot be read: remove %s to begin anew", filepath.Join(dir, keptFile), dir)
 	}
 	return k, nil

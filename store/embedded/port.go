@@ -6,10 +6,11 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"clerksync/internal/textfile"
 )
 
 const (
@@ -25,9 +26,8 @@ const (
 // keptAddress returns the address at which the folder's server was the last time, if that is free, or else the first
 // free one from the port first on, or else any free one.
 func (f *folder) keptAddress(ctx context.Context, first int) string {
-	//nolint:gosec // G703: it is the operator who names the folder
-	b, _ := os.ReadFile(filepath.Join(f.path, portFile)) // without it the folder had none
-	port, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 16)
+	text, _ := textfile.Read(filepath.Join(f.path, portFile), maxKept) // without it the folder had none
+	port, err := strconv.ParseUint(strings.TrimSpace(text), 10, 16)
 	if addr := address(int(port)); err == nil && port > 0 && tryListen(ctx, addr) == nil {
 		return addr
 	}

@@ -85,3 +85,23 @@ func TestLinkedFiles(t *testing.T) {
 		t.Errorf("got %q %v", b, err)
 	}
 }
+
+// TestEndlessFiles: a file of ours that is a link to a device is as none: reading it would never end.
+func TestEndlessFiles(t *testing.T) {
+	const endless = "/dev/zero"
+	if _, err := os.Stat(endless); err != nil {
+		t.Skip("needs " + endless)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{portFile, uriFile} {
+		if err := os.Symlink(endless, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if uri, err := Running(dir); err == nil {
+		t.Errorf("got %.20q, want an error", uri)
+	}
+	if got := (&folder{path: dir}).keptAddress(t.Context(), firstPort); got == "" {
+		t.Error("got no address")
+	}
+}
