@@ -55,8 +55,9 @@ func TestRollingUpgrade(t *testing.T) {
 	start(0)
 	old := w.log // of its own, so that the new one's registration is told from one of the old one
 	w.log = &logFile{}
-	t.Cleanup(func() { _, _ = w.log.Write([]byte(old.String())) }) // for what the world looks for at its end
-	<-time.After(2 * time.Second)                                  // each registers every 5 seconds, so the function would be gone for 3 of these
+	t.Cleanup(func() { _, _ = w.log.Write([]byte(old.String())) }) // which the world looks through at its end
+	// Each registers every 5 seconds, so the function would be gone for 3 of these.
+	<-time.After(2 * time.Second)
 	start(1, "SMTP_URL=smtp://"+mails.Addr, "MAIL_FROM=App <hello@app.example>")
 
 	n := 0

@@ -52,7 +52,7 @@ func TestResentLine(t *testing.T) {
 			t.Errorf("the oldest has waited since %v, want since this test began: %v", line.Oldest, before)
 		}
 	}
-	// at the start of each minute, which is the first one unless the machine is very slow, and at the end of the process
+	// at the start of each minute, of which a machine that is not very slow needs one, and at the end of the process
 	if most := 2 + int(time.Since(before)/time.Minute); lines > most {
 		t.Errorf("got %d lines, want %d at the most", lines, most)
 	}

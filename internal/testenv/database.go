@@ -85,7 +85,7 @@ func makeCollection(ctx context.Context, db *database.DB, name string) error {
 // Connect connects to a database, which is dropped at the end of the test.
 func Connect(t testing.TB, uri, name string) *database.DB {
 	t.Helper()
-	db, err := database.Connect(t.Context(), uri, name)
+	db, err := database.ConnectWithin(t.Context(), time.Minute, uri, name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,6 +162,12 @@ func Patiently(ctx context.Context, log *slog.Logger, f func() error) error {
 // which database it is. MayPass tells of the error whether trying again may help. No error quotes the URI, which holds
 // a password.
 func Connect(ctx context.Context, uri, name string) (*DB, error) {
+	return ConnectWithin(ctx, opTimeout, uri, name)
+}
+
+// ConnectWithin is Connect for tests, which give each operation another limit than ten seconds: on a busy machine an
+// answer may take longer.
+func ConnectWithin(ctx context.Context, limit time.Duration, uri, name string) (*DB, error) {
 	if err := CheckURI(uri); err != nil {
 		return nil, fmt.Errorf("the connection string %w", err)
 	}
@@ -169,7 +175,7 @@ func Connect(ctx context.Context, uri, name string) (*DB, error) {
 	// What the connection string says of these does not count, docs/adr/0009-what-each-call-needs.md.
 	opts.SetWriteConcern(writeconcern.Majority()).SetReadConcern(readconcern.Local()).
 		SetReadPreference(readpref.Primary()).SetRetryWrites(true).SetRetryReads(true).
-		SetTimeout(opTimeout).SetServerSelectionTimeout(opTimeout / 2).SetMaxPoolSize(ingressPool).
+		SetTimeout(limit).SetServerSelectionTimeout(limit / 2).SetMaxPoolSize(ingressPool).
 		SetAppName("clerksync")
 	db := &DB{Log: slog.New(slog.DiscardHandler)}
 	db.monitor = db.newMonitor()

@@ -2,7 +2,9 @@ package database_test
 
 import (
 	"context"
+	"crypto/rand"
 	"os"
+	"strings"
 	"testing"
 
 	"clerksync/internal/testenv"
@@ -18,7 +20,7 @@ func TestObserve(t *testing.T) {
 	t.Parallel()
 	dbs := map[string]*database.DB{"embedded": testenv.Embedded(t)}
 	if uri := os.Getenv(testenv.MongoURI); uri != "" {
-		dbs["external"] = testenv.Connect(t, uri, "test_observe")
+		dbs["external"] = testenv.Connect(t, uri, "test_observe_"+strings.ToLower(rand.Text()[:12]))
 	}
 	for name, db := range dbs {
 		type key struct{}

@@ -1,6 +1,7 @@
 package database_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -227,7 +228,7 @@ func TestPushWithoutOperators(t *testing.T) {
 	if os.Getenv(testenv.MongoURI) == "" {
 		t.Skip(testenv.MongoURI + " is not set: TestPushEach does the same in memory")
 	}
-	db := testenv.Connect(t, os.Getenv(testenv.MongoURI), "test_push")
+	db := testenv.Connect(t, os.Getenv(testenv.MongoURI), "test_push_"+strings.ToLower(rand.Text()[:12]))
 	for _, v := range []string{"2", "1", "2"} {
 		if err := db.Collection("lists").PushEach(t.Context(), kept,
 			[]database.Push{push("x", "a", v)})[0]; err != nil {
