@@ -5,8 +5,9 @@ WORKDIR /src
 COPY . .
 ARG TARGETOS
 ARG TARGETARCH
-# What 'clerksync version' prints: docker build --build-arg VERSION=v1.2.3
-ARG VERSION
+# What 'clerksync version' prints: docker build --build-arg VERSION=v1.2.3. Render names the commit.
+ARG RENDER_GIT_COMMIT
+ARG VERSION=$RENDER_GIT_COMMIT
 # The embedded database, MONGODB_URI=embedded:DIR, is left out; with --build-arg TAGS= it is in.
 ARG TAGS=noembedded
 # Modules and what is compiled stay in caches of the machine that builds, so that a second build takes seconds.

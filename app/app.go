@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"clerksync/activity"
@@ -307,10 +306,10 @@ func (a *App) Run(ctx context.Context) error {
 	a.start(ctx, "metrics", a.serveMetrics)
 	a.start(ctx, "counts", a.counts.Run)
 	a.start(ctx, "activity", a.activity.Run)
-	a.start(ctx, "inbox", func(ctx context.Context) { a.inbox.Run(ctx, a.cfg.ShutdownTimeout/2) })
 	a.start(ctx, "watch", a.watch.Run)
 	a.start(ctx, "freshness", a.freshness.Run)
 	a.start(ctx, "registration", a.inngest.KeepRegistered)
+	a.start(ctx, "inbox", func(ctx context.Context) { a.inbox.Run(ctx, a.share()) })
 	failed := make(chan error, 1)
 	go func() { failed <- a.server.Serve(a.listener) }()
 	a.onClose("server", a.stopServer)
@@ -325,22 +324,32 @@ func (a *App) Run(ctx context.Context) error {
 	return errors.Join(err, a.Close(ctx))
 }
 
-// start runs a part of the service until Close, which waits until run returns.
+// start runs a part of the service until Close, which waits until run returns, or until its time is over.
 func (a *App) start(ctx context.Context, part string, run func(context.Context)) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var running sync.WaitGroup
-	running.Go(func() { run(ctx) })
-	a.onClose(part, func(context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx)
+	}()
+	a.onClose(part, func(ctx context.Context) error {
 		stop()
-		running.Wait()
+		select {
+		case <-ended:
+		case <-ctx.Done(): // nothing is lost: what is not written yet is in the inbox, or Clerk and Inngest repeat it
+			a.log.WarnContext(ctx, "a part of the service was cut off", "part", part)
+		}
 		return nil
 	})
 }
 
-// stopServer lets the requests in flight finish. It waits for half of ShutdownTimeout, because the inbox gets the other
-// half.
+// share is how long the end may wait for the requests in flight, and then for the events in memory. What is left of
+// ShutdownTimeout, a fifth or more, is for the parts that are closed after these.
+func (a *App) share() time.Duration { return a.cfg.ShutdownTimeout * 2 / 5 }
+
+// stopServer lets the requests in flight finish.
 func (a *App) stopServer(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.ShutdownTimeout/2)
+	ctx, cancel := context.WithTimeout(ctx, a.share())
 	defer cancel()
 	err := a.server.Shutdown(ctx)
 	if err == nil {
@@ -354,9 +363,12 @@ func (a *App) onClose(part string, end func(context.Context) error) {
 	a.cleanups = append(a.cleanups, cleanup{part, end})
 }
 
-// Close closes all parts, the last one first. Run calls it too, and a second call does nothing.
+// Close closes all parts, the last one first, for which they have ShutdownTimeout together: whoever runs the service
+// kills it soon after that. Run calls it too, and a second call does nothing.
 func (a *App) Close(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx) // ctx has ended, which is why the service closes
+	// ctx has ended, which is why the service closes.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
+	defer cancel()
 	var errs []error
 	for _, c := range slices.Backward(a.cleanups) {
 		if err := c.end(ctx); err != nil {

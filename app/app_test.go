@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"clerksync/activity"
 	"clerksync/config"
@@ -127,7 +128,7 @@ func TestStatus(t *testing.T) {
 func TestClose(t *testing.T) {
 	t.Parallel()
 	var got []string
-	a := &App{}
+	a := &App{cfg: config.Config{ShutdownTimeout: time.Minute}}
 	for _, part := range []string{"listener", "database", "server"} {
 		a.onClose(part, func(ctx context.Context) error {
 			got = append(got, part)
@@ -147,5 +148,24 @@ func TestClose(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"server", "database", "listener"}, got); d != "" {
 		t.Errorf("ended (-want +got):\n%s", d)
+	}
+}
+
+// TestCloseIsBounded: parts that hang, as with a database that hangs, took up to 14 s beyond SHUTDOWN_TIMEOUT: each had
+// a limit of its own. The one that is closed last had no time of its own left, and is closed all the same.
+func TestCloseIsBounded(t *testing.T) {
+	t.Parallel()
+	a := &App{cfg: config.Config{ShutdownTimeout: 10 * time.Millisecond}, log: slog.New(slog.DiscardHandler)}
+	last := false
+	a.onClose("listener", func(ctx context.Context) error {
+		_, bounded := ctx.Deadline()
+		last = bounded && ctx.Err() != nil
+		return nil
+	})
+	for _, part := range []string{"one", "another"} {
+		a.start(t.Context(), part, func(context.Context) { <-t.Context().Done() }) // whatever it is told
+	}
+	if err := a.Close(t.Context()); err != nil || !last {
+		t.Errorf("got %v, and that the last part was closed when the time was over: %t", err, last)
 	}
 }

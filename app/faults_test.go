@@ -243,13 +243,14 @@ func (w *world) runQueue() {
 	}
 }
 
-// cron runs a tier as Inngest does: a step that fails is tried again, here at once.
+// cron runs a tier as Inngest does: a step that fails is tried again, here at once, and so often that a run fails by
+// what lasts alone. Which commands fail is chance, for it depends on the order in which the goroutines come to them.
 func (w *world) cron(tier reconcile.Tier) {
 	if w.paused || w.inngestAway {
 		return
 	}
 	w.n++
-	w.fns.RunID, w.fns.Attempts = fmt.Sprint("run-", w.n), 3
+	w.fns.RunID = fmt.Sprint("run-", w.n)
 	id := map[reconcile.Tier]string{
 		reconcile.Recent: "reconcile-users-with-clerk-recent", reconcile.Absent: "reconcile-users-with-clerk-absent",
 		reconcile.Full: "reconcile-users-with-clerk",

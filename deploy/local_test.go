@@ -331,8 +331,8 @@ func (l *local) pid(name string) string {
 func (l *local) until(what string, done func() bool) {
 	l.t.Helper()
 	for start := time.Now(); !done(); {
-		if time.Since(start) > 4*time.Minute {
-			l.t.Fatalf("waited 4 minutes until %s", what)
+		if time.Since(start) > 10*time.Minute {
+			l.t.Fatalf("waited 10 minutes until %s", what)
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):

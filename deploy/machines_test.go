@@ -262,7 +262,7 @@ func TestBuildArguments(t *testing.T) {
 	_, stage, _ := strings.Cut(read(t, "../Dockerfile"), "\nFROM ")
 	stage, _, _ = strings.Cut(stage, "\nFROM ")
 	var used []string
-	for _, m := range regexp.MustCompile(`\$([A-Z]+)`).FindAllStringSubmatch(stage, -1) {
+	for _, m := range regexp.MustCompile(`\$([A-Z_]+)`).FindAllStringSubmatch(stage, -1) {
 		if m[1] == "BUILDPLATFORM" { // is there before the first FROM
 			continue
 		}
@@ -271,7 +271,7 @@ func TestBuildArguments(t *testing.T) {
 			t.Errorf("the build uses %s, which no ARG declares", m[1])
 		}
 	}
-	if d := cmp.Diff([]string{"TARGETOS", "TARGETARCH", "TAGS", "VERSION"}, used); d != "" {
+	if d := cmp.Diff([]string{"RENDER_GIT_COMMIT", "TARGETOS", "TARGETARCH", "TAGS", "VERSION"}, used); d != "" {
 		t.Errorf("the build uses other arguments (-want +got):\n%s", d)
 	}
 }

@@ -278,7 +278,7 @@ func (c *clerkSide) deliver(hook testenv.Webhook, at time.Duration) {
 	due := time.After(at)
 	c.g.Go(func() error {
 		<-due
-		pause, deadline := c.pause, time.Now().Add(3*time.Minute)
+		pause, deadline := c.pause, time.Now().Add(patience)
 		for refused := 0; ; {
 			outages := c.outages.Load()
 			code, header := c.post(hook)
@@ -313,7 +313,7 @@ func (c *clerkSide) integrate(hook testenv.Webhook, at time.Duration) {
 	due := time.After(at)
 	c.g.Go(func() error {
 		<-due
-		for deadline := time.Now().Add(3 * time.Minute); ; <-time.After(100 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; <-time.After(100 * time.Millisecond) {
 			if err := c.send("clerk/"+hook.Type, hook.Data); err == nil {
 				c.copies.Add(1)
 				return nil

@@ -378,7 +378,7 @@ func (w *world) keepPrivate(body []byte) {
 }
 
 // patience is how long a test waits for what takes seconds on a machine that has nothing else to do.
-const patience = 5 * time.Minute
+const patience = 10 * time.Minute
 
 // until waits for cond.
 func (w *world) until(what string, cond func() bool) {

@@ -62,19 +62,17 @@ type Replicas struct {
 	me    replica
 	from  time.Time           // when it may register its functions for the first time; zero before the first heartbeat
 	known map[string]sighting // the other processes' documents at the last look; nil before the first
+	last  time.Time           // of that look
 }
 
 // sighting is a heartbeat and when it was seen first, by the clock of this process, because those of others may be
 // wrong.
 type sighting struct {
 	replica
-	at    time.Time
-	found bool // at the first look, when only the clock of the other one says how old it is
+	at time.Time
 }
 
-func (s sighting) alive(now time.Time) bool {
-	return now.Sub(s.at) < aliveFor && (!s.found || now.Sub(s.Seen).Abs() < aliveFor)
-}
+func (s sighting) alive(now time.Time) bool { return now.Sub(s.at) < aliveFor }
 
 // New returns a process of which the others do not know until Beat.
 func New(o Options) *Replicas {
@@ -164,8 +162,13 @@ func (r *Replicas) look(ctx context.Context) (alive []replica, err error) {
 	now, known := r.now(), map[string]sighting{}
 	for name, o := range all {
 		s, there := r.known[name]
-		if !there || !s.Seen.Equal(o.Seen) {
-			s = sighting{o, now, r.known == nil}
+		switch unseen := now.Sub(r.last); {
+		case r.known == nil: // only the clock of the other one says how old it is
+			s = sighting{o, now.Add(-min(now.Sub(o.Seen).Abs(), aliveFor))} // not more, or it would be removed at once
+		case !there || !s.Seen.Equal(o.Seen):
+			s = sighting{o, now}
+		case unseen > aliveFor/2: // much longer than a turn: the database was away, and not only for this process
+			s.at = s.at.Add(unseen)
 		}
 		if known[name] = s; o.App == r.o.App && s.alive(now) {
 			alive = append(alive, o)
@@ -176,7 +179,7 @@ func (r *Replicas) look(ctx context.Context) (alive []replica, err error) {
 			}
 		}
 	}
-	r.known = known
+	r.known, r.last = known, now
 	return alive, nil
 }
 

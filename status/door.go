@@ -74,7 +74,7 @@ func (d *door) who(r *http.Request) (v visitor, refused int, why string) {
 
 // try compares a token with ADMIN_TOKEN. It returns 0 if they are equal.
 func (d *door) try(r *http.Request, token string) (refused int, why string) {
-	limit, now := d.limits[maphash.String(d.seed, address(r))%uint64(len(d.limits))], d.now()
+	limit, now := d.limit(r), d.now()
 	if limit.TokensAt(now) < 1 {
 		return http.StatusTooManyRequests, "Too many wrong tokens came from this address: wait for a minute."
 	}
@@ -83,6 +83,11 @@ func (d *door) try(r *http.Request, token string) (refused int, why string) {
 		return http.StatusUnauthorized, "That is not ADMIN_TOKEN."
 	}
 	return 0, ""
+}
+
+// limit returns that of the address that a request comes from. A few other addresses have it too.
+func (d *door) limit(r *http.Request) *rate.Limiter {
+	return d.limits[maphash.String(d.seed, address(r))%uint64(len(d.limits))]
 }
 
 // IsToken tells whether a token is the wanted one; none is if that is "". It compares hashes, so that the time does not

@@ -93,7 +93,7 @@ func (t *Tracer) Child(
 
 // Close exports the spans that have ended, for which it takes two seconds at the most. The rest is lost.
 func (t *Tracer) Close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
+	ctx, cancel := context.WithTimeout(ctx, closing)
 	defer cancel()
 	if t.provider.Shutdown(ctx) != nil { // the time is over: this ends the request that hangs
 		_ = t.exporter.Shutdown(ctx)

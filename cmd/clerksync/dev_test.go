@@ -30,12 +30,12 @@ func scriptAwait(ts *testscript.TestScript, gone bool, args []string) {
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
+	for deadline := time.Now().Add(patience); ; <-tick.C {
 		if _, err := os.Stat(ts.MkAbs(args[0])); (err != nil) == gone {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%s: waited a minute", args[0])
+			ts.Fatalf("%s: waited for %s", args[0], patience)
 		}
 	}
 }

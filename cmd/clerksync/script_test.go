@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -30,6 +31,10 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"insert": scriptInsert, "clerk": scriptClerk, "await": scriptAwait,
 			"inngest": func(ts *testscript.TestScript, _ bool, _ []string) { scriptInngest(t, ts) },
+			// 'freeport NAME' sets the variable to a port that nobody else takes.
+			"freeport": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], fmt.Sprint(testenv.FreePort(t)))
+			},
 		},
 	})
 }

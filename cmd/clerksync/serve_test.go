@@ -57,6 +57,19 @@ func newFakeInngest(t *testing.T) *fakeInngest {
 	return f
 }
 
+// registered waits until functions are registered, and returns with what and with which authorization. They are
+// registered again every now and then.
+func (f *fakeInngest) registered(t *testing.T) (register json.RawMessage, auth string) {
+	t.Helper()
+	until(t, "the functions are registered", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		register, auth = f.register, f.auth
+		return register != nil
+	})
+	return register, auth
+}
+
 func (f *fakeInngest) sent() []json.RawMessage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -97,11 +110,14 @@ func serve(t *testing.T, settings map[string]string) service {
 	return s
 }
 
+// patience is how long a test waits for what happens by itself: much longer than it takes, for the machine may be busy.
+const patience = 3 * time.Minute
+
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); <-tick.C {
+	for deadline := time.Now().Add(patience); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("timed out: %s", what)
 		}
@@ -158,11 +174,7 @@ func TestServe(t *testing.T) {
 		}
 	}
 
-	until(t, "the functions are registered", func() bool {
-		inngest.mu.Lock()
-		defer inngest.mu.Unlock()
-		return inngest.register != nil
-	})
+	register, _ := inngest.registered(t)
 	var reg struct {
 		AppName   string
 		URL       string
@@ -178,7 +190,7 @@ func TestServe(t *testing.T) {
 			Steps map[string]struct{ Retries struct{ Attempts int } }
 		}
 	}
-	if err := json.Unmarshal(inngest.register, &reg); err != nil {
+	if err := json.Unmarshal(register, &reg); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
@@ -243,14 +255,9 @@ func TestProduction(t *testing.T) {
 		"INNGEST_SERVE_ORIGIN": "https://app.example", "INNGEST_APP_ID": "myapp",
 	})
 	s := serve(t, settings)
-	until(t, "the functions are registered", func() bool {
-		inngest.mu.Lock()
-		defer inngest.mu.Unlock()
-		return inngest.register != nil
-	})
-	if got := string(inngest.register); !strings.Contains(got, `"url":"https://app.example/api/inngest"`) ||
-		!strings.Contains(inngest.auth, "Bearer signkey-test-") {
-		t.Errorf("registered with %q: %s", inngest.auth, got)
+	if got, auth := inngest.registered(t); !strings.Contains(string(got), `"url":"https://app.example/api/inngest"`) ||
+		!strings.Contains(auth, "Bearer signkey-test-") {
+		t.Errorf("registered with %q: %s", auth, got)
 	}
 	body := `{"event":{"name":"clerk/user.deleted","data":{"id":"user_a"},"ts":1},` +
 		`"events":[{"name":"clerk/user.deleted","data":{"id":"user_a"},"ts":1}],"steps":{},"ctx":{"run_id":"01J",` +

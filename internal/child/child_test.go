@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// patience is how long a test waits for a program: much longer than it takes, for the machine may be busy.
+const patience = 2 * time.Minute
+
 // roleEnv makes the test program one that is started: "ROLE ADDR", with the address of who watches it.
 const roleEnv = "CLERKSYNC_CHILD_ROLE"
 
@@ -85,7 +88,7 @@ func watch(t *testing.T) (addr string, begun func(n int) []net.Conn) {
 	t.Cleanup(func() { _ = l.Close() })
 	return l.Addr().String(), func(n int) (conns []net.Conn) {
 		t.Helper()
-		_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
+		_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
 		for range n {
 			conn, err := l.Accept()
 			if err != nil {
@@ -105,7 +108,7 @@ func watch(t *testing.T) (addr string, begun func(n int) []net.Conn) {
 func gone(t *testing.T, conns []net.Conn) {
 	t.Helper()
 	for _, conn := range conns {
-		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("a program has not ended")
 		}

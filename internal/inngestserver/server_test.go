@@ -21,6 +21,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// patience is how long a test waits for a process: much longer than it takes, for the machine may be busy.
+const patience = 2 * time.Minute
+
 // TestMain makes the test program a fake server when it is run as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "dev" {
@@ -94,7 +97,7 @@ func fake(t *testing.T, name string) (c Command, processes func(n int) (gone fun
 	}
 	processes = func(n int) func() {
 		t.Helper()
-		_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
+		_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
 		var conns []net.Conn
 		for range n {
 			conn, err := l.Accept()
@@ -107,7 +110,7 @@ func fake(t *testing.T, name string) (c Command, processes func(n int) (gone fun
 		return func() {
 			t.Helper()
 			for _, conn := range conns {
-				_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+				_ = conn.SetReadDeadline(time.Now().Add(patience))
 				if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Error("a process has not ended")
 				}

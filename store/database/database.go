@@ -217,10 +217,14 @@ func (db *DB) Ping(ctx context.Context) error {
 	return Redact(db.RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err())
 }
 
-// Close closes the connections, for which it takes five seconds at most, even if ctx has ended. Then it stops the
-// embedded database.
+// Close closes the connections, for which it takes five seconds at most, or until the deadline of ctx, even if ctx was
+// cancelled. Then it stops the embedded database.
 func (db *DB) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	limit := 5 * time.Second
+	if end, bounded := ctx.Deadline(); bounded {
+		limit = min(limit, time.Until(end))
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	err := db.Client().Disconnect(ctx)
 	if db.Ingress != nil {
