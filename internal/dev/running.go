@@ -31,7 +31,7 @@ type Running struct {
 // Find returns the 'dev' that runs in the working folder. The error is fs.ErrNotExist if there is none. It may have
 // been killed: Answers and Follow tell.
 func Find() (r Running, err error) {
-	text, err := textfile.Read(runningFile(), maxRunning)
+	text, err := textfile.Read(runningFile(), textfile.MaxKept)
 	if err != nil {
 		return r, fmt.Errorf("%s cannot be read: %w", runningFile(), err)
 	}
@@ -42,9 +42,6 @@ func Find() (r Running, err error) {
 	}
 	return r, nil
 }
-
-// maxRunning is the size of the largest file that Find takes, in bytes.
-const maxRunning = 64 << 10
 
 func runningFile() string { return filepath.Join(Folder, "dev.json") }
 
@@ -58,7 +55,8 @@ func (r Running) Announce() (remove func(), _ error) {
 		return nil, err
 	}
 	return func() {
-		if now, err := textfile.Read(runningFile(), maxRunning); err == nil && strings.TrimSpace(now) == string(text) {
+		now, err := textfile.Read(runningFile(), textfile.MaxKept)
+		if err == nil && strings.TrimSpace(now) == string(text) {
 			_ = os.Remove(runningFile()) // it is not another one's by now
 		}
 	}, nil

@@ -97,7 +97,7 @@ func KeptPort(dir string) string {
 }
 
 func read(dir string) (k kept, _ error) {
-	text, err := textfile.Read(filepath.Join(dir, keptFile), 64<<10)
+	text, err := textfile.Read(filepath.Join(dir, keptFile), textfile.MaxKept)
 	if err != nil {
 		return k, fmt.Errorf("%s cannot be read: %w", filepath.Join(dir, keptFile), err)
 	}

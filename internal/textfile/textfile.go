@@ -16,6 +16,9 @@ import (
 // ErrFolder says that there is a folder of that name.
 var ErrFolder = errors.New("it is a folder")
 
+// MaxKept is a limit for Read, in bytes: much more than any file has that we keep beside a database.
+const MaxKept = 64 << 10
+
 // Read returns the text of a file of at most limit bytes in UTF-8, without the byte order mark that some editors write
 // first. Its errors quote neither the path nor anything of the file. It is fs.ErrNotExist if there is no such file.
 func Read(path string, limit int64) (string, error) {

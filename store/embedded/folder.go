@@ -30,13 +30,10 @@ const pragmas = "_pragma=busy_timeout(10000)&_pragma=temp_store(memory)"
 // uriFile holds the URI of the server that has the folder.
 const uriFile = "clerksync.uri"
 
-// maxKept is the size of the largest file that we read beside a database, in bytes.
-const maxKept = 64 << 10
-
 // Running returns the URI of the server that has the folder dir, for other processes of this user that look into it or
 // change rows which the server's own process does not change.
 func Running(dir string) (uri string, _ error) {
-	text, err := textfile.Read(filepath.Join(dir, uriFile), maxKept)
+	text, err := textfile.Read(filepath.Join(dir, uriFile), textfile.MaxKept)
 	if err != nil {
 		return "", fmt.Errorf("find the database of the folder %s: %w", dir, err)
 	}

@@ -26,7 +26,7 @@ const (
 // keptAddress returns the address at which the folder's server was the last time, if that is free, or else the first
 // free one from the port first on, or else any free one.
 func (f *folder) keptAddress(ctx context.Context, first int) string {
-	text, _ := textfile.Read(filepath.Join(f.path, portFile), maxKept) // without it the folder had none
+	text, _ := textfile.Read(filepath.Join(f.path, portFile), textfile.MaxKept) // without it the folder had none
 	port, err := strconv.ParseUint(strings.TrimSpace(text), 10, 16)
 	if addr := address(int(port)); err == nil && port > 0 && tryListen(ctx, addr) == nil {
 		return addr
