@@ -171,8 +171,12 @@ func waitFor(ctx context.Context, users *store.Users, want store.Write) (r store
 			return r, false, nil
 		case !gone && !want.Deleted:
 			now := users.Write(ctx, []store.Write{want}, store.DryRun)[0]
-			if now.Err != nil || now.Outcome == store.Unchanged {
-				return r, true, now.Err
+			if now.Err != nil {
+				return r, false, now.Err
+			}
+			if now.Outcome == store.Unchanged {
+				r, err = users.Get(ctx, want.User.ID) // it may have been written after it was read above
+				return r, true, err
 			}
 		}
 		select {
