@@ -7,26 +7,7 @@ import (
 	"clerksync/internal/testenv"
 	"clerksync/store"
 	"clerksync/store/mapping"
-
-	"go.mongodb.org/mongo-driver/v2/bson"
 )
-
-// betweenReads is a gate that calls write before the second read.
-type betweenReads struct {
-	reads int
-	write func()
-}
-
-func (g *betweenReads) Command(name string) testenv.Verdict {
-	if name == "find" {
-		if g.reads++; g.reads == 2 {
-			g.write()
-		}
-	}
-	return testenv.Apply
-}
-
-func (g *betweenReads) Answered(bson.D) {}
 
 // TestRowWrittenBetweenReads: the demo read a row, found that it was right, and printed what it had read, though the
 // row had become right only after that.
@@ -54,8 +35,16 @@ func TestRowWrittenBetweenReads(t *testing.T) {
 		}
 	}
 	save(before)
-	gate := &betweenReads{write: func() { save(after) }}
-	users := store.NewUsers(memory.Connect(t, "test", gate, nil), mapping.Default())
+	reads := 0
+	db := memory.ConnectFaulty(t, "test", &testenv.CommandFaults{Verdict: func(command string) testenv.Verdict {
+		if command == "find" {
+			if reads++; reads == 2 {
+				save(after)
+			}
+		}
+		return testenv.Apply
+	}})
+	users := store.NewUsers(db, mapping.Default())
 	got, found, err := waitFor(t.Context(), users, after)
 	want, wantErr := others.Get(t.Context(), "user_1")
 	if err != nil || wantErr != nil || !found || got.Text("full_name") != want.Text("full_name") {
